@@ -1,0 +1,6 @@
+"""From a sentence-transformers model to a proven bundle. Needs the ``export`` extra."""
+
+from embedrt_export.pipeline import export_model as export_model
+from embedrt_export.pipeline import prove_bundle as prove_bundle
+
+__all__ = ["export_model", "prove_bundle"]

@@ -1,0 +1,73 @@
+"""The bundle's README: what it is, where it comes from, what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from embedrt.manifest import Manifest
+from huggingface_hub import metadata_load
+
+TEMPLATE = """\
+# {name}
+
+[{id}](https://huggingface.co/{id}) as one ONNX graph, from token ids to embedding, for embedrt.
+
+| | |
+|---|---|
+| source | `{id}`, {origin} |
+| licence of the model | {license} |
+| encoder | {family}, {builder} |
+| embedding | {dimension} components, {normalized}, {precision} |
+| longest text | {max_tokens} tokens, cut on the {truncation_side} |
+| pooling | {pooling} |
+| score | {similarity} |
+
+Measured at export against {reference} on {texts} texts: largest difference of a component
+{max_difference:.1e} (allowed: {tolerance:.0e}), smallest cosine {min_cosine:.7f}; each text gave the
+same bytes alone and in batches.
+
+```python
+from embedrt import Embedder
+
+embedder = Embedder.load("{name}")
+embedder.encode(["a text", "another"])
+```
+"""
+
+
+def model_card(manifest: Manifest) -> str:
+    """Return the README of a proven bundle."""
+    agreement = manifest.agreement
+    if agreement is None:
+        raise ValueError(f"{manifest.name} has not been proven")
+    source = manifest.source
+    revision = f"{source.origin}, revision {source.revision}" if source.revision else source.origin
+    return TEMPLATE.format(
+        name=manifest.name,
+        id=source.id,
+        origin=revision,
+        license=source.license or "not declared",
+        family=manifest.family,
+        builder=manifest.builder,
+        dimension=manifest.dimension,
+        normalized="of length 1" if manifest.normalized else "not normalized",
+        precision=manifest.precision,
+        max_tokens=manifest.max_tokens,
+        truncation_side=manifest.truncation_side,
+        pooling=" + ".join(manifest.pooling),
+        similarity=manifest.similarity,
+        reference=agreement.reference,
+        texts=agreement.texts,
+        max_difference=agreement.max_difference,
+        tolerance=agreement.tolerance,
+        min_cosine=agreement.min_cosine,
+    )
+
+
+def read_license(folder: Path) -> str | None:
+    """Return the licence that the model's own card declares."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    declared = (metadata_load(card) or {}).get("license")
+    return declared if isinstance(declared, str) else None

@@ -1,0 +1,105 @@
+"""A model's tensors, read from its files without running anything in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from embedrt.errors import SourceError, UnsupportedModelError
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from embedrt_export.encoder import FloatArray, Linear, Norm
+
+SAFETENSORS = "model.safetensors"
+TORCH = "pytorch_model.bin"
+INDEX_SUFFIX = ".index.json"
+WEIGHT_FILES = (SAFETENSORS, SAFETENSORS + INDEX_SUFFIX, TORCH, TORCH + INDEX_SUFFIX)
+
+
+@dataclass(slots=True)
+class Tensors:
+    """Tensors by name, under a prefix that differs between checkpoints of one architecture."""
+
+    tensors: Mapping[str, torch.Tensor]
+    prefix: str = ""
+    used: set[str] = field(default_factory=set)
+
+    def __contains__(self, name: str) -> bool:
+        return self.prefix + name in self.tensors
+
+    def array(self, name: str) -> FloatArray:
+        """Return a tensor as float32; raise UnsupportedModelError naming it where it is missing."""
+        full = self.prefix + name
+        if full not in self.tensors:
+            raise UnsupportedModelError(
+                f"the weights lack {full}: they are incomplete or of another architecture"
+            )
+        self.used.add(full)
+        array: NDArray[Any] = self.tensors[full].to(torch.float32).numpy()
+        return np.ascontiguousarray(array)
+
+    def linear(self, name: str) -> Linear:
+        """Return a torch Linear layer's weights; its matrix is stored transposed there."""
+        weight = self.array(f"{name}.weight").T
+        bias = f"{name}.bias"
+        zeros = np.zeros(weight.shape[1], np.float32)
+        return Linear(np.ascontiguousarray(weight), self.array(bias) if bias in self else zeros)
+
+    def norm(self, name: str, epsilon: float) -> Norm:
+        """Return a LayerNorm's weights."""
+        return Norm(self.array(f"{name}.weight"), self.array(f"{name}.bias"), epsilon)
+
+    def under(self, *prefixes: str) -> Tensors:
+        """Return the same tensors under the first of these prefixes that any name starts with."""
+        for prefix in prefixes:
+            if any(name.startswith(prefix) for name in self.tensors):
+                return Tensors(self.tensors, prefix)
+        return Tensors(self.tensors)
+
+
+def load_tensors(folder: Path) -> Tensors:
+    """Read the weights in `folder`: safetensors where there are some, else a torch file.
+
+    A torch file is read with ``weights_only=True``: tensors and nothing that could run.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for file in weight_files(folder):
+        try:
+            if file.suffix == ".safetensors":
+                tensors |= load_file(file)
+            else:
+                tensors |= torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise SourceError(
+                f"{file} cannot be read as weights ({error}). Download it again; a torch file that "
+                "holds more than tensors is refused: save the model as safetensors"
+            ) from error
+    return Tensors({_modern(name): tensor for name, tensor in tensors.items()})
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold the weights: one, or the shards that an index lists."""
+    for name in WEIGHT_FILES:
+        file = folder / name
+        if not file.is_file():
+            continue
+        if not name.endswith(INDEX_SUFFIX):
+            return [file]
+        shards = sorted(set(json.loads(file.read_text())["weight_map"].values()))
+        if missing := [shard for shard in shards if not (folder / shard).is_file()]:
+            raise SourceError(f"{file} lists {missing[0]}, which is not there")
+        return [folder / shard for shard in shards]
+    raise SourceError(f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}")
+
+
+def _modern(name: str) -> str:
+    """The LayerNorm names of checkpoints from TensorFlow's days, in torch's spelling."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
+        "LayerNorm.beta", "LayerNorm.bias"
+    )

@@ -1,0 +1,42 @@
+"""BERT: bge, e5, gte, MiniLM and most others."""
+
+from __future__ import annotations
+
+from transformers import PretrainedConfig
+
+from embedrt_export.checkpoint import Tensors
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer
+
+
+def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
+    """Map a BERT checkpoint."""
+    weights = tensors.under("bert.", "model.")
+    epsilon = config.layer_norm_eps
+    token_type = weights.array("embeddings.token_type_embeddings.weight")[0]
+    return Encoder(
+        word_embeddings=weights.array("embeddings.word_embeddings.weight"),
+        position_embeddings=weights.array("embeddings.position_embeddings.weight") + token_type,
+        padding_id=None,
+        embedding_norm=weights.norm("embeddings.LayerNorm", epsilon),
+        layers=tuple(
+            read_layer(weights, f"encoder.layer.{index}", epsilon)
+            for index in range(config.num_hidden_layers)
+        ),
+        heads=config.num_attention_heads,
+        activation=ACTIVATIONS[config.hidden_act],
+        relative_bias=None,
+    )
+
+
+def read_layer(weights: Tensors, name: str, epsilon: float) -> Layer:
+    """Map one block, named alike in BERT and RoBERTa."""
+    return Layer(
+        query=weights.linear(f"{name}.attention.self.query"),
+        key=weights.linear(f"{name}.attention.self.key"),
+        value=weights.linear(f"{name}.attention.self.value"),
+        attention_output=weights.linear(f"{name}.attention.output.dense"),
+        attention_norm=weights.norm(f"{name}.attention.output.LayerNorm", epsilon),
+        up=weights.linear(f"{name}.intermediate.dense"),
+        down=weights.linear(f"{name}.output.dense"),
+        output_norm=weights.norm(f"{name}.output.LayerNorm", epsilon),
+    )

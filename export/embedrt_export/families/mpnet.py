@@ -1,0 +1,57 @@
+"""MPNet: BERT with a bias on attention scores by relative position, shared by all layers."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PretrainedConfig
+from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
+
+from embedrt_export.checkpoint import Tensors
+from embedrt_export.encoder import ACTIVATIONS, Encoder, FloatArray, Layer
+
+PADDING_ID = 1  # a constant in transformers' MPNet, whatever its config says
+
+
+def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
+    """Map an MPNet checkpoint."""
+    weights = tensors.under("mpnet.", "model.")
+    epsilon = config.layer_norm_eps
+    positions = weights.array("embeddings.position_embeddings.weight")[PADDING_ID:]
+    return Encoder(
+        word_embeddings=weights.array("embeddings.word_embeddings.weight"),
+        position_embeddings=positions,
+        padding_id=PADDING_ID,
+        embedding_norm=weights.norm("embeddings.LayerNorm", epsilon),
+        layers=tuple(
+            _read_layer(weights, f"encoder.layer.{index}", epsilon)
+            for index in range(config.num_hidden_layers)
+        ),
+        heads=config.num_attention_heads,
+        activation=ACTIVATIONS[config.hidden_act],
+        relative_bias=_relative_bias(
+            weights.array("encoder.relative_attention_bias.weight"), len(positions) - 1
+        ),
+    )
+
+
+def _relative_bias(by_bucket: FloatArray, positions: int) -> FloatArray:
+    """Spread the bias from buckets, (buckets, heads), to distances, (heads, 2 * positions - 1).
+
+    The buckets are T5's (Raffel et al. 2019, arXiv:1910.10683, section 2.1).
+    """
+    distances = torch.arange(-(positions - 1), positions)
+    buckets = MPNetEncoder.relative_position_bucket(distances, num_buckets=len(by_bucket))
+    return by_bucket[buckets.numpy()].T.copy()
+
+
+def _read_layer(weights: Tensors, name: str, epsilon: float) -> Layer:
+    return Layer(
+        query=weights.linear(f"{name}.attention.attn.q"),
+        key=weights.linear(f"{name}.attention.attn.k"),
+        value=weights.linear(f"{name}.attention.attn.v"),
+        attention_output=weights.linear(f"{name}.attention.attn.o"),
+        attention_norm=weights.norm(f"{name}.attention.LayerNorm", epsilon),
+        up=weights.linear(f"{name}.intermediate.dense"),
+        down=weights.linear(f"{name}.output.dense"),
+        output_norm=weights.norm(f"{name}.output.LayerNorm", epsilon),
+    )

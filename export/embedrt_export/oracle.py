@@ -1,0 +1,71 @@
+"""sentence-transformers itself, in torch: what every bundle must agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import sentence_transformers
+from embedrt.errors import UnsupportedModelError
+from embedrt.manifest import Side
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+
+from embedrt_export.quiet import quiet
+
+
+class Oracle:
+    """The original model, one text at a time, so that no padding is in its numbers."""
+
+    name = f"sentence-transformers {sentence_transformers.__version__}"
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            with quiet():
+                self._model = SentenceTransformer(
+                    str(folder), device="cpu", local_files_only=True, trust_remote_code=False
+                )
+                self._model.encode("a", prompt="")
+        except Exception as error:  # whatever the model's files make it raise
+            raise UnsupportedModelError(
+                f"sentence-transformers does not run {folder}: {error}"
+            ) from error
+        self._tokenizer = self._model.tokenizer
+        if not getattr(self._tokenizer, "is_fast", False):
+            raise UnsupportedModelError(
+                f"{folder} has a {type(self._tokenizer).__name__}, of which transformers makes no "
+                "tokenizer.json"
+            )
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that sentence-transformers truncates to."""
+        return int(self._model.max_seq_length)
+
+    def limit(self, max_tokens: int) -> None:
+        """Truncate to so many tokens from now on."""
+        self._model.max_seq_length = max_tokens
+
+    @property
+    def truncation_side(self) -> Side:
+        """The end of a long text that is dropped."""
+        side: Side = self._tokenizer.truncation_side
+        return side
+
+    def tokenizer_json(self) -> str:
+        """Return the tokenizer as sentence-transformers uses it, without padding or truncation."""
+        copy = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
+        copy.no_padding()
+        copy.no_truncation()
+        return copy.to_str(pretty=False)
+
+    def special_tokens(self) -> list[str]:
+        """The tokens that mean something to the model, as they are written."""
+        return list(self._tokenizer.all_special_tokens)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed the texts without any prompt. Shape: (n, dimension)."""
+        with quiet():
+            return np.stack([self._model.encode(text, prompt="") for text in texts])

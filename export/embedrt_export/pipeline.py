@@ -1,0 +1,242 @@
+"""The export, stage by stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import onnx
+from embedrt import Bundle, Embedder
+from embedrt.bundle import CARD, GRAPH, PROBES, TOKENIZER, describe_file
+from embedrt.errors import UnsupportedModelError
+from embedrt.graph import check_graph
+from embedrt.manifest import FORMAT_VERSION, Agreement, Builder, Manifest, Similarity
+from embedrt.manifest import Source as ManifestSource
+from embedrt.staging import Staging, staged_bundle
+from transformers import AutoConfig, PretrainedConfig
+
+from embedrt_export.card import model_card, read_license
+from embedrt_export.checkpoint import load_tensors, weight_files
+from embedrt_export.families import find_reader
+from embedrt_export.fuse import OPSET, add_encoder
+from embedrt_export.head import add_head
+from embedrt_export.nodes import Nodes
+from embedrt_export.oracle import Oracle
+from embedrt_export.proof import SAMPLES, measure_agreement, proof_texts, require_agreement
+from embedrt_export.recipe import Fact
+from embedrt_export.settings import Settings, read_settings
+from embedrt_export.source import Source, find_source
+from embedrt_export.trace import trace_model
+
+TOOLS = (
+    "embedrt",
+    "onnx",
+    "onnxruntime",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+LONGEST = 1 << 20  # tokenizers that do not know their limit say 1e30
+PROBE_TEXTS = tuple(text for text in SAMPLES if "London" in text)
+
+Report = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A graph and what was learned by building it."""
+
+    model: onnx.ModelProto
+    builder: Builder
+    dimension: int
+    positions: int | None
+    """The longest text that the encoder has positions for; None where nothing bounds it."""
+
+
+def export_model(
+    model: str,
+    *,
+    output: Path | None = None,
+    revision: str | None = None,
+    files: Path | None = None,
+    report: Report = lambda line: None,
+) -> Path:
+    """Export a model to a bundle that has been proven against sentence-transformers.
+
+    Parameters
+    ----------
+    model
+        A recipe's name, a hub id, or a folder: see `find_source`.
+    output
+        The bundle's folder; by default ``models/<name>-fp32``. A bundle there is replaced.
+    revision, files
+        See `find_source`.
+    report
+        Called with a line for each stage.
+
+    Returns
+    -------
+    Path
+        The bundle's folder.
+
+    Raises
+    ------
+    ExportError
+        One of its kinds, and nothing is left behind.
+    """
+    source = find_source(model, revision=revision, files=files)
+    report(f"reading {source.id} from {source.folder}")
+    settings = read_settings(source.folder)
+    config = AutoConfig.from_pretrained(settings.transformer, trust_remote_code=False)
+    weights = {
+        str(file.relative_to(settings.folder)): describe_file(file).sha256
+        for file in weight_files(settings.transformer)
+    }
+    if source.recipe:
+        source.recipe.check_weights(weights)
+    oracle = Oracle(settings.folder)
+    built = build_graph(settings, config)
+    manifest = _describe(source, settings, config, oracle, built, weights)
+    oracle.limit(manifest.max_tokens)
+    if source.recipe:
+        source.recipe.check(_facts(manifest, config))
+    target = output or Path("models") / manifest.name
+    with staged_bundle(target) as staging:
+        report(f"writing {built.builder} graph of {built.model.ByteSize():,} bytes")
+        staging.add(GRAPH, built.model.SerializeToString(deterministic=True))
+        check_graph(staging.path / GRAPH)
+        staging.add(TOKENIZER, oracle.tokenizer_json().encode())
+        staging.add(PROBES, _probes(oracle))
+        staging.add(CARD, b"")
+        manifest = _prove(staging, manifest, oracle, report)
+        staging.add(CARD, model_card(manifest).encode())
+        staging.seal(manifest)
+        staging.publish()
+    return target
+
+
+def prove_bundle(embedder: Embedder, model: str) -> Agreement:
+    """Compare a finished bundle with the original `model`; raise ProofError if they differ."""
+    oracle = Oracle(read_settings(find_source(model).folder).folder)
+    oracle.limit(embedder.max_tokens)
+    texts = proof_texts(oracle.special_tokens(), embedder.max_tokens)
+    agreement = measure_agreement(embedder, oracle, texts)
+    require_agreement(agreement)
+    return agreement
+
+
+def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
+    """Build the fused graph from the weights where the family is known, else trace it."""
+    reader = find_reader(config)
+    if reader is None:
+        model, dimension = trace_model(settings.transformer, settings.head)
+        positions = getattr(config, "max_position_embeddings", None)
+        return Built(model, "traced", dimension, positions)
+    encoder = reader(config, load_tensors(settings.transformer))
+    nodes = Nodes()
+    embedding, dimension = add_head(
+        nodes, add_encoder(nodes, encoder), encoder.hidden, settings.head
+    )
+    nodes.name_output(embedding)
+    model = nodes.to_model(opset=OPSET, dimension=dimension)
+    onnx.checker.check_model(model, full_check=True)
+    return Built(model, "fused", dimension, encoder.positions)
+
+
+def _describe(
+    source: Source,
+    settings: Settings,
+    config: PretrainedConfig,
+    oracle: Oracle,
+    built: Built,
+    weights: dict[str, str],
+) -> Manifest:
+    """Gather everything but the agreement and the files."""
+    recipe = source.recipe
+    name = recipe.name if recipe else source.id.rpartition("/")[2]
+    license_ = recipe.license if recipe and recipe.license else read_license(settings.folder)
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        name=f"{name}-fp32",
+        source=ManifestSource(
+            id=source.id,
+            origin=source.origin,
+            revision=source.revision,
+            license=license_,
+            weights=weights,
+        ),
+        family=config.model_type,
+        builder=built.builder,
+        precision="fp32",
+        dimension=built.dimension,
+        max_tokens=_max_tokens(settings, oracle, built),
+        truncation_side=oracle.truncation_side,
+        pooling=settings.pooling,
+        normalized=settings.normalized,
+        similarity=settings.similarity or _default_similarity(source),
+        prompts=settings.prompts,
+        default_prompt_name=settings.default_prompt_name,
+        tools={tool: metadata.version(tool) for tool in TOOLS},
+        agreement=None,
+        files={},
+    )
+
+
+def _default_similarity(source: Source) -> Similarity:
+    """The score where the model's files are silent: the recipe's, else sentence-transformers' own."""
+    expected = source.recipe.expect.get("similarity") if source.recipe else None
+    return "dot" if expected == "dot" else "cosine"
+
+
+def _max_tokens(settings: Settings, oracle: Oracle, built: Built) -> int:
+    bounds = [oracle.max_tokens] + ([built.positions] if built.positions else [])
+    if min(bounds) > LONGEST:
+        raise UnsupportedModelError(
+            f"{settings.folder} does not say how long a text may be: set max_seq_length in "
+            "sentence_bert_config.json"
+        )
+    return min(bounds)
+
+
+def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
+    """What a recipe may expect, by its names."""
+    return {
+        "family": manifest.family,
+        "layers": config.num_hidden_layers,
+        "hidden": config.hidden_size,
+        "heads": config.num_attention_heads,
+        "dimension": manifest.dimension,
+        "max_tokens": manifest.max_tokens,
+        "pooling": list(manifest.pooling),
+        "normalized": manifest.normalized,
+        "similarity": manifest.similarity,
+    }
+
+
+def _probes(oracle: Oracle) -> bytes:
+    """A few texts with the original's vectors, for a check on machines without torch."""
+    vectors = oracle.embed(PROBE_TEXTS)
+    probes = [
+        {"text": text, "embedding": [float(f"{value:.9g}") for value in vector]}
+        for text, vector in zip(PROBE_TEXTS, vectors, strict=True)
+    ]
+    return json.dumps(probes).encode()
+
+
+def _prove(staging: Staging, manifest: Manifest, oracle: Oracle, report: Report) -> Manifest:
+    """Run the staged bundle through the runtime; return the manifest with what was measured."""
+    staging.seal(manifest)
+    texts = proof_texts(oracle.special_tokens(), manifest.max_tokens)
+    report(f"proving it on {len(texts)} texts against {oracle.name}")
+    with Embedder(Bundle.open(staging.path)) as embedder:
+        agreement = measure_agreement(embedder, oracle, texts)
+    require_agreement(agreement)
+    report(
+        f"agrees: largest difference {agreement.max_difference:.1e}, "
+        f"smallest cosine {agreement.min_cosine:.7f}, same bytes alone and in batches"
+    )
+    return replace(manifest, agreement=agreement)

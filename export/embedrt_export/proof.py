@@ -1,0 +1,114 @@
+"""The comparison that a bundle must pass before it exists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from embedrt import Embedder
+from embedrt.errors import ProofError
+from embedrt.manifest import Agreement
+from numpy.typing import NDArray
+
+from embedrt_export.oracle import Oracle
+
+TOLERANCE = 2e-6
+MIN_COSINE = 0.999999
+
+# Written for this purpose.
+SAMPLES = (
+    "",
+    " ",
+    "\t\n ",
+    "a",
+    "London",
+    "How many people live in London?",
+    "Around 9 Million people live in London",
+    "London is known for its financial district",
+    "THE SAME SENTENCE, SHOUTED!",
+    "naïve façade coöperation Ångström",
+    "Быстрая коричневая лиса прыгает через ленивую собаку.",
+    "敏捷的棕色狐狸跳过了懒狗。",
+    "素早い茶色の狐がのろまな犬を飛び越える。",
+    "الثعلب البني السريع يقفز فوق الكلب الكسول",
+    "तेज़ भूरी लोमड़ी आलसी कुत्ते के ऊपर कूदती है",
+    "날쌘 갈색 여우가 게으른 개를 뛰어넘는다",
+    "😀 👩‍👩‍👧‍👦 🏳️‍🌈 🇬🇧 flags, families and faces",
+    "e\u0301 and \u00e9, \ufb01 and fi, \u2126 and \u03a9",
+    "zero\u200bwidth\u200djoiners\ufeffand marks",
+    "NUL \x00, bell \x07 and \ufffd",
+    "def f(x):\n    return {k: v ** 2 for k, v in x.items()}",
+    "https://example.org/a/b?c=d&e=f#g <p class='x'>html &amp; more</p>",
+    "3.14159 1,000,000 1e-12 0xDEADBEEF 2026-11-21T00:00:00Z",
+    "Pneumonoultramicroscopicsilicovolcanoconiosis" * 5,
+)
+WORDS = (
+    "the city grew around its river because boats could carry more grain than carts ever did and "
+    "every bridge that was built became a market where people argued over prices weather news"
+).split()
+SHORT_LENGTHS = (2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377)
+REPEATS = 3
+
+
+def proof_texts(special_tokens: Sequence[str], max_tokens: int) -> list[str]:
+    """Return texts of one token up to past the maximum, odd ones, and ones with special tokens."""
+    lengths = [length for length in SHORT_LENGTHS if length < max_tokens]
+    lengths += [max_tokens - 3, max_tokens - 2, max_tokens - 1, max_tokens, max_tokens + 1]
+    lengths.append(max_tokens * 3)
+    special = [f"before {token} after {token}" for token in special_tokens]
+    return [*SAMPLES, *special, " ".join(special_tokens), *(_words(n) for n in lengths if n > 0)]
+
+
+def measure_agreement(embedder: Embedder, oracle: Oracle, texts: Sequence[str]) -> Agreement:
+    """Compare the bundle, through the runtime, with the original on `texts`, each alone."""
+    expected = oracle.embed(texts)
+    found = np.stack([embedder.encode(text, prompt="") for text in texts])
+    normalized = embedder.manifest.normalized
+    scale = 1.0 if normalized else np.abs(expected).max(axis=1, keepdims=True)
+    return Agreement(
+        reference=oracle.name,
+        texts=len(texts),
+        max_difference=float(np.max(np.abs(found - expected) / scale)),
+        tolerance=TOLERANCE,
+        min_cosine=float(np.min(_cosines(found, expected))),
+        same_bytes=_same_bytes(embedder, texts, found),
+    )
+
+
+def require_agreement(agreement: Agreement) -> None:
+    """Raise ProofError with the figures unless the bundle agrees with its original."""
+    reasons = []
+    # Written so that NaN fails.
+    if not agreement.max_difference <= agreement.tolerance:
+        reasons.append(
+            f"a component differs by {agreement.max_difference:.2e}; "
+            f"at most {agreement.tolerance:.0e} is allowed"
+        )
+    if not agreement.min_cosine >= MIN_COSINE:
+        reasons.append(f"a cosine is {agreement.min_cosine:.7f}; at least {MIN_COSINE} is required")
+    if not agreement.same_bytes:
+        reasons.append("a text gives other bytes in a batch than alone")
+    if reasons:
+        raise ProofError(
+            f"the bundle does not agree with {agreement.reference} on {agreement.texts} texts: "
+            f"{'; '.join(reasons)}. Nothing was written"
+        )
+
+
+def _same_bytes(embedder: Embedder, texts: Sequence[str], alone: NDArray[np.float32]) -> bool:
+    """Whether a batch of every text, several times over and shuffled, gives each its own bytes."""
+    order = np.random.default_rng(0).permutation(len(texts) * REPEATS) % len(texts)
+    batched = embedder.encode([texts[index] for index in order], prompt="")
+    return batched.tobytes() == alone[order].tobytes()
+
+
+def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    a64, b64 = a.astype(np.float64), b.astype(np.float64)
+    lengths = np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
+    # Two vectors of length 0 agree.
+    products = np.where(lengths == 0, 1.0, np.sum(a64 * b64, axis=1))
+    return products / np.where(lengths == 0, 1.0, lengths)
+
+
+def _words(count: int) -> str:
+    return " ".join(WORDS[index % len(WORDS)] for index in range(count))

@@ -1,0 +1,68 @@
+"""``embedrt export``: a sentence-transformers model to a bundle. Needs the extra of that name."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module, metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from embedrt.errors import MissingExtraError
+
+
+def add_to(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser("export", help="make a bundle from a model", description=__doc__)
+    parser.add_argument(
+        "model", metavar="MODEL", help="a recipe's name, a hub id, or a folder in the hub's layout"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="the bundle (models/<name>-<precision>)"
+    )
+    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit on the hub")
+    parser.add_argument(
+        "--files", type=Path, metavar="DIR", help="a folder with the files of a recipe's model"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export, with a line on stderr for each stage and the bundle's path on stdout."""
+    path = load_exporter().export_model(
+        options.model,
+        output=options.output,
+        revision=options.revision,
+        files=options.files,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(path)
+
+
+def load_exporter() -> ModuleType:
+    """Import the export stage; raise MissingExtraError naming the packages that are missing."""
+    if missing := [name for name in _extra_packages("export") if not _installed(name)]:
+        raise MissingExtraError(
+            f"this command needs {', '.join(missing)}: pip install 'embedrt[export]' (for torch "
+            "without CUDA, first: pip install torch --index-url https://download.pytorch.org/whl/cpu)"
+        )
+    return import_module("embedrt_export")
+
+
+def _extra_packages(extra: str) -> list[str]:
+    """The distributions that an extra of ours asks for, as pyproject.toml lists them."""
+    marker = f'extra == "{extra}"'
+    return [
+        requirement.partition(";")[0].strip().partition(" ")[0].partition(">")[0].partition("<")[0]
+        for requirement in metadata.requires("embedrt") or []
+        if marker in requirement.replace("'", '"')
+    ]
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

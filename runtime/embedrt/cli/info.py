@@ -1,0 +1,49 @@
+"""``embedrt info``: what a bundle is."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from embedrt.bundle import Bundle
+
+
+def add_to(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser("info", help="describe a bundle", description=__doc__)
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("--json", action="store_true", help="print the manifest")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print what the manifest says."""
+    bundle = Bundle.open(options.bundle)
+    manifest = bundle.manifest
+    if options.json:
+        print(manifest.to_json(), end="")
+        return
+    source, agreement = manifest.source, manifest.agreement
+    size = sum(entry.size for entry in manifest.files.values())
+    rows = {
+        "name": manifest.name,
+        "source": f"{source.id} ({source.origin}{f' {source.revision}' if source.revision else ''})",
+        "licence": source.license or "not declared",
+        "encoder": f"{manifest.family}, {manifest.builder}, {manifest.precision}",
+        "dimension": manifest.dimension,
+        "max tokens": f"{manifest.max_tokens}, cut on the {manifest.truncation_side}",
+        "pooling": " + ".join(manifest.pooling),
+        "normalized": "yes" if manifest.normalized else "no",
+        "similarity": manifest.similarity,
+        "prompts": ", ".join(f"{k}={v!r}" for k, v in manifest.prompts.items()) or "none",
+        "size": f"{size / 1e6:.1f} MB",
+        "made with": ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items()),
+        "agreement": (
+            f"{agreement.max_difference:.1e} largest difference, {agreement.min_cosine:.7f} smallest "
+            f"cosine to {agreement.reference} over {agreement.texts} texts"
+            if agreement
+            else "never proven"
+        ),
+    }
+    for name, value in rows.items():
+        print(f"{name:<11} {value}")

@@ -1,0 +1,48 @@
+"""Texts from a file: one a line, or one field of JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+STDIN = "-"
+
+
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """Add FILE and --field."""
+    parser.add_argument(
+        "file", nargs="?", default=STDIN, metavar="FILE", help="texts, one a line; - is stdin"
+    )
+    parser.add_argument("--field", help="FILE is JSON lines: take this field of each")
+
+
+def read_texts(file: str, field: str | None) -> Iterator[str]:
+    """Yield the texts; raise ValueError naming file and line where one cannot be had.
+
+    A line ends at a newline and nowhere else: a form feed or U+2028 is part of a text.
+    """
+    opened = nullcontext(sys.stdin.buffer) if file == STDIN else Path(file).open("rb")
+    with opened as stream:
+        for number, line in enumerate(stream, start=1):
+            place = f"{'stdin' if file == STDIN else file}, line {number}"
+            try:
+                text = line.decode().removesuffix("\n").removesuffix("\r")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{place} is not UTF-8: {error}") from None
+            yield text if field is None else _field_of(text, field, place)
+
+
+def _field_of(line: str, field: str, place: str) -> str:
+    try:
+        value = json.loads(line)[field]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place} is not JSON: {error}") from None
+    except (KeyError, TypeError, IndexError):
+        raise ValueError(f"{place} has no field {field!r}") from None
+    if not isinstance(value, str):
+        raise ValueError(f"{place}: field {field!r} is {type(value).__name__}; expected a string")
+    return value

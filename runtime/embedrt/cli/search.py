@@ -1,0 +1,32 @@
+"""``embedrt search``: rank the lines of a file by a query."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from embedrt.cli.lines import add_input_options, read_texts
+from embedrt.embedder import Embedder
+
+
+def add_to(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser("search", help="rank texts by a query", description=__doc__)
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("--query", required=True, metavar="TEXT", help="what to look for")
+    add_input_options(parser)
+    parser.add_argument("--top-k", type=int, default=10, metavar="N", help="results to show (10)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print score and text of the best documents, best first."""
+    documents = list(read_texts(options.file, options.field))
+    with Embedder.load(options.bundle) as embedder:
+        (hits,) = embedder.semantic_search(
+            embedder.encode_query([options.query]),
+            embedder.encode_document(documents),
+            top_k=options.top_k,
+        )
+    for hit in hits:
+        print(f"{hit.score:.4f}\t{documents[hit.index]}")

@@ -1,0 +1,39 @@
+"""``embedrt verify``: check every byte of a bundle, and that it computes here what it should."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from embedrt.bundle import Bundle
+from embedrt.cli.export import load_exporter
+from embedrt.embedder import Embedder
+from embedrt.probes import check_probes
+
+
+def add_to(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser("verify", help="check a bundle", description=__doc__)
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument(
+        "--against",
+        metavar="MODEL",
+        help="compare with the original model, in torch: as for export",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Check files, graph and vectors; raise what is wrong."""
+    bundle = Bundle.open(options.bundle, verify="sha256")
+    print(f"files: {len(bundle.manifest.files)} as the manifest says, by sha256")
+    with Embedder(bundle) as embedder:
+        difference = check_probes(embedder, bundle)
+        print(f"vectors on this machine: largest difference {difference:.1e} from the original's")
+        if options.against:
+            agreement = load_exporter().prove_bundle(embedder, options.against)
+            print(
+                f"against {agreement.reference} on {agreement.texts} texts: largest difference "
+                f"{agreement.max_difference:.1e}, smallest cosine {agreement.min_cosine:.7f}, "
+                "same bytes alone and in batches"
+            )

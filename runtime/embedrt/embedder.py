@@ -1,0 +1,334 @@
+"""Texts to vectors.
+
+    tokenize -> batches of equal token count -> run on workers, one core each -> input order
+
+The same text gives the same bytes, alone or in any batch, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypedDict, Unpack, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedrt import similarity
+from embedrt.batching import TOKENS_PER_BATCH, plan_batches
+from embedrt.bundle import Bundle, Verify
+from embedrt.finish import Finish
+from embedrt.graph import check_graph
+from embedrt.manifest import Manifest
+from embedrt.overlong import Overlong, report_overlong
+from embedrt.precision import EmbeddingPrecision
+from embedrt.progress import progress_bar
+from embedrt.session import Session
+from embedrt.similarity import Hit
+from embedrt.texts import Texts, as_batch, as_text, stream
+from embedrt.threads import available_threads
+from embedrt.tokenizer import TokenIds, Tokenizer
+from embedrt.window import WINDOW, Window, chunks, one_ahead
+
+FloatArray = NDArray[np.float32]
+
+# Below this, splitting a batch over the workers costs more than it gains.
+TOKENS_WORTH_A_WORKER = 128
+
+
+class EncodeOptions(TypedDict, total=False):
+    """The keywords of `Embedder.encode`."""
+
+    prompt_name: str | None
+    prompt: str | None
+    batch_size: int | None
+    show_progress_bar: bool
+    precision: EmbeddingPrecision
+    normalize_embeddings: bool
+    truncate_dim: int | None
+
+
+class Embedder:
+    """A loaded bundle. Safe to use from many threads; close it, or use it in a ``with`` block."""
+
+    def __init__(
+        self, bundle: Bundle, *, threads: int | None = None, overlong: Overlong = "truncate"
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads={threads}; expected at least 1, or None for all there are")
+        if overlong not in get_args(Overlong):
+            raise ValueError(f"overlong={overlong!r}; expected one of {list(get_args(Overlong))}")
+        check_graph(bundle.graph)
+        self._manifest = bundle.manifest
+        self._overlong = overlong
+        self._tokenizer = Tokenizer(
+            bundle.tokenizer,
+            max_tokens=bundle.manifest.max_tokens,
+            truncation_side=bundle.manifest.truncation_side,
+        )
+        self._session = Session(bundle.graph)
+        self._threads = threads or available_threads()
+        self._workers = ThreadPoolExecutor(
+            self._threads, "embedrt"
+        )  # no thread before its first run
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        overlong: Overlong = "truncate",
+        verify: Verify = "size",
+    ) -> Self:
+        """Load a bundle.
+
+        Parameters
+        ----------
+        path
+            The bundle's folder.
+        threads
+            Cores to use; by default those that the affinity mask and the CPU quota leave us.
+        overlong
+            What happens to a text of more than `max_tokens` tokens: ``"truncate"`` it as
+            sentence-transformers does; do so and ``"warn"``; or ``"error"``, an OverlongTextError.
+        verify
+            ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` every byte of them.
+
+        Raises
+        ------
+        BundleError
+            Nothing there, an unknown format, or files that are not those of the manifest.
+        """
+        return cls(Bundle.open(path, verify=verify), threads=threads, overlong=overlong)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Everything that is known about the model."""
+        return self._manifest
+
+    @property
+    def dimension(self) -> int:
+        """Components of an embedding."""
+        return self._manifest.dimension
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that a text is truncated to, special tokens included."""
+        return self._manifest.max_tokens
+
+    def encode(
+        self,
+        texts: Texts,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool = False,
+        precision: EmbeddingPrecision = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> NDArray[Any]:
+        """Embed one text or many, as ``SentenceTransformer.encode`` does.
+
+        Parameters
+        ----------
+        texts
+            One str, or any ordered iterable of str: list, tuple, generator, pandas Series, numpy or
+            pyarrow string array.
+        prompt_name
+            Which of the manifest's prompts to put before each text; by default its default prompt.
+        prompt
+            A text to put before each text, instead of a named one.
+        batch_size
+            Run at most so many texts together. A hint: it changes memory and speed, never a result.
+        show_progress_bar
+            Show progress on stderr.
+        precision
+            ``float32``, ``float16``, ``int8``, ``uint8``, ``binary`` or ``ubinary``: see
+            `quantize_embeddings`, also for why ``int8`` and ``uint8`` depend on the whole call.
+        normalize_embeddings
+            Scale each vector to length 1, after `truncate_dim`.
+        truncate_dim
+            Keep only so many leading components, for models trained for it.
+
+        Returns
+        -------
+        array
+            Shape: (n, dimension) in the order of `texts`; (dimension,) for one str. float32 unless
+            `precision` says otherwise.
+
+        Raises
+        ------
+        TypeError
+            A text that is no str, named by its index, before any work.
+        ValueError
+            An argument that cannot be honored.
+        OverlongTextError
+            A text beyond `max_tokens`, with ``overlong="error"``.
+        """
+        finish = Finish(self.dimension, truncate_dim, normalize_embeddings, precision)
+        prefix = self._prefix(prompt_name, prompt)
+        _check_batch_size(batch_size)
+        if isinstance(texts, str):
+            vectors = np.empty((1, self.dimension), np.float32)
+            self._start([prefix + as_text(texts)], vectors, batch_size)
+            return finish(vectors[0])
+        batch = [prefix + text for text in as_batch(texts)]
+        vectors = np.empty((len(batch), self.dimension), np.float32)
+        windows = (
+            self._start(batch[start : start + WINDOW], vectors[start : start + WINDOW], batch_size)
+            for start in range(0, len(batch), WINDOW)
+        )
+        with progress_bar(len(batch), shown=show_progress_bar) as advance:
+            for window in one_ahead(windows):
+                for finished in window.results():
+                    advance(finished)
+        return finish(vectors)
+
+    def encode_query(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
+        """Embed queries: `encode` with the prompt named ``query``, where the model has one."""
+        return self.encode(texts, **self._with_prompt(options, ("query",)))
+
+    def encode_document(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
+        """Embed documents: `encode` with the model's ``document``, ``passage`` or ``corpus`` prompt."""
+        return self.encode(texts, **self._with_prompt(options, ("document", "passage", "corpus")))
+
+    def embed_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        precision: EmbeddingPrecision = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> Iterator[NDArray[Any]]:
+        """Embed any iterable, however long, in bounded memory.
+
+        Takes the texts as it needs them, two blocks ahead of what it has yielded. The keywords are
+        those of `encode`, without precisions ``int8`` and ``uint8``: their ranges are those of all
+        the texts; apply `quantize_embeddings` with ranges of your own.
+
+        Yields
+        ------
+        array
+            The next vectors in the order of `texts`. Shape: (at most 2,048, dimension).
+        """
+        if precision in ("int8", "uint8"):
+            raise ValueError(
+                f"precision={precision!r} needs the ranges of all texts; stream float32 and apply "
+                "quantize_embeddings(..., ranges=)"
+            )
+        finish = Finish(self.dimension, truncate_dim, normalize_embeddings, precision)
+        prefix = self._prefix(prompt_name, prompt)
+        _check_batch_size(batch_size)
+        return self._stream(stream(texts), prefix, batch_size, finish)
+
+    def similarity(self, a: ArrayLike, b: ArrayLike) -> FloatArray:
+        """Score each row of `a` with each of `b` by the model's own measure: (n, d), (m, d) to (n, m)."""
+        return similarity.similarity(a, b, self._manifest.similarity)
+
+    def similarity_pairwise(self, a: ArrayLike, b: ArrayLike) -> FloatArray:
+        """Score each row of `a` with the same row of `b`: (n, d) twice to (n,)."""
+        return similarity.similarity_pairwise(a, b, self._manifest.similarity)
+
+    def semantic_search(
+        self, queries: ArrayLike, documents: ArrayLike, *, top_k: int = 10
+    ) -> list[list[Hit]]:
+        """Rank the documents for each query by the model's own measure, best first."""
+        return similarity.semantic_search(
+            queries, documents, top_k=top_k, similarity_fn_name=self._manifest.similarity
+        )
+
+    def count_tokens(self, texts: Texts) -> Any:
+        """Count tokens before truncation, special tokens included: int for a str, else (n,) int64."""
+        if isinstance(texts, str):
+            return self._tokenizer.count(as_text(texts))
+        return np.array([self._tokenizer.count(text) for text in as_batch(texts)], np.int64)
+
+    def close(self) -> None:
+        """Let the worker threads end once their runs are done."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _stream(
+        self, texts: Iterator[str], prefix: str, batch_size: int | None, finish: Finish
+    ) -> Iterator[NDArray[Any]]:
+        windows = (
+            self._start(
+                [prefix + text for text in chunk],
+                np.empty((len(chunk), self.dimension), np.float32),
+                batch_size,
+            )
+            for chunk in chunks(texts)
+        )
+        for window in one_ahead(windows):
+            for _ in window.results():
+                pass
+            yield finish(window.vectors)
+
+    def _start(self, texts: Sequence[str], vectors: FloatArray, batch_size: int | None) -> Window:
+        """Tokenize the texts and start the runs that fill their vectors; one run is done at once."""
+        ids = self._tokenizer.batch_ids(texts)
+        report_overlong(self._overlong, self._tokenizer, texts, ids)
+        lengths = np.array([len(row) for row in ids], np.int64)
+        share = int(lengths.sum()) // self._threads
+        batches = plan_batches(
+            lengths,
+            tokens_per_batch=min(TOKENS_PER_BATCH, max(TOKENS_WORTH_A_WORKER, share)),
+            texts_per_batch=batch_size,
+        )
+        if len(batches) == 1:
+            self._run(ids, batches[0], vectors)
+            return Window(vectors, [])
+        return Window(
+            vectors, [self._workers.submit(self._run, ids, batch, vectors) for batch in batches]
+        )
+
+    def _run(self, ids: Sequence[TokenIds], batch: NDArray[np.int64], vectors: FloatArray) -> int:
+        """Fill the vectors of one batch; return how many."""
+        input_ids = np.stack([ids[index] for index in batch])  # (batch, tokens)
+        # A tokenizer without special tokens makes nothing of an empty text: it has no direction.
+        vectors[batch] = self._session.run(input_ids) if input_ids.size else 0.0
+        return len(batch)
+
+    def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
+        if prompt is not None:
+            if prompt_name is not None:
+                raise ValueError("pass prompt or prompt_name, not both")
+            return as_text(prompt)
+        name = prompt_name if prompt_name is not None else self._manifest.default_prompt_name
+        if name is None:
+            return ""
+        if name not in self._manifest.prompts:
+            raise ValueError(
+                f"prompt_name={name!r}; this model has {sorted(self._manifest.prompts) or 'none'}"
+            )
+        return self._manifest.prompts[name]
+
+    def _with_prompt(self, options: EncodeOptions, names: tuple[str, ...]) -> EncodeOptions:
+        """Add the first of these prompts that the model has, unless the caller chose one."""
+        name = next((name for name in names if name in self._manifest.prompts), None)
+        chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
+        if name is None or chosen:
+            return options
+        return {**options, "prompt_name": name}
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; expected at least 1, or None")

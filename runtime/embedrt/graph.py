@@ -1,0 +1,156 @@
+"""What a graph file holds, read from its bytes before ONNX Runtime sees it.
+
+A graph is refused here for what it asks for: operators outside the format's list, weights in other
+files, subgraphs, local functions. Only the outline is read; weights are skipped, so that a graph of
+a gigabyte takes a millisecond. Field numbers: ``onnx.proto`` of ONNX 1.23.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedrt.errors import BundleCorruptError, BundleFormatError
+
+INPUT = "input_ids"
+OUTPUT = "embedding"
+
+# Tensor arithmetic and shapes only: no control flow, strings, randomness or images.
+OPERATORS = {
+    "": frozenset(
+        """
+        Abs Add And Attention Cast CastLike Ceil Clip Concat Constant ConstantOfShape Cos CumSum
+        Div Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm
+        Greater GreaterOrEqual HardSigmoid HardSwish Identity IsNaN LayerNormalization LeakyRelu
+        Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceL2
+        ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape RMSNormalization RotaryEmbedding
+        ScatterElements ScatterND Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze
+        Sub Swish Tanh Tile Transpose Trilu Unsqueeze Where Xor
+        """.split()
+    ),
+}
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
+_NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_TENSORS = 5, (6, 11), 10
+_TENSOR_EXTERNAL = (13, 14)
+_VALUE_NAME = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A run of bytes of the file."""
+
+    start: int
+    stop: int
+
+
+def check_graph(path: Path) -> None:
+    """Raise BundleFormatError with everything about the graph at `path` that the format forbids."""
+    with path.open("rb") as file:
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                problems = list(_problems(data))
+        except (ValueError, IndexError) as error:
+            raise BundleCorruptError(
+                f"{path} is no ONNX graph ({error}); copy or export the bundle again"
+            ) from error
+    if problems:
+        raise BundleFormatError(f"{path}: {'; '.join(problems)}")
+
+
+def _problems(data: mmap.mmap) -> Iterator[str]:
+    graphs = [span for number, span in _fields(data, Span(0, len(data))) if number == _MODEL_GRAPH]
+    if len(graphs) != 1:
+        raise ValueError(f"{len(graphs)} graphs in it")
+    if any(number == _MODEL_FUNCTIONS for number, _ in _fields(data, Span(0, len(data)))):
+        yield "it defines functions of its own"
+    names: dict[int, list[str]] = {_GRAPH_INPUT: [], _GRAPH_OUTPUT: []}
+    unknown: set[str] = set()
+    for number, span in _fields(data, graphs[0]):
+        if number == _GRAPH_NODE:
+            operator = _operator(data, span)
+            if operator not in OPERATORS.get("", frozenset()):
+                unknown.add(operator)
+            yield from _node_problems(data, span, operator)
+        elif number == _GRAPH_INITIALIZER:
+            yield from _tensor_problems(data, span)
+        elif number in names:
+            names[number].append(_text(data, span, _VALUE_NAME))
+    if unknown:
+        yield f"operators outside the format's list: {', '.join(sorted(unknown))}"
+    for kind, found, wanted in (
+        ("input", names[_GRAPH_INPUT], INPUT),
+        ("output", names[_GRAPH_OUTPUT], OUTPUT),
+    ):
+        if found != [wanted]:
+            yield f"its {kind}s are {found}; expected [{wanted!r}]"
+
+
+def _operator(data: mmap.mmap, node: Span) -> str:
+    """The node's operator, after its domain where that is not the standard one."""
+    domain = _text(data, node, _NODE_DOMAIN)
+    operator = _text(data, node, _NODE_OPERATOR)
+    return f"{domain}.{operator}" if domain not in ("", "ai.onnx") else operator
+
+
+def _node_problems(data: mmap.mmap, node: Span, operator: str) -> Iterator[str]:
+    for number, attribute in _fields(data, node):
+        if number != _NODE_ATTRIBUTE:
+            continue
+        for inner, span in _fields(data, attribute):
+            if inner in _ATTRIBUTE_GRAPHS:
+                yield f"a subgraph in {operator}"
+            elif inner in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
+                yield from _tensor_problems(data, span)
+
+
+def _tensor_problems(data: mmap.mmap, tensor: Span) -> Iterator[str]:
+    if any(number in _TENSOR_EXTERNAL for number, _ in _fields(data, tensor)):
+        yield "a tensor whose data lies in another file"
+
+
+def _text(data: mmap.mmap, message: Span, field: int) -> str:
+    found = ""
+    for number, span in _fields(data, message):
+        if number == field:
+            found = data[span.start : span.stop].decode()
+    return found
+
+
+def _fields(data: mmap.mmap, message: Span) -> Iterator[tuple[int, Span]]:
+    """Yield number and value of each field of a protobuf message; ValueError where it is broken."""
+    position = message.start
+    while position < message.stop:
+        key, position = _varint(data, position)
+        kind = key & 7
+        if kind == _VARINT:
+            _, stop = _varint(data, position)
+        elif kind == _BYTES:
+            length, position = _varint(data, position)
+            stop = position + length
+        elif kind in (_FIXED64, _FIXED32):
+            stop = position + (8 if kind == _FIXED64 else 4)
+        else:
+            raise ValueError(f"wire type {kind} at byte {position}")
+        if stop > message.stop:
+            raise ValueError(f"a field ends at byte {stop} of {message.stop}")
+        yield key >> 3, Span(position, stop)
+        position = stop
+
+
+def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position += 1
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError(f"a number of more than 64 bits at byte {position}")

@@ -1,0 +1,168 @@
+"""The manifest: every fact about a bundle that a reader may rely on.
+
+The format is specified in ``models/README.md``. Facts are read from here and nowhere else: not from
+a name, not from ``tokenizer.json``, not by looking at the graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from embedrt.errors import BundleFormatError
+
+FORMAT_VERSION = 1
+
+Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
+Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
+Precision = Literal["fp32"]
+Builder = Literal["fused", "traced"]
+Side = Literal["left", "right"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the model came from."""
+
+    id: str
+    """Hub id, or the name of the local folder."""
+    origin: str
+    """Where the files were taken from: ``hub``, ``folder``, or a package with its version."""
+    revision: str | None
+    """Commit on the hub; None where the files came from elsewhere."""
+    license: str | None
+    """As the model's card declares it."""
+    weights: dict[str, str]
+    """sha256 (hex) of each weight file, by its path in the model's folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One file of the bundle."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """Hex digest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What was measured at export, through the runtime, against the original model."""
+
+    reference: str
+    """What it was compared with, with its version."""
+    texts: int
+    """How many texts were compared."""
+    max_difference: float
+    """Largest difference of a component: absolute where the embedding is normalized, else relative
+    to the largest component of the reference."""
+    tolerance: float
+    """The largest `max_difference` with which the export would have succeeded."""
+    min_cosine: float
+    """Smallest cosine between a vector and its reference."""
+    same_bytes: bool
+    """Whether each text gave the same bytes alone and in batches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A bundle's ``manifest.json``."""
+
+    format_version: int
+    name: str
+    source: Source
+    family: str
+    """The encoder's architecture: ``bert``, ``mpnet``, ..."""
+    builder: Builder
+    """``fused``: built from the weights; ``traced``: by way of optimum's exporter."""
+    precision: Precision
+    dimension: int
+    """Components of an embedding."""
+    max_tokens: int
+    """Tokens a text is truncated to, special tokens included."""
+    truncation_side: Side
+    """The end of a long text that is dropped."""
+    pooling: tuple[Pooling, ...]
+    """Concatenated in this order."""
+    normalized: bool
+    """Whether embeddings have length 1."""
+    similarity: Similarity
+    """The score that the model was trained for."""
+    prompts: dict[str, str]
+    """Text put before the input, by name."""
+    default_prompt_name: str | None
+    """The prompt that is used where none is asked for."""
+    tools: dict[str, str]
+    """Versions of the packages that made the bundle."""
+    agreement: Agreement | None
+    """None only in a bundle that is still being proven."""
+    files: dict[str, FileEntry]
+    """Every file of the bundle but this one, by name."""
+
+    def to_json(self) -> str:
+        """Return the manifest's text, the same for the same facts."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Parse a manifest; raise BundleFormatError naming the first field that is wrong."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleFormatError(f"manifest.json is not JSON: {error}") from error
+        version = value.get("format_version") if isinstance(value, dict) else None
+        if version != FORMAT_VERSION:
+            raise BundleFormatError(
+                f"manifest.json has format_version {version!r}; this version of embedrt reads "
+                f"{FORMAT_VERSION}. Export the model again, or install the embedrt that made it."
+            )
+        manifest = _decode(value, cls, "manifest.json")
+        assert isinstance(manifest, cls)  # for the type checker: _decode made it
+        return manifest
+
+
+def _decode(value: object, kind: Any, place: str) -> Any:
+    """Return `value` from JSON as `kind`, strictly: no missing, unknown or converted fields."""
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(value, kind, place)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if value not in arguments:
+            raise BundleFormatError(f"{place} is {value!r}; expected one of {list(arguments)}")
+        return value
+    if origin in (Union, types.UnionType):
+        (inner,) = (argument for argument in arguments if argument is not types.NoneType)
+        return None if value is None else _decode(value, inner, place)
+    if origin is tuple:
+        items = _expect(value, list, place)
+        return tuple(_decode(item, arguments[0], f"{place}[{i}]") for i, item in enumerate(items))
+    if origin is dict:
+        items = _expect(value, dict, place)
+        return {key: _decode(item, arguments[1], f"{place}.{key}") for key, item in items.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    return _expect(value, kind, place)
+
+
+def _decode_dataclass(value: object, kind: Any, place: str) -> Any:
+    fields = _expect(value, dict, place)
+    hints = get_type_hints(kind)
+    if missing := sorted(hints.keys() - fields.keys()):
+        raise BundleFormatError(f"{place} lacks {', '.join(missing)}")
+    if unknown := sorted(fields.keys() - hints.keys()):
+        raise BundleFormatError(f"{place} has unknown fields: {', '.join(unknown)}")
+    return kind(
+        **{name: _decode(fields[name], hint, f"{place}.{name}") for name, hint in hints.items()}
+    )
+
+
+def _expect(value: object, kind: Any, place: str) -> Any:
+    if type(value) is not kind:
+        raise BundleFormatError(
+            f"{place} is {value!r} ({type(value).__name__}); expected {kind.__name__}"
+        )
+    return value

@@ -1,0 +1,36 @@
+"""Texts with the original model's vectors, to check a bundle on a machine without torch."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from embedrt.bundle import Bundle
+from embedrt.embedder import Embedder
+from embedrt.errors import BundleCorruptError
+
+# Other processors round otherwise; what is broken is off by far more.
+SLACK = 10
+
+
+def check_probes(embedder: Embedder, bundle: Bundle) -> float:
+    """Return the largest difference of a component from the original's, as `Agreement` defines it.
+
+    Raises BundleCorruptError if it is far beyond what was measured at export.
+    """
+    agreement = bundle.manifest.agreement
+    if agreement is None:
+        raise BundleCorruptError(f"{bundle.path} was never proven: export the model again")
+    probes = json.loads(bundle.probes.read_text())
+    expected = np.array([probe["embedding"] for probe in probes], np.float32)
+    found = embedder.encode([probe["text"] for probe in probes], prompt="")
+    scale = 1.0 if bundle.manifest.normalized else np.abs(expected).max(axis=1, keepdims=True)
+    difference = float(np.max(np.abs(found - expected) / scale))
+    if not difference <= SLACK * agreement.tolerance:
+        raise BundleCorruptError(
+            f"{bundle.path} gives vectors that differ by {difference:.1e} from the original's on this "
+            f"machine; at most {SLACK * agreement.tolerance:.0e} is expected. Please report your "
+            "processor and the version of onnxruntime"
+        )
+    return difference

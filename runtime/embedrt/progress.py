@@ -1,0 +1,24 @@
+"""A progress bar on stderr, for long work that a person watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(
+    total: int | None, *, shown: bool, unit: str = "text"
+) -> Iterator[Callable[[int], object]]:
+    """Yield a function that advances the bar by so many; without a bar it does nothing."""
+    if not shown:
+        yield _nothing
+        return
+    from tqdm import tqdm  # here, so that a service that shows no bar never imports it
+
+    with tqdm(total=total, unit=f" {unit}", unit_scale=True, dynamic_ncols=True) as bar:
+        yield bar.update
+
+
+def _nothing(_finished: int) -> None:
+    pass

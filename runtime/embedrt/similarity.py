@@ -1,0 +1,160 @@
+"""Scores between embeddings, and search by them. Larger always means more alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedrt.manifest import Similarity
+
+FloatArray = NDArray[np.float32]
+ROWS_PER_STEP = 256
+NORM_EPSILON = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result of a search."""
+
+    index: int
+    """Row of the document."""
+    score: float
+
+
+def similarity(a: ArrayLike, b: ArrayLike, name: Similarity) -> FloatArray:
+    """Return the score of every row of `a` with every row of `b`.
+
+    Formulas: ``cosine`` a.b / (|a| |b|); ``dot`` a.b; ``euclidean`` -|a - b|; ``manhattan``
+    -sum |a - b|; as in ``sentence_transformers.util``.
+
+    Shape: (n, dimension) and (m, dimension) to (n, m); one vector counts as one row.
+    """
+    score = _score(name)
+    rows_a, rows_b = _rows(a), _rows(b)
+    _check_dimensions(rows_a, rows_b)
+    return score(rows_a, rows_b)
+
+
+def similarity_pairwise(a: ArrayLike, b: ArrayLike, name: Similarity) -> FloatArray:
+    """Return the score of each row of `a` with the same row of `b`.
+
+    Shape: (n, dimension) twice to (n,). Formulas as in `similarity`.
+    """
+    _score(name)
+    rows_a, rows_b = _rows(a), _rows(b)
+    _check_dimensions(rows_a, rows_b)
+    if len(rows_a) != len(rows_b):
+        raise ValueError(f"a has {len(rows_a)} rows and b {len(rows_b)}; expected as many")
+    if name == "cosine":
+        rows_a, rows_b = normalize(rows_a), normalize(rows_b)
+    if name in ("cosine", "dot"):
+        return np.sum(rows_a * rows_b, axis=1, dtype=np.float32)
+    difference = rows_a - rows_b
+    if name == "euclidean":
+        return -np.sqrt(np.sum(difference * difference, axis=1, dtype=np.float32))
+    return -np.sum(np.abs(difference), axis=1, dtype=np.float32)
+
+
+def semantic_search(
+    queries: ArrayLike,
+    documents: ArrayLike,
+    *,
+    top_k: int = 10,
+    similarity_fn_name: Similarity = "cosine",
+) -> list[list[Hit]]:
+    """Find each query's best documents by comparing with all of them.
+
+    Parameters
+    ----------
+    queries, documents
+        Embeddings. Shape: (n, dimension) and (m, dimension).
+    top_k
+        Hits per query, fewer where there are fewer documents.
+    similarity_fn_name
+        The score to rank by: an embedder's ``manifest.similarity``.
+
+    Returns
+    -------
+    list of lists of Hit
+        Best first; of equal scores, the lower index first. Shape: (n, min(top_k, m)).
+    """
+    if top_k < 1:
+        raise ValueError(f"top_k={top_k}; expected at least 1")
+    rows, corpus = _rows(queries), _rows(documents)
+    hits: list[list[Hit]] = []
+    for start in range(0, len(rows), ROWS_PER_STEP):
+        scores = similarity(rows[start : start + ROWS_PER_STEP], corpus, similarity_fn_name)
+        hits += [_best(row, top_k) for row in scores]
+    return hits
+
+
+def normalize(embeddings: FloatArray) -> FloatArray:
+    """Scale each row to length 1, as ``torch.nn.functional.normalize`` does: x / max(|x|, 1e-12).
+
+    Each row's result depends on that row alone, to the bit.
+    """
+    lengths = np.sqrt(np.sum(embeddings * embeddings, axis=-1, keepdims=True))
+    return embeddings / np.maximum(lengths, np.float32(NORM_EPSILON))
+
+
+def _best(scores: FloatArray, top_k: int) -> list[Hit]:
+    if top_k < len(scores):
+        # All that tie with the k-th stay in, so that the lower index wins whatever partition did.
+        threshold = np.partition(scores, -top_k)[-top_k]
+        candidates = np.flatnonzero(scores >= threshold)
+    else:
+        candidates = np.arange(len(scores))
+    order = candidates[np.argsort(-scores[candidates], kind="stable")][:top_k]
+    return [Hit(int(index), float(scores[index])) for index in order]
+
+
+def _cosine(a: FloatArray, b: FloatArray) -> FloatArray:
+    return normalize(a) @ normalize(b).T
+
+
+def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
+    return a @ b.T
+
+
+def _euclidean(a: FloatArray, b: FloatArray) -> FloatArray:
+    return np.stack([-np.sqrt(np.sum((b - row) ** 2, axis=1)) for row in a]) if len(a) else _none(b)
+
+
+def _manhattan(a: FloatArray, b: FloatArray) -> FloatArray:
+    return np.stack([-np.sum(np.abs(b - row), axis=1) for row in a]) if len(a) else _none(b)
+
+
+def _none(b: FloatArray) -> FloatArray:
+    return np.empty((0, len(b)), np.float32)
+
+
+SCORES: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
+    "cosine": _cosine,
+    "dot": _dot,
+    "euclidean": _euclidean,
+    "manhattan": _manhattan,
+}
+
+
+def _score(name: str) -> Callable[[FloatArray, FloatArray], FloatArray]:
+    if name not in SCORES:
+        raise ValueError(f"similarity {name!r}; expected one of {list(get_args(Similarity))}")
+    return SCORES[name]
+
+
+def _rows(embeddings: ArrayLike) -> FloatArray:
+    rows = np.atleast_2d(np.asarray(embeddings, np.float32))
+    if rows.ndim != 2:
+        raise ValueError(f"embeddings of shape {rows.shape}; expected (n, dimension)")
+    return rows
+
+
+def _check_dimensions(a: FloatArray, b: FloatArray) -> None:
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"embeddings of {a.shape[1]} and {b.shape[1]} components cannot be compared"
+        )

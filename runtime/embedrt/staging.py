@@ -1,0 +1,131 @@
+"""Bundles on disk: how one comes into being.
+
+A bundle is written into a hidden sibling folder, proven there, made durable, and only then renamed
+to its name. Whatever interrupts this leaves the old bundle or none, and a folder that the next
+export to the same name sweeps away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedrt.bundle import FILES, MANIFEST, describe_file
+from embedrt.errors import ExportError
+from embedrt.manifest import Manifest
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where a folder left behind stays until it is removed by hand
+    fcntl = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """A bundle that is not one yet."""
+
+    path: Path
+    target: Path
+
+    def add(self, name: str, content: bytes) -> None:
+        """Write one of the bundle's files."""
+        (self.path / name).write_bytes(content)
+
+    def seal(self, manifest: Manifest) -> Manifest:
+        """Describe the files in the manifest and write it; return it so completed."""
+        files = {
+            file.name: describe_file(file)
+            for file in sorted(self.path.iterdir())
+            if file.name in FILES
+        }
+        manifest = dataclasses.replace(manifest, files=files)
+        (self.path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        return manifest
+
+    def publish(self) -> None:
+        """Make every byte durable, then give the folder its name, in place of what had it."""
+        for file in self.path.iterdir():
+            _sync(file)
+        _sync(self.path)
+        replaced = self.path.with_name(f"{self.path.name}.old")
+        if self.target.exists():
+            self.target.rename(replaced)
+        self.path.rename(self.target)
+        _sync(self.target.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def staged_bundle(target: Path) -> Iterator[Staging]:
+    """Make a folder beside `target` to build a bundle in; remove it unless it was published.
+
+    Raises ExportError if `target` exists and is no bundle: an export replaces only its own kind.
+    """
+    target = Path(os.path.abspath(target))
+    if target.exists() and not (target / MANIFEST).is_file():
+        raise ExportError(f"{target} exists and is no bundle; name another --output or remove it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target)
+    path, lock = _make_locked(target)
+    try:
+        yield Staging(path, target)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def sweep(target: Path) -> None:
+    """Remove what exports to `target` left behind when they died. A living one holds a lock."""
+    for litter in target.parent.glob(f"{_prefix(target)}*"):
+        lock = _lock(litter)
+        if lock is not None:
+            shutil.rmtree(litter, ignore_errors=True)
+            os.close(lock)
+
+
+def _make_locked(target: Path) -> tuple[Path, int | None]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+        lock = _lock(path)
+        if path.exists():  # else another export's sweep came between
+            path.chmod(0o755)  # mkdtemp's folders are for their owner alone
+            return path, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}.partial-"
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock `folder` until the returned descriptor is closed or the process dies; None if taken."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and fcntl is None:  # Windows cannot open a folder
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,72 @@
+"""What callers pass as texts, checked whole before any work is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Set
+
+NOT_A_BATCH = (bytes, bytearray, memoryview, Mapping, Set)
+
+Texts = str | Iterable[str]
+
+
+def as_batch(texts: Iterable[object]) -> list[str]:
+    """Return the texts as a list of well-formed strings, or raise TypeError naming the first bad one.
+
+    Takes any ordered iterable: list, tuple, generator, pandas Series, numpy or pyarrow string array.
+    """
+    return [as_text(text, index) for index, text in enumerate(_elements(texts))]
+
+
+def stream(texts: Iterable[object]) -> Iterator[str]:
+    """Like `as_batch`, one text at a time, for iterables that do not fit in memory."""
+    if isinstance(texts, str):
+        raise TypeError("texts is one str; embed_stream takes an iterable of them: pass [text]")
+    for index, text in enumerate(_elements(texts)):
+        yield as_text(text, index)
+
+
+def as_text(text: object, index: int | None = None) -> str:
+    """Return `text` if it is a str, its unpaired surrogates replaced; else raise TypeError."""
+    if not isinstance(text, str):
+        place = "text" if index is None else f"texts[{index}]"
+        raise TypeError(f"{place} is {_describe(text)}; every text must be a str")
+    return well_formed(text)
+
+
+def well_formed(text: str) -> str:
+    r"""Join surrogate pairs and put U+FFFD for a lone surrogate, so that the text is valid Unicode.
+
+    Such strings come from JSON escapes (``"\ud83d"``) and from ``os.fsdecode``; the tokenizer
+    refuses them with an error that names neither the text nor the cause.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _elements(texts: object) -> Iterable[object]:
+    if isinstance(texts, NOT_A_BATCH):
+        raise TypeError(f"texts is {_describe(texts)}; pass a str or an ordered iterable of str")
+    # Arrays become Python objects at once: iterating a pyarrow array gives its own scalar type.
+    for convert in ("to_pylist", "tolist"):
+        method = getattr(texts, convert, None)
+        if callable(method):
+            texts = method()
+            break
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise TypeError(f"texts is {_describe(texts)}; pass a str or an ordered iterable of str")
+    return texts
+
+
+def _describe(value: object) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN (a missing value?)"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -1,0 +1,32 @@
+"""What the tests share: the real MiniLM bundle, and where no exporter is, the one they are given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from embedrt import Embedder
+
+GIVEN_BUNDLE = "EMBEDRT_TEST_BUNDLE"
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of real all-MiniLM-L6-v2: the one that EMBEDRT_TEST_BUNDLE names, or a fresh one."""
+    given = os.environ.get(GIVEN_BUNDLE)
+    if given:
+        return Path(given)
+    from embedrt_export import export_model
+
+    return export_model(
+        "all-MiniLM-L6-v2", output=tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2-fp32"
+    )
+
+
+@pytest.fixture(scope="session")
+def embedder(minilm: Path) -> Iterator[Embedder]:
+    """Real MiniLM, loaded."""
+    with Embedder.load(minilm) as embedder:
+        yield embedder

