@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedrt.manifest import Manifest
 from huggingface_hub import metadata_load
+
+from embedrt.manifest import Manifest
 
 TEMPLATE = """\
 # {name}
@@ -23,8 +24,8 @@ TEMPLATE = """\
 | score | {similarity} |
 
 Measured at export against {reference} on {texts} texts: largest difference of a component
-{max_difference:.1e} (allowed: {tolerance:.0e}), smallest cosine {min_cosine:.7f}; each text gave the
-same bytes alone and in batches.
+{max_difference:.1e} (allowed: {tolerance:.0e}), smallest cosine {min_cosine:.7f}; each text gave
+the same bytes alone and in batches.
 
 ```python
 from embedrt import Embedder

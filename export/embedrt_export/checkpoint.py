@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from embedrt.errors import SourceError, UnsupportedModelError
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.encoder import FloatArray, Linear, Norm
 
 SAFETENSORS = "model.safetensors"

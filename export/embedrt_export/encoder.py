@@ -1,7 +1,7 @@
 """One description of a transformer encoder's weights, whatever its family.
 
-Post-norm blocks, as BERT introduced them (Devlin et al. 2018, arXiv:1810.04805): attention, residual,
-LayerNorm, two linear layers with an activation between, residual, LayerNorm.
+Post-norm blocks, as BERT introduced them (Devlin et al. 2018, arXiv:1810.04805): attention,
+residual, LayerNorm, two linear layers with an activation between, residual, LayerNorm.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Encoder:
     word_embeddings: FloatArray
     """Shape: (vocabulary, hidden)."""
     position_embeddings: FloatArray
-    """What position p adds, row 0 first; the token type's row 0 is in it. Shape: (positions, hidden).
-    With a `padding_id`, row 0 is that token's and position p is row p + 1."""
+    """What position p adds, in row p; the token type's row 0 is in it. With a `padding_id`, row 0
+    is that token's and position p is row p + 1. Shape: (positions, hidden)."""
     padding_id: int | None
     """A token that takes no position, in families that number positions by counting the others."""
     embedding_norm: Norm
@@ -80,7 +80,7 @@ class Encoder:
     @property
     def hidden(self) -> int:
         """Components of a token's vector."""
-        return self.word_embeddings.shape[1]
+        return int(self.word_embeddings.shape[1])
 
     @property
     def positions(self) -> int:

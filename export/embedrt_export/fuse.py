@@ -1,16 +1,17 @@
 """An encoder's weights to graph nodes, without tracing.
 
-What is written here is what runs: the runtime switches ONNX Runtime's optimizer off. Each choice was
-measured on x86: `Add` and `LayerNormalization` apart beat `SkipLayerNormalization`, a bias in the
-`Gemm` beats `BiasGelu`, one packed projection and the standard `Attention` beat the contributed ones.
+What is written here is what runs: the runtime switches ONNX Runtime's optimizer off. Each choice
+was measured on x86: `Add` and `LayerNormalization` apart beat `SkipLayerNormalization`, a bias in
+the `Gemm` beats `BiasGelu`, one packed projection and the standard `Attention` beat the contributed
+operators.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from embedrt.graph import INPUT
 from onnx import TensorProto
 
+from embedrt.graph import INPUT
 from embedrt_export.encoder import Activation, Encoder, Layer, Linear, Norm
 from embedrt_export.nodes import Nodes
 
@@ -69,7 +70,10 @@ def _add_positions(nodes: Nodes, encoder: Encoder, tokens: str) -> str:
 
 
 def _add_relative_bias(nodes: Nodes, encoder: Encoder, tokens: str) -> str:
-    """Add the bias on attention scores once for all layers, (1, heads, tokens, tokens); "" if none."""
+    """Add the bias on attention scores, once for all layers: (1, heads, tokens, tokens).
+
+    Returns the empty name, ONNX's word for an absent input, where the encoder has none.
+    """
     if encoder.relative_bias is None:
         return ""
     table = nodes.weight("relative_bias", encoder.relative_bias)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from embedrt.errors import UnsupportedModelError
-from embedrt.manifest import Pooling
 from onnx import TensorProto
 
+from embedrt.errors import UnsupportedModelError
+from embedrt.manifest import Pooling
 from embedrt_export.checkpoint import load_tensors
 from embedrt_export.nodes import Nodes
 from embedrt_export.settings import Module, pooling_modes
@@ -93,7 +93,7 @@ POOLERS: dict[Pooling, Callable[[Nodes, str], str]] = {
 def _add_weighted_sum(nodes: Nodes, vectors: str, weights: str) -> str:
     """Sum over tokens, (batch, hidden), as a matrix product with the weights, (1, tokens).
 
-    A reduction over the middle axis gives other bytes for a text alone than in a batch; this does not.
+    A reduction over the middle axis gives a text other bytes alone than in a batch; this does not.
     """
     return nodes.add("Squeeze", nodes.add("MatMul", weights, vectors), nodes.ints(1))
 

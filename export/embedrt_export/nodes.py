@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from embedrt.graph import INPUT, OUTPUT
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from embedrt.errors import UnsupportedModelError
+from embedrt.graph import INPUT, OUTPUT
+
+MAX_BYTES = 2_000_000_000  # protobuf ends at 2 GiB; the rest of the graph needs a little
 IR_VERSION = 11  # the first that knows opset 23, so that older readers take it too
 
 
@@ -67,7 +70,12 @@ class Nodes:
         self.nodes.append(helper.make_node("Identity", [value], [OUTPUT], name=OUTPUT))
 
     def to_model(self, *, opset: int, dimension: int) -> onnx.ModelProto:
-        """Return a model of the contract: int64 ids (batch, tokens) to float32 (batch, dimension)."""
+        """Return a model of the contract: ids (batch, tokens) to float32 (batch, dimension)."""
+        size = sum(len(weight.raw_data) for weight in self.initializers.values())
+        if size > MAX_BYTES:
+            raise UnsupportedModelError(
+                f"the weights take {size / 1e9:.1f} GB and a graph in one file holds at most 2"
+            )
         graph = helper.make_graph(
             self.nodes,
             "sentence_encoder",

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import sentence_transformers
-from embedrt.errors import UnsupportedModelError
-from embedrt.manifest import Side
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
+from embedrt.errors import UnsupportedModelError
+from embedrt.manifest import Side
 from embedrt_export.quiet import quiet
 
 
@@ -44,6 +44,11 @@ class Oracle:
         """Tokens that sentence-transformers truncates to."""
         return int(self._model.max_seq_length)
 
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the tokenizer can give, added ones included."""
+        return len(self._tokenizer)
+
     def limit(self, max_tokens: int) -> None:
         """Truncate to so many tokens from now on."""
         self._model.max_seq_length = max_tokens
@@ -59,7 +64,7 @@ class Oracle:
         copy = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
         copy.no_padding()
         copy.no_truncation()
-        return copy.to_str(pretty=False)
+        return str(copy.to_str(pretty=False))
 
     def special_tokens(self) -> list[str]:
         """The tokens that mean something to the model, as they are written."""

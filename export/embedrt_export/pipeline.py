@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 import onnx
+from transformers import AutoConfig, PretrainedConfig
+
 from embedrt import Bundle, Embedder
 from embedrt.bundle import CARD, GRAPH, PROBES, TOKENIZER, describe_file
 from embedrt.errors import UnsupportedModelError
@@ -16,8 +18,6 @@ from embedrt.graph import check_graph
 from embedrt.manifest import FORMAT_VERSION, Agreement, Builder, Manifest, Similarity
 from embedrt.manifest import Source as ManifestSource
 from embedrt.staging import Staging, staged_bundle
-from transformers import AutoConfig, PretrainedConfig
-
 from embedrt_export.card import model_card, read_license
 from embedrt_export.checkpoint import load_tensors, weight_files
 from embedrt_export.families import find_reader
@@ -43,7 +43,7 @@ TOOLS = (
 LONGEST = 1 << 20  # tokenizers that do not know their limit say 1e30
 PROBE_TEXTS = tuple(text for text in SAMPLES if "London" in text)
 
-Report = Callable[[str], object]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class Built:
     dimension: int
     positions: int | None
     """The longest text that the encoder has positions for; None where nothing bounds it."""
+    vocabulary: int
+    """Rows of the table that token ids index."""
 
 
 def export_model(
@@ -63,7 +65,6 @@ def export_model(
     output: Path | None = None,
     revision: str | None = None,
     files: Path | None = None,
-    report: Report = lambda line: None,
 ) -> Path:
     """Export a model to a bundle that has been proven against sentence-transformers.
 
@@ -75,8 +76,6 @@ def export_model(
         The bundle's folder; by default ``models/<name>-fp32``. A bundle there is replaced.
     revision, files
         See `find_source`.
-    report
-        Called with a line for each stage.
 
     Returns
     -------
@@ -87,11 +86,15 @@ def export_model(
     ------
     ExportError
         One of its kinds, and nothing is left behind.
+
+    Notes
+    -----
+    Each stage is logged, at level INFO.
     """
     source = find_source(model, revision=revision, files=files)
-    report(f"reading {source.id} from {source.folder}")
+    logger.info("reading %s from %s", source.id, source.folder)
     settings = read_settings(source.folder)
-    config = AutoConfig.from_pretrained(settings.transformer, trust_remote_code=False)
+    config = _read_config(settings.transformer)
     weights = {
         str(file.relative_to(settings.folder)): describe_file(file).sha256
         for file in weight_files(settings.transformer)
@@ -100,23 +103,36 @@ def export_model(
         source.recipe.check_weights(weights)
     oracle = Oracle(settings.folder)
     built = build_graph(settings, config)
+    if oracle.vocabulary > built.vocabulary:
+        raise UnsupportedModelError(
+            f"{settings.folder} has a tokenizer of {oracle.vocabulary} tokens and an encoder that "
+            f"knows {built.vocabulary}"
+        )
     manifest = _describe(source, settings, config, oracle, built, weights)
     oracle.limit(manifest.max_tokens)
     if source.recipe:
         source.recipe.check(_facts(manifest, config))
     target = output or Path("models") / manifest.name
     with staged_bundle(target) as staging:
-        report(f"writing {built.builder} graph of {built.model.ByteSize():,} bytes")
+        logger.info("writing a %s graph of %d bytes", built.builder, built.model.ByteSize())
         staging.add(GRAPH, built.model.SerializeToString(deterministic=True))
         check_graph(staging.path / GRAPH)
         staging.add(TOKENIZER, oracle.tokenizer_json().encode())
         staging.add(PROBES, _probes(oracle))
         staging.add(CARD, b"")
-        manifest = _prove(staging, manifest, oracle, report)
+        manifest = _prove(staging, manifest, oracle)
         staging.add(CARD, model_card(manifest).encode())
         staging.seal(manifest)
         staging.publish()
     return target
+
+
+def _read_config(folder: Path) -> PretrainedConfig:
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # an unknown architecture, or one that brings its own code
+        raise UnsupportedModelError(f"transformers does not know {folder}: {error}") from error
+    return config
 
 
 def prove_bundle(embedder: Embedder, model: str) -> Agreement:
@@ -135,7 +151,7 @@ def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
     if reader is None:
         model, dimension = trace_model(settings.transformer, settings.head)
         positions = getattr(config, "max_position_embeddings", None)
-        return Built(model, "traced", dimension, positions)
+        return Built(model, "traced", dimension, positions, config.vocab_size)
     encoder = reader(config, load_tensors(settings.transformer))
     nodes = Nodes()
     embedding, dimension = add_head(
@@ -144,7 +160,7 @@ def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
     nodes.name_output(embedding)
     model = nodes.to_model(opset=OPSET, dimension=dimension)
     onnx.checker.check_model(model, full_check=True)
-    return Built(model, "fused", dimension, encoder.positions)
+    return Built(model, "fused", dimension, encoder.positions, len(encoder.word_embeddings))
 
 
 def _describe(
@@ -187,7 +203,7 @@ def _describe(
 
 
 def _default_similarity(source: Source) -> Similarity:
-    """The score where the model's files are silent: the recipe's, else sentence-transformers' own."""
+    """The score where the model's files are silent: the recipe's, else cosine."""
     expected = source.recipe.expect.get("similarity") if source.recipe else None
     return "dot" if expected == "dot" else "cosine"
 
@@ -227,16 +243,17 @@ def _probes(oracle: Oracle) -> bytes:
     return json.dumps(probes).encode()
 
 
-def _prove(staging: Staging, manifest: Manifest, oracle: Oracle, report: Report) -> Manifest:
+def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
     """Run the staged bundle through the runtime; return the manifest with what was measured."""
     staging.seal(manifest)
     texts = proof_texts(oracle.special_tokens(), manifest.max_tokens)
-    report(f"proving it on {len(texts)} texts against {oracle.name}")
+    logger.info("proving it on %d texts against %s", len(texts), oracle.name)
     with Embedder(Bundle.open(staging.path)) as embedder:
         agreement = measure_agreement(embedder, oracle, texts)
     require_agreement(agreement)
-    report(
-        f"agrees: largest difference {agreement.max_difference:.1e}, "
-        f"smallest cosine {agreement.min_cosine:.7f}, same bytes alone and in batches"
+    logger.info(
+        "agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
+        agreement.max_difference,
+        agreement.min_cosine,
     )
     return replace(manifest, agreement=agreement)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
 from embedrt import Embedder
 from embedrt.errors import ProofError
 from embedrt.manifest import Agreement
-from numpy.typing import NDArray
-
 from embedrt_export.oracle import Oracle
 
 TOLERANCE = 2e-6
@@ -42,10 +42,10 @@ SAMPLES = (
     "3.14159 1,000,000 1e-12 0xDEADBEEF 2026-11-21T00:00:00Z",
     "Pneumonoultramicroscopicsilicovolcanoconiosis" * 5,
 )
-WORDS = (
-    "the city grew around its river because boats could carry more grain than carts ever did and "
-    "every bridge that was built became a market where people argued over prices weather news"
-).split()
+WORDS = """
+    the city grew around its river because boats could carry more grain than carts ever did and
+    every bridge that was built became a market where people argued over prices weather news
+    """.split()
 SHORT_LENGTHS = (2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377)
 REPEATS = 3
 

@@ -47,7 +47,7 @@ class Recipe:
             )
 
     def check_weights(self, weights: Mapping[str, str]) -> None:
-        """Raise RecipeMismatchError unless every file has the sha256 of the recipe, if that has any."""
+        """Raise RecipeMismatchError for a file without the recipe's sha256, where it has any."""
         for file, found in weights.items():
             if self.weights and found != self.weights.get(file):
                 expected = self.weights.get(file, f"only {', '.join(self.weights)}")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
-from embedrt.errors import SourceError
+from huggingface_hub import HfApi, snapshot_download
 
+from embedrt.errors import SourceError
 from embedrt_export.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH
 from embedrt_export.recipe import Recipe, load_recipes
 from embedrt_export.settings import MODULES
@@ -94,8 +95,6 @@ def _package_folder(package: str) -> Path | None:
 
 
 def _download(model: str, revision: str | None, recipe: Recipe | None) -> Source:
-    from huggingface_hub import HfApi, snapshot_download
-
     try:
         info = HfApi().model_info(model, revision=revision)
         needed = needed_files([entry.rfilename for entry in info.siblings or []])

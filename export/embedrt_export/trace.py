@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from embedrt.errors import UnsupportedModelError
-from embedrt.graph import INPUT
 from onnx import helper, numpy_helper
 from optimum.exporters.onnx import export
 from optimum.exporters.tasks import TasksManager
 from transformers import AutoModel, PreTrainedModel
 
+from embedrt.errors import UnsupportedModelError
+from embedrt.graph import INPUT
 from embedrt_export.head import add_head
 from embedrt_export.nodes import Nodes
 from embedrt_export.quiet import quiet
@@ -31,7 +31,7 @@ CONSTANT_INPUTS = {"attention_mask": 1, "token_type_ids": 0}
 def trace_model(folder: Path, modules: tuple[Module, ...]) -> tuple[onnx.ModelProto, int]:
     """Trace the encoder in `folder` and add the head; return the model and its dimension.
 
-    Raises UnsupportedModelError where optimum does not know the architecture, or weights are missing.
+    Raises UnsupportedModelError where optimum does not know the architecture or weights lack.
     """
     encoder = _load_encoder(folder)
     with tempfile.TemporaryDirectory() as scratch, quiet(), redirect_stdout(io.StringIO()):
@@ -66,7 +66,8 @@ def _load_encoder(folder: Path) -> PreTrainedModel:
     wrong |= {str(key) for key in info["mismatched_keys"]}
     if wrong:
         raise UnsupportedModelError(f"the weights in {folder} lack {', '.join(sorted(wrong)[:5])}")
-    return encoder.eval()
+    traced: PreTrainedModel = encoder.eval()
+    return traced
 
 
 def _fill_inputs(graph: onnx.GraphProto) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from embedrt import similarity
 from embedrt.batching import TOKENS_PER_BATCH, plan_batches
 from embedrt.bundle import Bundle, Verify
+from embedrt.errors import BundleCorruptError
 from embedrt.finish import Finish
 from embedrt.graph import check_graph
 from embedrt.manifest import Manifest
@@ -69,6 +70,11 @@ class Embedder:
             truncation_side=bundle.manifest.truncation_side,
         )
         self._session = Session(bundle.graph)
+        if self._session.dimension not in (None, self.dimension):
+            raise BundleCorruptError(
+                f"{bundle.path}: the graph gives {self._session.dimension} components and the "
+                f"manifest says {self.dimension}; copy or export the bundle again"
+            )
         self._threads = threads or available_threads()
         self._workers = ThreadPoolExecutor(
             self._threads, "embedrt"
@@ -193,7 +199,7 @@ class Embedder:
         return self.encode(texts, **self._with_prompt(options, ("query",)))
 
     def encode_document(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
-        """Embed documents: `encode` with the model's ``document``, ``passage`` or ``corpus`` prompt."""
+        """Embed documents: `encode` with the prompt ``document``, ``passage`` or ``corpus``."""
         return self.encode(texts, **self._with_prompt(options, ("document", "passage", "corpus")))
 
     def embed_stream(
@@ -229,11 +235,17 @@ class Embedder:
         return self._stream(stream(texts), prefix, batch_size, finish)
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> FloatArray:
-        """Score each row of `a` with each of `b` by the model's own measure: (n, d), (m, d) to (n, m)."""
+        """Score each row of `a` with each of `b` by the model's own measure.
+
+        Shape: (n, dimension) and (m, dimension) to (n, m).
+        """
         return similarity.similarity(a, b, self._manifest.similarity)
 
     def similarity_pairwise(self, a: ArrayLike, b: ArrayLike) -> FloatArray:
-        """Score each row of `a` with the same row of `b`: (n, d) twice to (n,)."""
+        """Score each row of `a` with the same row of `b` by the model's own measure.
+
+        Shape: (n, dimension) twice to (n,).
+        """
         return similarity.similarity_pairwise(a, b, self._manifest.similarity)
 
     def semantic_search(
@@ -245,7 +257,10 @@ class Embedder:
         )
 
     def count_tokens(self, texts: Texts) -> Any:
-        """Count tokens before truncation, special tokens included: int for a str, else (n,) int64."""
+        """Count tokens before truncation, special tokens included.
+
+        Returns an int for one str, else int64 of shape (n,).
+        """
         if isinstance(texts, str):
             return self._tokenizer.count(as_text(texts))
         return np.array([self._tokenizer.count(text) for text in as_batch(texts)], np.int64)
@@ -282,7 +297,7 @@ class Embedder:
             yield finish(window.vectors)
 
     def _start(self, texts: Sequence[str], vectors: FloatArray, batch_size: int | None) -> Window:
-        """Tokenize the texts and start the runs that fill their vectors; one run is done at once."""
+        """Tokenize the texts and start the runs that fill their vectors; one run is done here."""
         ids = self._tokenizer.batch_ids(texts)
         report_overlong(self._overlong, self._tokenizer, texts, ids)
         lengths = np.array([len(row) for row in ids], np.int64)
@@ -318,7 +333,7 @@ class Embedder:
             raise ValueError(
                 f"prompt_name={name!r}; this model has {sorted(self._manifest.prompts) or 'none'}"
             )
-        return self._manifest.prompts[name]
+        return as_text(self._manifest.prompts[name])
 
     def _with_prompt(self, options: EncodeOptions, names: tuple[str, ...]) -> EncodeOptions:
         """Add the first of these prompts that the model has, unless the caller chose one."""

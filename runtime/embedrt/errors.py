@@ -5,14 +5,14 @@ EmbedrtError
 │   ├── BundleNotFoundError   (FileNotFoundError)  no bundle at that path
 │   ├── BundleFormatError     (ValueError)         a bundle that this version cannot read
 │   └── BundleCorruptError    (ValueError)         a bundle that is not what its manifest says
-├── OverlongTextError         (ValueError)         a text beyond the maximum, when the caller asked to know
+├── OverlongTextError         (ValueError)         a text beyond the maximum, where asked to tell
 ├── NonFiniteEmbeddingError   (ArithmeticError)    NaN or infinity came out of the graph
 ├── ExportError
 │   ├── SourceError           (OSError)            the model's files cannot be had
-│   ├── UnsupportedModelError (ValueError)         a model that cannot be exported, with every reason
+│   ├── UnsupportedModelError (ValueError)         a model that cannot be exported, and why
 │   ├── RecipeMismatchError   (ValueError)         the model's own files differ from its recipe
-│   └── ProofError            (RuntimeError)       the finished bundle disagrees with sentence-transformers
-└── MissingExtraError         (ImportError)        a command whose optional packages are not installed
+│   └── ProofError            (RuntimeError)       the bundle disagrees with its original
+└── MissingExtraError         (ImportError)        a command whose packages are not installed
 
 A wrong argument raises the builtin ``ValueError`` or ``TypeError``: it is the caller's to mend.
 """

@@ -18,35 +18,35 @@ INPUT = "input_ids"
 OUTPUT = "embedding"
 
 # Tensor arithmetic and shapes only: no control flow, strings, randomness or images.
-OPERATORS = {
-    "": frozenset(
-        """
-        Abs Add And Attention Cast CastLike Ceil Clip Concat Constant ConstantOfShape Cos CumSum
-        Div Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm
-        Greater GreaterOrEqual HardSigmoid HardSwish Identity IsNaN LayerNormalization LeakyRelu
-        Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceL2
-        ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape RMSNormalization RotaryEmbedding
-        ScatterElements ScatterND Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze
-        Sub Swish Tanh Tile Transpose Trilu Unsqueeze Where Xor
-        """.split()
-    ),
-}
+OPERATORS = frozenset(
+    """
+    Abs Add And Attention Cast CastLike Ceil Clip Concat Constant ConstantOfShape Cos CumSum Div
+    Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm Greater
+    GreaterOrEqual HardSigmoid HardSwish Identity IsNaN LayerNormalization LeakyRelu Less
+    LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceL2 ReduceMax
+    ReduceMean ReduceMin ReduceSum Relu Reshape RMSNormalization RotaryEmbedding ScatterElements
+    ScatterND Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Swish Tanh Tile
+    Transpose Trilu Unsqueeze Where Xor
+    """.split()
+)
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_LARGEST_KEY = 2**32 - 1  # protobuf drops the bits above, and so would see another field
 _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
 _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
-_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_TENSORS = 5, (6, 11), 10
+_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
 _TENSOR_EXTERNAL = (13, 14)
 _VALUE_NAME = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A run of bytes of the file."""
+    """A run of bytes of the file: a message, or the value of a field."""
 
     start: int
     stop: int
+    kind: int = _BYTES
 
 
 def check_graph(path: Path) -> None:
@@ -64,29 +64,26 @@ def check_graph(path: Path) -> None:
 
 
 def _problems(data: mmap.mmap) -> Iterator[str]:
-    graphs = [span for number, span in _fields(data, Span(0, len(data))) if number == _MODEL_GRAPH]
+    top = list(_fields(data, Span(0, len(data))))
+    graphs = [span for number, span in top if number == _MODEL_GRAPH]
     if len(graphs) != 1:
         raise ValueError(f"{len(graphs)} graphs in it")
-    if any(number == _MODEL_FUNCTIONS for number, _ in _fields(data, Span(0, len(data)))):
+    if any(number == _MODEL_FUNCTIONS for number, _ in top):
         yield "it defines functions of its own"
-    names: dict[int, list[str]] = {_GRAPH_INPUT: [], _GRAPH_OUTPUT: []}
-    unknown: set[str] = set()
-    for number, span in _fields(data, graphs[0]):
-        if number == _GRAPH_NODE:
-            operator = _operator(data, span)
-            if operator not in OPERATORS.get("", frozenset()):
-                unknown.add(operator)
-            yield from _node_problems(data, span, operator)
-        elif number == _GRAPH_INITIALIZER:
-            yield from _tensor_problems(data, span)
-        elif number in names:
-            names[number].append(_text(data, span, _VALUE_NAME))
+    fields = list(_fields(data, graphs[0]))
+    nodes = [span for number, span in fields if number == _GRAPH_NODE]
+    unknown = {_operator(data, node) for node in nodes} - OPERATORS
     if unknown:
         yield f"operators outside the format's list: {', '.join(sorted(unknown))}"
-    for kind, found, wanted in (
-        ("input", names[_GRAPH_INPUT], INPUT),
-        ("output", names[_GRAPH_OUTPUT], OUTPUT),
-    ):
+    for node in nodes:
+        yield from _node_problems(data, node)
+    for number, span in fields:
+        if number == _GRAPH_INITIALIZER:
+            yield from _tensor_problems(data, span)
+        elif number == _GRAPH_SPARSE:
+            yield "a sparse tensor"
+    for field, kind, wanted in ((_GRAPH_INPUT, "input", INPUT), (_GRAPH_OUTPUT, "output", OUTPUT)):
+        found = [_text(data, span, _VALUE_NAME) for number, span in fields if number == field]
         if found != [wanted]:
             yield f"its {kind}s are {found}; expected [{wanted!r}]"
 
@@ -98,14 +95,16 @@ def _operator(data: mmap.mmap, node: Span) -> str:
     return f"{domain}.{operator}" if domain not in ("", "ai.onnx") else operator
 
 
-def _node_problems(data: mmap.mmap, node: Span, operator: str) -> Iterator[str]:
+def _node_problems(data: mmap.mmap, node: Span) -> Iterator[str]:
     for number, attribute in _fields(data, node):
         if number != _NODE_ATTRIBUTE:
             continue
         for inner, span in _fields(data, attribute):
             if inner in _ATTRIBUTE_GRAPHS:
-                yield f"a subgraph in {operator}"
-            elif inner in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
+                yield f"a subgraph in {_operator(data, node)}"
+            elif inner in _ATTRIBUTE_SPARSE:
+                yield f"a sparse tensor in {_operator(data, node)}"
+            elif inner in _ATTRIBUTE_TENSORS:
                 yield from _tensor_problems(data, span)
 
 
@@ -117,7 +116,7 @@ def _tensor_problems(data: mmap.mmap, tensor: Span) -> Iterator[str]:
 def _text(data: mmap.mmap, message: Span, field: int) -> str:
     found = ""
     for number, span in _fields(data, message):
-        if number == field:
+        if number == field and span.kind == _BYTES:  # protobuf skips it as any other kind
             found = data[span.start : span.stop].decode()
     return found
 
@@ -127,6 +126,8 @@ def _fields(data: mmap.mmap, message: Span) -> Iterator[tuple[int, Span]]:
     position = message.start
     while position < message.stop:
         key, position = _varint(data, position)
+        if key > _LARGEST_KEY:
+            raise ValueError(f"a field number of more than 29 bits at byte {position}")
         kind = key & 7
         if kind == _VARINT:
             _, stop = _varint(data, position)
@@ -139,7 +140,7 @@ def _fields(data: mmap.mmap, message: Span) -> Iterator[tuple[int, Span]]:
             raise ValueError(f"wire type {kind} at byte {position}")
         if stop > message.stop:
             raise ValueError(f"a field ends at byte {stop} of {message.stop}")
-        yield key >> 3, Span(position, stop)
+        yield key >> 3, Span(position, stop, kind)
         position = stop
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import reprlib
 import types
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -117,22 +118,37 @@ class Manifest:
         version = value.get("format_version") if isinstance(value, dict) else None
         if version != FORMAT_VERSION:
             raise BundleFormatError(
-                f"manifest.json has format_version {version!r}; this version of embedrt reads "
-                f"{FORMAT_VERSION}. Export the model again, or install the embedrt that made it."
+                f"manifest.json has format_version {reprlib.repr(version)}; this version of "
+                f"embedrt reads {FORMAT_VERSION}. Export the model again, or install the embedrt that made it."
             )
         manifest = _decode(value, cls, "manifest.json")
         assert isinstance(manifest, cls)  # for the type checker: _decode made it
+        _check_values(manifest)
         return manifest
 
 
-def _decode(value: object, kind: Any, place: str) -> Any:
+def _check_values(manifest: Manifest) -> None:
+    for name in ("dimension", "max_tokens"):
+        if (value := getattr(manifest, name)) < 1:
+            raise BundleFormatError(f"manifest.json.{name} is {value}; expected at least 1")
+    name = manifest.default_prompt_name
+    if name is not None and name not in manifest.prompts:
+        raise BundleFormatError(
+            f"manifest.json.default_prompt_name is {name!r}; expected null or one of "
+            f"{sorted(manifest.prompts)}"
+        )
+
+
+def _decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one a kind
     """Return `value` from JSON as `kind`, strictly: no missing, unknown or converted fields."""
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(value, kind, place)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Literal:
         if value not in arguments:
-            raise BundleFormatError(f"{place} is {value!r}; expected one of {list(arguments)}")
+            raise BundleFormatError(
+                f"{place} is {reprlib.repr(value)}; expected one of {list(arguments)}"
+            )
         return value
     if origin in (Union, types.UnionType):
         (inner,) = (argument for argument in arguments if argument is not types.NoneType)
@@ -163,6 +179,6 @@ def _decode_dataclass(value: object, kind: Any, place: str) -> Any:
 def _expect(value: object, kind: Any, place: str) -> Any:
     if type(value) is not kind:
         raise BundleFormatError(
-            f"{place} is {value!r} ({type(value).__name__}); expected {kind.__name__}"
+            f"{place} is {reprlib.repr(value)} ({type(value).__name__}); expected {kind.__name__}"
         )
     return value

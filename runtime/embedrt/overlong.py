@@ -27,8 +27,8 @@ def report_overlong(
     text, count = cut[0]
     start = text if len(text) <= 40 else f"{text[:40]}…"
     message = (
-        f"{len(cut)} of {len(texts)} texts have more than the {limit} tokens that this model takes; "
-        f"the first has {count} and starts {start!r}"
+        f"{len(cut)} of {len(texts)} texts have more than the {limit} tokens that this model "
+        f"takes; the first has {count} and starts {start!r}"
     )
     if overlong == "error":
         raise OverlongTextError(f"{message}. Split it, or load with overlong='truncate'")

@@ -22,15 +22,15 @@ def check_probes(embedder: Embedder, bundle: Bundle) -> float:
     agreement = bundle.manifest.agreement
     if agreement is None:
         raise BundleCorruptError(f"{bundle.path} was never proven: export the model again")
-    probes = json.loads(bundle.probes.read_text())
+    probes = json.loads(bundle.probes.read_bytes())
     expected = np.array([probe["embedding"] for probe in probes], np.float32)
     found = embedder.encode([probe["text"] for probe in probes], prompt="")
     scale = 1.0 if bundle.manifest.normalized else np.abs(expected).max(axis=1, keepdims=True)
     difference = float(np.max(np.abs(found - expected) / scale))
     if not difference <= SLACK * agreement.tolerance:
         raise BundleCorruptError(
-            f"{bundle.path} gives vectors that differ by {difference:.1e} from the original's on this "
-            f"machine; at most {SLACK * agreement.tolerance:.0e} is expected. Please report your "
-            "processor and the version of onnxruntime"
+            f"{bundle.path} gives vectors that differ by {difference:.1e} from the original's on "
+            f"this machine; at most {SLACK * agreement.tolerance:.0e} is expected. Please report "
+            "your processor and the version of onnxruntime"
         )
     return difference

@@ -14,7 +14,8 @@ def progress_bar(
     if not shown:
         yield _nothing
         return
-    from tqdm import tqdm  # here, so that a service that shows no bar never imports it
+    # Here, so that a service that shows no bar never imports it.
+    from tqdm import tqdm  # noqa: PLC0415
 
     with tqdm(total=total, unit=f" {unit}", unit_scale=True, dynamic_ncols=True) as bar:
         yield bar.update

@@ -13,7 +13,7 @@ from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
 # ONNX Runtime's Linux wheels upload usage data unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import onnxruntime as ort  # noqa: E402
+import onnxruntime as ort
 
 FloatArray = NDArray[np.float32]
 
@@ -42,6 +42,12 @@ class Session:
             raise BundleCorruptError(
                 f"{graph} does not load in ONNX Runtime {ort.__version__}: {error}"
             ) from error
+
+    @property
+    def dimension(self) -> int | None:
+        """Components of an embedding, where the graph tells."""
+        components = self._session.get_outputs()[0].shape[-1]
+        return components if isinstance(components, int) else None
 
     def run(self, input_ids: NDArray[np.int64]) -> FloatArray:
         """Embed one batch of texts of equal token count.

@@ -52,11 +52,13 @@ def similarity_pairwise(a: ArrayLike, b: ArrayLike, name: Similarity) -> FloatAr
     if name == "cosine":
         rows_a, rows_b = normalize(rows_a), normalize(rows_b)
     if name in ("cosine", "dot"):
-        return np.sum(rows_a * rows_b, axis=1, dtype=np.float32)
-    difference = rows_a - rows_b
-    if name == "euclidean":
-        return -np.sqrt(np.sum(difference * difference, axis=1, dtype=np.float32))
-    return -np.sum(np.abs(difference), axis=1, dtype=np.float32)
+        scores = np.sum(rows_a * rows_b, axis=1)
+    elif name == "euclidean":
+        scores = -np.sqrt(np.sum((rows_a - rows_b) ** 2, axis=1))
+    else:
+        scores = -np.sum(np.abs(rows_a - rows_b), axis=1)
+    result: FloatArray = scores
+    return result
 
 
 def semantic_search(
@@ -98,7 +100,8 @@ def normalize(embeddings: FloatArray) -> FloatArray:
     Each row's result depends on that row alone, to the bit.
     """
     lengths = np.sqrt(np.sum(embeddings * embeddings, axis=-1, keepdims=True))
-    return embeddings / np.maximum(lengths, np.float32(NORM_EPSILON))
+    normalized: FloatArray = embeddings / np.maximum(lengths, np.float32(NORM_EPSILON))
+    return normalized
 
 
 def _best(scores: FloatArray, top_k: int) -> list[Hit]:

@@ -8,8 +8,10 @@ export to the same name sweeps away.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +22,8 @@ from embedrt.bundle import FILES, MANIFEST, describe_file
 from embedrt.errors import ExportError
 from embedrt.manifest import Manifest
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # not on Windows, where a folder left behind stays until it is removed by hand
-    fcntl = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def staged_bundle(target: Path) -> Iterator[Staging]:
 
     Raises ExportError if `target` exists and is no bundle: an export replaces only its own kind.
     """
-    target = Path(os.path.abspath(target))
+    target = target.absolute()
     if target.exists() and not (target / MANIFEST).is_file():
         raise ExportError(f"{target} exists and is no bundle; name another --output or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def staged_bundle(target: Path) -> Iterator[Staging]:
 
 def sweep(target: Path) -> None:
     """Remove what exports to `target` left behind when they died. A living one holds a lock."""
-    for litter in target.parent.glob(f"{_prefix(target)}*"):
+    for litter in target.parent.glob(f"{glob.escape(_prefix(target))}*"):
         lock = _lock(litter)
         if lock is not None:
             shutil.rmtree(litter, ignore_errors=True)
@@ -93,7 +93,7 @@ def sweep(target: Path) -> None:
 def _make_locked(target: Path) -> tuple[Path, int | None]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
-        lock = _lock(path)
+        lock = _lock(path, wait=True)
         if path.exists():  # else another export's sweep came between
             path.chmod(0o755)  # mkdtemp's folders are for their owner alone
             return path, lock
@@ -105,16 +105,19 @@ def _prefix(target: Path) -> str:
     return f".{target.name}.partial-"
 
 
-def _lock(folder: Path) -> int | None:
-    """Lock `folder` until the returned descriptor is closed or the process dies; None if taken."""
-    if fcntl is None:
+def _lock(folder: Path, *, wait: bool = False) -> int | None:
+    """Lock `folder` until the returned descriptor is closed or the process dies; None if taken.
+
+    Windows can neither open a folder nor remove one in use: there, litter is left to its owner.
+    """
+    if sys.platform == "win32":
         return None
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         os.close(descriptor)
         return None
@@ -122,7 +125,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def _sync(path: Path) -> None:
-    if path.is_dir() and fcntl is None:  # Windows cannot open a folder
+    if path.is_dir() and sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
-NOT_A_BATCH = (bytes, bytearray, memoryview, Mapping, Set)
+NOT_A_BATCH = (bytes, bytearray, memoryview, Mapping, AbstractSet)
 
 Texts = str | Iterable[str]
 
 
 def as_batch(texts: Iterable[object]) -> list[str]:
-    """Return the texts as a list of well-formed strings, or raise TypeError naming the first bad one.
+    """Return the texts as well-formed strings, or raise TypeError naming the first that is none.
 
-    Takes any ordered iterable: list, tuple, generator, pandas Series, numpy or pyarrow string array.
+    Takes any ordered iterable: list, tuple, generator, pandas Series, numpy or pyarrow array.
     """
     return [as_text(text, index) for index, text in enumerate(_elements(texts))]
 
@@ -50,7 +51,8 @@ def well_formed(text: str) -> str:
 
 
 def _elements(texts: object) -> Iterable[object]:
-    if isinstance(texts, NOT_A_BATCH):
+    # Iterating a table gives the names of its columns.
+    if isinstance(texts, NOT_A_BATCH) or getattr(texts, "ndim", 1) != 1:
         raise TypeError(f"texts is {_describe(texts)}; pass a str or an ordered iterable of str")
     # Arrays become Python objects at once: iterating a pyarrow array gives its own scalar type.
     for convert in ("to_pylist", "tolist"):
@@ -69,4 +71,6 @@ def _describe(value: object) -> str:
     if isinstance(value, float) and math.isnan(value):
         return "NaN (a missing value?)"
     name = type(value).__name__
+    if (dimensions := getattr(value, "ndim", 1)) != 1:
+        name = f"{name} of {dimensions} dimensions"
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

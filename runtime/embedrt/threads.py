@@ -39,16 +39,18 @@ def _cgroup_folders(root: Path, membership: Path) -> list[Path]:
     """Every folder that may hold a quota of ours: our cgroup's and its parents', v1 and v2."""
     folders = [root, root / "cpu", root / "cpu,cpuacct"]
     try:
-        lines = membership.read_text().splitlines()
+        lines = membership.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return folders
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, _, fields = line.partition(":")
+        controllers, _, path = fields.partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
-        base = root / controllers if controllers else root
+        # The folder of v1 need not list its controllers in the same order, but "cpu" leads to it.
+        bases = [root / controllers, root / "cpu"] if controllers else [root]
         relative = Path(path.lstrip("/"))
-        folders += [base / parent for parent in (relative, *relative.parents)]
+        folders += [base / parent for base in bases for parent in (relative, *relative.parents)]
     return folders
 
 

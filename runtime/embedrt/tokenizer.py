@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding
+from tokenizers import Encoding, models
 from tokenizers import Tokenizer as FastTokenizer
 
 from embedrt.errors import BundleCorruptError
@@ -20,8 +20,8 @@ from embedrt.manifest import Side
 TokenIds = NDArray[np.int64]
 
 # A text is cut before it is tokenized only where that cannot change its tokens: the last token
-# kept must end this far before the cut. No tokenizer looks as far back; WordPiece gives up on words
-# of more than 100 characters.
+# kept must end this far before the cut. WordPiece gives up on words of more than 100 characters,
+# and BPE merges from the left. Unigram weighs a word as a whole, so for it the word must end too.
 CUT_MARGIN = 1024
 CHARACTERS_PER_TOKEN = 8
 CUT_GROWTH = 4
@@ -36,6 +36,7 @@ class Tokenizer:
         self._cuts_end = truncation_side == "right"
         self._truncating = _load(path)
         self._truncating.enable_truncation(max_tokens, direction=truncation_side)
+        self._weighs_words = isinstance(self._truncating.model, models.Unigram)
         self._whole: FastTokenizer | None = None
 
     def ids(self, text: str) -> TokenIds:
@@ -72,9 +73,15 @@ class Tokenizer:
             encoding = self._truncating.encode(text[:cut])
             end = max((stop for _, stop in encoding.offsets), default=0)
             if encoding.overflowing and end <= cut - CUT_MARGIN:
-                return encoding
+                beyond = encoding.overflowing[-1]
+                if not self._weighs_words or _last_word(beyond) > _last_word(encoding):
+                    return encoding
             cut *= CUT_GROWTH
         return self._truncating.encode(text)
+
+
+def _last_word(encoding: Encoding) -> int:
+    return max((word for word in encoding.word_ids if word is not None), default=-1)
 
 
 def _load(path: Path) -> FastTokenizer:

@@ -41,7 +41,8 @@ def _relative_bias(by_bucket: FloatArray, positions: int) -> FloatArray:
     """
     distances = torch.arange(-(positions - 1), positions)
     buckets = MPNetEncoder.relative_position_bucket(distances, num_buckets=len(by_bucket))
-    return by_bucket[buckets.numpy()].T.copy()
+    by_distance: FloatArray = by_bucket[buckets.numpy()].T
+    return by_distance
 
 
 def _read_layer(weights: Tensors, name: str, epsilon: float) -> Layer:

@@ -122,13 +122,13 @@ def _write_npy(
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """Write beside `path` and rename at the end, so that no half file ever has its name."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    partial = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        partial.chmod(0o644)  # mkstemp's files are for their owner alone
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
@@ -30,12 +30,12 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export, with a line on stderr for each stage and the bundle's path on stdout."""
-    path = load_exporter().export_model(
-        options.model,
-        output=options.output,
-        revision=options.revision,
-        files=options.files,
-        report=lambda line: print(line, file=sys.stderr, flush=True),
+    exporter = load_exporter()
+    stages = logging.getLogger(exporter.__name__)
+    stages.setLevel(logging.INFO)
+    stages.addHandler(logging.StreamHandler())
+    path = exporter.export_model(
+        options.model, output=options.output, revision=options.revision, files=options.files
     )
     print(path)
 

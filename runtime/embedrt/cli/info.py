@@ -24,10 +24,11 @@ def run(options: argparse.Namespace) -> None:
         print(manifest.to_json(), end="")
         return
     source, agreement = manifest.source, manifest.agreement
+    origin = f"{source.origin} {source.revision}" if source.revision else source.origin
     size = sum(entry.size for entry in manifest.files.values())
     rows = {
         "name": manifest.name,
-        "source": f"{source.id} ({source.origin}{f' {source.revision}' if source.revision else ''})",
+        "source": f"{source.id} ({origin})",
         "licence": source.license or "not declared",
         "encoder": f"{manifest.family}, {manifest.builder}, {manifest.precision}",
         "dimension": manifest.dimension,
@@ -39,8 +40,8 @@ def run(options: argparse.Namespace) -> None:
         "size": f"{size / 1e6:.1f} MB",
         "made with": ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items()),
         "agreement": (
-            f"{agreement.max_difference:.1e} largest difference, {agreement.min_cosine:.7f} smallest "
-            f"cosine to {agreement.reference} over {agreement.texts} texts"
+            f"{agreement.max_difference:.1e} largest difference, {agreement.min_cosine:.7f} "
+            f"smallest cosine to {agreement.reference} over {agreement.texts} texts"
             if agreement
             else "never proven"
         ),

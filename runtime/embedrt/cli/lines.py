@@ -25,10 +25,10 @@ def read_texts(file: str, field: str | None) -> Iterator[str]:
 
     A line ends at a newline and nowhere else: a form feed or U+2028 is part of a text.
     """
-    opened = nullcontext(sys.stdin.buffer) if file == STDIN else Path(file).open("rb")
-    with opened as stream:
+    name = "stdin" if file == STDIN else file
+    with nullcontext(sys.stdin.buffer) if file == STDIN else Path(file).open("rb") as stream:
         for number, line in enumerate(stream, start=1):
-            place = f"{'stdin' if file == STDIN else file}, line {number}"
+            place = f"{name}, line {number}"
             try:
                 text = line.decode().removesuffix("\n").removesuffix("\r")
             except UnicodeDecodeError as error:
@@ -44,5 +44,5 @@ def _field_of(line: str, field: str, place: str) -> str:
     except (KeyError, TypeError, IndexError):
         raise ValueError(f"{place} has no field {field!r}") from None
     if not isinstance(value, str):
-        raise ValueError(f"{place}: field {field!r} is {type(value).__name__}; expected a string")
+        raise TypeError(f"{place}: field {field!r} is {type(value).__name__}; expected a string")
     return value

@@ -7,6 +7,7 @@ from typing import Any
 
 from embedrt.cli.lines import add_input_options, read_texts
 from embedrt.embedder import Embedder
+from embedrt.texts import as_batch
 
 
 def add_to(commands: Any) -> None:
@@ -21,7 +22,7 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print score and text of the best documents, best first."""
-    documents = list(read_texts(options.file, options.field))
+    documents = as_batch(read_texts(options.file, options.field))
     with Embedder.load(options.bundle) as embedder:
         (hits,) = embedder.semantic_search(
             embedder.encode_query([options.query]),

