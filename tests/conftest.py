@@ -1,4 +1,4 @@
-"""What the tests share: the real MiniLM bundle, and where no exporter is, the one they are given."""
+"""What the tests share: a bundle of real MiniLM, exported here or given."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from embedrt import Embedder
 
 GIVEN_BUNDLE = "EMBEDRT_TEST_BUNDLE"

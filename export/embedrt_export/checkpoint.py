@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +28,27 @@ class Tensors:
 
     tensors: Mapping[str, torch.Tensor]
     prefix: str = ""
-    used: set[str] = field(default_factory=set)
-
-    def __contains__(self, name: str) -> bool:
-        return self.prefix + name in self.tensors
 
     def array(self, name: str) -> FloatArray:
-        """Return a tensor as float32; raise UnsupportedModelError naming it where it is missing."""
+        """Return a tensor as float32.
+
+        Raises UnsupportedModelError naming it where it is missing or holds no numbers.
+        """
         full = self.prefix + name
         if full not in self.tensors:
             raise UnsupportedModelError(
                 f"the weights lack {full}: they are incomplete or of another architecture"
             )
-        self.used.add(full)
         array: NDArray[Any] = self.tensors[full].to(torch.float32).numpy()
+        if not np.isfinite(array).all():
+            raise UnsupportedModelError(f"{full} holds NaN or infinity: the weights are broken")
         return np.ascontiguousarray(array)
 
-    def linear(self, name: str) -> Linear:
+    def linear(self, name: str, *, bias: bool = True) -> Linear:
         """Return a torch Linear layer's weights; its matrix is stored transposed there."""
-        weight = self.array(f"{name}.weight").T
-        bias = f"{name}.bias"
+        weight = np.ascontiguousarray(self.array(f"{name}.weight").T)
         zeros = np.zeros(weight.shape[1], np.float32)
-        return Linear(np.ascontiguousarray(weight), self.array(bias) if bias in self else zeros)
+        return Linear(weight, self.array(f"{name}.bias") if bias else zeros)
 
     def norm(self, name: str, epsilon: float) -> Norm:
         """Return a LayerNorm's weights."""
@@ -91,9 +90,13 @@ def weight_files(folder: Path) -> list[Path]:
             continue
         if not name.endswith(INDEX_SUFFIX):
             return [file]
-        shards = sorted(set(json.loads(file.read_text())["weight_map"].values()))
-        if missing := [shard for shard in shards if not (folder / shard).is_file()]:
-            raise SourceError(f"{file} lists {missing[0]}, which is not there")
+        try:
+            shards = sorted(set(json.loads(file.read_text())["weight_map"].values()))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise SourceError(f"{file} is no index of weights; download it again") from error
+        present = {path.name for path in folder.iterdir() if path.is_file()}
+        if missing := [shard for shard in shards if shard not in present]:
+            raise SourceError(f"{file} lists {missing[0]}, which is not in its folder")
         return [folder / shard for shard in shards]
     raise SourceError(f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}")
 

@@ -12,7 +12,8 @@ import numpy as np
 from onnx import TensorProto
 
 from embedrt.graph import INPUT
-from embedrt_export.encoder import Activation, Encoder, Layer, Linear, Norm
+from embedrt_export.encoder import Activation, Encoder, Layer, Linear
+from embedrt_export.layers import add_linear, add_norm
 from embedrt_export.nodes import Nodes
 
 OPSET = 23  # the first with Attention
@@ -32,22 +33,22 @@ def add_encoder(nodes: Nodes, encoder: Encoder) -> str:
     packed = nodes.add("Concat", shape, nodes.ints(3 * encoder.hidden), axis=0)
     # Tokens of all texts in one matrix, (batch * tokens, hidden): only then has Gemm a bias.
     vectors = nodes.add("Reshape", embedded, by_token)
-    vectors = _add_norm(nodes, "embedding_norm", encoder.embedding_norm, vectors)
+    vectors = add_norm(nodes, "embedding_norm", encoder.embedding_norm, vectors)
     for index, layer in enumerate(encoder.layers):
         name = f"layer_{index}"
         attended = _add_attention(
             nodes, name, layer, vectors, packed, by_token, bias, encoder.heads
         )
-        vectors = _add_norm(
+        vectors = add_norm(
             nodes,
             f"{name}.attention_norm",
             layer.attention_norm,
             nodes.add("Add", attended, vectors),
         )
-        widened = _add_linear(nodes, f"{name}.up", layer.up, vectors)
+        widened = add_linear(nodes, f"{name}.up", layer.up, vectors)
         activated = _add_activation(nodes, encoder.activation, widened)
-        narrowed = _add_linear(nodes, f"{name}.down", layer.down, activated)
-        vectors = _add_norm(
+        narrowed = add_linear(nodes, f"{name}.down", layer.down, activated)
+        vectors = add_norm(
             nodes, f"{name}.output_norm", layer.output_norm, nodes.add("Add", narrowed, vectors)
         )
     by_text = nodes.add("Concat", shape, nodes.ints(encoder.hidden), axis=0)
@@ -112,34 +113,14 @@ def _add_attention(
         layer.attention_output.weight,
         layer.attention_output.bias + layer.value.bias @ layer.attention_output.weight,
     )
-    projected = _add_linear(nodes, f"{name}.query_key_value", projection, vectors)
+    projected = add_linear(nodes, f"{name}.query_key_value", projection, vectors)
     query, key, value = nodes.add_many(
         "Split", 3, nodes.add("Reshape", projected, packed), axis=-1, num_outputs=3
     )
     inputs = [query, key, value, bias] if bias else [query, key, value]
     attended = nodes.add("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads)
     flat = nodes.add("Reshape", attended, by_token)
-    return _add_linear(nodes, f"{name}.attention_output", output, flat)
-
-
-def _add_linear(nodes: Nodes, name: str, linear: Linear, vectors: str) -> str:
-    return nodes.add(
-        "Gemm",
-        vectors,
-        nodes.weight(f"{name}.weight", linear.weight),
-        nodes.weight(f"{name}.bias", linear.bias),
-    )
-
-
-def _add_norm(nodes: Nodes, name: str, norm: Norm, vectors: str) -> str:
-    return nodes.add(
-        "LayerNormalization",
-        vectors,
-        nodes.weight(f"{name}.weight", norm.weight),
-        nodes.weight(f"{name}.bias", norm.bias),
-        axis=-1,
-        epsilon=norm.epsilon,
-    )
+    return add_linear(nodes, f"{name}.attention_output", output, flat)
 
 
 def _add_activation(nodes: Nodes, activation: Activation, vectors: str) -> str:

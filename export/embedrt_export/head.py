@@ -13,6 +13,7 @@ from onnx import TensorProto
 from embedrt.errors import UnsupportedModelError
 from embedrt.manifest import Pooling
 from embedrt_export.checkpoint import load_tensors
+from embedrt_export.layers import add_linear, add_norm
 from embedrt_export.nodes import Nodes
 from embedrt_export.settings import Module, pooling_modes
 
@@ -36,7 +37,8 @@ def add_head(
         elif module.kind == "Dense":
             embedding, dimension = _add_dense(nodes, name, embedding, dimension, module)
         elif module.kind == "LayerNorm":
-            embedding = _add_layer_norm(nodes, name, embedding, module)
+            norm = load_tensors(module.path).norm("norm", LAYER_NORM_EPSILON)
+            embedding = add_norm(nodes, name, norm, embedding)
         else:
             embedding = _add_normalize(nodes, embedding)
     return embedding, dimension
@@ -116,16 +118,11 @@ def _ones(nodes: Nodes, vectors: str) -> str:
 def _add_dense(
     nodes: Nodes, name: str, embedding: str, dimension: int, module: Module
 ) -> tuple[str, int]:
-    linear = load_tensors(module.path).linear("linear")
+    linear = load_tensors(module.path).linear("linear", bias=module.config.get("bias", True))
     inputs, outputs = linear.weight.shape
     if inputs != dimension:
         raise UnsupportedModelError(f"{module.path} takes {inputs} components and gets {dimension}")
-    dense = nodes.add(
-        "Gemm",
-        embedding,
-        nodes.weight(f"{name}.weight", linear.weight),
-        nodes.weight(f"{name}.bias", linear.bias),
-    )
+    dense = add_linear(nodes, name, linear, embedding)
     return _add_dense_activation(nodes, dense, module), outputs
 
 
@@ -149,18 +146,6 @@ def _add_dense_activation(nodes: Nodes, dense: str, module: Module) -> str:
         error = nodes.add("Erf", nodes.add("Div", dense, nodes.scalar(SQRT_2)))
         return nodes.add("Mul", half, nodes.add("Add", error, nodes.scalar(1.0)))
     return nodes.add({"Tanh": "Tanh", "ReLU": "Relu", "Sigmoid": "Sigmoid"}[kind], dense)
-
-
-def _add_layer_norm(nodes: Nodes, name: str, embedding: str, module: Module) -> str:
-    norm = load_tensors(module.path).norm("norm", LAYER_NORM_EPSILON)
-    return nodes.add(
-        "LayerNormalization",
-        embedding,
-        nodes.weight(f"{name}.weight", norm.weight),
-        nodes.weight(f"{name}.bias", norm.bias),
-        axis=-1,
-        epsilon=norm.epsilon,
-    )
 
 
 def _add_normalize(nodes: Nodes, embedding: str) -> str:

@@ -97,12 +97,13 @@ def export_model(
     config = _read_config(settings.transformer)
     weights = {
         str(file.relative_to(settings.folder)): describe_file(file).sha256
-        for file in weight_files(settings.transformer)
+        for folder in settings.weight_folders
+        for file in weight_files(folder)
     }
     if source.recipe:
         source.recipe.check_weights(weights)
-    oracle = Oracle(settings.folder)
     built = build_graph(settings, config)
+    oracle = Oracle(settings.folder)
     if oracle.vocabulary > built.vocabulary:
         raise UnsupportedModelError(
             f"{settings.folder} has a tokenizer of {oracle.vocabulary} tokens and an encoder that "
@@ -139,8 +140,7 @@ def prove_bundle(embedder: Embedder, model: str) -> Agreement:
     """Compare a finished bundle with the original `model`; raise ProofError if they differ."""
     oracle = Oracle(read_settings(find_source(model).folder).folder)
     oracle.limit(embedder.max_tokens)
-    texts = proof_texts(oracle.special_tokens(), embedder.max_tokens)
-    agreement = measure_agreement(embedder, oracle, texts)
+    agreement = _measure(embedder, oracle)
     require_agreement(agreement)
     return agreement
 
@@ -246,10 +246,9 @@ def _probes(oracle: Oracle) -> bytes:
 def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
     """Run the staged bundle through the runtime; return the manifest with what was measured."""
     staging.seal(manifest)
-    texts = proof_texts(oracle.special_tokens(), manifest.max_tokens)
-    logger.info("proving it on %d texts against %s", len(texts), oracle.name)
+    logger.info("proving it against %s", oracle.name)
     with Embedder(Bundle.open(staging.path)) as embedder:
-        agreement = measure_agreement(embedder, oracle, texts)
+        agreement = _measure(embedder, oracle)
     require_agreement(agreement)
     logger.info(
         "agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
@@ -257,3 +256,8 @@ def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
         agreement.min_cosine,
     )
     return replace(manifest, agreement=agreement)
+
+
+def _measure(embedder: Embedder, oracle: Oracle) -> Agreement:
+    texts = proof_texts(oracle.special_tokens(), embedder.max_tokens, embedder.count_tokens)
+    return measure_agreement(embedder, oracle, texts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from embedrt import Embedder
 from embedrt.errors import ProofError
 from embedrt.manifest import Agreement
+from embedrt.probes import largest_difference
 from embedrt_export.oracle import Oracle
 
 TOLERANCE = 2e-6
@@ -46,29 +49,35 @@ WORDS = """
     the city grew around its river because boats could carry more grain than carts ever did and
     every bridge that was built became a market where people argued over prices weather news
     """.split()
-SHORT_LENGTHS = (2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377)
+SHORT_LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377)
 REPEATS = 3
 
 
-def proof_texts(special_tokens: Sequence[str], max_tokens: int) -> list[str]:
-    """Return texts of one token up to past the maximum, odd ones, and ones with special tokens."""
+def proof_texts(
+    special_tokens: Sequence[str], max_tokens: int, count: Callable[[str], int]
+) -> list[str]:
+    """Return texts of one token up to past the maximum, odd ones, and ones with special tokens.
+
+    `count` counts a text's tokens.
+    """
     lengths = [length for length in SHORT_LENGTHS if length < max_tokens]
-    lengths += [max_tokens - 3, max_tokens - 2, max_tokens - 1, max_tokens, max_tokens + 1]
-    lengths.append(max_tokens * 3)
+    lengths += [max_tokens - 1, max_tokens, max_tokens + 1, max_tokens * 3]
     special = [f"before {token} after {token}" for token in special_tokens]
-    return [*SAMPLES, *special, " ".join(special_tokens), *(_words(n) for n in lengths if n > 0)]
+    return [*SAMPLES, *special, " ".join(special_tokens), *(_text_of(n, count) for n in lengths)]
 
 
 def measure_agreement(embedder: Embedder, oracle: Oracle, texts: Sequence[str]) -> Agreement:
     """Compare the bundle, through the runtime, with the original on `texts`, each alone."""
     expected = oracle.embed(texts)
     found = np.stack([embedder.encode(text, prompt="") for text in texts])
-    normalized = embedder.manifest.normalized
-    scale = 1.0 if normalized else np.abs(expected).max(axis=1, keepdims=True)
+    if found.shape != expected.shape:
+        raise ProofError(
+            f"the bundle gives {found.shape[1]} components and the original {expected.shape[1]}"
+        )
     return Agreement(
         reference=oracle.name,
         texts=len(texts),
-        max_difference=float(np.max(np.abs(found - expected) / scale)),
+        max_difference=largest_difference(found, expected, normalized=embedder.manifest.normalized),
         tolerance=TOLERANCE,
         min_cosine=float(np.min(_cosines(found, expected))),
         same_bytes=_same_bytes(embedder, texts, found),
@@ -110,5 +119,7 @@ def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
     return products / np.where(lengths == 0, 1.0, lengths)
 
 
-def _words(count: int) -> str:
-    return " ".join(WORDS[index % len(WORDS)] for index in range(count))
+def _text_of(tokens: int, count: Callable[[str], int]) -> str:
+    """The shortest beginning of a text of as many words that has so many tokens."""
+    text = " ".join(islice(cycle(WORDS), tokens))
+    return text[: bisect_left(range(len(text)), tokens, key=lambda end: count(text[:end]))]

@@ -17,6 +17,7 @@ from embedrt.manifest import Pooling, Similarity
 
 MODULES = "modules.json"
 HEAD_MODULES = frozenset({"Pooling", "Dense", "LayerNorm", "Normalize", "Dropout"})
+WEIGHTED_MODULES = frozenset({"Dense", "LayerNorm"})
 
 # The switches of configs written before sentence-transformers 5.7, in the order of concatenation.
 POOLING_SWITCHES: dict[str, Pooling] = {
@@ -58,6 +59,11 @@ class Settings:
     prompts: dict[str, str]
     default_prompt_name: str | None
 
+    @property
+    def weight_folders(self) -> list[Path]:
+        """The folders that hold weights: the encoder's, and those of modules that have some."""
+        return [self.transformer, *(m.path for m in self.head if m.kind in WEIGHTED_MODULES)]
+
 
 def read_settings(folder: Path) -> Settings:
     """Read the settings of the model in `folder`.
@@ -70,16 +76,15 @@ def read_settings(folder: Path) -> Settings:
             f"{folder} is no sentence-transformers model: it has no {MODULES}. Load it with "
             "sentence-transformers, choose its pooling, and save it; then export that folder"
         )
-    entries = json.loads((folder / MODULES).read_text())
+    entries = _read_entries(folder / MODULES)
     reasons = [
         f"its module {entry['type']} is not part of sentence-transformers and would run code of "
         "the model's author"
         for entry in entries
         if not entry["type"].startswith("sentence_transformers.")
     ]
-    modules = [_read_module(folder, entry) for entry in entries]
-    modules = [module for module in modules if module.kind != "Dropout"]
-    first, *head = modules
+    first, *rest = [_read_module(folder, entry) for entry in entries]
+    head = [module for module in rest if module.kind != "Dropout"]
     if first.kind != "Transformer":
         reasons.append(f"it starts with {first.kind}, not with a Transformer")
     reasons += [
@@ -116,7 +121,17 @@ def read_settings(folder: Path) -> Settings:
     )
 
 
-def _read_module(folder: Path, entry: dict[str, Any]) -> Module:
+def _read_entries(file: Path) -> list[dict[str, str]]:
+    try:
+        entries = [{key: str(entry[key]) for key in ("type", "path")} for entry in _parse(file)]
+    except (TypeError, LookupError):
+        entries = []
+    if not entries:
+        raise SourceError(f"{file} is no list of modules, each with a type and a path")
+    return entries
+
+
+def _read_module(folder: Path, entry: dict[str, str]) -> Module:
     path = folder / entry["path"]
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UnsupportedModelError(f"{folder / MODULES} names a folder outside: {entry['path']}")
@@ -134,10 +149,14 @@ def pooling_modes(config: dict[str, Any]) -> tuple[Pooling, ...]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    content = _parse(path) if path.exists() else {}
+    if not isinstance(content, dict):
+        raise SourceError(f"{path} is no JSON object")
+    return content
+
+
+def _parse(path: Path) -> Any:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
+        return json.loads(path.read_text())
     except ValueError as error:
         raise SourceError(f"{path} is not JSON: {error}") from error
-    return content

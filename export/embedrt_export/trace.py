@@ -54,14 +54,17 @@ def trace_model(folder: Path, modules: tuple[Module, ...]) -> tuple[onnx.ModelPr
 
 def _load_encoder(folder: Path) -> PreTrainedModel:
     """Load it anew, for tracing changes a model; make sure that no weight was left random."""
-    with quiet():
-        encoder, info = AutoModel.from_pretrained(
-            folder,
-            attn_implementation="eager",
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+    try:
+        with quiet():
+            encoder, info = AutoModel.from_pretrained(
+                folder,
+                attn_implementation="eager",
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:  # whatever the files make it raise
+        raise UnsupportedModelError(f"transformers does not load {folder}: {error}") from error
     wrong = {name for name in info["missing_keys"] if "pooler" not in name}
     wrong |= {str(key) for key in info["mismatched_keys"]}
     if wrong:

@@ -119,7 +119,8 @@ class Manifest:
         if version != FORMAT_VERSION:
             raise BundleFormatError(
                 f"manifest.json has format_version {reprlib.repr(version)}; this version of "
-                f"embedrt reads {FORMAT_VERSION}. Export the model again, or install the embedrt that made it."
+                f"embedrt reads {FORMAT_VERSION}. Export the model again, or install the embedrt "
+                "that made it."
             )
         manifest = _decode(value, cls, "manifest.json")
         assert isinstance(manifest, cls)  # for the type checker: _decode made it
@@ -131,10 +132,10 @@ def _check_values(manifest: Manifest) -> None:
     for name in ("dimension", "max_tokens"):
         if (value := getattr(manifest, name)) < 1:
             raise BundleFormatError(f"manifest.json.{name} is {value}; expected at least 1")
-    name = manifest.default_prompt_name
-    if name is not None and name not in manifest.prompts:
+    default = manifest.default_prompt_name
+    if default is not None and default not in manifest.prompts:
         raise BundleFormatError(
-            f"manifest.json.default_prompt_name is {name!r}; expected null or one of "
+            f"manifest.json.default_prompt_name is {default!r}; expected null or one of "
             f"{sorted(manifest.prompts)}"
         )
 

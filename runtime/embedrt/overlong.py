@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Literal
 
+from embedrt.caller import warn_caller
 from embedrt.errors import OverlongTextError
 from embedrt.tokenizer import TokenIds, Tokenizer
 
@@ -32,4 +32,4 @@ def report_overlong(
     )
     if overlong == "error":
         raise OverlongTextError(f"{message}. Split it, or load with overlong='truncate'")
-    warnings.warn(f"{message}. What follows was ignored", stacklevel=4)
+    warn_caller(f"{message}. What follows was ignored")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from embedrt.caller import warn_caller
 
 EmbeddingPrecision = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 FloatArray = NDArray[np.float32]
@@ -68,9 +69,8 @@ def _ranges_of(embeddings: FloatArray, precision: str) -> tuple[FloatArray, Floa
     if not len(rows):
         return np.zeros(rows.shape[1], np.float32), np.zeros(rows.shape[1], np.float32)
     if len(rows) < FEW_EMBEDDINGS:
-        warnings.warn(
+        warn_caller(
             f"{precision} ranges are taken from only {len(rows)} embeddings; pass "
-            "quantize_embeddings(..., ranges=) those of a larger sample",
-            stacklevel=4,
+            "quantize_embeddings(..., ranges=) those of a larger sample"
         )
     return rows.min(axis=0), rows.max(axis=0)

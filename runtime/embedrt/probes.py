@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedrt.bundle import Bundle
 from embedrt.embedder import Embedder
@@ -12,6 +13,17 @@ from embedrt.errors import BundleCorruptError
 
 # Other processors round otherwise; what is broken is off by far more.
 SLACK = 10
+
+
+def largest_difference(
+    found: NDArray[np.float32], expected: NDArray[np.float32], *, normalized: bool
+) -> float:
+    """Return the largest difference of a component, as `Agreement.max_difference` defines it.
+
+    Shape: (n, dimension) twice.
+    """
+    scale = 1.0 if normalized else np.abs(expected).max(axis=1, keepdims=True)
+    return float(np.max(np.abs(found - expected) / scale))
 
 
 def check_probes(embedder: Embedder, bundle: Bundle) -> float:
@@ -22,11 +34,17 @@ def check_probes(embedder: Embedder, bundle: Bundle) -> float:
     agreement = bundle.manifest.agreement
     if agreement is None:
         raise BundleCorruptError(f"{bundle.path} was never proven: export the model again")
-    probes = json.loads(bundle.probes.read_bytes())
-    expected = np.array([probe["embedding"] for probe in probes], np.float32)
-    found = embedder.encode([probe["text"] for probe in probes], prompt="")
-    scale = 1.0 if bundle.manifest.normalized else np.abs(expected).max(axis=1, keepdims=True)
-    difference = float(np.max(np.abs(found - expected) / scale))
+    try:
+        probes = json.loads(bundle.probes.read_bytes())
+        texts = [probe["text"] for probe in probes]
+        expected = np.array([probe["embedding"] for probe in probes], np.float32)
+        found = embedder.encode(texts, prompt="")
+    except (ValueError, TypeError, LookupError) as error:
+        raise BundleCorruptError(
+            f"{bundle.probes} holds no texts with their embeddings ({error!r}); "
+            "copy or export the bundle again"
+        ) from error
+    difference = largest_difference(found, expected, normalized=bundle.manifest.normalized)
     if not difference <= SLACK * agreement.tolerance:
         raise BundleCorruptError(
             f"{bundle.path} gives vectors that differ by {difference:.1e} from the original's on "

@@ -86,6 +86,7 @@ def semantic_search(
     """
     if top_k < 1:
         raise ValueError(f"top_k={top_k}; expected at least 1")
+    _score(similarity_fn_name)
     rows, corpus = _rows(queries), _rows(documents)
     hits: list[list[Hit]] = []
     for start in range(0, len(rows), ROWS_PER_STEP):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedrt.bundle import FILES, MANIFEST, describe_file
-from embedrt.errors import ExportError
+from embedrt.errors import EmbedrtError, ExportError
 from embedrt.manifest import Manifest
 
 if sys.platform != "win32":
@@ -65,20 +65,28 @@ class Staging:
 def staged_bundle(target: Path) -> Iterator[Staging]:
     """Make a folder beside `target` to build a bundle in; remove it unless it was published.
 
-    Raises ExportError if `target` exists and is no bundle: an export replaces only its own kind.
+    Raises ExportError if `target` exists and is no bundle, for an export replaces only its own
+    kind, and where the disk does not take it.
     """
     target = target.absolute()
     if target.exists() and not (target / MANIFEST).is_file():
         raise ExportError(f"{target} exists and is no bundle; name another --output or remove it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sweep(target)
-    path, lock = _make_locked(target)
     try:
-        yield Staging(path, target)
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target)
+        path, lock = _make_locked(target)
+        try:
+            yield Staging(path, target)
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
+    except EmbedrtError:  # some are also OSErrors
+        raise
+    except OSError as error:
+        raise ExportError(
+            f"{target} cannot be written: {error}. Make room, or name another --output"
+        ) from error
 
 
 def sweep(target: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, models
 from tokenizers import Tokenizer as FastTokenizer
 
-from embedrt.errors import BundleCorruptError
+from embedrt.errors import BundleCorruptError, BundleFormatError
 from embedrt.manifest import Side
 
 TokenIds = NDArray[np.int64]
@@ -35,6 +35,12 @@ class Tokenizer:
         self._path = path
         self._cuts_end = truncation_side == "right"
         self._truncating = _load(path)
+        special = self._truncating.num_special_tokens_to_add(is_pair=False)
+        if max_tokens < max(1, special):
+            raise BundleFormatError(
+                f"{path}: max_tokens is {max_tokens}, and {special} special tokens are added to "
+                "each text; export the model again"
+            )
         self._truncating.enable_truncation(max_tokens, direction=truncation_side)
         self._weighs_words = isinstance(self._truncating.model, models.Unigram)
         self._whole: FastTokenizer | None = None

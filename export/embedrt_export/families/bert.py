@@ -10,16 +10,21 @@ from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer
 
 def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map a BERT checkpoint."""
-    weights = tensors.under("bert.", "model.")
+    return read_encoder(config, tensors.under("bert.", "model."), padding_id=None)
+
+
+def read_encoder(config: PretrainedConfig, weights: Tensors, *, padding_id: int | None) -> Encoder:
+    """Map the tensors that BERT and RoBERTa name alike."""
     epsilon = config.layer_norm_eps
+    positions = weights.array("embeddings.position_embeddings.weight")[padding_id or 0 :]
     token_type = weights.array("embeddings.token_type_embeddings.weight")[0]
     return Encoder(
         word_embeddings=weights.array("embeddings.word_embeddings.weight"),
-        position_embeddings=weights.array("embeddings.position_embeddings.weight") + token_type,
-        padding_id=None,
+        position_embeddings=positions + token_type,
+        padding_id=padding_id,
         embedding_norm=weights.norm("embeddings.LayerNorm", epsilon),
         layers=tuple(
-            read_layer(weights, f"encoder.layer.{index}", epsilon)
+            _read_layer(weights, f"encoder.layer.{index}", epsilon)
             for index in range(config.num_hidden_layers)
         ),
         heads=config.num_attention_heads,
@@ -28,8 +33,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     )
 
 
-def read_layer(weights: Tensors, name: str, epsilon: float) -> Layer:
-    """Map one block, named alike in BERT and RoBERTa."""
+def _read_layer(weights: Tensors, name: str, epsilon: float) -> Layer:
     return Layer(
         query=weights.linear(f"{name}.attention.self.query"),
         key=weights.linear(f"{name}.attention.self.key"),

@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (EmbedrtError, OSError, ValueError, TypeError) as error:
-        print(f"embedrt: {error}", file=sys.stderr)
+        lines = str(error).splitlines()  # other libraries' messages have several
+        print("embedrt:", *filter(None, lines), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("embedrt: interrupted", file=sys.stderr)

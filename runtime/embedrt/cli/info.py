@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     rows = {
         "name": manifest.name,
         "source": f"{source.id} ({origin})",
-        "licence": source.license or "not declared",
+        "license": source.license or "not declared",
         "encoder": f"{manifest.family}, {manifest.builder}, {manifest.precision}",
         "dimension": manifest.dimension,
         "max tokens": f"{manifest.max_tokens}, cut on the {manifest.truncation_side}",

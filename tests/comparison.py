@@ -1,0 +1,98 @@
+"""A bundle beside the model that it was exported from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from embedrt import Embedder
+from embedrt_export import export_model
+from model_folders import make_small
+
+TOLERANCE = 2e-6
+MIN_COSINE = 0.999999
+
+# Each character of it adds at most one token, whatever the tokenizer.
+LETTERS = "the quick brown fox jumps over 12 lazy dogs, again and again: Vexed nymphs go! "
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A model's folder and the bundle made of it."""
+
+    folder: Path
+    bundle: Path
+
+
+def export_small(parent: Path, family: str, **options: Any) -> Pair:
+    """Make a small model with `make_small` and export it."""
+    folder = make_small(parent / family, family, **options)
+    return Pair(folder, export_model(str(folder), output=parent / f"{family}-fp32"))
+
+
+def original(folder: Path) -> SentenceTransformer:
+    """sentence-transformers, in torch."""
+    model: SentenceTransformer = SentenceTransformer(
+        str(folder), device="cpu", local_files_only=True
+    )
+    return model
+
+
+def embed_alone(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:
+    """What the original gives for each text by itself, without padding and prompts."""
+    return np.stack([model.encode(text, prompt="") for text in texts])
+
+
+def texts_of_every_length(embedder: Embedder, longest: int) -> Mapping[int, str]:
+    """Return a text for each token count, from that of no text at all to `longest`."""
+    texts: dict[int, str] = {}
+    for text in _growing():
+        count = embedder.count_tokens(text)
+        if count > longest:
+            return texts
+        texts.setdefault(count, text)
+    raise AssertionError("it grows for ever")
+
+
+def assert_agrees(pair: Pair, texts: Sequence[str]) -> None:
+    """Assert that the bundle gives what the original does, within what is promised.
+
+    The difference is relative to the largest component where the embedding is not normalized.
+    """
+    expected = embed_alone(original(pair.folder), texts)
+    with Embedder.load(pair.bundle, verify="sha256") as embedder:
+        found = embedder.encode(list(texts), prompt="")
+        normalized = embedder.manifest.normalized
+    assert found.shape == expected.shape
+    assert found.dtype == np.float32
+    assert largest_difference(found, expected, normalized=normalized) <= TOLERANCE
+    assert smallest_cosine(found, expected) >= MIN_COSINE
+
+
+def largest_difference(
+    found: NDArray[np.float32], expected: NDArray[np.float32], *, normalized: bool
+) -> float:
+    """Largest difference of a component: absolute, or relative to its text's largest component."""
+    scale = 1.0 if normalized else np.abs(expected).max(axis=1, keepdims=True)
+    return float((np.abs(found - expected) / scale).max())
+
+
+def smallest_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Smallest cosine between rows of the same index."""
+    a64, b64 = a.astype(np.float64), b.astype(np.float64)
+    lengths = np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
+    return float(((a64 * b64).sum(axis=1) / lengths).min())
+
+
+def _growing() -> Iterator[str]:
+    text = ""
+    while True:
+        for letter in LETTERS:
+            yield text
+            text += letter

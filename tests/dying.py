@@ -1,0 +1,66 @@
+"""Exports that die, in processes of their own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from embedrt.cli import main
+from embedrt.manifest import Manifest
+from embedrt.staging import staged_bundle
+
+# Its children start with the heavy imports done.
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload(["embedrt_export", "dying"])
+
+
+def start_export(folder: Path, output: Path) -> BaseProcess:
+    """Start ``embedrt export``."""
+    process = CONTEXT.Process(target=_export, args=(folder, output))
+    process.start()
+    return process
+
+
+def stage_and_die(bundle: Path, target: Path, step: int) -> int | None:
+    """Stage a copy of a bundle to `target`; die at the `step`-th change of a file or folder.
+
+    Returns the exit status: that of SIGKILL, or 0 where there are fewer steps.
+    """
+    process = CONTEXT.Process(target=_stage_and_die, args=(bundle, target, step))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _export(folder: Path, output: Path) -> None:
+    logging.disable()
+    sys.exit(main(["export", str(folder), "--output", str(output)]))
+
+
+def _stage_and_die(bundle: Path, target: Path, step: int) -> None:
+    left = step
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal left
+        path = str(arguments[0]) if arguments else ""
+        mine = path.startswith(str(target.parent)) or event == "os.rmdir"
+        if mine and event in CHANGES and (event != "open" or "w" in str(arguments[1])):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    manifest = Manifest.from_json((bundle / "manifest.json").read_text())
+    with staged_bundle(target) as staging:
+        for name in manifest.files:
+            staging.add(name, (bundle / name).read_bytes())
+        staging.seal(manifest)
+        staging.publish()
+
+
+CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "tempfile.mkdtemp"}

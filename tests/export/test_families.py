@@ -1,0 +1,133 @@
+"""Encoders whose graph is built from their weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from comparison import Pair, assert_agrees, export_small, texts_of_every_length
+from embedrt import Embedder
+from embedrt_export import export_model
+from model_folders import HIDDEN, make_small, rename_weights
+
+FAMILIES = ["bert", "roberta", "xlm-roberta", "mpnet", "distilbert"]
+MAX_TOKENS = 64
+TEXTS = ["", "a", "the lazy dog", "How many people live in London?", "лиса 敏捷 😀 " * 20]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_agrees_at_every_length_and_past_the_maximum(
+    exported: Callable[[str], Pair], family: str
+) -> None:
+    pair = exported(family)
+    with Embedder.load(pair.bundle) as embedder:
+        assert embedder.max_tokens == MAX_TOKENS
+        assert embedder.manifest.builder == "fused"
+        texts = texts_of_every_length(embedder, MAX_TOKENS + 20)
+    assert set(texts) >= {2, *range(4, MAX_TOKENS + 20)}
+    assert_agrees(pair, list(texts.values()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_agrees_at_every_position_there_is(tmp_path: Path, family: str) -> None:
+    changes = {"max_position_embeddings": 40}
+    pair = export_small(tmp_path, family, max_tokens=32, config=changes)
+    with Embedder.load(pair.bundle) as embedder:
+        texts = texts_of_every_length(embedder, 45)
+    assert_agrees(pair, list(texts.values()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_special_tokens_by_name(exported: Callable[[str], Pair], family: str) -> None:
+    pair = exported(family)
+    texts = [
+        template.format(token)
+        for token in (
+            "[PAD]",
+            "[CLS]",
+            "[SEP]",
+            "[MASK]",
+            "[UNK]",
+            "<pad>",
+            "<s>",
+            "</s>",
+            "<mask>",
+        )
+        for template in ("a {0} b", "{0}", "{0}{0} the {0} dog {0}", "a {0}", "{0} a")
+    ]
+    assert_agrees(pair, texts)
+
+
+@pytest.mark.parametrize("family", ["roberta", "mpnet"])
+def test_padding_token_takes_no_position(exported: Callable[[str], Pair], family: str) -> None:
+    """Else the test above could pass for a graph that knows of no padding."""
+    with Embedder.load(exported(family).bundle) as embedder:
+        with_padding, with_another = embedder.encode(["a <pad> b c d", "a <mask> b c d"])
+    assert np.abs(with_padding - with_another).max() > 1e-3
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu_new", "gelu_pytorch_tanh"])
+@pytest.mark.parametrize(
+    ("family", "setting"), [("bert", "hidden_act"), ("distilbert", "activation")]
+)
+def test_activations(tmp_path: Path, family: str, setting: str, activation: str) -> None:
+    pair = export_small(tmp_path, family, config={setting: activation})
+    assert_agrees(pair, TEXTS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpoint_of_a_masked_language_model(tmp_path: Path, family: str) -> None:
+    """It names the encoder's weights under a prefix, and has no pooler but weights of its own."""
+    folder = make_small(tmp_path / family, family)
+    prefix = "roberta." if family == "xlm-roberta" else f"{family}."
+    rename_weights(folder, lambda name: prefix + name)
+    pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
+    assert_agrees(pair, TEXTS)
+
+
+def test_layer_norms_named_as_tensorflow_did(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "bert", "bert")
+    rename_weights(
+        folder,
+        lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ),
+    )
+    pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
+    assert_agrees(pair, TEXTS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_random_models_tell_texts_apart(exported: Callable[[str], Pair], family: str) -> None:
+    """Else agreement would say nothing."""
+    texts = ["the lazy dog", "a market", "How many people live in London?", "敏捷的狐狸"]
+    with Embedder.load(exported(family).bundle) as embedder:
+        vectors = embedder.encode(texts)
+    scores = vectors @ vectors.T - np.eye(len(texts))
+    assert scores.max() < 0.98
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_graph(exported: Callable[[str], Pair], family: str) -> None:
+    model = onnx.load(exported(family).bundle / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 23)]
+    assert [value.name for value in model.graph.input] == ["input_ids"]
+    assert _type_of(model.graph.input[0]) == (onnx.TensorProto.INT64, ["batch", "tokens"])
+    assert [value.name for value in model.graph.output] == ["embedding"]
+    assert _type_of(model.graph.output[0]) == (onnx.TensorProto.FLOAT, ["batch", HIDDEN])
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert operators["Attention"] == 2
+    assert not operators.keys() & {"SkipLayerNormalization", "If", "Loop", "Scan"}
+    assert len(operators) <= 25
+
+
+def _type_of(value: onnx.ValueInfoProto) -> tuple[int, list[str | int]]:
+    tensor = value.type.tensor_type
+    return tensor.elem_type, [side.dim_param or side.dim_value for side in tensor.shape.dim]

@@ -1,0 +1,235 @@
+"""Whatever ends an export: the old bundle or none, never a broken one, and no litter for long."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from comparison import Pair
+from dying import stage_and_die, start_export
+from embedrt import Bundle, Embedder
+from embedrt.errors import ExportError
+from embedrt_export import export_model
+from model_folders import make_small
+
+STAGED = ".bundle.partial-*"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another small model than that of the old bundle."""
+    return make_small(tmp_path_factory.mktemp("model") / "bert", "bert", seed=7)
+
+
+@pytest.fixture(params=[True, False], ids=["over-an-old-bundle", "anew"])
+def target(request: pytest.FixtureRequest, exported: Callable[[str], Pair], tmp_path: Path) -> Path:
+    """Where the bundle goes; half of the time there is one already."""
+    target = tmp_path / "bundle"
+    if request.param:
+        export_model(str(exported("bert").folder), output=target)
+    return target
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a bundle, or nothing where there is none."""
+    return {file.name: file.read_bytes() for file in folder.glob("*") if file.is_file()}
+
+
+def assert_whole_or_absent(target: Path) -> None:
+    if target.exists():
+        Bundle.open(target, verify="sha256")
+
+
+def wait_for(target: Path, name: str) -> None:
+    """Wait until an export has written a file into its staging folder."""
+    deadline = time.monotonic() + 120
+    while not any(target.parent.glob(f"{STAGED}/{name}" if name else STAGED)):
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+
+
+@pytest.mark.parametrize("moment", ["", "model.onnx", "probes.json", "manifest.json"])
+def test_killed_while_it_writes(model: Path, target: Path, moment: str) -> None:
+    before = contents(target)
+    process = start_export(model, target)
+    wait_for(target, moment)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert contents(target) == before
+    export_model(str(model), output=target)
+    assert list(target.parent.iterdir()) == [target]
+    assert contents(target) != before
+
+
+def test_killed_at_any_time(model: Path, target: Path) -> None:
+    before = contents(target)
+    start = time.monotonic()
+    process = start_export(model, target.with_name("timed"))
+    process.join()
+    assert process.exitcode == 0
+    whole = time.monotonic() - start
+    for fifth in range(1, 6):
+        process = start_export(model, target)
+        time.sleep(whole * fifth / 5)
+        process.kill()
+        process.join()
+        assert_whole_or_absent(target)
+    Embedder.load(export_model(str(model), output=target), verify="sha256").close()
+    assert contents(target) != before
+    assert not list(target.parent.glob(STAGED))
+
+
+def test_killed_at_every_change_of_a_file(exported: Callable[[str], Pair], tmp_path: Path) -> None:
+    new = exported("distilbert").bundle
+    old = contents(exported("roberta").bundle)
+    target = tmp_path / "bundle"
+    seen = set()
+    for step in range(1, 100):
+        target.mkdir(exist_ok=True)
+        for name, content in old.items():
+            (target / name).write_bytes(content)
+        died = stage_and_die(new, target, step) == -signal.SIGKILL
+        assert_whole_or_absent(target)
+        found = contents(target)
+        seen.add("none" if not found else "old" if found == old else "new")
+        assert died or list(tmp_path.iterdir()) == [target]
+        if not died:
+            break
+    assert step > 12
+    assert not died
+    assert seen == {"old", "none", "new"}
+
+
+def test_terminated(model: Path, target: Path) -> None:
+    before = contents(target)
+    process = start_export(model, target)
+    wait_for(target, "model.onnx")
+    process.terminate()
+    process.join()
+    assert process.exitcode == -signal.SIGTERM
+    assert contents(target) == before
+    export_model(str(model), output=target)
+    assert list(target.parent.iterdir()) == [target]
+
+
+def command(model: Path, target: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "embedrt", "export", str(model), "--output", str(target)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_interrupted_from_the_keyboard(model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    with command(model, target) as process:
+        wait_for(target, "model.onnx")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "embedrt: interrupted"
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_that_may_not_grow(model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    with command(model, target) as process:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (500_000, 500_000))
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert_one_error(err, "File too large", target)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root mounts a disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_full_disk(model: Path, tiny_disk: Path) -> None:
+    target = tiny_disk / "bundle"
+    with pytest.raises(ExportError, match="No space left on device") as caught:
+        export_model(str(model), output=target)
+    assert str(target) in str(caught.value)
+    assert list(tiny_disk.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_folder_that_is_not_writable(model: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ExportError, match="Permission denied"):
+        export_model(str(model), output=tmp_path / "bundle")
+
+
+def test_parent_that_is_a_file(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ExportError, match="file"):
+        export_model(str(model), output=tmp_path / "file" / "bundle")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("what", ["folder", "file", "model"])
+def test_output_that_is_no_bundle(model: Path, tmp_path: Path, what: str) -> None:
+    output = model if what == "model" else tmp_path / "mine"
+    if what == "folder":
+        output.mkdir()
+        (output / "thesis.txt").write_text("years of work")
+    elif what == "file":
+        output.write_text("years of work")
+    before = contents(output)
+    with pytest.raises(ExportError, match="is no bundle"):
+        export_model(str(model), output=output)
+    assert contents(output) == before
+    assert output.exists()
+
+
+def test_litter_of_a_living_export_stays(model: Path, tmp_path: Path) -> None:
+    """Two exports to one place do not sweep each other away."""
+    target = tmp_path / "bundle"
+    process = start_export(model, target)
+    wait_for(target, "model.onnx")
+    process.join(0)
+    os.kill(process.pid or 0, signal.SIGSTOP)
+    try:
+        (living,) = target.parent.glob(STAGED)
+        export_model(str(model), output=target)
+        assert (living / "model.onnx").exists()
+    finally:
+        os.kill(process.pid or 0, signal.SIGCONT)
+    process.join()
+    assert process.exitcode == 0
+    Bundle.open(target, verify="sha256")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_deterministic(model: Path, tmp_path: Path) -> None:
+    first, second = (contents(export_model(str(model), output=tmp_path / n)) for n in "ab")
+    assert first.keys() == second.keys()
+    for name in ("model.onnx", "tokenizer.json", "probes.json", "manifest.json"):
+        assert first[name] == second[name]
+
+
+def assert_one_error(err: str, reason: str, target: Path) -> None:
+    assert "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("embedrt: ")]
+    assert err.splitlines()[-1] == line
+    assert reason in line
+    assert str(target) in line

@@ -1,0 +1,184 @@
+"""Bundles on disk: what is opened, and what is refused with place and remedy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedrt import Bundle, Embedder
+from embedrt.bundle import FILES, MANIFEST, MAX_MANIFEST_BYTES, Verify, describe_file
+from embedrt.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError
+from tiny_bundle import make_tiny
+
+NAMES = sorted(FILES)
+AGAIN = "; copy or export the bundle again"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return make_tiny(tmp_path / "tiny")
+
+
+def edit_manifest(bundle: Path, **changes: Any) -> None:
+    file = bundle / MANIFEST
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def flip_last_byte(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("verify", ["size", "sha256"])
+@pytest.mark.parametrize("kind", [Path, str])
+def test_a_whole_bundle_opens(tiny: Path, kind: Any, verify: Verify) -> None:
+    bundle = Bundle.open(kind(tiny), verify=verify)
+    assert bundle.path == tiny
+    assert bundle.manifest.name == "tiny"
+    assert {file.name for file in tiny.iterdir()} == {MANIFEST, *FILES}
+    assert all(file.is_file() for file in (bundle.graph, bundle.tokenizer, bundle.probes))
+
+
+def test_files_are_described_by_size_and_sha256(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    entry = describe_file(tmp_path / "file")
+    assert entry.size == 3
+    assert entry.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_bundle_reached_by_a_link_opens(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tiny)
+    assert Bundle.open(tmp_path / "link").manifest.name == "tiny"
+
+
+def test_bad_verify_lists_the_good_ones(tiny: Path) -> None:
+    with pytest.raises(ValueError, match=r"^verify='md5'; expected one of \['size', 'sha256'\]$"):
+        Bundle.open(tiny, verify="md5")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "file", "nul\0"])
+def test_no_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(BundleNotFoundError, match=r"no bundle at .*embedrt export MODEL"):
+        Embedder.load(tmp_path / name)
+
+
+def test_no_folder_is_a_file_not_found(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Embedder.load(tmp_path / "nowhere")
+
+
+def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleNotFoundError, match=r"no manifest\.json.*embedrt export"):
+        Embedder.load(tmp_path)
+
+
+def test_a_manifest_that_cannot_be_read(tiny: Path) -> None:
+    (tiny / MANIFEST).unlink()
+    (tiny / MANIFEST).mkdir()
+    with pytest.raises(BundleCorruptError, match=r"manifest\.json cannot be read"):
+        Bundle.open(tiny)
+
+
+def test_a_huge_manifest(tiny: Path) -> None:
+    text = (tiny / MANIFEST).read_text()
+    (tiny / MANIFEST).write_text(text + " " * (MAX_MANIFEST_BYTES - len(text)))
+    assert Bundle.open(tiny).manifest.name == "tiny"
+    (tiny / MANIFEST).write_text(text + " " * (MAX_MANIFEST_BYTES - len(text) + 1))
+    with pytest.raises(BundleFormatError, match=r"manifest\.json has more than 1048576 bytes"):
+        Bundle.open(tiny)
+
+
+def test_a_half_written_manifest_names_its_place(tiny: Path) -> None:
+    text = (tiny / MANIFEST).read_text()
+    (tiny / MANIFEST).write_text(text[: len(text) // 2])
+    with pytest.raises(BundleFormatError) as caught:
+        Bundle.open(tiny)
+    assert str(caught.value).startswith(f"{tiny}: manifest.json is not JSON: ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_missing_file(tiny: Path, name: str) -> None:
+    (tiny / name).unlink()
+    with pytest.raises(BundleCorruptError) as caught:
+        Bundle.open(tiny)
+    assert str(caught.value) == f"{tiny / name} is missing{AGAIN}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_link_in_place_of_a_file(tiny: Path, tmp_path: Path, name: str) -> None:
+    (tiny / name).rename(tmp_path / "elsewhere")
+    (tiny / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleCorruptError) as caught:
+        Bundle.open(tiny)
+    assert str(caught.value) == f"{tiny / name} is a link{AGAIN}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folder_in_place_of_a_file(tiny: Path, name: str) -> None:
+    (tiny / name).unlink()
+    (tiny / name).mkdir()
+    with pytest.raises(BundleCorruptError) as caught:
+        Bundle.open(tiny)
+    assert str(caught.value) == f"{tiny / name} is not a file{AGAIN}"
+
+
+@pytest.mark.parametrize("extra", [-1, 1])
+@pytest.mark.parametrize("name", NAMES)
+def test_file_of_another_size(tiny: Path, name: str, extra: int) -> None:
+    content = (tiny / name).read_bytes()
+    (tiny / name).write_bytes(content[:-1] if extra < 0 else content + b"\0")
+    with pytest.raises(BundleCorruptError) as caught:
+        Bundle.open(tiny)
+    sizes = f"has {len(content) + extra} bytes and the manifest says {len(content)}"
+    assert str(caught.value) == f"{tiny / name} {sizes}{AGAIN}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_bytes_of_the_same_size_are_found_by_sha256_alone(tiny: Path, name: str) -> None:
+    flip_last_byte(tiny / name)
+    Bundle.open(tiny)
+    with pytest.raises(BundleCorruptError, match=rf"{name} has sha256 \w+ and the manifest says"):
+        Bundle.open(tiny, verify="sha256")
+    with pytest.raises(BundleCorruptError):
+        Embedder.load(tiny, verify="sha256")
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "sub/file", "..", "", ".", "manifest.json", "model.onnx\0"]
+)
+def test_names_beyond_the_format(tiny: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    entry = {"size": 6, "sha256": "00"}
+    files = json.loads((tiny / MANIFEST).read_text())["files"]
+    edit_manifest(tiny, files={**files, name: entry})
+    with pytest.raises(BundleFormatError, match=r"manifest\.files must name exactly") as caught:
+        Bundle.open(tiny)
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_that_the_manifest_leaves_out(tiny: Path, name: str) -> None:
+    files = json.loads((tiny / MANIFEST).read_text())["files"]
+    del files[name]
+    edit_manifest(tiny, files=files)
+    with pytest.raises(BundleFormatError, match=rf"differs in \['{name}'\]"):
+        Bundle.open(tiny)
+
+
+def test_files_of_the_owner_beside_the_bundle_s_are_left_alone(tiny: Path) -> None:
+    (tiny / "notes.txt").write_text("mine")
+    assert Bundle.open(tiny, verify="sha256").manifest.name == "tiny"
+
+
+def test_a_half_copied_bundle(tiny: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in (MANIFEST, "README.md"):
+        shutil.copy(tiny / name, copy)
+    with pytest.raises(BundleCorruptError, match="is missing"):
+        Embedder.load(copy)

@@ -1,0 +1,488 @@
+"""Texts to vectors, by way of a real model."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from embedrt import Embedder, quantize_embeddings
+from embedrt.embedder import EncodeOptions
+from embedrt.errors import OverlongTextError
+from embedrt.precision import EmbeddingPrecision
+from embedrt.similarity import normalize
+from embedrt.window import WINDOW
+from tiny_bundle import WORDS, make_tiny
+
+TEXTS = [
+    "How many people live in London?",
+    "Around 9 million.",
+    "",
+    "Быстрая лиса",
+    "  \n\t ",
+    "😀",
+]
+LONG = "dog " * 300
+PRECISIONS = get_args(EmbeddingPrecision)
+
+
+@pytest.fixture(scope="session")
+def prompted(minilm_with: Callable[..., Path]) -> Iterator[Embedder]:
+    """MiniLM with prompts, one of them the default."""
+    prompts = {"query": "query: ", "passage": "passage: ", "title": "title: "}
+    with Embedder.load(minilm_with(prompts=prompts, default_prompt_name="title")) as embedder:
+        yield embedder
+
+
+class TestShapes:
+    def test_many_texts(self, embedder: Embedder) -> None:
+        vectors = embedder.encode(TEXTS)
+        assert vectors.shape == (len(TEXTS), 384)
+        assert vectors.dtype == np.float32
+        assert vectors.flags.c_contiguous
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+
+    def test_one_text(self, embedder: Embedder) -> None:
+        vector = embedder.encode(TEXTS[0])
+        assert vector.shape == (384,)
+        assert vector.tobytes() == embedder.encode(TEXTS[:1])[0].tobytes()
+        assert vector.tobytes() == embedder.encode(np.str_(TEXTS[0])).tobytes()
+
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    @pytest.mark.parametrize("truncate_dim", [None, 20])
+    def test_no_texts(
+        self, embedder: Embedder, precision: EmbeddingPrecision, truncate_dim: int | None
+    ) -> None:
+        empty = embedder.encode([], precision=precision, truncate_dim=truncate_dim)
+        full = embedder.encode(["text"] * 100, precision=precision, truncate_dim=truncate_dim)
+        assert empty.shape == (0, full.shape[1])
+        assert empty.dtype == full.dtype
+
+    def test_known_meaning(self, embedder: Embedder) -> None:
+        query, good, bad = embedder.encode(
+            [TEXTS[0], "Around 9 Million people live in London", "Cats sleep most of the day."]
+        )
+        assert query @ good > 0.8
+        assert query @ bad < 0.2
+
+    def test_facts(self, embedder: Embedder) -> None:
+        assert (embedder.dimension, embedder.max_tokens) == (384, 256)
+        assert embedder.manifest.name.startswith("all-MiniLM-L6-v2")
+
+    @pytest.mark.parametrize(
+        "text", ["\x00", "a\x00b", "\ud83d", "\ud83d\ude00", "\u0301", "\ufeff"]
+    )
+    def test_odd_texts_have_vectors(self, embedder: Embedder, text: str) -> None:
+        assert np.isfinite(embedder.encode(text)).all()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("character", ["a", " ", "!", "中", "é", "\u0301", "\x00"])
+    def test_ten_megabytes_of_one_character(self, embedder: Embedder, character: str) -> None:
+        text = character * (10_000_000 // len(character.encode()))
+        assert np.isfinite(embedder.encode(text)).all()
+
+    def test_surrogates_mean_what_they_stand_for(self, embedder: Embedder) -> None:
+        found = embedder.encode(["\ud83d\ude00", "a\ud83d"])
+        assert found.tobytes() == embedder.encode(["😀", "a\ufffd"]).tobytes()
+
+    def test_whitespace_is_an_empty_text(self, embedder: Embedder) -> None:
+        assert embedder.encode("").tobytes() == embedder.encode(" \n\t ").tobytes()
+
+    def test_a_text_of_no_tokens_has_no_direction(self, tiny_embedder: Embedder) -> None:
+        assert not tiny_embedder.encode("").any()
+        assert tiny_embedder.encode(["w1", "", "w2 w2"]).sum(axis=1).tolist() == [1, 0, 2]
+
+
+class TestOrder:
+    def test_every_vector_is_at_its_text_s_place(self, tiny_embedder: Embedder) -> None:
+        generator = np.random.default_rng(11)
+        counts = generator.integers(0, 2, (3 * WINDOW + 7, WORDS))
+        counts[:, 8:] = 0  # at most eight words: none is cut off
+        texts = [" ".join(f"w{word}" for word in np.flatnonzero(row)) for row in counts]
+        assert (tiny_embedder.encode(texts) == counts).all()
+        assert (np.concatenate(list(tiny_embedder.embed_stream(texts))) == counts).all()
+
+    @pytest.mark.parametrize("kind", [tuple, iter, np.array])
+    def test_kinds_of_iterables(self, embedder: Embedder, kind: Any) -> None:
+        assert embedder.encode(kind(TEXTS)).tobytes() == embedder.encode(TEXTS).tobytes()
+
+
+class TestPrompts:
+    def test_named(self, prompted: Embedder) -> None:
+        named = prompted.encode(TEXTS, prompt_name="query")
+        assert named.tobytes() == prompted.encode(TEXTS, prompt="query: ").tobytes()
+        plain = [f"query: {text}" for text in TEXTS]
+        assert named.tobytes() == prompted.encode(plain, prompt="").tobytes()
+        assert named[0].tobytes() == prompted.encode(TEXTS[0], prompt_name="query").tobytes()
+
+    def test_default(self, prompted: Embedder, embedder: Embedder) -> None:
+        plain = [f"title: {text}" for text in TEXTS]
+        assert prompted.encode(TEXTS).tobytes() == embedder.encode(plain).tobytes()
+
+    def test_queries_and_documents(self, prompted: Embedder) -> None:
+        for encode, name in (
+            (prompted.encode_query, "query"),
+            (prompted.encode_document, "passage"),
+        ):
+            assert encode(TEXTS).tobytes() == prompted.encode(TEXTS, prompt_name=name).tobytes()
+            chosen = encode(TEXTS, prompt_name="title")
+            assert chosen.tobytes() == prompted.encode(TEXTS, prompt_name="title").tobytes()
+            chosen = encode(TEXTS, prompt="")
+            assert chosen.tobytes() == prompted.encode(TEXTS, prompt="").tobytes()
+
+    def test_document_goes_before_passage_and_corpus(self, tmp_path: Path) -> None:
+        for index, names in enumerate((["corpus"], ["corpus", "passage"], ["passage", "document"])):
+            prompts = {name: f"w{number} " for number, name in enumerate(names, start=1)}
+            bundle = make_tiny(tmp_path / str(index), prompts=prompts)
+            with Embedder.load(bundle) as embedder:
+                assert embedder.encode_document("").argmax() == len(names)
+
+    def test_a_model_without_prompts_takes_none(self, embedder: Embedder) -> None:
+        plain = embedder.encode(TEXTS)
+        assert embedder.encode_query(TEXTS).tobytes() == plain.tobytes()
+        assert embedder.encode_document(TEXTS).tobytes() == plain.tobytes()
+        assert embedder.encode_query(TEXTS[0]).shape == (384,)
+
+    def test_unknown_name_lists_the_good_ones(self, prompted: Embedder, embedder: Embedder) -> None:
+        pattern = r"^prompt_name='q'; this model has \['passage', 'query', 'title'\]$"
+        with pytest.raises(ValueError, match=pattern):
+            prompted.encode(TEXTS, prompt_name="q")
+        with pytest.raises(ValueError, match=r"^prompt_name='query'; this model has none$"):
+            embedder.encode(TEXTS, prompt_name="query")
+
+    def test_not_both(self, prompted: Embedder) -> None:
+        with pytest.raises(ValueError, match="prompt or prompt_name, not both"):
+            prompted.encode(TEXTS, prompt="a", prompt_name="query")
+
+    def test_a_prompt_is_a_text(self, embedder: Embedder) -> None:
+        bad: Any = b"query: "
+        with pytest.raises(TypeError, match="text is a bytes"):
+            embedder.encode(TEXTS, prompt=bad)
+        lone = embedder.encode(TEXTS, prompt="\ud83d")
+        assert lone.tobytes() == embedder.encode(TEXTS, prompt="\ufffd").tobytes()
+
+
+class TestFinish:
+    def test_truncate_and_normalize(self, embedder: Embedder) -> None:
+        full = embedder.encode(TEXTS)
+        short = embedder.encode(TEXTS, truncate_dim=64)
+        assert short.tobytes() == full[:, :64].tobytes()
+        unit = embedder.encode(TEXTS, truncate_dim=64, normalize_embeddings=True)
+        assert unit.tobytes() == normalize(short).tobytes()
+        assert embedder.encode(TEXTS[0], truncate_dim=64).tobytes() == short[0].tobytes()
+
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    def test_precision(self, embedder: Embedder, precision: EmbeddingPrecision) -> None:
+        texts = [f"text number {number}" for number in range(100)]
+        found = embedder.encode(texts, precision=precision)
+        expected = quantize_embeddings(embedder.encode(texts), precision)
+        assert found.dtype == expected.dtype
+        assert found.tobytes() == expected.tobytes()
+
+    @pytest.mark.parametrize("texts", [TEXTS, TEXTS[0]], ids=["many", "one"])
+    def test_ranges_of_few_are_warned_of_where_they_were_asked_for(
+        self, embedder: Embedder, texts: Any
+    ) -> None:
+        with pytest.warns(UserWarning, match="^int8 ranges are taken from only") as caught:
+            embedder.encode(texts, precision="int8")
+        assert caught[0].filename == __file__
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"precision": "int4"}, "precision='int4'; expected one of"),
+            ({"truncate_dim": 0}, "truncate_dim=0; expected 1 to 384, or None"),
+            ({"truncate_dim": 385}, "truncate_dim=385; expected 1 to 384, or None"),
+            ({"batch_size": 0}, "batch_size=0; expected at least 1, or None"),
+            ({"prompt_name": "nobody"}, "prompt_name='nobody'; this model has none"),
+        ],
+    )
+    def test_bad_values_are_told_before_any_text_is_read(
+        self, embedder: Embedder, options: dict[str, Any], message: str
+    ) -> None:
+        texts = iter(["text"])
+        for name in ("encode", "encode_query", "encode_document", "embed_stream"):
+            with pytest.raises(ValueError, match=f"^{message}"):
+                getattr(embedder, name)(texts, **options)
+        assert next(texts) == "text"
+
+    @pytest.mark.parametrize("name", ["convert_to_tensor", "device", "batchsize"])
+    def test_unknown_keywords(self, embedder: Embedder, name: str) -> None:
+        for method in ("encode", "encode_query", "encode_document", "embed_stream"):
+            with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+                getattr(embedder, method)(TEXTS, **{name: 1})
+
+    @pytest.mark.parametrize("method", ["encode", "encode_query", "encode_document"])
+    def test_a_bad_text_is_named_before_any_work(self, tiny: Path, method: str) -> None:
+        """Work would stumble over the first text, which is too long."""
+        texts: list[Any] = ["w1 " * 20] * (2 * WINDOW)
+        pattern = rf"^texts\[{2 * WINDOW}\] is None; every text must be a str$"
+        with Embedder.load(tiny, overlong="error") as embedder:
+            with pytest.raises(TypeError, match=pattern):
+                getattr(embedder, method)([*texts, None])
+            with pytest.raises(OverlongTextError):
+                getattr(embedder, method)(texts)
+
+    def test_a_bad_text_is_not_counted(self, embedder: Embedder) -> None:
+        bad: Any = ["text", None]
+        with pytest.raises(TypeError, match=r"^texts\[1\] is None"):
+            embedder.count_tokens(bad)
+
+    @pytest.mark.parametrize("bad", [None, 3, b"text", {"a"}, {"a": "b"}, object()])
+    def test_what_is_no_batch(self, embedder: Embedder, bad: Any) -> None:
+        with pytest.raises(TypeError, match=r"^texts is .*; pass a str or an ordered iterable"):
+            embedder.encode(bad)
+
+    @pytest.mark.parametrize("threads", [0, -1])
+    def test_threads(self, tiny: Path, threads: int) -> None:
+        with pytest.raises(ValueError, match=rf"^threads={threads}; expected at least 1, or None"):
+            Embedder.load(tiny, threads=threads)
+
+    def test_overlong(self, tiny: Path) -> None:
+        bad: Any = "raise"
+        pattern = r"^overlong='raise'; expected one of \['truncate', 'warn', 'error'\]$"
+        with pytest.raises(ValueError, match=pattern):
+            Embedder.load(tiny, overlong=bad)
+
+    def test_options_are_the_keywords_of_encode(self) -> None:
+        keywords = Embedder.encode.__kwdefaults__ or {}
+        assert keywords.keys() == EncodeOptions.__annotations__.keys()
+
+
+class TestOverlong:
+    FITS = "w1 " * 8
+    OVER = "w2 " * 9
+
+    def test_truncate_is_the_default_and_silent(self, tiny_embedder: Embedder) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert tiny_embedder.encode([self.FITS, self.OVER]).sum(axis=1).tolist() == [8, 8]
+
+    def test_left_truncation_keeps_the_end(self, tmp_path: Path) -> None:
+        bundle = make_tiny(tmp_path / "left", truncation_side="left")
+        with Embedder.load(bundle) as embedder:
+            assert embedder.encode("w1 " + "w2 " * 7 + "w3")[[1, 2, 3]].tolist() == [0, 7, 1]
+
+    @pytest.mark.parametrize("many", [True, False])
+    def test_warn(self, tiny: Path, many: bool) -> None:
+        texts: Any = [self.FITS, self.OVER, self.FITS, "w3 " * 20] if many else self.OVER
+        count = "2 of 4" if many else "1 of 1"
+        pattern = rf"^{count} texts .* the 8 tokens .*first has 9 and starts 'w2 w2 .* ignored$"
+        with Embedder.load(tiny, overlong="warn") as embedder:
+            with pytest.warns(UserWarning, match=pattern) as caught:
+                vectors = embedder.encode(texts)
+            assert caught[0].filename == __file__
+            assert vectors.shape[-1] == WORDS
+
+    def test_warn_says_nothing_of_what_fits(self, tiny: Path) -> None:
+        with Embedder.load(tiny, overlong="warn") as embedder, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            embedder.encode([self.FITS, "", "w1"])
+
+    def test_error(self, tiny: Path) -> None:
+        with Embedder.load(tiny, overlong="error") as embedder:
+            assert embedder.encode(self.FITS).sum() == 8
+            for texts in ([self.FITS, self.OVER], self.OVER):
+                with pytest.raises(
+                    OverlongTextError, match=r"first has 9 .*Split it, or load with"
+                ):
+                    embedder.encode(texts)
+
+    def test_a_long_text_is_quoted_in_part(self, tiny: Path) -> None:
+        with (
+            Embedder.load(tiny, overlong="error") as embedder,
+            pytest.raises(OverlongTextError, match=r"starts 'x x.*…'") as caught,
+        ):
+            embedder.encode("x " * 10_000)
+        assert len(str(caught.value)) < 250
+
+    def test_real_model(self, embedder: Embedder) -> None:
+        cut = embedder.encode(LONG)
+        assert cut.tobytes() == embedder.encode("dog " * 254).tobytes()
+        assert cut.tobytes() != embedder.encode("dog " * 253).tobytes()
+
+
+class TestCountTokens:
+    def test_before_truncation_and_with_special_tokens(self, embedder: Embedder) -> None:
+        assert embedder.count_tokens("") == 2
+        assert embedder.count_tokens(LONG) == 302
+        counts = embedder.count_tokens(["", LONG, "dog"])
+        assert counts.tolist() == [2, 302, 3]
+        assert counts.dtype == np.int64
+        assert type(embedder.count_tokens("dog")) is int
+
+    def test_no_texts(self, embedder: Embedder) -> None:
+        assert embedder.count_tokens([]).shape == (0,)
+
+
+class TestSimilarity:
+    @pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
+    def test_the_model_s_own_score(self, tmp_path: Path, name: str) -> None:
+        expected = {"cosine": 1.0, "dot": 8.0, "euclidean": -2.0, "manhattan": -2.0}[name]
+        with Embedder.load(make_tiny(tmp_path / name, similarity=name)) as embedder:
+            a, b = embedder.encode(["w1 w1", "w1 w1 w1 w1"])
+            assert embedder.similarity(a, b).item() == pytest.approx(expected)
+            assert embedder.similarity_pairwise(a, b).item() == pytest.approx(expected)
+            ((hit,),) = embedder.semantic_search(a, b, top_k=5)
+            assert hit.index == 0
+            assert hit.score == pytest.approx(expected)
+
+
+class TestStream:
+    def test_equals_encode(self, embedder: Embedder) -> None:
+        options: dict[str, Any] = {"truncate_dim": 32, "normalize_embeddings": True}
+        texts = [f"{text} {number}" for number, text in zip(range(50), itertools.cycle(TEXTS))]
+        for precision in ("float32", "float16", "binary", "ubinary"):
+            options["precision"] = precision
+            (block,) = embedder.embed_stream(iter(texts), **options)
+            assert block.tobytes() == embedder.encode(texts, **options).tobytes()
+
+    def test_nothing_is_read_before_the_first_block_is_asked_for(
+        self, tiny_embedder: Embedder
+    ) -> None:
+        read = 0
+
+        def texts() -> Iterator[str]:
+            nonlocal read
+            while True:
+                read += 1
+                yield "w1"
+
+        blocks = tiny_embedder.embed_stream(texts())
+        assert read == 0
+        for number in range(1, 6):
+            assert next(blocks).shape == (WINDOW, WORDS)
+            assert read == (number + 1) * WINDOW
+
+    def test_memory_is_bounded(self, tiny_embedder: Embedder) -> None:
+        class Text(str):
+            __slots__ = ("__weakref__",)
+
+        alive: weakref.WeakSet[Text] = weakref.WeakSet()
+
+        def texts() -> Iterator[str]:
+            for number in range(12 * WINDOW):
+                text = Text(f"w{number % WORDS}")
+                alive.add(text)
+                yield text
+
+        most = 0
+        for _block in tiny_embedder.embed_stream(texts()):
+            gc.collect()
+            most = max(most, len(alive))
+        assert most <= 3 * WINDOW
+
+    def test_no_texts_no_blocks(self, tiny_embedder: Embedder) -> None:
+        assert list(tiny_embedder.embed_stream([])) == []
+
+    def test_a_bad_text_is_named_after_the_blocks_before_it(self, tiny_embedder: Embedder) -> None:
+        texts: list[Any] = ["w1"] * (3 * WINDOW)
+        texts[2 * WINDOW + 1] = None
+        blocks = tiny_embedder.embed_stream(texts)
+        assert len(next(blocks)) == WINDOW
+        with pytest.raises(TypeError, match=rf"^texts\[{2 * WINDOW + 1}\] is None"):
+            next(blocks)
+
+    @pytest.mark.parametrize("precision", ["int8", "uint8"])
+    def test_ranges_need_all_texts(self, embedder: Embedder, precision: Any) -> None:
+        with pytest.raises(ValueError, match=r"needs the ranges of all texts; stream float32"):
+            embedder.embed_stream([], precision=precision)
+
+    def test_one_str_is_no_stream(self, embedder: Embedder) -> None:
+        with pytest.raises(TypeError, match=r"pass \[text\]"):
+            next(embedder.embed_stream("text"))
+
+    def test_stopping_early_leaves_the_embedder_whole(self, tiny_embedder: Embedder) -> None:
+        for _ in tiny_embedder.embed_stream(f"w{number % WORDS}" for number in range(9 * WINDOW)):
+            break
+        assert tiny_embedder.encode(["w3", "w4 w4"]).sum() == 3
+
+
+class TestBatchSize:
+    @pytest.mark.parametrize(("batch_size", "runs"), [(1, 6), (2, 3), (5, 2)])
+    def test_at_most_so_many_run_together(
+        self, tiny_embedder: Embedder, batch_size: int, runs: int
+    ) -> None:
+        vectors = np.empty((6, WORDS), np.float32)
+        window = tiny_embedder._start(["w1"] * 6, vectors, batch_size)
+        assert len(window.runs) == runs
+        assert sum(window.results()) == 6
+
+
+class TestConcurrency:
+    def test_sixty_four_threads_at_once(self, embedder: Embedder) -> None:
+        texts = [f"{'word ' * (number % 9)}{number}" for number in range(64)]
+        expected = embedder.encode(texts)
+        counts = embedder.count_tokens(texts)
+        start = threading.Barrier(64)
+
+        def work(number: int) -> bool:
+            start.wait()
+            alone = embedder.encode(texts[number])
+            few = embedder.encode(texts[number : number + 3])
+            return bool(
+                alone.tobytes() == expected[number].tobytes()
+                and few.tobytes() == expected[number : number + 3].tobytes()
+                and embedder.count_tokens(texts[number]) == counts[number]
+            )
+
+        with ThreadPoolExecutor(64) as pool:
+            assert all(pool.map(work, range(64)))
+
+    def test_threads_are_those_asked_for(self, tiny: Path) -> None:
+        def workers() -> list[str]:
+            return [thread.name for thread in threading.enumerate() if "embedrt" in thread.name]
+
+        before = len(workers())
+        with Embedder.load(tiny, threads=3) as embedder:
+            assert len(workers()) == before
+            embedder.encode("w1")
+            assert len(workers()) == before
+            embedder.encode([" ".join(["w1"] * (number % 8)) for number in range(WINDOW)])
+            assert before < len(workers()) <= before + 3
+
+
+class TestClose:
+    def test_its_threads_end(self, tiny: Path) -> None:
+        before = set(threading.enumerate())
+        embedder = Embedder.load(tiny, threads=2)
+        embedder.encode(["w1", "w1 w2", "w1 w2 w3"])
+        mine = set(threading.enumerate()) - before
+        assert mine
+        embedder.close()
+        for thread in mine:
+            thread.join(timeout=10)
+        assert not any(thread.is_alive() for thread in mine)
+
+    def test_closing_twice_is_harmless(self, tiny: Path) -> None:
+        with Embedder.load(tiny) as embedder:
+            embedder.close()
+
+    def test_a_closed_embedder_runs_no_batches(self, tiny: Path) -> None:
+        embedder = Embedder.load(tiny)
+        embedder.close()
+        with pytest.raises(RuntimeError):
+            embedder.encode(["w1", "w1 w2"])
+
+
+class TestProgress:
+    def test_goes_to_stderr_alone(
+        self, embedder: Embedder, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        vectors = embedder.encode(TEXTS, show_progress_bar=True)
+        captured = capfd.readouterr()
+        assert captured.out == ""
+        assert "6.00/6.00" in captured.err
+        assert vectors.tobytes() == embedder.encode(TEXTS).tobytes()
+        assert capfd.readouterr() == ("", "")

@@ -1,0 +1,204 @@
+"""The manifest: strict, and naming what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedrt import Manifest
+from embedrt.errors import BundleFormatError
+from embedrt.manifest import FORMAT_VERSION, FileEntry, Source
+from tiny_bundle import tiny_manifest
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+MAPPINGS = st.dictionaries(TEXT, TEXT, max_size=3)
+FULL = tiny_manifest(
+    source=Source(
+        id="someone/tiny", origin="hub", revision="0" * 40, license="mit", weights={"w": "00"}
+    ),
+    prompts={"query": "query: "},
+    default_prompt_name="query",
+    files={"README.md": FileEntry(size=3, sha256="ab")},
+)
+Path = tuple[str | int, ...]
+
+
+def content() -> dict[str, Any]:
+    """What a whole manifest's JSON holds."""
+    parsed: dict[str, Any] = json.loads(FULL.to_json())
+    return parsed
+
+
+def paths(value: object, place: Path = ()) -> Iterator[Path]:
+    """Every place in a JSON value but its root."""
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, inner in items:
+        yield (*place, key)
+        yield from paths(inner, (*place, key))
+
+
+def named(place: Path) -> str:
+    """The place as error messages write it."""
+    return "manifest.json" + "".join(
+        f"[{key}]" if isinstance(key, int) else f".{key}" for key in place
+    )
+
+
+def changed(place: Path, change: Callable[[Any, Any], None]) -> str:
+    """The manifest's JSON after a change at one place, given its container and its key."""
+    whole = content()
+    container: Any = whole
+    for key in place[:-1]:
+        container = container[key]
+    change(container, place[-1])
+    return json.dumps(whole)
+
+
+def at(place: Path) -> Any:
+    value: Any = content()
+    for key in place:
+        value = value[key]
+    return value
+
+
+PLACES = list(paths(content()))
+FREE = {"prompts", "weights", "tools", "files"}  # mappings whose names are anyone's
+FIELDS = [place for place in PLACES if not (len(place) > 1 and place[-2] in FREE)]
+FIELDS = [place for place in FIELDS if isinstance(place[-1], str)]
+OBJECTS = [
+    (),
+    *(place for place in PLACES if isinstance(at(place), dict) and place[-1] not in FREE),
+]
+
+OPTIONAL = {"revision", "license", "default_prompt_name", "agreement"}
+
+
+def fits(place: Path, value: object) -> bool:
+    """Whether a value of this kind may stand at the place."""
+    right = at(place)
+    number = isinstance(right, float) and type(value) is int
+    return type(value) is type(right) or number or (value is None and place[-1] in OPTIONAL)
+
+
+KINDS: tuple[object, ...] = (True, 3, 2.5, "other", [[]], {"a": 1}, None)
+WRONG = [(place, kind) for place in PLACES for kind in KINDS if not fits(place, kind)]
+
+
+@given(
+    prompts=MAPPINGS,
+    tools=MAPPINGS,
+    name=TEXT,
+    dimension=st.integers(1),
+    difference=st.floats(allow_nan=False),
+    files=st.dictionaries(TEXT, st.builds(FileEntry, size=st.integers(), sha256=TEXT), max_size=3),
+    pooling=st.lists(st.sampled_from(["cls", "mean", "lasttoken"])).map(tuple),
+)
+def test_round_trip(difference: float, **facts: Any) -> None:
+    agreement = FULL.agreement
+    assert agreement is not None
+    agreement = dataclasses.replace(agreement, max_difference=difference)
+    manifest = tiny_manifest(agreement=agreement, **facts)
+    text = manifest.to_json()
+    assert Manifest.from_json(text) == manifest
+    assert Manifest.from_json(text.encode()).to_json() == text
+
+
+def test_nothing_measured_yet_round_trips() -> None:
+    manifest = tiny_manifest(agreement=None)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+@pytest.mark.parametrize("place", FIELDS, ids=named)
+def test_missing_field_is_named(place: Path) -> None:
+    def remove(container: Any, key: Any) -> None:
+        del container[key]
+
+    version = place == ("format_version",)
+    expected = "format_version None" if version else f"{named(place[:-1])} lacks {place[-1]}"
+    with pytest.raises(BundleFormatError) as caught:
+        Manifest.from_json(changed(place, remove))
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("place", OBJECTS, ids=named)
+def test_unknown_field_is_named(place: Path) -> None:
+    def add(container: Any, key: Any) -> None:
+        container[key] = None
+
+    with pytest.raises(BundleFormatError) as caught:
+        Manifest.from_json(changed((*place, "surprise"), add))
+    assert str(caught.value) == f"{named(place)} has unknown fields: surprise"
+
+
+@pytest.mark.parametrize(("place", "wrong"), WRONG)
+def test_field_of_the_wrong_kind_is_named(place: Path, wrong: object) -> None:
+    def replace(container: Any, key: Any) -> None:
+        container[key] = wrong
+
+    with pytest.raises(BundleFormatError) as caught:
+        Manifest.from_json(changed(place, replace))
+    assert named(place).removeprefix("manifest.json.") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "good"),
+    [
+        ("builder", "handmade", "fused"),
+        ("precision", "fp7", "fp32"),
+        ("truncation_side", "middle", "left"),
+        ("similarity", "jaccard", "cosine"),
+        ("pooling", ["median"], "mean_sqrt_len"),
+        ("dimension", 0, "at least 1"),
+        ("max_tokens", -1, "at least 1"),
+        ("default_prompt_name", "querry", "query"),
+    ],
+)
+def test_value_out_of_range_is_named_with_the_good_ones(name: str, value: Any, good: str) -> None:
+    with pytest.raises(BundleFormatError, match=rf"^manifest\.json\.{name}.* is .*{good}"):
+        Manifest.from_json(json.dumps({**content(), name: value}))
+
+
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1", None, [1], True, 1.0])
+def test_unknown_version(version: object) -> None:
+    with pytest.raises(BundleFormatError, match=r"format_version"):
+        Manifest.from_json(json.dumps({**content(), "format_version": version}))
+
+
+def test_a_later_version_says_what_to_do_before_its_fields_are_looked_at() -> None:
+    with pytest.raises(BundleFormatError, match=r"format_version 2; .*reads 1\. Export .*again"):
+        Manifest.from_json('{"format_version": 2, "unheard-of": true}')
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "nonsense", b"\xff\xff", '{"format_version": 1', "[" * 100_000, "1" * 100_000],
+    ids=lambda text: repr(text[:10]),
+)
+def test_what_is_not_json(text: str | bytes) -> None:
+    with pytest.raises(BundleFormatError, match=r"^manifest\.json is not JSON: "):
+        Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", '"text"', "{}"])
+def test_json_that_is_no_manifest(text: str) -> None:
+    with pytest.raises(BundleFormatError, match="format_version None"):
+        Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("depth", range(1, 1000, 13))
+def test_deep_nesting_is_an_error_like_any_other(depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    whole = FULL.to_json().replace('"someone/tiny"', nested)
+    with pytest.raises(BundleFormatError) as caught:
+        Manifest.from_json(whole)
+    assert len(str(caught.value)) < 200

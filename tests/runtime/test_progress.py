@@ -1,0 +1,25 @@
+"""A progress bar on stderr, where one is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from embedrt.progress import progress_bar
+
+
+def test_hidden_bar_does_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with progress_bar(10, shown=False) as advance:
+        advance(3)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("total", "shown"), [(10, "10.0/10.0"), (None, "10.0 line")])
+def test_shown_bar_counts_on_stderr(
+    capfd: pytest.CaptureFixture[str], total: int | None, shown: str
+) -> None:
+    with progress_bar(total, shown=True, unit="line") as advance:
+        advance(4)
+        advance(6)
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert shown in captured.err

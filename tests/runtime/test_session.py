@@ -1,0 +1,68 @@
+"""The graph in ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedrt import Embedder
+from embedrt.bundle import GRAPH
+from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
+from embedrt.session import Session
+from tiny_bundle import WORDS, Field, make_tiny, message, model, node, tiny_graph
+
+TABLE = np.eye(WORDS, dtype=np.float32)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_never_returned(tmp_path: Path, broken: float) -> None:
+    table = TABLE.copy()
+    table[3, 5] = broken
+    with Embedder.load(make_tiny(tmp_path / "tiny", table=table)) as embedder:
+        assert embedder.encode("w1 w2").sum() == 2
+        for texts in ("w3", ["w1", "w3", "w1 w1"]):
+            with pytest.raises(NonFiniteEmbeddingError, match=r"NaN or infinity.*embedrt verify"):
+                embedder.encode(texts)
+
+
+def test_a_graph_that_does_not_load(tmp_path: Path) -> None:
+    (tmp_path / GRAPH).write_bytes(
+        model((1, node("Gather", ["nowhere", "input_ids"], "embedding")))
+    )
+    with pytest.raises(BundleCorruptError, match=r"model\.onnx does not load in ONNX Runtime \d"):
+        Session(tmp_path / GRAPH)
+
+
+def test_dimension_is_the_graph_s(tmp_path: Path) -> None:
+    (tmp_path / GRAPH).write_bytes(tiny_graph(TABLE[:, :3].copy()))
+    assert Session(tmp_path / GRAPH).dimension == 3
+    cast: Field = (
+        1,
+        node("Cast", ["input_ids"], "embedding", (5, message((1, "to"), (3, 1), (20, 2)))),
+    )
+    (tmp_path / GRAPH).write_bytes(model(cast, dimension="dimension"))
+    assert Session(tmp_path / GRAPH).dimension is None
+
+
+@pytest.mark.parametrize("dimension", [1, WORDS - 1, WORDS + 1])
+def test_a_manifest_of_another_dimension(tmp_path: Path, dimension: int) -> None:
+    bundle = make_tiny(tmp_path / "tiny", dimension=dimension)
+    with pytest.raises(BundleCorruptError, match=rf"gives 10 .* manifest says {dimension}; copy"):
+        Embedder.load(bundle)
+
+
+def test_failures_are_raised_and_not_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_tiny(tmp_path / "tiny", table=TABLE[:3].copy())
+    with Embedder.load(bundle) as embedder, pytest.raises(Exception, match=r"out of .*bounds"):
+        embedder.encode("w9")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_runs_are_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with Embedder.load(make_tiny(tmp_path / "tiny")) as embedder:
+        embedder.encode(["w1", "w2 w3"])
+    assert capfd.readouterr() == ("", "")

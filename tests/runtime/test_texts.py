@@ -1,0 +1,172 @@
+"""What is taken as texts, and what is refused before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from embedrt.texts import as_batch, as_text, stream, well_formed
+
+SURROGATES = st.characters(categories=["Cs"])
+ANY_STRING = st.text(st.one_of(st.characters(exclude_categories=[]), SURROGATES))
+NOT_TEXTS = st.one_of(
+    st.none(),
+    st.binary(),
+    st.integers(),
+    st.floats(),
+    st.lists(st.text(), max_size=2),
+    st.tuples(st.text()),
+    st.dictionaries(st.text(), st.text(), max_size=1),
+)
+
+
+@given(st.lists(st.text(), max_size=5), NOT_TEXTS, st.lists(st.text(), max_size=5))
+def test_bad_element_is_named_by_its_index(
+    before: list[str], bad: object, after: list[str]
+) -> None:
+    with pytest.raises(TypeError, match=rf"^texts\[{len(before)}\] is .*must be a str$"):
+        as_batch([*before, bad, *after])
+    with pytest.raises(TypeError, match=rf"^texts\[{len(before)}\] is .*must be a str$"):
+        list(stream([*before, bad, *after]))
+
+
+@pytest.mark.parametrize(
+    ("bad", "described"),
+    [
+        (None, "None"),
+        (float("nan"), r"NaN \(a missing value\?\)"),
+        (np.float64("nan"), r"NaN \(a missing value\?\)"),
+        (1.5, "a float"),
+        (7, "an int"),
+        (b"bytes", "a bytes"),
+        (["nested"], "a list"),
+    ],
+)
+def test_bad_element_is_described(bad: object, described: str) -> None:
+    with pytest.raises(TypeError, match=rf"^texts\[1\] is {described}; every text must be a str$"):
+        as_batch(["good", bad])
+
+
+@pytest.mark.parametrize(
+    ("texts", "described"),
+    [
+        (None, "None"),
+        (1, "an int"),
+        ("one text", "a str"),
+        (b"bytes", "a bytes"),
+        (bytearray(b"bytes"), "a bytearray"),
+        (memoryview(b"bytes"), "a memoryview"),
+        ({"a", "b"}, "a set"),
+        (frozenset({"a"}), "a frozenset"),
+        ({"a": "b"}, "a dict"),
+        ({"a": "b"}.keys(), "a dict_keys"),
+        (np.array("text"), "a ndarray of 0 dimensions"),
+        (np.array([["a", "b"]]), "a ndarray of 2 dimensions"),
+    ],
+)
+def test_what_has_no_order_or_no_texts_is_no_batch(texts: Any, described: str) -> None:
+    with pytest.raises(TypeError, match=rf"^texts is {described}; pass a str or"):
+        as_batch(texts)
+
+
+def test_stream_takes_no_single_text() -> None:
+    with pytest.raises(TypeError, match=r"pass \[text\]"):
+        next(stream("text"))
+
+
+def test_stream_reads_no_further_than_it_is_asked() -> None:
+    def texts() -> Iterator[str]:
+        yield "first"
+        raise AssertionError("read ahead")
+
+    assert next(stream(texts())) == "first"
+
+
+@pytest.mark.parametrize(
+    "kind", [list, tuple, iter, np.array, lambda texts: dict.fromkeys(texts, 0)]
+)
+def test_ordered_iterables_are_batches(kind: Any) -> None:
+    texts = ["b", "a", "ü"]
+    batch = kind(texts)
+    if isinstance(batch, dict):
+        batch = (text for text in batch)
+    assert as_batch(batch) == texts
+
+
+def test_numpy_strings_become_plain_ones() -> None:
+    for array in (np.array(["a", "b"]), np.array(["a", "b"], object)):
+        assert [type(text) for text in as_batch(array)] == [str, str]
+    assert as_text(np.str_("a")) == "a"
+
+
+def test_numpy_bytes_and_numbers_are_refused() -> None:
+    for array in (np.array([b"a"]), np.array([1]), np.array([1.5])):
+        with pytest.raises(TypeError, match=r"^texts\[0\] is an? "):
+            as_batch(array)
+
+
+def test_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    texts = ["b", "a"]
+    assert as_batch(pandas.Series(texts, index=[7, 3])) == texts
+    assert as_batch(pandas.Index(texts)) == texts
+    assert as_batch(pandas.Categorical(texts)) == texts
+    assert as_batch(pandas.Series(texts, dtype="string")) == texts
+    with pytest.raises(TypeError, match=r"^texts\[1\] is NaN \(a missing value\?\)"):
+        as_batch(pandas.Series(["a", float("nan")], dtype=object))
+    with pytest.raises(TypeError, match=r"^texts\[1\] is a NAType"):
+        as_batch(pandas.Series(["a", None], dtype="string"))
+    with pytest.raises(TypeError, match=r"^texts is a DataFrame of 2 dimensions"):
+        as_batch(pandas.DataFrame({"column": texts}))
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view"])
+def test_pyarrow(kind: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    kind = getattr(pyarrow, kind)()
+    assert as_batch(pyarrow.array(["b", "a"], kind)) == ["b", "a"]
+    assert as_batch(pyarrow.chunked_array([["b"], [], ["a"]], kind)) == ["b", "a"]
+    with pytest.raises(TypeError, match=r"^texts\[1\] is None"):
+        as_batch(pyarrow.array(["a", None], kind))
+
+
+def test_pyarrow_tables_are_refused() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    with pytest.raises(TypeError, match=r"^texts\[0\] is a dict"):
+        as_batch(pyarrow.table({"column": ["a"]}))
+
+
+def plainly_well_formed(text: str) -> str:
+    """Character by character: a pair becomes its character, what is left over U+FFFD."""
+    found = ""
+    position = 0
+    while position < len(text):
+        high, low = text[position], text[position + 1 : position + 2]
+        if "\ud800" <= high <= "\udbff" and low and "\udc00" <= low <= "\udfff":
+            found += chr(0x10000 + ((ord(high) - 0xD800) << 10) + ord(low) - 0xDC00)
+            position += 2
+        else:
+            found += "\ufffd" if "\ud800" <= high <= "\udfff" else high
+            position += 1
+    return found
+
+
+@given(ANY_STRING)
+@example("\ud83d\ude00")
+@example("a\ud83d")
+@example("\ude00\ud83d")
+@example("\ud83d\ud83d\ude00")
+@example("\ufeffa\ud800")
+def test_surrogates_are_joined_or_replaced(text: str) -> None:
+    assert well_formed(text) == plainly_well_formed(text)
+    assert as_batch([text]) == [plainly_well_formed(text)]
+
+
+@given(st.text())
+def test_well_formed_text_is_left_alone(text: str) -> None:
+    assert well_formed(text) is text

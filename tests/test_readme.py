@@ -1,0 +1,58 @@
+"""The README's code runs, and prints what the README says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from embedrt import Embedder
+from embedrt_export.recipe import load_recipes
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+SETUP = 'from embedrt import Embedder\ntexts = ["a text", "another"]\n'
+
+
+def python_blocks() -> list[str]:
+    """Each block of Python, without the half of it that shows another library."""
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    return [block[block.find("# after") :] if "# after" in block else block for block in blocks]
+
+
+@pytest.mark.parametrize("block", python_blocks())
+def test_code_runs(
+    block: str, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in load_recipes():
+        (tmp_path / f"{name}-fp32").symlink_to(minilm)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(SETUP + block, "README.md", "exec"), {})
+
+
+def test_demo_prints_these_scores(embedder: Embedder) -> None:
+    printed = re.findall(r"^(0\.\d{4})\t(.+)$", README, flags=re.MULTILINE)
+    query = embedder.encode_query("How many people live in London?")
+    documents = embedder.encode_document([text for _, text in printed])
+    scores = embedder.similarity(query, documents)[0]
+    assert [score for score, _ in printed] == [f"{score:.4f}" for score in scores]
+
+
+def test_table_of_models_is_that_of_the_recipes() -> None:
+    rows = {
+        cells[0].strip("`"): cells[1:]
+        for line in README.splitlines()
+        if (cells := [cell.strip() for cell in line.strip("|").split("|")])[0].startswith("`")
+        and len(cells) == 7
+    }
+    recipes = load_recipes()
+    assert rows.keys() == recipes.keys()
+    for name, recipe in recipes.items():
+        _, dimension, longest, pooling, normalized, score = rows[name]
+        expect = recipe.expect
+        assert dimension == str(expect["dimension"])
+        if "max_tokens" in expect:
+            assert longest == f"{expect['max_tokens']} tokens"
+        assert [pooling] == expect["pooling"]
+        assert normalized.strip("*") == ("yes" if expect["normalized"] else "no")
+        assert score.strip("*") == expect["similarity"]

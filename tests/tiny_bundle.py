@@ -1,0 +1,152 @@
+"""Bundles of a few hundred bytes, made without the onnx package.
+
+The vocabulary is ``w0`` to ``w9``; word i counts in component i, and a text's embedding is the sum
+over its words. There are no special tokens, so an empty text has no tokens at all.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from embedrt.manifest import FORMAT_VERSION, Agreement, Manifest, Source
+from embedrt.staging import staged_bundle
+
+WORDS = 10
+
+Field = tuple[int, "int | bytes | str"]
+FLOAT, INT64 = 1, 7
+
+
+def varint(number: int) -> bytes:
+    """Protobuf's little-endian groups of seven bits."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*encoded, number])
+
+
+def message(*fields: Field) -> bytes:
+    """A protobuf message of varints and of length-delimited fields."""
+    encoded = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            encoded += varint(number << 3) + varint(value)
+        else:
+            content = value.encode() if isinstance(value, str) else value
+            encoded += varint(number << 3 | 2) + varint(len(content)) + content
+    return encoded
+
+
+def tensor(name: str, array: NDArray[Any], *extra: Field) -> bytes:
+    """A TensorProto with its data inside."""
+    kind = FLOAT if array.dtype == np.float32 else INT64
+    dimensions: list[Field] = [(1, size) for size in array.shape]
+    return message(*dimensions, (2, kind), (8, name), (9, array.tobytes()), *extra)
+
+
+def node(operator: str, inputs: list[str], output: str, *extra: Field) -> bytes:
+    """A NodeProto."""
+    return message(*((1, name) for name in inputs), (2, output), (4, operator), *extra)
+
+
+def value(name: str, kind: int, *dimensions: str | int) -> bytes:
+    """A ValueInfoProto of a tensor."""
+    shape = message(
+        *((1, message((1 if isinstance(size, int) else 2, size))) for size in dimensions)
+    )
+    return message((1, name), (2, message((1, message((1, kind), (2, shape))))))
+
+
+def model(*graph: Field, extra: tuple[Field, ...] = (), dimension: int | str = WORDS) -> bytes:
+    """A ModelProto of opset 17 with the inputs and outputs of the bundle format."""
+    outline = message(
+        *graph,
+        (2, "tiny"),
+        (11, value("input_ids", INT64, "batch", "sequence")),
+        (12, value("embedding", FLOAT, "batch", dimension)),
+    )
+    return message((8, message((1, ""), (2, 17))), (1, 8), (7, outline), *extra)
+
+
+def tiny_graph(table: NDArray[np.float32]) -> bytes:
+    """Sum the rows of `table` that a text's ids name. Table shape: (words, dimension)."""
+    return model(
+        (1, node("Gather", ["table", "input_ids"], "rows")),
+        (1, node("ReduceSum", ["rows", "axes"], "embedding", (5, keepdims(0)))),
+        (5, tensor("table", table)),
+        (5, tensor("axes", np.array([1]))),
+        dimension=table.shape[1],
+    )
+
+
+def keepdims(number: int) -> bytes:
+    """The attribute of that name."""
+    return message((1, "keepdims"), (3, number), (20, 2))
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """Words between spaces; anything unknown is ``w0``."""
+    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(WORDS)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+def tiny_manifest(**changes: Any) -> Manifest:
+    """Every fact that a manifest has, but for `changes`."""
+    facts: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "name": "tiny",
+        "source": Source(
+            id="someone/tiny", origin="folder", revision=None, license="mit", weights={"w": "00"}
+        ),
+        "family": "bert",
+        "builder": "fused",
+        "precision": "fp32",
+        "dimension": WORDS,
+        "max_tokens": 8,
+        "truncation_side": "right",
+        "pooling": ("mean", "max"),
+        "normalized": False,
+        "similarity": "dot",
+        "prompts": {},
+        "default_prompt_name": None,
+        "tools": {"embedrt": "0"},
+        "agreement": Agreement(
+            reference="by hand",
+            texts=1,
+            max_difference=1e-8,
+            tolerance=1e-6,
+            min_cosine=1.0,
+            same_bytes=True,
+        ),
+        "files": {},
+    }
+    return Manifest(**{**facts, **changes})
+
+
+def make_tiny(
+    folder: Path,
+    *,
+    table: NDArray[np.float32] | None = None,
+    graph: bytes | None = None,
+    probes: str | None = None,
+    **changes: Any,
+) -> Path:
+    """Make a tiny bundle, with a table, graph, probes or manifest's facts of the caller's."""
+    table = np.eye(WORDS, dtype=np.float32) if table is None else table
+    expected = [{"text": "w1 w2", "embedding": (table[1] + table[2]).tolist()}]
+    with staged_bundle(folder) as staging:
+        staging.add("model.onnx", tiny_graph(table) if graph is None else graph)
+        staging.add("tokenizer.json", tiny_tokenizer().to_str().encode())
+        staging.add("probes.json", (json.dumps(expected) if probes is None else probes).encode())
+        staging.add("README.md", b"# tiny\n")
+        staging.seal(tiny_manifest(**{"dimension": table.shape[1], **changes}))
+        staging.publish()
+    return folder
