@@ -1,20 +1,26 @@
 # What a newcomer types. Needs Python 3.11 or newer with pip; makes everything else.
 # On a machine where PyPI's torch brings CUDA, add: PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+SHELL := /bin/bash
 PYTHON ?= python3
 PIP_ARGS ?=
 
 BIN := .venv/bin
 LIGHT := .venv-light/bin
 BUNDLE := models/all-MiniLM-L6-v2-fp32
+BUNDLE_INT8 := models/all-MiniLM-L6-v2-int8
 INSTALL = $(BIN)/pip install --quiet $(PIP_ARGS) --constraint constraints.txt
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
 .PHONY: demo test test-quick test-light lint format clean
 
-demo: $(BUNDLE)/manifest.json
-	@echo "How many people live in London?"
-	@printf '%s\n' "Around 9 Million people live in London" "London is known for its financial district" \
-		| $(BIN)/embedrt search $(BUNDLE) --query "How many people live in London?"
+demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
+	@TIMEFORMAT="in %R s, from the start of the process"; \
+	for bundle in $(BUNDLE) $(BUNDLE_INT8); do \
+		echo "How many people live in London? asked of $$bundle"; \
+		time printf '%s\n' "Around 9 Million people live in London" \
+			"London is known for its financial district" \
+			| $(BIN)/embedrt search $$bundle --query "How many people live in London?"; \
+	done
 
 test: .venv/test
 	$(BIN)/pytest
@@ -46,6 +52,9 @@ clean:
 
 $(BUNDLE)/manifest.json: .venv/export $(SOURCES)
 	$(BIN)/embedrt export all-MiniLM-L6-v2 --output $(BUNDLE)
+
+$(BUNDLE_INT8)/manifest.json: .venv/export $(SOURCES)
+	$(BIN)/embedrt export all-MiniLM-L6-v2 --precision int8 --output $(BUNDLE_INT8)
 
 .venv/pip: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -126,6 +126,7 @@ def tiny_manifest(**changes: Any) -> Manifest:
             min_cosine=1.0,
             same_bytes=True,
         ),
+        "quantization": None,
         "files": {},
     }
     return Manifest(**{**facts, **changes})

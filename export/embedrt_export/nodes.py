@@ -65,6 +65,13 @@ class Nodes:
             self.weight(name, np.array(value, np.int64))
         return name
 
+    def byte(self, value: int) -> str:
+        """Return the name of a uint8 constant of no dimensions, kept once."""
+        name = f"{self._prefix}byte_{value}"
+        if name not in self.initializers:
+            self.weight(name, np.array(value, np.uint8))
+        return name
+
     def name_output(self, value: str) -> None:
         """Give the value that the graph ends in the contract's name."""
         self.nodes.append(helper.make_node("Identity", [value], [OUTPUT], name=OUTPUT))
@@ -76,6 +83,7 @@ class Nodes:
             raise UnsupportedModelError(
                 f"the weights take {size / 1e9:.1f} GB and a graph in one file holds at most 2"
             )
+        domains = {node.domain for node in self.nodes}
         graph = helper.make_graph(
             self.nodes,
             "sentence_encoder",
@@ -85,7 +93,10 @@ class Nodes:
         )
         return helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", opset)],
+            opset_imports=[
+                helper.make_opsetid("", opset),
+                *(helper.make_opsetid(name, 1) for name in sorted(domains) if name),
+            ],
             ir_version=IR_VERSION,
             producer_name="embedrt",
         )

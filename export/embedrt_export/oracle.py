@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from embedrt.errors import UnsupportedModelError
 from embedrt.manifest import Side
+from embedrt.tokenizer import TokenIds
 from embedrt_export.quiet import quiet
 
 
@@ -65,6 +66,11 @@ class Oracle:
         copy.no_padding()
         copy.no_truncation()
         return str(copy.to_str(pretty=False))
+
+    def token_ids(self, text: str) -> TokenIds:
+        """Token ids of a text, truncated. Shape: (tokens,)."""
+        ids = self._tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return np.array(ids, np.int64)
 
     def special_tokens(self) -> list[str]:
         """The tokens that mean something to the model, as they are written."""

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
-import onnx
 from transformers import AutoConfig, PretrainedConfig
 
 from embedrt import Bundle, Embedder
 from embedrt.bundle import CARD, GRAPH, PROBES, TOKENIZER, describe_file
 from embedrt.errors import UnsupportedModelError
 from embedrt.graph import check_graph
-from embedrt.manifest import FORMAT_VERSION, Agreement, Builder, Manifest, Similarity
+from embedrt.manifest import (
+    FORMAT_VERSION,
+    Agreement,
+    Manifest,
+    Precision,
+    Quantization,
+    Similarity,
+)
 from embedrt.manifest import Source as ManifestSource
 from embedrt.staging import Staging, staged_bundle
+from embedrt_export.build import Built, build_graph, quantize_graph
+from embedrt_export.calibration import read_calibration
 from embedrt_export.card import model_card, read_license
-from embedrt_export.checkpoint import load_tensors, weight_files
-from embedrt_export.families import find_reader
-from embedrt_export.fuse import OPSET, add_encoder
-from embedrt_export.head import add_head
-from embedrt_export.nodes import Nodes
+from embedrt_export.checkpoint import weight_files
 from embedrt_export.oracle import Oracle
 from embedrt_export.proof import SAMPLES, measure_agreement, proof_texts, require_agreement
-from embedrt_export.recipe import Fact
+from embedrt_export.quality import Quality
+from embedrt_export.quantize import Quantized
+from embedrt_export.recipe import Fact, Recipe
 from embedrt_export.settings import Settings, read_settings
 from embedrt_export.source import Source, find_source
-from embedrt_export.trace import trace_model
 
 TOOLS = (
     "embedrt",
@@ -46,25 +52,14 @@ PROBE_TEXTS = tuple(text for text in SAMPLES if "London" in text)
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A graph and what was learned by building it."""
-
-    model: onnx.ModelProto
-    builder: Builder
-    dimension: int
-    positions: int | None
-    """The longest text that the encoder has positions for; None where nothing bounds it."""
-    vocabulary: int
-    """Rows of the table that token ids index."""
-
-
 def export_model(
     model: str,
     *,
     output: Path | None = None,
     revision: str | None = None,
     files: Path | None = None,
+    precision: Precision = "fp32",
+    calibration: Path | None = None,
 ) -> Path:
     """Export a model to a bundle that has been proven against sentence-transformers.
 
@@ -73,9 +68,15 @@ def export_model(
     model
         A recipe's name, a hub id, or a folder: see `find_source`.
     output
-        The bundle's folder; by default ``models/<name>-fp32``. A bundle there is replaced.
+        The bundle's folder; by default ``models/<name>-<precision>``. A bundle there is replaced.
     revision, files
         See `find_source`.
+    precision
+        ``"fp32"``, or ``"int8"``: a quarter of the size, and faster. It is judged against fp32
+        on texts that it was not fitted to, and fails where it loses too much.
+    calibration
+        Texts like those that will be embedded, one a line, to fit and judge int8 by instead of
+        the varied ones that come with the exporter.
 
     Returns
     -------
@@ -91,6 +92,10 @@ def export_model(
     -----
     Each stage is logged, at level INFO.
     """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision={precision!r}; expected one of {list(get_args(Precision))}")
+    if calibration is not None and precision == "fp32":
+        raise ValueError("calibration is for precision='int8'")
     source = find_source(model, revision=revision, files=files)
     logger.info("reading %s from %s", source.id, source.folder)
     settings = read_settings(source.folder)
@@ -113,10 +118,14 @@ def export_model(
     oracle.limit(manifest.max_tokens)
     if source.recipe:
         source.recipe.check(_facts(manifest, config))
+    graph = built.model
+    if precision == "int8":
+        quantized, manifest = _quantize(built, oracle, manifest, source.recipe, calibration)
+        graph = quantized.model
     target = output or Path("models") / manifest.name
     with staged_bundle(target) as staging:
-        logger.info("writing a %s graph of %d bytes", built.builder, built.model.ByteSize())
-        staging.add(GRAPH, built.model.SerializeToString(deterministic=True))
+        logger.info("writing a %s graph of %d bytes", built.builder, graph.ByteSize())
+        staging.add(GRAPH, graph.SerializeToString(deterministic=True))
         check_graph(staging.path / GRAPH)
         staging.add(TOKENIZER, oracle.tokenizer_json().encode())
         staging.add(PROBES, _probes(oracle))
@@ -141,26 +150,8 @@ def prove_bundle(embedder: Embedder, model: str) -> Agreement:
     oracle = Oracle(read_settings(find_source(model).folder).folder)
     oracle.limit(embedder.max_tokens)
     agreement = _measure(embedder, oracle)
-    require_agreement(agreement)
+    require_agreement(agreement, embedder.manifest.precision)
     return agreement
-
-
-def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
-    """Build the fused graph from the weights where the family is known, else trace it."""
-    reader = find_reader(config)
-    if reader is None:
-        model, dimension = trace_model(settings.transformer, settings.head)
-        positions = getattr(config, "max_position_embeddings", None)
-        return Built(model, "traced", dimension, positions, config.vocab_size)
-    encoder = reader(config, load_tensors(settings.transformer))
-    nodes = Nodes()
-    embedding, dimension = add_head(
-        nodes, add_encoder(nodes, encoder), encoder.hidden, settings.head
-    )
-    nodes.name_output(embedding)
-    model = nodes.to_model(opset=OPSET, dimension=dimension)
-    onnx.checker.check_model(model, full_check=True)
-    return Built(model, "fused", dimension, encoder.positions, len(encoder.word_embeddings))
 
 
 def _describe(
@@ -198,7 +189,46 @@ def _describe(
         default_prompt_name=settings.default_prompt_name,
         tools={tool: metadata.version(tool) for tool in TOOLS},
         agreement=None,
+        quantization=None,
         files={},
+    )
+
+
+def _quantize(
+    built: Built,
+    oracle: Oracle,
+    manifest: Manifest,
+    recipe: Recipe | None,
+    calibration: Path | None,
+) -> tuple[Quantized, Manifest]:
+    """Make the int8 graph; return it and the manifest that tells how."""
+    texts = read_calibration(calibration)
+    logger.info("fitting int8 to %d texts", len(texts.fitted))
+    quantized = quantize_graph(
+        built,
+        [oracle.token_ids(text) for text in texts.fitted],
+        [oracle.token_ids(text) for text in texts.held_back],
+        Quality(**recipe.quality) if recipe else Quality(),
+    )
+    for reason in quantized.rejected:
+        logger.info("rejected %s", reason)
+    quality = quantized.quality
+    logger.info(
+        "int8 by the scheme %s: cosine to fp32 %.4f in the mean, %.4f at the least",
+        quantized.scheme,
+        quality.mean_cosine,
+        quality.min_cosine,
+    )
+    return quantized, replace(
+        manifest,
+        name=f"{manifest.name.removesuffix('fp32')}int8",
+        precision="int8",
+        quantization=Quantization(
+            scheme=quantized.scheme,
+            rejected=quantized.rejected,
+            texts=len(texts.held_back),
+            **asdict(quality),
+        ),
     )
 
 
@@ -249,7 +279,7 @@ def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
     logger.info("proving it against %s", oracle.name)
     with Embedder(Bundle.open(staging.path)) as embedder:
         agreement = _measure(embedder, oracle)
-    require_agreement(agreement)
+    require_agreement(agreement, manifest.precision)
     logger.info(
         "agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
         agreement.max_difference,

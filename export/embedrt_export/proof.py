@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from embedrt import Embedder
 from embedrt.errors import ProofError
-from embedrt.manifest import Agreement
+from embedrt.manifest import Agreement, Precision
 from embedrt.probes import largest_difference
 from embedrt_export.oracle import Oracle
 
-TOLERANCE = 2e-6
-MIN_COSINE = 0.999999
+# What a component may differ by, and the smallest cosine. For int8 this finds what is broken; how
+# good it is was judged before, against fp32.
+TOLERANCE: dict[Precision, float] = {"fp32": 2e-6, "int8": 0.15}
+MIN_COSINE: dict[Precision, float] = {"fp32": 0.999999, "int8": 0.95}
 
 # Written for this purpose.
 SAMPLES = (
@@ -78,23 +80,24 @@ def measure_agreement(embedder: Embedder, oracle: Oracle, texts: Sequence[str]) 
         reference=oracle.name,
         texts=len(texts),
         max_difference=largest_difference(found, expected, normalized=embedder.manifest.normalized),
-        tolerance=TOLERANCE,
+        tolerance=TOLERANCE[embedder.manifest.precision],
         min_cosine=float(np.min(_cosines(found, expected))),
         same_bytes=_same_bytes(embedder, texts, found),
     )
 
 
-def require_agreement(agreement: Agreement) -> None:
+def require_agreement(agreement: Agreement, precision: Precision = "fp32") -> None:
     """Raise ProofError with the figures unless the bundle agrees with its original."""
     reasons = []
+    min_cosine = MIN_COSINE[precision]
     # Written so that NaN fails.
     if not agreement.max_difference <= agreement.tolerance:
         reasons.append(
             f"a component differs by {agreement.max_difference:.2e}; "
             f"at most {agreement.tolerance:.0e} is allowed"
         )
-    if not agreement.min_cosine >= MIN_COSINE:
-        reasons.append(f"a cosine is {agreement.min_cosine:.7f}; at least {MIN_COSINE} is required")
+    if not agreement.min_cosine >= min_cosine:
+        reasons.append(f"a cosine is {agreement.min_cosine:.7f}; at least {min_cosine} is required")
     if not agreement.same_bytes:
         reasons.append("a text gives other bytes in a batch than alone")
     if reasons:

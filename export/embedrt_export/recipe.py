@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedrt.errors import RecipeMismatchError
@@ -32,6 +32,8 @@ class Recipe:
     """sha256 by weight file, where we know them."""
     expect: Mapping[str, Fact]
     """Settings by name; the exporter refuses a model that says otherwise."""
+    quality: Mapping[str, float] = field(default_factory=dict)
+    """Thresholds of int8, by the names of `Quality`, where the usual ones do not fit."""
 
     def check(self, facts: Mapping[str, Fact]) -> None:
         """Raise RecipeMismatchError naming every setting in which the model's files differ."""
@@ -72,5 +74,6 @@ def _load(file: Path) -> Recipe:
         license=source.get("license"),
         package=source.get("package"),
         weights=source.get("weights", {}),
+        quality=content.get("int8", {}),
         expect=content["expect"],
     )

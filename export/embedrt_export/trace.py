@@ -10,19 +10,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper, version_converter
 from optimum.exporters.onnx import export
 from optimum.exporters.tasks import TasksManager
 from transformers import AutoModel, PreTrainedModel
 
 from embedrt.errors import UnsupportedModelError
 from embedrt.graph import INPUT
+from embedrt_export.fuse import OPSET
 from embedrt_export.head import add_head
 from embedrt_export.nodes import Nodes
 from embedrt_export.quiet import quiet
 from embedrt_export.settings import Module
 
-OPSET = 18
+TRACED_OPSET = 18  # the newest that optimum's exporter and every architecture agree on
 ENCODED = "last_hidden_state"
 # What the other inputs are, now that nothing is padded and a text is one segment.
 CONSTANT_INPUTS = {"attention_mask": 1, "token_type_ids": 0}
@@ -41,12 +42,12 @@ def trace_model(folder: Path, modules: tuple[Module, ...]) -> tuple[onnx.ModelPr
                 "onnx", encoder, task="feature-extraction", library_name="transformers"
             )
             config = make_config(encoder.config)
-            export(model=encoder, config=config, output=traced, opset=OPSET, device="cpu")
+            export(model=encoder, config=config, output=traced, opset=TRACED_OPSET, device="cpu")
+            model = version_converter.convert_version(onnx.load(traced), OPSET)
         except Exception as error:
             raise UnsupportedModelError(
                 f"optimum does not export the architecture {encoder.config.model_type}: {error}"
             ) from error
-        model = onnx.load(traced)
         _fill_inputs(model.graph)
         dimension = _append_head(model.graph, encoder.config.hidden_size, modules)
         return _simplify(model, Path(scratch), dimension), dimension

@@ -69,7 +69,7 @@ class Embedder:
             max_tokens=bundle.manifest.max_tokens,
             truncation_side=bundle.manifest.truncation_side,
         )
-        self._session = Session(bundle.graph)
+        self._session = Session(bundle.graph, bundle.manifest.precision)
         if self._session.dimension not in (None, self.dimension):
             raise BundleCorruptError(
                 f"{bundle.path}: the graph gives {self._session.dimension} components and the "

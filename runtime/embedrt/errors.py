@@ -11,6 +11,7 @@ EmbedrtError
 │   ├── SourceError           (OSError)            the model's files cannot be had
 │   ├── UnsupportedModelError (ValueError)         a model that cannot be exported, and why
 │   ├── RecipeMismatchError   (ValueError)         the model's own files differ from its recipe
+│   ├── QualityError          (RuntimeError)       int8 loses too much of the model's quality
 │   └── ProofError            (RuntimeError)       the bundle disagrees with its original
 └── MissingExtraError         (ImportError)        a command whose packages are not installed
 
@@ -62,6 +63,10 @@ class UnsupportedModelError(ExportError, ValueError):
 
 class RecipeMismatchError(ExportError, ValueError):
     """The model's own files say something else than its recipe."""
+
+
+class QualityError(ExportError, RuntimeError):
+    """No int8 scheme keeps the model's quality."""
 
 
 class ProofError(ExportError, RuntimeError):

@@ -27,6 +27,7 @@ OPERATORS = frozenset(
     ReduceMean ReduceMin ReduceSum Relu Reshape RMSNormalization RotaryEmbedding ScatterElements
     ScatterND Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Swish Tanh Tile
     Transpose Trilu Unsqueeze Where Xor
+    QuantizeLinear Round com.microsoft.MatMulIntegerToFloat
     """.split()
 )
 

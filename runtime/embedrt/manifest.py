@@ -19,7 +19,8 @@ FORMAT_VERSION = 1
 
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "int8"]
+Scheme = Literal["static", "row", "wide"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
 
@@ -70,6 +71,22 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """How an int8 bundle was made, and what it costs against the fp32 model, on held-back texts."""
+
+    scheme: Scheme
+    """How activations are scaled: by the model, by the row, or by the row in 16 bits."""
+    rejected: tuple[str, ...]
+    """Why each faster scheme was not taken."""
+    texts: int
+    mean_cosine: float
+    first_percentile_cosine: float
+    min_cosine: float
+    rank_agreement: float
+    """Mean share of a text's ten nearest others that are the same in both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """A bundle's ``manifest.json``."""
 
@@ -101,6 +118,8 @@ class Manifest:
     """Versions of the packages that made the bundle."""
     agreement: Agreement | None
     """None only in a bundle that is still being proven."""
+    quantization: Quantization | None
+    """None in fp32."""
     files: dict[str, FileEntry]
     """Every file of the bundle but this one, by name."""
 
@@ -132,6 +151,12 @@ def _check_values(manifest: Manifest) -> None:
     for name in ("dimension", "max_tokens"):
         if (value := getattr(manifest, name)) < 1:
             raise BundleFormatError(f"manifest.json.{name} is {value}; expected at least 1")
+    if (manifest.precision == "int8") != (manifest.quantization is not None):
+        expected = "an object" if manifest.precision == "int8" else "null"
+        raise BundleFormatError(
+            f"manifest.json.quantization does not fit precision {manifest.precision!r}; "
+            f"expected {expected}"
+        )
     default = manifest.default_prompt_name
     if default is not None and default not in manifest.prompts:
         raise BundleFormatError(

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
+from embedrt.manifest import Precision
+from embedrt.processor import clips_int8
 
 # ONNX Runtime's Linux wheels upload usage data unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -17,13 +19,15 @@ import onnxruntime as ort
 
 FloatArray = NDArray[np.float32]
 
+# Rewrites that would undo what was measured at export.
+FUSIONS = ["SkipLayerNormFusion", "BiasSkipLayerNormFusion", "BiasGeluFusion", "AttentionFusion"]
 SILENT = 4  # ONNX Runtime's log level "fatal": what goes wrong is raised, not printed
 
 
 class Session:
     """One loaded graph: `run` may be called from many threads, each running on its own core."""
 
-    def __init__(self, graph: Path) -> None:
+    def __init__(self, graph: Path, precision: Precision = "fp32") -> None:
         options = ort.SessionOptions()
         options.log_severity_level = SILENT
         # One thread a run: parallel runs of small batches beat one run split over the cores, and
@@ -32,11 +36,18 @@ class Session:
         options.inter_op_num_threads = 1
         # The graph was optimized at export: what was proven is what runs.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if precision == "int8" and clips_int8():
+            # The rewrite of weights that keeps int8 exact here is part of this level.
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            options.add_session_config_entry("session.x64quantprecision", "1")
         # It caches a plan for every new shape, and shapes here never end.
         options.enable_mem_pattern = False
         try:
             self._session = ort.InferenceSession(
-                str(graph), sess_options=options, providers=["CPUExecutionProvider"]
+                str(graph),
+                sess_options=options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=FUSIONS,
             )
         except Exception as error:
             raise BundleCorruptError(

@@ -102,10 +102,10 @@ def folder(tmp_path: Path) -> Path:
 def spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[[Encoder], Encoder]) -> None:
     """Make the graph from other weights than the checkpoint's."""
 
-    def add_spoiled(nodes: Nodes, encoder: Encoder) -> str:
-        return fuse.add_encoder(nodes, change(encoder))
+    def add_spoiled(nodes: Nodes, encoder: Encoder, precision: fuse.Precision) -> str:
+        return fuse.add_encoder(nodes, change(encoder), precision)
 
-    monkeypatch.setattr("embedrt_export.pipeline.add_encoder", add_spoiled)
+    monkeypatch.setattr("embedrt_export.build.add_encoder", add_spoiled)
 
 
 def nudge_one_weight(encoder: Encoder) -> Encoder:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from embedrt import Manifest
 from embedrt.errors import BundleFormatError
-from embedrt.manifest import FORMAT_VERSION, FileEntry, Source
+from embedrt.manifest import FORMAT_VERSION, FileEntry, Quantization, Source
 from tiny_bundle import tiny_manifest
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -24,6 +24,16 @@ FULL = tiny_manifest(
     ),
     prompts={"query": "query: "},
     default_prompt_name="query",
+    precision="int8",
+    quantization=Quantization(
+        scheme="row",
+        rejected=("static: too coarse",),
+        texts=2,
+        mean_cosine=0.999,
+        first_percentile_cosine=0.998,
+        min_cosine=0.997,
+        rank_agreement=0.9,
+    ),
     files={"README.md": FileEntry(size=3, sha256="ab")},
 )
 Path = tuple[str | int, ...]
@@ -202,3 +212,12 @@ def test_deep_nesting_is_an_error_like_any_other(depth: int) -> None:
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(whole)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", "null"), ("int8", "an object")])
+def test_quantization_is_that_of_int8(precision: str, expected: str) -> None:
+    manifest = json.loads(tiny_manifest().to_json()) | {"precision": precision}
+    if precision == "fp32":
+        manifest["quantization"] = content()["quantization"]
+    with pytest.raises(BundleFormatError, match=rf"manifest.json.quantization .*{expected}"):
+        Manifest.from_json(json.dumps(manifest))

@@ -25,6 +25,10 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--files", type=Path, metavar="DIR", help="a folder with the files of a recipe's model"
     )
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="texts to fit int8 to, one a line"
+    )
     parser.set_defaults(run=run)
 
 
@@ -35,7 +39,12 @@ def run(options: argparse.Namespace) -> None:
     stages.setLevel(logging.INFO)
     stages.addHandler(logging.StreamHandler())
     path = exporter.export_model(
-        options.model, output=options.output, revision=options.revision, files=options.files
+        options.model,
+        output=options.output,
+        revision=options.revision,
+        files=options.files,
+        precision=options.precision,
+        calibration=options.calibration,
     )
     print(path)
 

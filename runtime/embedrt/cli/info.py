@@ -46,5 +46,13 @@ def run(options: argparse.Namespace) -> None:
             else "never proven"
         ),
     }
+    if quantization := manifest.quantization:
+        rows["int8"] = (
+            f"scheme {quantization.scheme}; cosine to fp32 {quantization.mean_cosine:.4f} mean, "
+            f"{quantization.first_percentile_cosine:.4f} first percentile, "
+            f"{quantization.min_cosine:.4f} smallest, rank agreement "
+            f"{quantization.rank_agreement:.2f}, over {quantization.texts} texts"
+        )
+        rows |= {f"rejected {i}": why for i, why in enumerate(quantization.rejected, start=1)}
     for name, value in rows.items():
         print(f"{name:<11} {value}")

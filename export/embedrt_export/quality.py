@@ -1,0 +1,59 @@
+"""What quantization costs: int8 against fp32 of the same model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt_export.encoder import FloatArray
+
+RANKED = 10
+TINY = 1e-30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Agreement of two sets of embeddings. The defaults are the least that int8 must have."""
+
+    mean_cosine: float = 0.998
+    first_percentile_cosine: float = 0.994
+    min_cosine: float = 0.985
+    rank_agreement: float = 0.9
+    """Mean share of a text's ten nearest others that are its ten nearest in both."""
+
+    def shortfalls(self, least: Quality) -> list[str]:
+        """Say which figures are below `least`, and by how much."""
+        return [
+            f"{field.name} {found:.5f} is {wanted - found:.1e} below {wanted}"
+            for field in fields(self)
+            # Written so that NaN falls short.
+            if not (found := getattr(self, field.name)) >= (wanted := getattr(least, field.name))
+        ]
+
+
+def measure_quality(found: FloatArray, expected: FloatArray) -> Quality:
+    """Compare embeddings with those of the fp32 model. Shape: (n, dimension) twice."""
+    a, b = _unit(found), _unit(expected)
+    cosines = np.sum(a * b, axis=1)
+    shared = [len(set(x) & set(y)) / len(x) for x, y in zip(_nearest(a), _nearest(b), strict=True)]
+    return Quality(
+        mean_cosine=float(cosines.mean()),
+        first_percentile_cosine=float(np.percentile(cosines, 1)),
+        min_cosine=float(cosines.min()),
+        rank_agreement=float(np.mean(shared)),
+    )
+
+
+def _nearest(vectors: NDArray[np.float64]) -> list[list[int]]:
+    scores = vectors @ vectors.T
+    np.fill_diagonal(scores, -np.inf)
+    count = min(RANKED, len(vectors) - 1)
+    return [list(row[:count]) for row in np.argsort(-scores, axis=1, kind="stable")]
+
+
+def _unit(vectors: FloatArray) -> NDArray[np.float64]:
+    wide = vectors.astype(np.float64)
+    unit: NDArray[np.float64] = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), TINY)
+    return unit

@@ -1,0 +1,260 @@
+"""int8 bundles: every family, the ladder, the gate, and what lies outside the calibration."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto
+from safetensors.torch import load_file, save_file
+from scipy.stats import spearmanr
+from transformers import AutoConfig
+
+from embedrt import Bundle, Embedder
+from embedrt.errors import QualityError, SourceError
+from embedrt.graph import INPUT
+from embedrt.processor import clips_int8
+from embedrt.session import Session
+from embedrt.tokenizer import TokenIds
+from embedrt_export import export_model
+from embedrt_export.build import Built, build_graph, quantize_graph
+from embedrt_export.calibration import read_calibration
+from embedrt_export.fuse import OPSET
+from embedrt_export.int8 import SCHEMES, Bytes, add_product
+from embedrt_export.nodes import Nodes
+from embedrt_export.quality import Quality, measure_quality
+from embedrt_export.settings import read_settings
+from model_folders import make_small
+
+FUSED = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
+TRACED = ("electra", "modernbert")
+LAYERS = 2
+DATA = Path(__file__).parents[1] / "data" / "stsb"
+WORDS = st.sampled_from(["London", "people", "9", "?", "é", "fox"])
+TEXTS = st.lists(st.lists(WORDS, max_size=8).map(" ".join), min_size=1, max_size=12)
+
+
+@pytest.fixture(scope="session", params=[*FUSED, *TRACED])
+def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An int8 bundle of a small model of each family, its fp32 twin beside it."""
+    family = request.param
+    folder = tmp_path_factory.mktemp("int8")
+    model = make_small(folder / family, family)
+    export_model(str(model), output=folder / "fp32")
+    return export_model(str(model), output=folder / "int8", precision="int8")
+
+
+@pytest.fixture(scope="session")
+def minilm_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real MiniLM in int8."""
+    output = tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2-int8"
+    return export_model("all-MiniLM-L6-v2", output=output, precision="int8")
+
+
+def test_graph(small: Path) -> None:
+    model = onnx.load(small / "model.onnx")
+    assert {entry.domain: entry.version for entry in model.opset_import} == {
+        "": OPSET,
+        "com.microsoft": 1,
+    }
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert operators["MatMulIntegerToFloat"] >= LAYERS
+    if Bundle.open(small).manifest.builder == "fused":
+        assert operators["MatMulIntegerToFloat"] == 4 * LAYERS
+        assert operators["Gemm"] == 0
+
+
+def test_manifest(small: Path) -> None:
+    manifest = Bundle.open(small).manifest
+    assert manifest.precision == "int8"
+    assert manifest.name.endswith("-int8")
+    assert manifest.quantization
+    assert manifest.quantization.scheme == ("static" if manifest.builder == "fused" else "row")
+    assert manifest.quantization.rejected == ()
+    assert manifest.quantization.mean_cosine >= 0.998
+    assert manifest.agreement
+    assert manifest.agreement.same_bytes
+
+
+def test_same_bytes(small: Path) -> None:
+    embedders = [Embedder.load(small, threads=threads) for threads in (1, 2, 3)]
+
+    @settings(max_examples=20, deadline=None)
+    @given(texts=TEXTS, data=st.data())
+    def check(texts: list[str], data: st.DataObject) -> None:
+        order = data.draw(st.permutations(range(len(texts))))
+        embedder = data.draw(st.sampled_from(embedders))
+        together = embedder.encode([texts[index] for index in order], batch_size=3)
+        for index, vector in zip(order, together, strict=True):
+            assert embedders[0].encode(texts[index]).tobytes() == vector.tobytes()
+
+    check()
+    for embedder in embedders:
+        embedder.close()
+
+
+def widen_channels(model: Path, strength: float) -> None:
+    """Widen a few channels after the activation and narrow what reads them.
+
+    The model computes much the same; without care those channels' range hides all others'.
+    """
+    file = model / "model.safetensors"
+    tensors = load_file(file)
+    for name, tensor in tensors.items():
+        if ".intermediate.dense." in name:
+            tensor[:4] *= strength
+        elif name.endswith("output.dense.weight") and ".attention." not in name:
+            tensor[:, :4] /= strength
+    save_file(tensors, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize("strength", [100.0, 1000.0])
+def test_outlier_channels(strength: float, tmp_path: Path) -> None:
+    model = make_small(tmp_path / "model", "bert")
+    widen_channels(model, strength)
+    bundle = export_model(str(model), output=tmp_path / "int8", precision="int8")
+    quantization = Bundle.open(bundle).manifest.quantization
+    assert quantization
+    assert quantization.min_cosine >= 0.995
+    graph = onnx.load(bundle / "model.onnx").graph
+    kept = [weight for weight in graph.initializer if weight.name.endswith("down.outliers")]
+    assert [weight.dims[0] >= 4 for weight in kept] == [True] * LAYERS
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Built, list[TokenIds]]:
+    """A small model in fp32, and token ids."""
+    folder = make_small(tmp_path_factory.mktemp("ladder") / "model", "bert")
+    built = build_graph(read_settings(folder), AutoConfig.from_pretrained(folder))
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(3, 60, 40)
+    return built, [generator.integers(1000, 20000, length) for length in lengths]
+
+
+def test_ladder_takes_the_fastest_scheme_that_suffices(
+    ladder: tuple[Built, list[TokenIds]],
+) -> None:
+    built, ids = ladder
+    least = 0.0
+    for position, scheme in enumerate(SCHEMES):
+        quantized = quantize_graph(built, ids, ids, Quality(mean_cosine=least))
+        assert quantized.scheme == scheme
+        rejected = [reason.partition(":")[0] for reason in quantized.rejected]
+        assert rejected == list(SCHEMES[:position])
+        least = quantized.quality.mean_cosine + 1e-9
+
+
+def test_no_scheme_suffices(ladder: tuple[Built, list[TokenIds]]) -> None:
+    built, ids = ladder
+    with pytest.raises(
+        QualityError, match=r"static: mean_cosine .* is .* below 1\.0.*wide: "
+    ) as info:
+        quantize_graph(built, ids, ids, Quality(mean_cosine=1.0))
+    assert "fp32" in str(info.value)
+
+
+def test_an_export_below_the_thresholds_leaves_nothing(tmp_path: Path) -> None:
+    model = make_small(tmp_path / "model", "bert")
+    noise = tmp_path / "noise.txt"
+    noise.write_text("a\n" * 10)
+    with pytest.raises(SourceError, match="has 10 texts; at least 30"):
+        export_model(str(model), output=tmp_path / "b", precision="int8", calibration=noise)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\n" * 50])
+def test_unusable_calibration(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "texts.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SourceError, match=re.escape(f"--calibration {file} ")):
+        read_calibration(file)
+
+
+def test_calibration_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_text("".join(f"text number {number}\n" for number in range(60)))
+    texts = read_calibration(file)
+    assert "text number 1" in texts.fitted
+    assert "text number 0" in texts.held_back
+    assert not set(texts.fitted) & set(texts.held_back)
+
+
+def test_products_are_exact_on_this_processor(tmp_path: Path) -> None:
+    """Sums that leave 16 bits, as x86 without VNNI clips them unless told otherwise."""
+    generator = np.random.default_rng(0)
+    weight = generator.choice([-127, 127], (64, 32)).astype(np.int8)
+    values = generator.integers(-127, 128, (5, 64))
+    nodes = Nodes()
+    vectors = nodes.add("Cast", INPUT, to=TensorProto.FLOAT)
+    one, zero = nodes.scalar(1.0), nodes.byte(128)
+    left = Bytes(nodes.add("QuantizeLinear", vectors, one, zero), one, zero)
+    nodes.name_output(add_product(nodes, "product", left, weight, np.ones(32, np.float32)))
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(nodes.to_model(opset=OPSET, dimension=32).SerializeToString())
+    exact = (values @ weight.astype(np.int64)).astype(np.float32)
+    assert np.array_equal(Session(graph, "int8").run(values), exact)
+    if clips_int8():
+        assert not np.array_equal(Session(graph).run(values), exact)
+
+
+def test_quality_of_known_vectors() -> None:
+    expected = np.eye(4, dtype=np.float32)
+    found = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], np.float32)
+    quality = measure_quality(found, expected)
+    assert quality.min_cosine == pytest.approx(0.5**0.5)
+    assert quality.mean_cosine == pytest.approx((3 + 0.5**0.5) / 4)
+    assert quality.rank_agreement == 1.0  # of three others, all three
+    assert quality.shortfalls(Quality(min_cosine=0.8, mean_cosine=0.9)) == [
+        "first_percentile_cosine 0.71589 is 2.8e-01 below 0.994",
+        "min_cosine 0.70711 is 9.3e-02 below 0.8",
+    ]
+
+
+@pytest.mark.slow
+class TestMiniLM:
+    """The promises, on real weights."""
+
+    def test_size(self, minilm_int8: Path) -> None:
+        assert sum(file.stat().st_size for file in minilm_int8.iterdir()) <= 25_000_000
+
+    def test_quality_on_stsb(self, minilm: Path, minilm_int8: Path) -> None:
+        with (DATA / "stsb-en-test.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        texts = [row[0] for row in rows] + [row[1] for row in rows]
+        expected, found = (Embedder.load(path).encode(texts) for path in (minilm, minilm_int8))
+        quality = measure_quality(found, expected)
+        assert quality.mean_cosine >= 0.998
+        assert quality.first_percentile_cosine >= 0.994
+        assert quality.min_cosine >= 0.988
+        labels = [float(row[2]) for row in rows]
+        half = len(rows)
+        fp32, int8 = (
+            100 * spearmanr(np.sum(v[:half] * v[half:], axis=1), labels).statistic
+            for v in (expected, found)
+        )
+        assert int8 >= fp32 - 0.10
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "buffalo " * 300,
+            "WHY IS NOBODY ANSWERING ME!!! " * 20,
+            "x = [i ** 2 for i in range(10) if i % 3]\n" * 15,
+            "敏捷的棕色狐狸跳过了懒狗。" * 30,
+            "🦊🐶🌍 " * 40,
+            "0 1 2 3 4 5 6 7 8 9 " * 40,
+            "",
+            "?",
+        ],
+    )
+    def test_texts_unlike_the_calibration(self, minilm: Path, minilm_int8: Path, text: str) -> None:
+        expected, found = (Embedder.load(path).encode(text) for path in (minilm, minilm_int8))
+        assert float(expected @ found) >= 0.97
