@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sentencepiece import SentencePieceTrainer
 from tokenizers import Tokenizer
 
 from comparison import Pair, assert_agrees, embed_alone, original
 from embedrt import Embedder
 from embedrt_export import export_model
-from model_folders import make_small, write_json
+from model_folders import TRAINING_TEXTS, make_small, write_json
 
 TEXTS = ["", "a", "How many people live in London?", "naïve 敏捷 😀", "a lazy dog " * 30]
 
@@ -36,6 +38,24 @@ def test_vocabulary_alone_is_converted(folder: Path) -> None:
     pair = export(folder)
     assert Tokenizer.from_file(str(pair.bundle / "tokenizer.json")).get_vocab_size() == 30522
     assert_agrees(pair, TEXTS)
+
+
+def test_sentencepiece_model_alone_is_converted(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "model", "xlm-roberta")
+    for name in ("tokenizer.json", "special_tokens_map.json"):
+        (folder / name).unlink()
+    settings = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": 64}
+    write_json(folder / "tokenizer_config.json", settings)
+    trained = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(TRAINING_TEXTS[:2] * 5),
+        model_writer=trained,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (folder / "sentencepiece.bpe.model").write_bytes(trained.getvalue())
+    assert_agrees(export(folder), TEXTS)
 
 
 def test_fixed_padding_and_truncation_are_not_taken_over(folder: Path) -> None:
