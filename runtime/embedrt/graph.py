@@ -23,11 +23,10 @@ OPERATORS = frozenset(
     Abs Add And Attention Cast CastLike Ceil Clip Concat Constant ConstantOfShape Cos CumSum Div
     Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm Greater
     GreaterOrEqual HardSigmoid HardSwish Identity IsNaN LayerNormalization LeakyRelu Less
-    LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceL2 ReduceMax
-    ReduceMean ReduceMin ReduceSum Relu Reshape RMSNormalization RotaryEmbedding ScatterElements
-    ScatterND Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Swish Tanh Tile
-    Transpose Trilu Unsqueeze Where Xor
-    QuantizeLinear Round com.microsoft.MatMulIntegerToFloat
+    LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or Pow QuantizeLinear RMSNormalization Range
+    Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape RotaryEmbedding Round
+    ScatterElements ScatterND Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub
+    Swish Tanh Tile Transpose Trilu Unsqueeze Where Xor com.microsoft.MatMulIntegerToFloat
     """.split()
 )
 

@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.cli.lines import add_input_options, read_texts
 from embedrt.embedder import Embedder
+from embedrt.overlong import Overlong
 from embedrt.progress import progress_bar
 
 PRECISIONS = ("float32", "float16", "binary", "ubinary")
@@ -44,7 +45,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use")
     parser.add_argument(
         "--overlong",
-        choices=("truncate", "warn", "error"),
+        choices=get_args(Overlong),
         default="truncate",
         help="what happens to a text longer than the model takes",
     )

@@ -7,9 +7,10 @@ import logging
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from embedrt.errors import MissingExtraError
+from embedrt.manifest import Precision
 
 
 def add_to(commands: Any) -> None:
@@ -25,7 +26,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--files", type=Path, metavar="DIR", help="a folder with the files of a recipe's model"
     )
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE", help="texts to fit int8 to, one a line"
     )
