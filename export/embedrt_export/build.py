@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -16,7 +16,7 @@ from embedrt_export.checkpoint import load_tensors
 from embedrt_export.encoder import Encoder
 from embedrt_export.families import find_reader
 from embedrt_export.float32 import Float32
-from embedrt_export.fuse import OPSET, Precision, add_encoder
+from embedrt_export.fuse import OPSET, Arithmetic, add_encoder
 from embedrt_export.head import add_head
 from embedrt_export.int8 import Int8
 from embedrt_export.nodes import Nodes
@@ -33,6 +33,8 @@ class Built:
     model: onnx.ModelProto
     encoder: Encoder | None
     """None for a traced graph."""
+    inputs: Mapping[str, str]
+    """What each of the encoder's linear layers reads: the value's name by the layer's."""
     head: tuple[Module, ...]
     dimension: int
     positions: int | None
@@ -52,12 +54,20 @@ def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
     if reader is None:
         model, dimension = trace_model(settings.transformer, settings.head)
         positions = getattr(config, "max_position_embeddings", None)
-        return Built(model, None, settings.head, dimension, positions, config.vocab_size)
+        return Built(model, None, {}, settings.head, dimension, positions, config.vocab_size)
     encoder = reader(config, load_tensors(settings.transformer))
-    model, dimension = _fuse(encoder, settings.head, Float32())
+    arithmetic = Float32()
+    model, dimension = _fuse(encoder, settings.head, arithmetic)
     onnx.checker.check_model(model, full_check=True)
-    vocabulary = len(encoder.word_embeddings)
-    return Built(model, encoder, settings.head, dimension, encoder.positions, vocabulary)
+    return Built(
+        model,
+        encoder,
+        arithmetic.inputs,
+        settings.head,
+        dimension,
+        encoder.positions,
+        len(encoder.word_embeddings),
+    )
 
 
 def quantize_graph(
@@ -73,9 +83,7 @@ def quantize_graph(
             held_back,
             least,
         )
-    watched = Float32()
-    model, _ = _fuse(encoder, head, watched)
-    ranges = measure_ranges(model, watched.inputs, fitted)
+    ranges = measure_ranges(built.model, built.inputs, fitted)
     return climb(
         int8.SCHEMES,
         lambda scheme: _fuse(encoder, head, Int8(scheme, ranges, encoder.activation))[0],
@@ -86,10 +94,10 @@ def quantize_graph(
 
 
 def _fuse(
-    encoder: Encoder, head: tuple[Module, ...], precision: Precision
+    encoder: Encoder, head: tuple[Module, ...], arithmetic: Arithmetic
 ) -> tuple[onnx.ModelProto, int]:
     nodes = Nodes()
-    vectors = add_encoder(nodes, encoder, precision)
+    vectors = add_encoder(nodes, encoder, arithmetic)
     embedding, dimension = add_head(nodes, vectors, encoder.hidden, head)
     nodes.name_output(embedding)
     return nodes.to_model(opset=OPSET, dimension=dimension), dimension

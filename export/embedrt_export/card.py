@@ -24,7 +24,7 @@ TEMPLATE = """\
 | score | {similarity} |
 
 Measured at export against {reference} on {texts} texts: largest difference of a component
-{max_difference:.1e} (allowed: {tolerance:.0e}), smallest cosine {min_cosine:.7f}; each text gave
+{max_difference:.1e} (allowed: {tolerance:g}), smallest cosine {min_cosine:.7f}; each text gave
 the same bytes alone and in batches.
 
 ```python

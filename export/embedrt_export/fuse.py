@@ -21,7 +21,7 @@ from embedrt_export.nodes import Nodes
 OPSET = 23  # the first with Attention
 
 
-class Precision(Protocol):
+class Arithmetic(Protocol):
     """How an encoder's large operations are written."""
 
     def add_embedding(self, nodes: Nodes, name: str, table: FloatArray, ids: str) -> str:
@@ -31,13 +31,13 @@ class Precision(Protocol):
         """Add a linear layer, (rows, inputs) to (rows, outputs)."""
 
 
-def add_encoder(nodes: Nodes, encoder: Encoder, precision: Precision) -> str:
+def add_encoder(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic) -> str:
     """Add the encoder; return the name of its token vectors, (batch, tokens, hidden)."""
     shape = nodes.add("Shape", INPUT)  # (2,): batch, tokens
     tokens = nodes.add("Gather", shape, nodes.integer(1))
     embedded = nodes.add(
         "Add",
-        precision.add_embedding(nodes, "word_embeddings", encoder.word_embeddings, INPUT),
+        arithmetic.add_embedding(nodes, "word_embeddings", encoder.word_embeddings, INPUT),
         _add_positions(nodes, encoder, tokens),
     )
     bias = _add_relative_bias(nodes, encoder, tokens)
@@ -49,7 +49,7 @@ def add_encoder(nodes: Nodes, encoder: Encoder, precision: Precision) -> str:
     for index, layer in enumerate(encoder.layers):
         name = f"layer_{index}"
         attended = _add_attention(
-            nodes, precision, name, layer, vectors, packed, by_token, bias, encoder.heads
+            nodes, arithmetic, name, layer, vectors, packed, by_token, bias, encoder.heads
         )
         vectors = add_norm(
             nodes,
@@ -57,9 +57,9 @@ def add_encoder(nodes: Nodes, encoder: Encoder, precision: Precision) -> str:
             layer.attention_norm,
             nodes.add("Add", attended, vectors),
         )
-        widened = precision.add_linear(nodes, f"{name}.up", layer.up, vectors)
+        widened = arithmetic.add_linear(nodes, f"{name}.up", layer.up, vectors)
         activated = _add_activation(nodes, encoder.activation, widened)
-        narrowed = precision.add_linear(nodes, f"{name}.down", layer.down, activated)
+        narrowed = arithmetic.add_linear(nodes, f"{name}.down", layer.down, activated)
         vectors = add_norm(
             nodes, f"{name}.output_norm", layer.output_norm, nodes.add("Add", narrowed, vectors)
         )
@@ -102,7 +102,7 @@ def _add_relative_bias(nodes: Nodes, encoder: Encoder, tokens: str) -> str:
 
 def _add_attention(
     nodes: Nodes,
-    precision: Precision,
+    arithmetic: Arithmetic,
     name: str,
     layer: Layer,
     vectors: str,
@@ -126,14 +126,14 @@ def _add_attention(
         layer.attention_output.weight,
         layer.attention_output.bias + layer.value.bias @ layer.attention_output.weight,
     )
-    projected = precision.add_linear(nodes, f"{name}.query_key_value", projection, vectors)
+    projected = arithmetic.add_linear(nodes, f"{name}.query_key_value", projection, vectors)
     query, key, value = nodes.add_many(
         "Split", 3, nodes.add("Reshape", projected, packed), axis=-1, num_outputs=3
     )
     inputs = [query, key, value, bias] if bias else [query, key, value]
     attended = nodes.add("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads)
     flat = nodes.add("Reshape", attended, by_token)
-    return precision.add_linear(nodes, f"{name}.attention_output", output, flat)
+    return arithmetic.add_linear(nodes, f"{name}.attention_output", output, flat)
 
 
 def _add_activation(nodes: Nodes, activation: Activation, vectors: str) -> str:

@@ -114,7 +114,7 @@ def export_model(
             f"{settings.folder} has a tokenizer of {oracle.vocabulary} tokens and an encoder that "
             f"knows {built.vocabulary}"
         )
-    manifest = _describe(source, settings, config, oracle, built, weights)
+    manifest = _describe(source, settings, config, oracle, built, weights, precision)
     oracle.limit(manifest.max_tokens)
     if source.recipe:
         source.recipe.check(_facts(manifest, config))
@@ -161,14 +161,15 @@ def _describe(
     oracle: Oracle,
     built: Built,
     weights: dict[str, str],
+    precision: Precision,
 ) -> Manifest:
-    """Gather everything but the agreement and the files."""
+    """Gather everything but the agreement, the quantization and the files."""
     recipe = source.recipe
     name = recipe.name if recipe else source.id.rpartition("/")[2]
     license_ = recipe.license if recipe and recipe.license else read_license(settings.folder)
     return Manifest(
         format_version=FORMAT_VERSION,
-        name=f"{name}-fp32",
+        name=f"{name}-{precision}",
         source=ManifestSource(
             id=source.id,
             origin=source.origin,
@@ -178,7 +179,7 @@ def _describe(
         ),
         family=config.model_type,
         builder=built.builder,
-        precision="fp32",
+        precision=precision,
         dimension=built.dimension,
         max_tokens=_max_tokens(settings, oracle, built),
         truncation_side=oracle.truncation_side,
@@ -221,8 +222,6 @@ def _quantize(
     )
     return quantized, replace(
         manifest,
-        name=f"{manifest.name.removesuffix('fp32')}int8",
-        precision="int8",
         quantization=Quantization(
             scheme=quantized.scheme,
             rejected=quantized.rejected,

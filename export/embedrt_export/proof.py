@@ -14,6 +14,7 @@ from embedrt.errors import ProofError
 from embedrt.manifest import Agreement, Precision
 from embedrt.probes import largest_difference
 from embedrt_export.oracle import Oracle
+from embedrt_export.quality import row_cosines
 
 # What a component may differ by, and the smallest cosine. For int8 this finds what is broken; how
 # good it is was judged before, against fp32.
@@ -81,7 +82,7 @@ def measure_agreement(embedder: Embedder, oracle: Oracle, texts: Sequence[str]) 
         texts=len(texts),
         max_difference=largest_difference(found, expected, normalized=embedder.manifest.normalized),
         tolerance=TOLERANCE[embedder.manifest.precision],
-        min_cosine=float(np.min(_cosines(found, expected))),
+        min_cosine=float(np.min(row_cosines(found, expected))),
         same_bytes=_same_bytes(embedder, texts, found),
     )
 
@@ -94,7 +95,7 @@ def require_agreement(agreement: Agreement, precision: Precision = "fp32") -> No
     if not agreement.max_difference <= agreement.tolerance:
         reasons.append(
             f"a component differs by {agreement.max_difference:.2e}; "
-            f"at most {agreement.tolerance:.0e} is allowed"
+            f"at most {agreement.tolerance:g} is allowed"
         )
     if not agreement.min_cosine >= min_cosine:
         reasons.append(f"a cosine is {agreement.min_cosine:.7f}; at least {min_cosine} is required")
@@ -112,14 +113,6 @@ def _same_bytes(embedder: Embedder, texts: Sequence[str], alone: NDArray[np.floa
     order = np.random.default_rng(0).permutation(len(texts) * REPEATS) % len(texts)
     batched = embedder.encode([texts[index] for index in order], prompt="")
     return batched.tobytes() == alone[order].tobytes()
-
-
-def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    a64, b64 = a.astype(np.float64), b.astype(np.float64)
-    lengths = np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
-    # Two vectors of length 0 agree.
-    products = np.where(lengths == 0, 1.0, np.sum(a64 * b64, axis=1))
-    return products / np.where(lengths == 0, 1.0, lengths)
 
 
 def _text_of(tokens: int, count: Callable[[str], int]) -> str:

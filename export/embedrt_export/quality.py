@@ -35,9 +35,11 @@ class Quality:
 
 def measure_quality(found: FloatArray, expected: FloatArray) -> Quality:
     """Compare embeddings with those of the fp32 model. Shape: (n, dimension) twice."""
-    a, b = _unit(found), _unit(expected)
-    cosines = np.sum(a * b, axis=1)
-    shared = [len(set(x) & set(y)) / len(x) for x, y in zip(_nearest(a), _nearest(b), strict=True)]
+    shared = [
+        len(set(x) & set(y)) / len(x)
+        for x, y in zip(_nearest(found), _nearest(expected), strict=True)
+    ]
+    cosines = row_cosines(found, expected)
     return Quality(
         mean_cosine=float(cosines.mean()),
         first_percentile_cosine=float(np.percentile(cosines, 1)),
@@ -46,8 +48,18 @@ def measure_quality(found: FloatArray, expected: FloatArray) -> Quality:
     )
 
 
-def _nearest(vectors: NDArray[np.float64]) -> list[list[int]]:
-    scores = vectors @ vectors.T
+def row_cosines(a: FloatArray, b: FloatArray) -> NDArray[np.float64]:
+    """Return the cosine of each row of `a` with the same row of `b`.
+
+    Two vectors of no length agree; one of no length agrees with no other.
+    """
+    both_empty = ~a.any(axis=1) & ~b.any(axis=1)
+    return np.where(both_empty, 1.0, np.sum(_unit(a) * _unit(b), axis=1))
+
+
+def _nearest(vectors: FloatArray) -> list[list[int]]:
+    unit = _unit(vectors)
+    scores = unit @ unit.T
     np.fill_diagonal(scores, -np.inf)
     count = min(RANKED, len(vectors) - 1)
     return [list(row[:count]) for row in np.argsort(-scores, axis=1, kind="stable")]

@@ -76,9 +76,8 @@ class Embedder:
                 f"manifest says {self.dimension}; copy or export the bundle again"
             )
         self._threads = threads or available_threads()
-        self._workers = ThreadPoolExecutor(
-            self._threads, "embedrt"
-        )  # no thread before its first run
+        # Starts no thread before its first run.
+        self._workers = ThreadPoolExecutor(self._threads, "embedrt")
 
     @classmethod
     def load(

@@ -20,6 +20,7 @@ from transformers import AutoConfig
 from embedrt import Bundle, Embedder
 from embedrt.errors import QualityError, SourceError
 from embedrt.graph import INPUT
+from embedrt.probes import check_probes
 from embedrt.processor import clips_int8
 from embedrt.session import Session
 from embedrt.tokenizer import TokenIds
@@ -29,7 +30,7 @@ from embedrt_export.calibration import read_calibration
 from embedrt_export.fuse import OPSET
 from embedrt_export.int8 import SCHEMES, Bytes, add_product
 from embedrt_export.nodes import Nodes
-from embedrt_export.quality import Quality, measure_quality
+from embedrt_export.quality import Quality, measure_quality, row_cosines
 from embedrt_export.settings import read_settings
 from model_folders import make_small
 
@@ -81,6 +82,13 @@ def test_manifest(small: Path) -> None:
     assert manifest.quantization.mean_cosine >= 0.998
     assert manifest.agreement
     assert manifest.agreement.same_bytes
+
+
+def test_verify(small: Path) -> None:
+    bundle = Bundle.open(small, verify="sha256")
+    with Embedder(bundle) as embedder:
+        assert bundle.manifest.agreement
+        assert 0 < check_probes(embedder, bundle) <= bundle.manifest.agreement.tolerance
 
 
 def test_same_bytes(small: Path) -> None:
@@ -203,6 +211,13 @@ def test_products_are_exact_on_this_processor(tmp_path: Path) -> None:
     assert np.array_equal(Session(graph, "int8").run(values), exact)
     if clips_int8():
         assert not np.array_equal(Session(graph).run(values), exact)
+
+
+def test_a_vector_of_no_length_agrees_only_with_another() -> None:
+    nothing, something = np.zeros(3, np.float32), np.array([0, 2, 0], np.float32)
+    a = np.stack([nothing, nothing, something])
+    b = np.stack([nothing, something, something])
+    assert row_cosines(a, b).tolist() == [1.0, 0.0, 1.0]
 
 
 def test_quality_of_known_vectors() -> None:

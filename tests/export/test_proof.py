@@ -102,8 +102,8 @@ def folder(tmp_path: Path) -> Path:
 def spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[[Encoder], Encoder]) -> None:
     """Make the graph from other weights than the checkpoint's."""
 
-    def add_spoiled(nodes: Nodes, encoder: Encoder, precision: fuse.Precision) -> str:
-        return fuse.add_encoder(nodes, change(encoder), precision)
+    def add_spoiled(nodes: Nodes, encoder: Encoder, arithmetic: fuse.Arithmetic) -> str:
+        return fuse.add_encoder(nodes, change(encoder), arithmetic)
 
     monkeypatch.setattr("embedrt_export.build.add_encoder", add_spoiled)
 

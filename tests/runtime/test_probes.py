@@ -43,7 +43,7 @@ def test_right_vectors(tmp_path: Path) -> None:
 def test_the_difference_is_absolute_or_relative(
     tmp_path: Path, normalized: bool, scale: int
 ) -> None:
-    limit = SLACK * TOLERANCE * scale
+    limit = SLACK["fp32"] * TOLERANCE * scale
     for part, good in ((0.9, True), (1.2, False)):
         probes = json.dumps([probe("w1 w1 w1 w1", w1=4, w2=part * limit)])
         folder = make_tiny(tmp_path / "tiny", probes=probes, normalized=normalized)
