@@ -23,6 +23,7 @@ from embedrt_export.nodes import Nodes
 from embedrt_export.quality import Quality
 from embedrt_export.quantize import Quantized, climb
 from embedrt_export.settings import Module, Settings
+from embedrt_export.smoothing import smooth_values
 from embedrt_export.trace import trace_model
 
 
@@ -83,7 +84,7 @@ def quantize_graph(
             held_back,
             least,
         )
-    ranges = measure_ranges(built.model, built.inputs, fitted)
+    encoder, ranges = smooth_values(encoder, measure_ranges(built.model, built.inputs, fitted))
     return climb(
         int8.SCHEMES,
         lambda scheme: _fuse(encoder, head, Int8(scheme, ranges, encoder.activation))[0],

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from embedrt.errors import SourceError
@@ -52,10 +53,35 @@ def read_calibration(file: Path | None) -> CalibrationTexts:
     return CalibrationTexts(_with_long(fitted), _with_long(held_back))
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a linear layer reads, by channel, over all calibration tokens."""
+
+    lowest: FloatArray
+    """Shape: (inputs,)."""
+    highest: FloatArray
+    """Shape: (inputs,)."""
+
+    @property
+    def largest(self) -> FloatArray:
+        """The largest magnitude. Shape: (inputs,)."""
+        return np.maximum(-self.lowest, self.highest)
+
+    def without(self, channels: NDArray[np.int64]) -> Range:
+        """Return the range with nothing in these channels."""
+        kept = np.ones(len(self.lowest), np.float32)
+        kept[channels] = 0
+        return self.scaled(kept)
+
+    def scaled(self, factor: FloatArray) -> Range:
+        """Return the range of the activation times a positive factor of each channel."""
+        return Range(self.lowest * factor, self.highest * factor)
+
+
 def measure_ranges(
     model: onnx.ModelProto, inputs: Mapping[str, str], ids: Sequence[TokenIds]
-) -> dict[str, FloatArray]:
-    """Return each layer's largest magnitude of each channel of its input. Shape: (inputs,)."""
+) -> dict[str, Range]:
+    """Run the model over the texts and return the range of what each layer reads."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     names = sorted(set(inputs.values()))
@@ -67,13 +93,15 @@ def measure_ranges(
     session = ort.InferenceSession(
         watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    largest: dict[str, FloatArray] = {}
+    ranges: dict[str, Range] = {}
     for row in ids:
-        values = session.run(names, {INPUT: row[None]})
-        for name, value in zip(names, values, strict=True):
-            channels = np.abs(value).max(axis=0)
-            largest[name] = np.maximum(largest.get(name, channels), channels)
-    return {layer: largest[name] for layer, name in inputs.items()}
+        for name, values in zip(names, session.run(names, {INPUT: row[None]}), strict=True):
+            lowest, highest = values.min(axis=0), values.max(axis=0)
+            if name in ranges:
+                lowest = np.minimum(lowest, ranges[name].lowest)
+                highest = np.maximum(highest, ranges[name].highest)
+            ranges[name] = Range(lowest, highest)
+    return {layer: ranges[name] for layer, name in inputs.items()}
 
 
 def _with_long(lines: list[str]) -> list[str]:

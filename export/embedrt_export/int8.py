@@ -1,18 +1,14 @@
 """int8: uint8 activations times int8 weights, the one pairing that x86 has matrix units for.
 
 Every scale belongs to a row or to the model, never to a batch, so that a text keeps its bytes.
-Weights: one scale a column, symmetric. Activations, by site:
+Weights: one scale a column, symmetric. Activations, by scheme:
 
-- static: one scale, from calibration, for inputs whose range is stable (LayerNorm, attention);
-- row: s = max|x| / 127 of each row, zero point 128;
-- GELU's output is never below -0.17: zero point 8 and s = max(max x / 247, 0.17 / 8) of each row
-  spends the range where the values are;
+- static: one scale and zero point a layer, from calibration;
+- row: s = max|x| / 127 of each row, zero point 128. GELU's output is never below -0.17: zero point
+  8 and s = max(max x / 247, 0.17 / 8) of each row spends the range where the values are;
 - wide: 16 bits of each row in two bytes, for models that nothing else fits.
 
 A few channels whose range is far beyond the others' stay in fp32, in a small product of their own.
-
-Smoothing (Xiao et al. 2022, arXiv:2211.10438, equation 4) moves range from activations to weights:
-x / c and c * W with c = max|x|^a / max|W|^(1 - a) by channel.
 """
 
 from __future__ import annotations
@@ -26,8 +22,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from embedrt.manifest import Scheme
+from embedrt_export.calibration import Range
 from embedrt_export.encoder import Activation, FloatArray, Linear
 from embedrt_export.nodes import Nodes
+from embedrt_export.smoothing import SMOOTHING, WIDE_SMOOTHING, smoothing
 
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)  # fastest first
 
@@ -36,11 +34,10 @@ LARGEST = 127
 MIDDLE = 128
 GELU_ZERO, GELU_LOWEST = 8, 0.17
 TINY = 1e-8
-OUTLIER = 3.0  # times the median channel's range
+# Times the median channel's range. Smoothing evens most channels out, but not those of "down": and
+# there, where the outputs are few, a product of their own is cheap.
+OUTLIER = {"query_key_value": 20.0, "up": 20.0, "attention_output": 20.0, "down": 3.0}
 MOST_OUTLIERS = 16
-# a in the formula above, by the linear layer that reads the activation. These and OUTLIER gave real
-# MiniLM its best smallest cosine on the shipped texts that are held back.
-SMOOTHING = {"query_key_value": 0.7, "up": 0.7, "attention_output": 0.3, "down": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +54,7 @@ class Bytes:
 class Int8:
     """How the encoder's large operations are written in int8."""
 
-    def __init__(
-        self, scheme: Scheme, ranges: Mapping[str, FloatArray], activation: Activation
-    ) -> None:
+    def __init__(self, scheme: Scheme, ranges: Mapping[str, Range], activation: Activation) -> None:
         self._scheme = scheme
         self._ranges = ranges
         self._activation = activation
@@ -75,55 +70,48 @@ class Int8:
     def add_linear(self, nodes: Nodes, name: str, linear: Linear, vectors: str) -> str:
         """Add a linear layer on a quantized input."""
         kind = name.rpartition(".")[2]
-        outliers = find_outliers(self._ranges[name])
-        ranges, weight = self._ranges[name].copy(), linear.weight.copy()
-        ranges[outliers], weight[outliers] = 0, 0
-        channels = smoothing(ranges, weight, SMOOTHING[kind])
-        inverse = 1 / channels
-        inverse[outliers] = 0
-        small = vectors
+        read = self._ranges[name]
+        outliers = find_outliers(read, OUTLIER[kind])
+        weight = linear.weight.copy()
+        weight[outliers] = 0
+        inside = read.without(outliers)
+        alpha = WIDE_SMOOTHING if self._scheme == "wide" else SMOOTHING[kind]
+        channels = smoothing(inside.largest, weight, alpha)
+        weight_bytes, weight_scales = quantize_weight(weight * channels[:, None])
+        static = self._scheme == "static"
+        inverse = np.float32(1) / channels
+        if not static:
+            # A static scale lets them saturate, times weights of zero; a row's must not see them.
+            inverse[outliers] = 0
+        smooth = vectors
         if not np.all(inverse == 1):
-            small = nodes.add("Mul", vectors, nodes.weight(f"{name}.smoothing", inverse))
-        if self._scheme == "wide":
-            quantized = quantize_wide(nodes, small)
-        elif kind == "down" and self._activation != "relu":
-            quantized = _quantize_gelu(nodes, small, len(channels))
-        elif self._scheme == "static" and kind != "down":
-            quantized = _quantize_static(nodes, small, np.max(ranges * inverse))
-        else:
-            quantized = quantize_rows(nodes, small, len(channels))
-        product = add_product(nodes, name, quantized, *quantize_weight(weight * channels[:, None]))
-        # Not the operator's own bias: it would be multiplied by the row's scale.
+            smooth = nodes.add("Mul", vectors, nodes.weight(f"{name}.smoothing", inverse))
         bias = nodes.weight(f"{name}.bias", linear.bias)
+        if static:
+            quantized = _quantize_static(nodes, smooth, inside.scaled(inverse))
+        elif self._scheme == "wide":
+            quantized = quantize_wide(nodes, smooth)
+        elif kind == "down" and self._activation != "relu":
+            quantized = _quantize_gelu(nodes, smooth, len(channels))
+        else:
+            quantized = quantize_rows(nodes, smooth, len(channels))
+        # A row's scale would be multiplied into the operator's own bias.
+        inner = bias if static else ""
+        product = add_product(nodes, name, quantized, weight_bytes, weight_scales, bias=inner)
         if outliers.size:
             picked = nodes.add("Gather", vectors, nodes.ints(*outliers.tolist()), axis=1)
             rows = nodes.weight(f"{name}.outliers", linear.weight[outliers])
-            bias = nodes.add("Gemm", picked, rows, bias)
-        return nodes.add("Add", product, bias)
+            product = nodes.add("Gemm", picked, rows, product)
+        return product if static else nodes.add("Add", product, bias)
 
 
-def find_outliers(ranges: FloatArray) -> NDArray[np.int64]:
+def find_outliers(read: Range, factor: float) -> NDArray[np.int64]:
     """Return the channels whose range would hide the others': they stay in fp32.
 
     After Dettmers et al. 2022, arXiv:2208.07339, with the channels fixed by calibration.
     """
-    wide = np.flatnonzero(ranges > OUTLIER * np.median(ranges))
-    return wide[np.argsort(-ranges[wide], kind="stable")][:MOST_OUTLIERS]
-
-
-def smoothing(activations: FloatArray, weight: FloatArray, alpha: float) -> FloatArray:
-    """Return c of each input channel, its geometric mean 1; 1 where nothing flows.
-
-    Shape: (inputs,) and (inputs, outputs) to (inputs,).
-    """
-    factor = np.ones(len(activations), np.float32)
-    largest = np.abs(weight).max(axis=1)
-    used = (activations > 0) & (largest > 0)
-    if alpha == 0 or not used.any():
-        return factor
-    factor[used] = activations[used] ** alpha / largest[used] ** (1 - alpha)
-    factor[used] /= np.exp(np.log(factor[used]).mean())
-    return factor
+    wide = np.flatnonzero(read.largest > factor * np.median(read.largest))
+    return wide[np.argsort(-read.largest[wide], kind="stable")][:MOST_OUTLIERS]
 
 
 def quantize_weight(weight: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
@@ -133,7 +121,13 @@ def quantize_weight(weight: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
 
 
 def add_product(
-    nodes: Nodes, name: str, left: Bytes, weight: NDArray[np.int8], scales: FloatArray
+    nodes: Nodes,
+    name: str,
+    left: Bytes,
+    weight: NDArray[np.int8],
+    scales: FloatArray,
+    *,
+    bias: str = "",
 ) -> str:
     """Add the product of an activation and a matrix of one scale a column, in float32."""
     product = nodes.add(
@@ -143,6 +137,7 @@ def add_product(
         left.scale,
         nodes.weight(f"{name}.scale", scales),
         left.zero,
+        *(["", bias] if bias else []),
         domain=CONTRIB,
     )
     if left.parts == 1:
@@ -173,8 +168,10 @@ def quantize_wide(nodes: Nodes, vectors: str) -> Bytes:
     )
 
 
-def _quantize_static(nodes: Nodes, vectors: str, largest: float) -> Bytes:
-    scale, zero = nodes.scalar(max(float(largest), TINY) / LARGEST), nodes.byte(MIDDLE)
+def _quantize_static(nodes: Nodes, vectors: str, read: Range) -> Bytes:
+    lowest, highest = min(float(read.lowest.min()), 0), max(float(read.highest.max()), 0)
+    step = max(highest - lowest, TINY) / 255
+    scale, zero = nodes.scalar(step), nodes.byte(round(-lowest / step))
     return Bytes(nodes.add("QuantizeLinear", vectors, scale, zero), scale, zero)
 
 

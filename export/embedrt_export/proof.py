@@ -53,7 +53,7 @@ WORDS = """
     every bridge that was built became a market where people argued over prices weather news
     """.split()
 SHORT_LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377)
-REPEATS = 3
+NEIGHBORS = 2  # of each length
 
 
 def proof_texts(
@@ -109,13 +109,21 @@ def require_agreement(agreement: Agreement, precision: Precision = "fp32") -> No
 
 
 def _same_bytes(embedder: Embedder, texts: Sequence[str], alone: NDArray[np.float32]) -> bool:
-    """Whether a batch of every text, several times over and shuffled, gives each its own bytes."""
-    order = np.random.default_rng(0).permutation(len(texts) * REPEATS) % len(texts)
-    batched = embedder.encode([texts[index] for index in order], prompt="")
-    return batched.tobytes() == alone[order].tobytes()
+    """Whether each text has its own bytes among others, some of them of its length."""
+    lengths = sorted({int(length) for length in embedder.count_tokens(texts)})
+    others = [
+        _text_of(length, embedder.count_tokens, first=first)
+        for length in lengths
+        for first in range(1, 1 + NEIGHBORS)
+    ]
+    mixed = [*texts, *others]
+    order = np.random.default_rng(0).permutation(len(mixed))
+    together = np.empty((len(mixed), alone.shape[1]), np.float32)
+    together[order] = embedder.encode([mixed[index] for index in order], prompt="")
+    return together[: len(texts)].tobytes() == alone.tobytes()
 
 
-def _text_of(tokens: int, count: Callable[[str], int]) -> str:
-    """The shortest beginning of a text of as many words that has so many tokens."""
-    text = " ".join(islice(cycle(WORDS), tokens))
+def _text_of(tokens: int, count: Callable[[str], int], *, first: int = 0) -> str:
+    """Return the shortest beginning of a text of as many words that has so many tokens."""
+    text = " ".join(islice(cycle(WORDS), first, first + tokens))
     return text[: bisect_left(range(len(text)), tokens, key=lambda end: count(text[:end]))]
