@@ -7,21 +7,24 @@ every file it names has been found, plain and of the right size, directly inside
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from embedrt.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError
-from embedrt.manifest import FileEntry, Manifest
+from embedrt.manifest import AGAIN, FileEntry, Manifest
 
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 TOKENIZER = "tokenizer.json"
 PROBES = "probes.json"
 CARD = "README.md"
-FILES = frozenset({GRAPH, TOKENIZER, PROBES, CARD})
 
 MAX_MANIFEST_BYTES = 1 << 20
+# What a reader takes into memory whole is bounded before it is read.
+MAX_BYTES = {GRAPH: (1 << 31) - 1, TOKENIZER: 1 << 28, PROBES: 1 << 24, CARD: 1 << 20}
+FILES = frozenset(MAX_BYTES)
 
 Verify = Literal["size", "sha256"]
 
@@ -76,10 +79,13 @@ class Bundle:
         if unexpected := manifest.files.keys() ^ FILES:
             raise BundleFormatError(
                 f"{path}: manifest.files must name exactly {sorted(FILES)}; "
-                f"differs in {sorted(unexpected)}"
+                f"differs in {reprlib.repr(sorted(unexpected))}; {AGAIN}"
             )
         for name, entry in manifest.files.items():
-            _check_file(path / name, entry, hashed=verify == "sha256")
+            try:
+                _check_file(path / name, entry, hashed=verify == "sha256")
+            except OSError as error:
+                raise _unreadable(path / name, error) from error
         return cls(path, manifest)
 
 
@@ -96,18 +102,19 @@ def _read_manifest(path: Path) -> Manifest:
             f"there is no bundle at {path}; make one with: embedrt export MODEL --output {path}"
         )
     file = path / MANIFEST
-    try:
-        with file.open("rb") as stream:
-            text = stream.read(MAX_MANIFEST_BYTES + 1)
-    except FileNotFoundError:
+    if not file.exists() and not file.is_symlink():
         raise BundleNotFoundError(
             f"{path} is no bundle: it has no {MANIFEST}. A folder from a model hub must first be "
             f"exported: embedrt export {path} --output NEW_FOLDER"
-        ) from None
+        )
+    _check_plain(file)
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        raise BundleCorruptError(f"{file} cannot be read: {error}") from error
+        raise _unreadable(file, error) from error
     if len(text) > MAX_MANIFEST_BYTES:
-        raise BundleFormatError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes")
+        raise BundleFormatError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes; {AGAIN}")
     try:
         return Manifest.from_json(text)
     except BundleFormatError as error:
@@ -115,16 +122,26 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _check_file(path: Path, expected: FileEntry, *, hashed: bool) -> None:
-    remedy = "copy or export the bundle again"
-    if path.is_symlink() or not path.is_file():
-        what = "a link" if path.is_symlink() else "not a file" if path.exists() else "missing"
-        raise BundleCorruptError(f"{path} is {what}; {remedy}")
+    _check_plain(path)
     size = path.stat().st_size
     if size != expected.size:
         raise BundleCorruptError(
-            f"{path} has {size} bytes and the manifest says {expected.size}; {remedy}"
+            f"{path} has {size} bytes and the manifest says {expected.size}; {AGAIN}"
         )
+    if size > (most := MAX_BYTES[path.name]):
+        raise BundleFormatError(f"{path} has {size} bytes and may have {most}; {AGAIN}")
     if hashed and (found := describe_file(path).sha256) != expected.sha256:
         raise BundleCorruptError(
-            f"{path} has sha256 {found} and the manifest says {expected.sha256}; {remedy}"
+            f"{path} has sha256 {found} and the manifest says {expected.sha256}; {AGAIN}"
         )
+
+
+def _unreadable(path: Path, error: OSError) -> BundleCorruptError:
+    return BundleCorruptError(f"{path} cannot be read ({error.strerror}); {AGAIN}")
+
+
+def _check_plain(path: Path) -> None:
+    """Refuse links, which may lead anywhere, and pipes, which may never end."""
+    if path.is_symlink() or not path.is_file():
+        what = "a link" if path.is_symlink() else "not a file" if path.exists() else "missing"
+        raise BundleCorruptError(f"{path} is {what}; {AGAIN}")

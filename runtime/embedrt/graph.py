@@ -8,11 +8,14 @@ a gigabyte takes a millisecond. Field numbers: ``onnx.proto`` of ONNX 1.23.
 from __future__ import annotations
 
 import mmap
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from embedrt.errors import BundleCorruptError, BundleFormatError
+from embedrt.manifest import AGAIN
 
 INPUT = "input_ids"
 OUTPUT = "embedding"
@@ -30,14 +33,24 @@ OPERATORS = frozenset(
     """.split()
 )
 
+# No message of a real graph has so many; a file of nothing but empty fields would take all memory.
+_MOST_FIELDS = 100_000
+_MOST_PROBLEMS = 10
+
+# What ends the process inside ONNX Runtime: attributes below these, and inputs left out of those.
+_LEAST = {"q_num_heads": 1, "kv_num_heads": 1, "batch_dims": 0}
+_VARIADIC = frozenset({"Concat", "Einsum", "Max", "Min"})
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_TOO_MANY = 1 << 31  # negative numbers are beyond it: protobuf takes them as 64 bits without sign
 _LARGEST_KEY = 2**32 - 1  # protobuf drops the bits above, and so would see another field
 _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
-_NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_NODE_INPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 4, 5, 7
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
 _TENSOR_EXTERNAL = (13, 14)
 _VALUE_NAME = 1
+_ATTRIBUTE_NAME, _ATTRIBUTE_INT = 1, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +63,20 @@ class Span:
 
 
 def check_graph(path: Path) -> None:
-    """Raise BundleFormatError with everything about the graph at `path` that the format forbids."""
-    with path.open("rb") as file:
-        try:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                problems = list(_problems(data))
-        except (ValueError, IndexError) as error:
-            raise BundleCorruptError(
-                f"{path} is no ONNX graph ({error}); copy or export the bundle again"
-            ) from error
+    """Raise BundleFormatError with everything about the graph at `path` that the format forbids.
+
+    A file that is no graph, or cannot be read, is a BundleCorruptError.
+    """
+    try:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            problems = list(islice(dict.fromkeys(_problems(data)), _MOST_PROBLEMS))
+    except (OSError, ValueError, IndexError) as error:
+        raise BundleCorruptError(f"{path} is no ONNX graph ({error}); {AGAIN}") from error
     if problems:
-        raise BundleFormatError(f"{path}: {'; '.join(problems)}")
+        raise BundleFormatError(f"{path}: {'; '.join(problems)}; {AGAIN}")
 
 
 def _problems(data: mmap.mmap) -> Iterator[str]:
@@ -74,7 +90,7 @@ def _problems(data: mmap.mmap) -> Iterator[str]:
     nodes = [span for number, span in fields if number == _GRAPH_NODE]
     unknown = {_operator(data, node) for node in nodes} - OPERATORS
     if unknown:
-        yield f"operators outside the format's list: {', '.join(sorted(unknown))}"
+        yield f"operators outside the format's list: {reprlib.repr(sorted(unknown))}"
     for node in nodes:
         yield from _node_problems(data, node)
     for number, span in fields:
@@ -85,7 +101,7 @@ def _problems(data: mmap.mmap) -> Iterator[str]:
     for field, kind, wanted in ((_GRAPH_INPUT, "input", INPUT), (_GRAPH_OUTPUT, "output", OUTPUT)):
         found = [_text(data, span, _VALUE_NAME) for number, span in fields if number == field]
         if found != [wanted]:
-            yield f"its {kind}s are {found}; expected [{wanted!r}]"
+            yield f"its {kind}s are {reprlib.repr(found)}; expected [{wanted!r}]"
 
 
 def _operator(data: mmap.mmap, node: Span) -> str:
@@ -96,14 +112,22 @@ def _operator(data: mmap.mmap, node: Span) -> str:
 
 
 def _node_problems(data: mmap.mmap, node: Span) -> Iterator[str]:
-    for number, attribute in _fields(data, node):
+    operator = _operator(data, node)
+    fields = list(_fields(data, node))
+    empty = any(number == _NODE_INPUT and span.start == span.stop for number, span in fields)
+    if empty and operator in _VARIADIC:
+        yield f"an input is left out of {operator}"
+    for number, attribute in fields:
         if number != _NODE_ATTRIBUTE:
             continue
+        name = _text(data, attribute, _ATTRIBUTE_NAME)
+        if name in _LEAST and not _LEAST[name] <= _int(data, attribute) < _TOO_MANY:
+            yield f"{name} of {reprlib.repr(operator)} is not at least {_LEAST[name]}"
         for inner, span in _fields(data, attribute):
             if inner in _ATTRIBUTE_GRAPHS:
-                yield f"a subgraph in {_operator(data, node)}"
+                yield f"a subgraph in {reprlib.repr(operator)}"
             elif inner in _ATTRIBUTE_SPARSE:
-                yield f"a sparse tensor in {_operator(data, node)}"
+                yield f"a sparse tensor in {reprlib.repr(operator)}"
             elif inner in _ATTRIBUTE_TENSORS:
                 yield from _tensor_problems(data, span)
 
@@ -111,6 +135,14 @@ def _node_problems(data: mmap.mmap, node: Span) -> Iterator[str]:
 def _tensor_problems(data: mmap.mmap, tensor: Span) -> Iterator[str]:
     if any(number in _TENSOR_EXTERNAL for number, _ in _fields(data, tensor)):
         yield "a tensor whose data lies in another file"
+
+
+def _int(data: mmap.mmap, attribute: Span) -> int:
+    found = 0
+    for number, span in _fields(data, attribute):
+        if number == _ATTRIBUTE_INT and span.kind == _VARINT:
+            found, _ = _varint(data, span.start)
+    return found
 
 
 def _text(data: mmap.mmap, message: Span, field: int) -> str:
@@ -124,10 +156,14 @@ def _text(data: mmap.mmap, message: Span, field: int) -> str:
 def _fields(data: mmap.mmap, message: Span) -> Iterator[tuple[int, Span]]:
     """Yield number and value of each field of a protobuf message; ValueError where it is broken."""
     position = message.start
-    while position < message.stop:
+    for _ in range(_MOST_FIELDS):
+        if position >= message.stop:
+            return
         key, position = _varint(data, position)
         if key > _LARGEST_KEY:
             raise ValueError(f"a field number of more than 29 bits at byte {position}")
+        if key < 8:
+            raise ValueError(f"field number 0 before byte {position}")
         kind = key & 7
         if kind == _VARINT:
             _, stop = _varint(data, position)
@@ -142,6 +178,8 @@ def _fields(data: mmap.mmap, message: Span) -> Iterator[tuple[int, Span]]:
             raise ValueError(f"a field ends at byte {stop} of {message.stop}")
         yield key >> 3, Span(position, stop, kind)
         position = stop
+    if position < message.stop:
+        raise ValueError(f"more than {_MOST_FIELDS} fields in one message")
 
 
 def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:

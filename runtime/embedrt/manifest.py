@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import reprlib
+import sys
 import types
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -16,6 +17,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from embedrt.errors import BundleFormatError
 
 FORMAT_VERSION = 1
+MAX_DIMENSION = 1 << 16
+MAX_TOKENS = 1 << 20
+AGAIN = "copy or export the bundle again"  # the remedy for what no person would mend by hand
 
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
@@ -125,21 +129,26 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the manifest's text, the same for the same facts."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        facts = dataclasses.asdict(self)
+        return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Parse a manifest; raise BundleFormatError naming the first field that is wrong."""
+        """Parse a manifest; raise BundleFormatError naming the first field that is wrong.
+
+        Bytes are UTF-8. No object names a field twice.
+        """
         try:
-            value = json.loads(text)
+            text = text.decode() if isinstance(text, bytes) else text
+            value = json.loads(text, object_pairs_hook=_without_repeats)
         except (ValueError, RecursionError) as error:
-            raise BundleFormatError(f"manifest.json is not JSON: {error}") from error
+            raise _wrong(f"manifest.json is not JSON: {error}") from error
         version = value.get("format_version") if isinstance(value, dict) else None
         if version != FORMAT_VERSION:
             raise BundleFormatError(
-                f"manifest.json has format_version {reprlib.repr(version)}; this version of "
-                f"embedrt reads {FORMAT_VERSION}. Export the model again, or install the embedrt "
-                "that made it."
+                f"manifest.json has format_version {reprlib.repr(version)} and this version of "
+                f"embedrt reads {FORMAT_VERSION}; install the embedrt that made the bundle, or "
+                "export the model again"
             )
         manifest = _decode(value, cls, "manifest.json")
         assert isinstance(manifest, cls)  # for the type checker: _decode made it
@@ -147,21 +156,35 @@ class Manifest:
         return manifest
 
 
+def _wrong(problem: str) -> BundleFormatError:
+    return BundleFormatError(f"{problem}; {AGAIN}")
+
+
+def _without_repeats(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its fields: of two with one name, other readers may take the other."""
+    found = dict(fields)
+    if len(found) < len(fields):
+        names = [name for name, _ in fields]
+        repeated = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"an object has {reprlib.repr(repeated)} twice")
+    return found
+
+
 def _check_values(manifest: Manifest) -> None:
-    for name in ("dimension", "max_tokens"):
-        if (value := getattr(manifest, name)) < 1:
-            raise BundleFormatError(f"manifest.json.{name} is {value}; expected at least 1")
+    for name, most in (("dimension", MAX_DIMENSION), ("max_tokens", MAX_TOKENS)):
+        if not 1 <= (value := getattr(manifest, name)) <= most:
+            raise _wrong(f"manifest.json.{name} is {reprlib.repr(value)}; expected 1 to {most}")
     if (manifest.precision == "int8") != (manifest.quantization is not None):
         expected = "an object" if manifest.precision == "int8" else "null"
-        raise BundleFormatError(
+        raise _wrong(
             f"manifest.json.quantization does not fit precision {manifest.precision!r}; "
             f"expected {expected}"
         )
     default = manifest.default_prompt_name
     if default is not None and default not in manifest.prompts:
-        raise BundleFormatError(
-            f"manifest.json.default_prompt_name is {default!r}; expected null or one of "
-            f"{sorted(manifest.prompts)}"
+        raise _wrong(
+            f"manifest.json.default_prompt_name is {reprlib.repr(default)}; expected null or one "
+            f"of {reprlib.repr(sorted(manifest.prompts))}"
         )
 
 
@@ -172,9 +195,7 @@ def _decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Literal:
         if value not in arguments:
-            raise BundleFormatError(
-                f"{place} is {reprlib.repr(value)}; expected one of {list(arguments)}"
-            )
+            raise _wrong(f"{place} is {reprlib.repr(value)}; expected one of {list(arguments)}")
         return value
     if origin in (Union, types.UnionType):
         (inner,) = (argument for argument in arguments if argument is not types.NoneType)
@@ -184,9 +205,12 @@ def _decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one
         return tuple(_decode(item, arguments[0], f"{place}[{i}]") for i, item in enumerate(items))
     if origin is dict:
         items = _expect(value, dict, place)
-        return {key: _decode(item, arguments[1], f"{place}.{key}") for key, item in items.items()}
-    if kind is float and type(value) is int:
-        return float(value)
+        return {
+            _expect(key, str, place): _decode(item, arguments[1], _inside(place, key))
+            for key, item in items.items()
+        }
+    if kind is float:
+        return _decode_number(value, place)
     return _expect(value, kind, place)
 
 
@@ -194,17 +218,35 @@ def _decode_dataclass(value: object, kind: Any, place: str) -> Any:
     fields = _expect(value, dict, place)
     hints = get_type_hints(kind)
     if missing := sorted(hints.keys() - fields.keys()):
-        raise BundleFormatError(f"{place} lacks {', '.join(missing)}")
+        raise _wrong(f"{place} lacks {', '.join(missing)}")
     if unknown := sorted(fields.keys() - hints.keys()):
-        raise BundleFormatError(f"{place} has unknown fields: {', '.join(unknown)}")
+        raise _wrong(f"{place} has unknown fields: {reprlib.repr(unknown)}")
     return kind(
         **{name: _decode(fields[name], hint, f"{place}.{name}") for name, hint in hints.items()}
     )
 
 
+def _decode_number(value: object, place: str) -> float:
+    number = value if type(value) is int else _expect(value, float, place)
+    if not abs(number) <= sys.float_info.max:
+        raise _wrong(f"{place} is {reprlib.repr(number)}; expected a finite number")
+    return float(number)
+
+
 def _expect(value: object, kind: Any, place: str) -> Any:
     if type(value) is not kind:
-        raise BundleFormatError(
+        raise _wrong(
             f"{place} is {reprlib.repr(value)} ({type(value).__name__}); expected {kind.__name__}"
         )
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise _wrong(f"{place} has half of a character at {error.start}") from error
     return value
+
+
+def _inside(place: str, name: str) -> str:
+    """Name a place for an error's text, which no name of the bundle's choosing may flood."""
+    short = len(name) <= 60 and name.isprintable()
+    return f"{place}.{name}" if short else f"{place}[{reprlib.repr(name)}]"

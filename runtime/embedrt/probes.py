@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from embedrt.bundle import Bundle
 from embedrt.embedder import Embedder
 from embedrt.errors import BundleCorruptError
-from embedrt.manifest import Precision
+from embedrt.manifest import AGAIN, Precision
+from embedrt.texts import as_text
 
 # How many tolerances a difference may be on other processors, which round otherwise. That of int8
 # has room for it already.
@@ -36,16 +38,8 @@ def check_probes(embedder: Embedder, bundle: Bundle) -> float:
     agreement = bundle.manifest.agreement
     if agreement is None:
         raise BundleCorruptError(f"{bundle.path} was never proven: export the model again")
-    try:
-        probes = json.loads(bundle.probes.read_bytes())
-        texts = [probe["text"] for probe in probes]
-        expected = np.array([probe["embedding"] for probe in probes], np.float32)
-        found = embedder.encode(texts, prompt="")
-    except (ValueError, TypeError, LookupError) as error:
-        raise BundleCorruptError(
-            f"{bundle.probes} holds no texts with their embeddings ({error!r}); "
-            "copy or export the bundle again"
-        ) from error
+    texts, expected = _read_probes(bundle)
+    found = embedder.encode(texts, prompt="")
     difference = largest_difference(found, expected, normalized=bundle.manifest.normalized)
     allowed = SLACK[bundle.manifest.precision] * agreement.tolerance
     if not difference <= allowed:
@@ -55,3 +49,23 @@ def check_probes(embedder: Embedder, bundle: Bundle) -> float:
             "your processor and the version of onnxruntime"
         )
     return difference
+
+
+def _read_probes(bundle: Bundle) -> tuple[list[str], NDArray[np.float32]]:
+    try:
+        probes = json.loads(bundle.probes.read_text(encoding="utf-8"))
+        texts = [as_text(probe["text"]) for probe in probes]
+        vectors = np.array([probe["embedding"] for probe in probes], np.float64)
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+        raise _without_probes(bundle, reprlib.repr(error)) from error
+    if not texts or vectors.shape != (len(texts), bundle.manifest.dimension):
+        raise _without_probes(bundle, f"their shape is {vectors.shape}")
+    if not (np.abs(vectors) <= np.finfo(np.float32).max).all():
+        raise _without_probes(bundle, "not all are finite")
+    return texts, vectors.astype(np.float32)
+
+
+def _without_probes(bundle: Bundle, why: str) -> BundleCorruptError:
+    return BundleCorruptError(
+        f"{bundle.probes} holds no texts with their embeddings ({why}); {AGAIN}"
+    )

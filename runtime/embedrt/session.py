@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
-from embedrt.manifest import Precision
+from embedrt.errors import BundleCorruptError, BundleFormatError, NonFiniteEmbeddingError
+from embedrt.manifest import AGAIN, Precision
 from embedrt.processor import clips_int8
 
 # ONNX Runtime's Linux wheels upload usage data unless this is set before the import.
@@ -21,19 +21,24 @@ FloatArray = NDArray[np.float32]
 
 # Rewrites that would undo what was measured at export.
 FUSIONS = ["SkipLayerNormFusion", "BiasSkipLayerNormFusion", "BiasGeluFusion", "AttentionFusion"]
+KINDS = [("tensor(int64)", 2), ("tensor(float)", 2)]  # of input and output, with their ranks
 SILENT = 4  # ONNX Runtime's log level "fatal": what goes wrong is raised, not printed
 
 
 class Session:
-    """One loaded graph: `run` may be called from many threads, each running on its own core."""
+    """One loaded graph: `run` may be called from many threads.
 
-    def __init__(self, graph: Path, precision: Precision = "fp32") -> None:
+    Each run takes `threads` cores; the bytes that come out do not depend on how many.
+    """
+
+    def __init__(self, graph: Path, precision: Precision = "fp32", *, threads: int = 1) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = SILENT
-        # One thread a run: parallel runs of small batches beat one run split over the cores, and
-        # with no pool there is nothing that spins.
-        options.intra_op_num_threads = 1
+        # With one thread there is no pool. The threads of a pool spin between the steps of a run,
+        # which are too short to sleep in, and stop when it ends.
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         # The graph was optimized at export: what was proven is what runs.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if precision == "int8" and clips_int8():
@@ -48,24 +53,34 @@ class Session:
                 sess_options=options,
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=FUSIONS,
+                enable_fallback=0,  # it would print, and try the same once more
             )
+            ends = (*self._session.get_inputs(), *self._session.get_outputs())
+            kinds = [(end.type, len(end.shape)) for end in ends]
         except Exception as error:
             raise BundleCorruptError(
-                f"{graph} does not load in ONNX Runtime {ort.__version__}: {error}"
+                f"{graph} does not load in ONNX Runtime {ort.__version__} ({_line(error)}); {AGAIN}"
             ) from error
-
-    @property
-    def dimension(self) -> int | None:
+        components = ends[-1].shape[-1] if kinds == KINDS else None
+        self.dimension: int | None = components if isinstance(components, int) else None
         """Components of an embedding, where the graph tells."""
-        components = self._session.get_outputs()[0].shape[-1]
-        return components if isinstance(components, int) else None
+        self._graph = graph
+        if kinds != KINDS:
+            raise BundleFormatError(
+                f"{graph} has input and output of type and rank {kinds}; expected {KINDS}; {AGAIN}"
+            )
 
     def run(self, input_ids: NDArray[np.int64]) -> FloatArray:
         """Embed one batch of texts of equal token count.
 
         Shape: (batch, tokens) to (batch, dimension). Raises NonFiniteEmbeddingError.
         """
-        (embedding,) = self._session.run(["embedding"], {"input_ids": input_ids})
+        try:
+            (embedding,) = self._session.run(["embedding"], {"input_ids": input_ids})
+        except Exception as error:
+            raise self._broken(f"fails ({_line(error)})", input_ids) from error
+        if embedding.shape != (len(input_ids), self.dimension or embedding.shape[-1]):
+            raise self._broken(f"gives shape {embedding.shape}", input_ids)
         if not np.isfinite(embedding).all():
             raise NonFiniteEmbeddingError(
                 f"the model gave NaN or infinity for a batch of shape {input_ids.shape}; "
@@ -73,3 +88,13 @@ class Session:
             )
         result: FloatArray = embedding
         return result
+
+    def _broken(self, what: str, input_ids: NDArray[np.int64]) -> BundleCorruptError:
+        return BundleCorruptError(
+            f"{self._graph} {what} in ONNX Runtime {ort.__version__} for token ids of shape "
+            f"{input_ids.shape}, the largest {input_ids.max()}; {AGAIN}"
+        )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -9,6 +9,7 @@ from embedrt.bundle import Bundle
 from embedrt.cli.export import load_exporter
 from embedrt.embedder import Embedder
 from embedrt.probes import check_probes
+from embedrt.trial import try_bundle
 
 
 def add_to(commands: Any) -> None:
@@ -24,9 +25,10 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check files, graph and vectors; raise what is wrong."""
+    """Check files, graph and vectors, first in a child process; raise what is wrong."""
     bundle = Bundle.open(options.bundle, verify="sha256")
     print(f"files: {len(bundle.manifest.files)} as the manifest says, by sha256")
+    try_bundle(bundle.path)
     with Embedder(bundle) as embedder:
         difference = check_probes(embedder, bundle)
         print(f"vectors on this machine: largest difference {difference:.1e} from the original's")
