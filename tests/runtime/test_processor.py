@@ -1,39 +1,66 @@
 from __future__ import annotations
 
-from pathlib import Path
+import platform
+import shutil
+import subprocess
+import sys
 
+import numpy as np
+import onnxruntime as ort
 import pytest
 
-from embedrt.processor import clips_int8
+from embedrt.processor import CPUINFO, clips_int8
+from tiny_bundle import message, node, value
 
-SANDY = "processor\t: 0\nflags\t\t: fpu sse2 avx\n"
-HASWELL = "processor\t: 0\nflags\t\t: fpu sse2 avx avx2 fma\n"
-SKYLAKE = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512bw\n"
-CASCADE_LAKE = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\n"
-ALDER_LAKE = "processor\t: 0\nflags\t\t: fpu avx2 avx_vnni\n"
-SAPPHIRE_RAPIDS = "processor\t: 0\nflags\t\t: fpu avx512_vnni amx_tile amx_int8\n"
-GRAVITON = "processor\t: 0\nFeatures\t: fp asimd asimddp\n"
+UINT8, INT8, INT32 = 2, 3, 6
+EXACT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
-
-@pytest.mark.parametrize(
-    ("machine", "cpuinfo", "clips"),
-    [
-        ("x86_64", SANDY, True),
-        ("x86_64", HASWELL, True),
-        ("AMD64", SKYLAKE, True),
-        ("x86_64", CASCADE_LAKE, False),
-        ("x86_64", ALDER_LAKE, False),
-        ("x86_64", SAPPHIRE_RAPIDS, False),
-        ("aarch64", GRAVITON, False),
-        ("arm64", "", False),
-        ("x86_64", "", True),
-    ],
-)
-def test_known_processors(machine: str, cpuinfo: str, clips: bool, tmp_path: Path) -> None:
-    file = tmp_path / "cpuinfo"
-    file.write_text(cpuinfo)
-    assert clips_int8(machine, file) is clips
+QEMU = shutil.which("qemu-x86_64")
+X86_LINUX = sys.platform == "linux" and platform.machine() == "x86_64"
 
 
-def test_an_x86_that_does_not_tell_is_treated_as_old(tmp_path: Path) -> None:
-    assert clips_int8("x86_64", tmp_path / "missing")
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_larger_products_behave_as_it_says(rows: int) -> None:
+    """The same question of a product of a model's size, which can take another path."""
+    random = np.random.default_rng(7)
+    matrix = random.integers(100, 128, (384, 96), np.int8)
+    left = random.integers(200, 256, (rows, 384), np.uint8)
+    outline = message(
+        (1, node("MatMulInteger", ["rows", "matrix"], "product")),
+        (2, "larger"),
+        (5, message((1, 384), (1, 96), (2, INT8), (8, "matrix"), (9, matrix.tobytes()))),
+        (11, value("rows", UINT8, "n", 384)),
+        (12, value("product", INT32, "n", 96)),
+    )
+    model = message((1, 8), (7, outline), (8, message((1, ""), (2, 17))))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (product,) = session.run(["product"], {"rows": left})
+    exact = np.array_equal(product, left.astype(np.int32) @ matrix.astype(np.int32))
+    assert clips_int8() is not exact
+
+
+@pytest.mark.skipif(not X86_LINUX, reason="asks Linux for the flags of an x86")
+def test_it_agrees_with_the_processors_flags() -> None:
+    lines = CPUINFO.read_text().splitlines()
+    flags = next(line for line in lines if line.startswith("flags")).split()
+    assert clips_int8() is ("avx2" in flags and EXACT.isdisjoint(flags))
+
+
+@pytest.mark.skipif(QEMU is None or not X86_LINUX, reason="needs qemu-user on Linux on x86")
+@pytest.mark.parametrize(("processor", "clips"), [("Nehalem", False), ("Haswell", True)])
+def test_other_processors_under_emulation(processor: str, clips: bool) -> None:
+    code = "import embedrt, embedrt.processor; print(embedrt.processor.clips_int8())"
+    process = subprocess.run(
+        [str(QEMU), "-cpu", processor, sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.stdout == f"{clips}\n", process.stderr
+
+
+@pytest.mark.skipif(platform.machine() not in {"aarch64", "arm64"}, reason="ARM")
+def test_arm_clips_nothing() -> None:
+    assert not clips_int8()

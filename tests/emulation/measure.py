@@ -1,0 +1,134 @@
+"""What an int8 bundle gives on the processor that this runs on, as a row of a table.
+
+Without `--processor` it writes what this machine gives, which the others are compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import io
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from embedrt import Embedder
+from embedrt.cli import main as embedrt_command
+from embedrt.processor import clips_int8
+
+FILE = Path(__file__).parents[1] / "data" / "stsb" / "stsb-en-test.csv"
+TEXTS = 200
+ALONE = 20  # so many of them are embedded once more, one by one
+LOWEST_MEAN, LOWEST_FIRST_PERCENTILE, LOWEST = 0.998, 0.994, 0.988
+# Exact products differ from this machine's by less in the mean cosine, clipped ones by more.
+CLOSE = 5e-5
+
+FloatArray = NDArray[np.float32]
+Cosines = NDArray[np.float64]
+
+
+def main() -> int:
+    """Print a row; return 1 where it is not what it must be."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("fp32", type=Path)
+    parser.add_argument("int8", type=Path)
+    parser.add_argument("reference", type=Path, help="vectors of this machine: an npz file")
+    parser.add_argument("--processor", help="the name of the one that is emulated")
+    parser.add_argument("--python", help="starts a Python on it, for embedrt's child processes")
+    parser.add_argument("--clipping", action="store_true", help="the control: leave it clipping")
+    options = parser.parse_args()
+    if options.processor is None:
+        line, good = measure_here(options.fp32, options.int8, options.reference)
+    else:
+        sys.executable = options.python or sys.executable
+        if options.clipping:
+            patch("embedrt.session.clips_int8", lambda: False).start()
+        line, good = measure(options.processor, options.int8, options.reference, options.clipping)
+    print(line)  # noqa: T201
+    return 0 if good else 1
+
+
+def measure_here(fp32: Path, int8: Path, reference: Path) -> tuple[str, bool]:
+    """Write the vectors of this machine; return its row and whether it is within the gate."""
+    expected, here = (Embedder.load(path).encode(read_texts()) for path in (fp32, int8))
+    np.savez(reference, fp32=expected, int8=here)
+    found = cosines(here, expected)
+    return row("this machine", kernel(), found, "", ""), within_gate(found)
+
+
+def measure(processor: str, int8: Path, reference: Path, clipping: bool) -> tuple[str, bool]:
+    """Return the row of the processor and if it is right, or with `clipping` seen to be wrong."""
+    texts = read_texts()
+    with np.load(reference) as vectors:
+        expected, here = vectors["fp32"], vectors["int8"]
+    with Embedder.load(int8) as embedder:
+        there = embedder.encode(texts)
+        single = range(0, TEXTS, TEXTS // ALONE)
+        same_bytes = all(np.array_equal(embedder.encode(texts[i]), there[i]) for i in single)
+    verified = verify(int8)
+    found = cosines(there, expected)
+    line = row(
+        processor,
+        "clips, left so" if clipping else kernel(),
+        found,
+        "yes" if same_bytes else "NO",
+        verified or "FAILS",
+    )
+    close = abs(float(found.mean() - cosines(here, expected).mean())) <= CLOSE
+    right = close and same_bytes and bool(verified) and within_gate(found)
+    return line, right is not clipping
+
+
+def read_texts() -> list[str]:
+    """Sentences from all over the test set of the STS benchmark."""
+    with FILE.open(newline="", encoding="utf-8") as file:
+        sentences = list(dict.fromkeys(row[0] for row in csv.reader(file)))
+    return sentences[:: len(sentences) // TEXTS][:TEXTS]
+
+
+def cosines(a: FloatArray, b: FloatArray) -> Cosines:
+    """Shape: (n, dimension) twice to (n,)."""
+    left, right = a.astype(np.float64), b.astype(np.float64)
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    quotients: Cosines = (left * right).sum(axis=1) / lengths
+    return quotients
+
+
+def within_gate(found: Cosines) -> bool:
+    """Whether the quality is what int8 promises."""
+    lowest = (LOWEST_MEAN, LOWEST_FIRST_PERCENTILE, LOWEST)
+    return all(a >= b for a, b in zip(figures(found), lowest, strict=True))
+
+
+def figures(found: Cosines) -> tuple[float, float, float]:
+    """Mean, first percentile and smallest."""
+    return float(found.mean()), float(np.percentile(found, 1)), float(found.min())
+
+
+def verify(bundle: Path) -> str:
+    """Run ``embedrt verify``; return the largest difference that it tells, or nothing."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        status = embedrt_command(["verify", str(bundle)])
+    words = output.getvalue().split()
+    return "" if status else words[words.index("difference") + 1]
+
+
+def kernel() -> str:
+    """How the runtime multiplies here."""
+    return "clips: weights made uint8" if clips_int8() else "exact"
+
+
+def row(processor: str, kernel: str, found: Cosines, same_bytes: str, verified: str) -> str:
+    """A line of the table in README.md."""
+    quality = (f"{figure:.6f}" for figure in figures(found))
+    cells = (processor, ort.__version__, kernel, *quality, same_bytes, verified)
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
