@@ -5,7 +5,11 @@ EmbedrtError
 │   ├── BundleNotFoundError   (FileNotFoundError)  no bundle at that path
 │   ├── BundleFormatError     (ValueError)         a bundle that this version cannot read
 │   └── BundleCorruptError    (ValueError)         a bundle that is not what its manifest says
-├── OverlongTextError         (ValueError)         a text beyond the maximum, where asked to tell
+├── TextError                 (ValueError)         one text that cannot be embedded, by its index
+│   ├── OverlongTextError                          it is beyond the maximum, where asked to tell
+│   └── TokenizationError                          the tokenizer breaks on it
+├── ClosedError               (RuntimeError)       an Embedder used after `close`
+├── ForkedError               (RuntimeError)       one used in a process forked while it ran
 ├── NonFiniteEmbeddingError   (ArithmeticError)    NaN or infinity came out of the graph
 ├── ExportError
 │   ├── SourceError           (OSError)            the model's files cannot be had
@@ -19,6 +23,8 @@ A wrong argument raises the builtin ``ValueError`` or ``TypeError``: it is the c
 """
 
 from __future__ import annotations
+
+from typing import Self
 
 
 class EmbedrtError(Exception):
@@ -41,8 +47,40 @@ class BundleCorruptError(BundleError, ValueError):
     """The bundle's files are not those that its manifest describes."""
 
 
-class OverlongTextError(EmbedrtError, ValueError):
+class TextError(EmbedrtError, ValueError):
+    """One text cannot be embedded. Leave it out, or mend it, and call again.
+
+    `index` is its place among the texts of the call, from 0; None where it is the only one.
+    """
+
+    def __init__(self, complaint: str, index: int | None = None) -> None:
+        super().__init__(complaint, index)
+        self.complaint = complaint
+        self.index = index
+
+    def at(self, index: int | None) -> Self:
+        """Return the same error about another place."""
+        return type(self)(self.complaint, index)
+
+    def __str__(self) -> str:
+        place = "text" if self.index is None else f"texts[{self.index}]"
+        return f"{place} {self.complaint}"
+
+
+class OverlongTextError(TextError):
     """A text has more tokens than the model takes, and ``overlong="error"`` was asked for."""
+
+
+class TokenizationError(TextError):
+    """The tokenizer breaks on a text: it refuses it, or panics."""
+
+
+class ClosedError(EmbedrtError, RuntimeError):
+    """An Embedder was used after it had been closed."""
+
+
+class ForkedError(EmbedrtError, RuntimeError):
+    """An Embedder was used in a process that was forked off while it ran."""
 
 
 class NonFiniteEmbeddingError(EmbedrtError, ArithmeticError):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
+QUOTED_CHARACTERS = 40
 NOT_A_BATCH = (bytes, bytearray, memoryview, Mapping, AbstractSet)
 
 Texts = str | Iterable[str]
@@ -48,6 +49,11 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def start_of(text: str) -> str:
+    """Quote the start of a text, for messages about it."""
+    return repr(text if len(text) <= QUOTED_CHARACTERS else f"{text[:QUOTED_CHARACTERS]}…")
 
 
 def _elements(texts: object) -> Iterable[object]:

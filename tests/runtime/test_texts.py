@@ -10,10 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from embedrt.texts import as_batch, as_text, stream, well_formed
+from embedrt.texts import as_batch, as_text, start_of, stream, well_formed
+from odd_texts import ANYTHING, plainly_well_formed
 
-SURROGATES = st.characters(categories=["Cs"])
-ANY_STRING = st.text(st.one_of(st.characters(exclude_categories=[]), SURROGATES))
 NOT_TEXTS = st.one_of(
     st.none(),
     st.binary(),
@@ -141,22 +140,7 @@ def test_pyarrow_tables_are_refused() -> None:
         as_batch(pyarrow.table({"column": ["a"]}))
 
 
-def plainly_well_formed(text: str) -> str:
-    """Character by character: a pair becomes its character, what is left over U+FFFD."""
-    found = ""
-    position = 0
-    while position < len(text):
-        high, low = text[position], text[position + 1 : position + 2]
-        if "\ud800" <= high <= "\udbff" and low and "\udc00" <= low <= "\udfff":
-            found += chr(0x10000 + ((ord(high) - 0xD800) << 10) + ord(low) - 0xDC00)
-            position += 2
-        else:
-            found += "\ufffd" if "\ud800" <= high <= "\udfff" else high
-            position += 1
-    return found
-
-
-@given(ANY_STRING)
+@given(ANYTHING)
 @example("\ud83d\ude00")
 @example("a\ud83d")
 @example("\ude00\ud83d")
@@ -170,3 +154,18 @@ def test_surrogates_are_joined_or_replaced(text: str) -> None:
 @given(st.text())
 def test_well_formed_text_is_left_alone(text: str) -> None:
     assert well_formed(text) is text
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("", "''"),
+        ("it's", '"it\'s"'),
+        ("a\x00\u202eb\n", r"'a\x00\u202eb\n'"),
+        ("x" * 40, repr("x" * 40)),
+        ("x" * 41, repr("x" * 40 + "…")),
+    ],
+)
+def test_what_messages_quote(text: str, quoted: str) -> None:
+    """What would disturb a terminal is escaped."""
+    assert start_of(text) == quoted

@@ -1,0 +1,85 @@
+"""Texts that people did not write for a tokenizer, beside sentence-transformers in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from sentence_transformers import SentenceTransformer
+
+from comparison import MIN_COSINE, TOLERANCE, Pair, largest_difference, original, smallest_cosine
+from embedrt import Embedder
+from model_folders import minilm_folder
+from odd_texts import LISTS, plainly_well_formed
+
+MODELS = ["all-MiniLM-L6-v2", "bert", "roberta", "xlm-roberta", "mpnet"]
+
+Both = tuple[Embedder, SentenceTransformer]
+
+
+@pytest.fixture(scope="module")
+def both(minilm: Path, exported: Callable[[str], Pair]) -> Iterator[Callable[[str], Both]]:
+    """Return a function from a model's name to its bundle and the original, loaded."""
+    with ExitStack() as stack:
+
+        @cache
+        def load(name: str) -> Both:
+            pair = Pair(minilm_folder(), minilm) if name == MODELS[0] else exported(name)
+            return stack.enter_context(Embedder.load(pair.bundle)), original(pair.folder)
+
+        yield load
+
+
+def check(both: Both, texts: list[str]) -> None:
+    """Compare with the original, which takes no unpaired surrogates."""
+    embedder, model = both
+    plain = [plainly_well_formed(text) for text in texts]
+    expected = np.asarray(model.encode(plain, prompt=""))
+    found = embedder.encode(texts)
+    assert largest_difference(found, expected, normalized=True) <= TOLERANCE
+    assert smallest_cosine(found, expected) >= MIN_COSINE
+
+
+@pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(texts=LISTS)
+def test_agrees(both: Callable[[str], Both], name: str, texts: list[str]) -> None:
+    check(both(name), texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(texts=LISTS)
+def test_agrees_on_many_more(both: Callable[[str], Both], name: str, texts: list[str]) -> None:
+    check(both(name), texts)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_agrees_on_long_texts(both: Callable[[str], Both], name: str) -> None:
+    """Of which we tokenize a part, and the original all."""
+    pieces = ["the lazy dog, ", "dog", "лиса ", "敏捷", " ", "\u0301", "\x00", "</s>", "[SEP]"]
+    lengths = [0, 1, 3, 1_000, 10_000, 100_000]
+    check(both(name), [(piece * length)[:length] for piece in pieces for length in lengths])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("piece", ["the lazy dog, ", "dog "])
+def test_agrees_on_ten_megabytes(both: Callable[[str], Both], name: str, piece: str) -> None:
+    """All of them takes the original half a minute and gigabytes."""
+    check(both(name), [piece * (10_000_000 // len(piece))])
+
+
+def test_an_unpaired_surrogate_is_refused_by_the_original(both: Callable[[str], Both]) -> None:
+    """Else the rule for them would be needless."""
+    embedder, model = both(MODELS[0])
+    with pytest.raises(TypeError, match="TextEncodeInput"):
+        model.encode(["a \udc80 b"])
+    expected = model.encode(["a \ufffd b"])
+    assert np.abs(embedder.encode(["a \udc80 b"]) - expected).max() <= TOLERANCE
