@@ -356,7 +356,7 @@ class TestExport:
 class TestUsage:
     def test_help(self) -> None:
         text = succeed("--help")
-        for command in ("encode", "search", "info", "verify", "export"):
+        for command in ("encode", "search", "info", "verify", "bench", "export"):
             assert command in text
 
     @pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["encode"], ["info", "a", "b"]])

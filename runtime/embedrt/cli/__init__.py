@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
-from embedrt.cli import encode, export, info, search, verify
+from embedrt.cli import bench, encode, export, info, search, verify
 from embedrt.errors import EmbedrtError
 
-COMMANDS = (encode, search, info, verify, export)
+COMMANDS = (encode, search, info, verify, bench, export)
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
+UNREAD = 141  # 128 + SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has enough, as `head` does. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except (EmbedrtError, OSError, ValueError, TypeError) as error:
         lines = str(error).splitlines()  # other libraries' messages have several
         print("embedrt:", *filter(None, lines), file=sys.stderr)

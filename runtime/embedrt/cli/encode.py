@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, BinaryIO, get_args
 
 import numpy as np
@@ -121,9 +123,13 @@ def _write_npy(
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write beside `path` and rename at the end, so that no half file ever has its name."""
+    """Write beside `path` and rename at the end, so that no half file ever has its name.
+
+    SIGTERM ends the process with nothing left behind, as an exception does.
+    """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     partial = Path(name)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -133,3 +139,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)  # as shells expect

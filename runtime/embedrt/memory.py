@@ -1,0 +1,26 @@
+"""What this process holds in memory, as Linux tells it; None on other systems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+STATUS = Path("/proc/self/status")
+
+
+def resident_bytes() -> int | None:
+    """Memory that this process holds now."""
+    return _field("VmRSS")
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process has held."""
+    return _field("VmHWM")
+
+
+def _field(name: str) -> int | None:
+    try:
+        lines = STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    values = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return int(values[0]) * 1024 if values else None  # the kernel counts in kB
