@@ -6,12 +6,15 @@ PIP_ARGS ?=
 
 BIN := .venv/bin
 LIGHT := .venv-light/bin
+LOWEST := .venv-lowest/bin
+VERSIONED := $(addprefix tests/runtime/test_, embedder.py tokenizer.py session.py precision.py \
+	public.py similarity.py same_bytes.py cli.py)
 BUNDLE := models/all-MiniLM-L6-v2-fp32
 BUNDLE_INT8 := models/all-MiniLM-L6-v2-int8
 INSTALL = $(BIN)/pip install --quiet $(PIP_ARGS) --constraint constraints.txt
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test test-quick test-light lint format clean
+.PHONY: demo test test-slow test-light test-lowest bench bench-quick lint format clean
 
 demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	@TIMEFORMAT="in %R s, from the start of the process"; \
@@ -23,10 +26,11 @@ demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	done
 
 test: .venv/test
-	$(BIN)/pytest
-
-test-quick: .venv/test
 	$(BIN)/pytest -m "not slow"
+
+# Full-size models, and more examples of everything.
+test-slow: .venv/test
+	$(BIN)/pytest -m slow
 
 # The wheel with its base dependencies only, on a bundle that the full environment made.
 test-light: $(BUNDLE)/manifest.json
@@ -36,7 +40,24 @@ test-light: $(BUNDLE)/manifest.json
 	$(LIGHT)/pip install --quiet dist/embedrt-*.whl
 	$(LIGHT)/pip list
 	$(LIGHT)/pip install --quiet --constraint constraints.txt pytest pytest-timeout hypothesis
-	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LIGHT)/pytest tests/runtime
+	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LIGHT)/pytest tests/runtime tests/fuzz
+
+# The runtime on the lowest versions that it allows; numpy's has wheels for Python 3.11 and 3.12.
+test-lowest: $(BUNDLE)/manifest.json
+	rm -rf .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/pip install --quiet --constraint tests/lowest-constraints.txt . \
+		pytest pytest-timeout hypothesis
+	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LOWEST)/pytest -m "not slow" $(VERSIONED)
+
+# All contenders and workloads: most of an hour. An interrupted run goes on where it was.
+bench: .venv/bench
+	$(BIN)/python -m benchmarks.run benchmarks/rows.jsonl
+	$(BIN)/python -m benchmarks.report benchmarks/rows.jsonl
+
+bench-quick: .venv/bench
+	$(BIN)/python -m benchmarks.run benchmarks/rows-quick.jsonl --quick
+	$(BIN)/python -m benchmarks.report benchmarks/rows-quick.jsonl
 
 lint: .venv/lint
 	$(BIN)/ruff format --check .
@@ -48,7 +69,7 @@ format: .venv/lint
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-light dist models/*/
+	rm -rf .venv .venv-light .venv-lowest dist models/*/
 
 $(BUNDLE)/manifest.json: .venv/export $(SOURCES)
 	$(BIN)/embedrt export all-MiniLM-L6-v2 --output $(BUNDLE)
@@ -66,6 +87,10 @@ $(BUNDLE_INT8)/manifest.json: .venv/export $(SOURCES)
 
 .venv/test: .venv/pip
 	$(INSTALL) --editable '.[test]'
+	touch $@
+
+.venv/bench: .venv/export
+	$(INSTALL) --editable '.[bench]'
 	touch $@
 
 .venv/lint: .venv/test

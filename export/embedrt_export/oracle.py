@@ -16,6 +16,9 @@ from embedrt.manifest import Side
 from embedrt.tokenizer import TokenIds
 from embedrt_export.quiet import quiet
 
+# Explicit, for a model's own files may name kernels that transformers would fetch and run.
+NO_KERNELS = {"attn_implementation": "eager", "use_kernels": False}
+
 
 class Oracle:
     """The original model, one text at a time, so that no padding is in its numbers."""
@@ -26,7 +29,11 @@ class Oracle:
         try:
             with quiet():
                 self._model = SentenceTransformer(
-                    str(folder), device="cpu", local_files_only=True, trust_remote_code=False
+                    str(folder),
+                    device="cpu",
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    model_kwargs=NO_KERNELS,
                 )
                 self._model.encode("a", prompt="")
         except Exception as error:  # whatever the model's files make it raise

@@ -51,7 +51,7 @@ def test_bits(embeddings: FloatArray) -> None:
 
 
 def plain_level(x: float, low: float, high: float) -> int:
-    step = (np.float32(high) - np.float32(low)) / 255 or 1
+    step = (np.float32(high) - np.float32(low)) / np.float32(255) or np.float32(1)
     return min(255, max(0, math.floor((np.float32(x) - np.float32(low)) / step)))
 
 

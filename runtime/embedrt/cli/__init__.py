@@ -17,6 +17,8 @@ UNREAD = 141  # 128 + SIGPIPE
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 1 for a failure, 2 for wrong usage."""
+    if arguments is None:
+        _speak_utf8()
     parser = argparse.ArgumentParser(prog="embedrt", description="Sentence embeddings on the CPU.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
@@ -37,3 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("embedrt: interrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _speak_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale says otherwise.
+
+    Texts, queries and names of files are UTF-8, and the libraries in C++ and Rust know no other.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        os.execv(sys.executable, command)  # noqa: S606 - ourselves

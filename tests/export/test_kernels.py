@@ -1,0 +1,63 @@
+"""A model's files may not name code for transformers to fetch and run: kernels of the hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers.modeling_utils as loading
+from sentence_transformers import SentenceTransformer
+
+from embedrt_export.oracle import Oracle
+from model_folders import make_small, write_json
+
+NAMES_A_KERNEL = {"attn_implementation": "someone/kernel"}
+TAKES_KERNELS = {"use_kernels": True}
+ATTACKS = [
+    ("config.json", {"_attn_implementation": "someone/kernel"}),
+    ("config.json", {"_attn_implementation_internal": "someone/kernel"}),
+    ("sentence_bert_config.json", {"model_args": NAMES_A_KERNEL}),
+    ("sentence_bert_config.json", {"model_kwargs": NAMES_A_KERNEL}),
+    ("sentence_bert_config.json", {"config_args": NAMES_A_KERNEL}),
+    ("sentence_bert_config.json", {"config_kwargs": NAMES_A_KERNEL}),
+    ("sentence_bert_config.json", {"model_args": TAKES_KERNELS}),
+    ("sentence_bert_config.json", {"model_kwargs": TAKES_KERNELS}),
+]
+
+
+class FetchedError(BaseException):
+    """Code would have been fetched and run; no Exception, which could be taken for a refusal."""
+
+
+@pytest.fixture(autouse=True)
+def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the package kernels is installed."""
+
+    def fetch(*_arguments: Any, **_options: Any) -> None:
+        raise FetchedError
+
+    monkeypatch.setattr(loading, "is_kernels_available", lambda: True)
+    monkeypatch.setattr(loading, "load_and_register_kernel", fetch)
+    monkeypatch.setattr(loading.PreTrainedModel, "kernelize", fetch)
+
+
+@pytest.fixture(params=ATTACKS, ids=str)
+def attack(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A model whose files name a kernel."""
+    folder = make_small(tmp_path / "model", "bert")
+    name, change = request.param
+    file = folder / name
+    content = json.loads(file.read_text()) if file.is_file() else {}
+    write_json(file, content | change)
+    return folder
+
+
+def test_none_is_fetched(attack: Path) -> None:
+    Oracle(attack)
+
+
+def test_one_would_be(attack: Path) -> None:
+    with pytest.raises(FetchedError):
+        SentenceTransformer(str(attack), device="cpu", local_files_only=True)
