@@ -7,8 +7,8 @@ The same text gives the same bytes, alone or in any batch, whatever the number o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack, get_args
@@ -19,14 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 from embedrt import similarity
 from embedrt.batching import TOKENS_PER_BATCH, plan_batches
 from embedrt.bundle import Bundle, Verify
-from embedrt.errors import BundleCorruptError
+from embedrt.engine import Engine
+from embedrt.errors import BundleCorruptError, TextError
 from embedrt.finish import Finish
 from embedrt.graph import check_graph
 from embedrt.manifest import Manifest
 from embedrt.overlong import Overlong, report_overlong
 from embedrt.precision import EmbeddingPrecision
 from embedrt.progress import progress_bar
-from embedrt.session import Session
 from embedrt.similarity import Hit
 from embedrt.texts import Texts, as_batch, as_text, stream
 from embedrt.threads import available_threads
@@ -69,15 +69,17 @@ class Embedder:
             max_tokens=bundle.manifest.max_tokens,
             truncation_side=bundle.manifest.truncation_side,
         )
-        self._session = Session(bundle.graph, bundle.manifest.precision)
-        if self._session.dimension not in (None, self.dimension):
+        self._engine = Engine(
+            bundle.graph, bundle.manifest.precision, threads or available_threads()
+        )
+        if self._engine.dimension not in (None, self.dimension):
             raise BundleCorruptError(
-                f"{bundle.path}: the graph gives {self._session.dimension} components and the "
+                f"{bundle.path}: the graph gives {self._engine.dimension} components and the "
                 f"manifest says {self.dimension}; copy or export the bundle again"
             )
-        self._threads = threads or available_threads()
-        # Starts no thread before its first run.
-        self._workers = ThreadPoolExecutor(self._threads, "embedrt")
+        self._load_again = partial(
+            type(self).load, bundle.path.absolute(), threads=threads, overlong=overlong
+        )
 
     @classmethod
     def load(
@@ -172,26 +174,43 @@ class Embedder:
         ValueError
             An argument that cannot be honored.
         OverlongTextError
-            A text beyond `max_tokens`, with ``overlong="error"``.
+            A text beyond `max_tokens`, with ``overlong="error"``, named by its index.
+        TokenizationError
+            A text that breaks the tokenizer, named by its index; the next call works.
+        ClosedError, ForkedError
+            After `close`; in a process that was forked while this Embedder ran.
         """
         finish = Finish(self.dimension, truncate_dim, normalize_embeddings, precision)
         prefix = self._prefix(prompt_name, prompt)
         _check_batch_size(batch_size)
         if isinstance(texts, str):
             vectors = np.empty((1, self.dimension), np.float32)
-            self._start([prefix + as_text(texts)], vectors, batch_size)
+            self._start([prefix + as_text(texts)], vectors, batch_size, [None])
             return finish(vectors[0])
         batch = [prefix + text for text in as_batch(texts)]
-        vectors = np.empty((len(batch), self.dimension), np.float32)
+        first_rows: dict[str, int] = {}
+        for row, text in enumerate(batch):
+            first_rows.setdefault(text, row)
+        once, rows = list(first_rows), list(first_rows.values())
+        vectors = np.empty((len(once), self.dimension), np.float32)
         windows = (
-            self._start(batch[start : start + WINDOW], vectors[start : start + WINDOW], batch_size)
-            for start in range(0, len(batch), WINDOW)
+            self._start(once[part], vectors[part], batch_size, rows[part])
+            for part in (slice(at, at + WINDOW) for at in range(0, len(once), WINDOW))
         )
-        with progress_bar(len(batch), shown=show_progress_bar) as advance:
+        with progress_bar(len(once), shown=show_progress_bar) as advance:
             for window in one_ahead(windows):
                 for finished in window.results():
                     advance(finished)
+        if len(once) < len(batch):
+            place = {text: row for row, text in enumerate(once)}
+            vectors = vectors[[place[text] for text in batch]]
         return finish(vectors)
+
+    async def aencode(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
+        """Embed like `encode`, in a thread, so that an asyncio loop goes on meanwhile."""
+        import asyncio  # noqa: PLC0415  # slow to import, and whoever awaits this has it
+
+        return await asyncio.to_thread(self.encode, texts, **options)
 
     def encode_query(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
         """Embed queries: `encode` with the prompt named ``query``, where the model has one."""
@@ -258,15 +277,22 @@ class Embedder:
     def count_tokens(self, texts: Texts) -> Any:
         """Count tokens before truncation, special tokens included.
 
-        Returns an int for one str, else int64 of shape (n,).
+        Returns an int for one str, else int64 of shape (n,). Raises TokenizationError.
         """
         if isinstance(texts, str):
             return self._tokenizer.count(as_text(texts))
-        return np.array([self._tokenizer.count(text) for text in as_batch(texts)], np.int64)
+        return np.array(
+            [self._tokenizer.count(text, index) for index, text in enumerate(as_batch(texts))],
+            np.int64,
+        )
 
     def close(self) -> None:
-        """Let the worker threads end once their runs are done."""
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        """Let the worker threads end. What is being encoded is finished or raises ClosedError."""
+        self._engine.close()
+
+    def __reduce__(self) -> tuple[Callable[[], Embedder], tuple[()]]:
+        """Pickle as path and options: the other side loads the bundle itself."""
+        return self._load_again, ()
 
     def __enter__(self) -> Self:
         return self
@@ -287,38 +313,51 @@ class Embedder:
                 [prefix + text for text in chunk],
                 np.empty((len(chunk), self.dimension), np.float32),
                 batch_size,
+                range(number * WINDOW, number * WINDOW + len(chunk)),
             )
-            for chunk in chunks(texts)
+            for number, chunk in enumerate(chunks(texts))
         )
         for window in one_ahead(windows):
             for _ in window.results():
                 pass
             yield finish(window.vectors)
 
-    def _start(self, texts: Sequence[str], vectors: FloatArray, batch_size: int | None) -> Window:
-        """Tokenize the texts and start the runs that fill their vectors; one run is done here."""
-        ids = self._tokenizer.batch_ids(texts)
-        report_overlong(self._overlong, self._tokenizer, texts, ids)
+    def _start(
+        self,
+        texts: Sequence[str],
+        vectors: FloatArray,
+        batch_size: int | None,
+        indices: Sequence[int | None],
+    ) -> Window:
+        """Tokenize the texts and start the runs that fill their vectors; one run is done here.
+
+        Errors name a text by its one of `indices`, its place among the caller's texts.
+        """
+        self._engine.check_usable()
+        try:
+            ids = self._tokenizer.batch_ids(texts)
+            report_overlong(self._overlong, self._tokenizer, texts, ids)
+        except TextError as error:
+            raise error.at(indices[error.index or 0]) from error.__cause__
         lengths = np.array([len(row) for row in ids], np.int64)
-        share = int(lengths.sum()) // self._threads
+        share = int(lengths.sum()) // self._engine.threads
         batches = plan_batches(
             lengths,
             tokens_per_batch=min(TOKENS_PER_BATCH, max(TOKENS_WORTH_A_WORKER, share)),
             texts_per_batch=batch_size,
         )
         if len(batches) == 1:
-            self._run(ids, batches[0], vectors)
+            _fill(vectors, ids, batches[0], self._engine.run_alone)
             return Window(vectors, [])
-        return Window(
-            vectors, [self._workers.submit(self._run, ids, batch, vectors) for batch in batches]
-        )
-
-    def _run(self, ids: Sequence[TokenIds], batch: NDArray[np.int64], vectors: FloatArray) -> int:
-        """Fill the vectors of one batch; return how many."""
-        input_ids = np.stack([ids[index] for index in batch])  # (batch, tokens)
-        # A tokenizer without special tokens makes nothing of an empty text: it has no direction.
-        vectors[batch] = self._session.run(input_ids) if input_ids.size else 0.0
-        return len(batch)
+        window = Window(vectors, [])
+        try:
+            for batch in batches:
+                run = self._engine.submit(_fill, vectors, ids, batch, self._engine.run)
+                window.runs.append(run)
+        except BaseException:  # closed meanwhile, or interrupted
+            window.cancel()
+            raise
+        return window
 
     def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
         if prompt is not None:
@@ -341,6 +380,19 @@ class Embedder:
         if name is None or chosen:
             return options
         return {**options, "prompt_name": name}
+
+
+def _fill(
+    vectors: FloatArray,
+    ids: Sequence[TokenIds],
+    batch: NDArray[np.int64],
+    run: Callable[[NDArray[np.int64]], FloatArray],
+) -> int:
+    """Fill the vectors of one batch; return how many."""
+    input_ids = np.stack([ids[index] for index in batch])  # (batch, tokens)
+    # A tokenizer without special tokens makes nothing of an empty text: it has no direction.
+    vectors[batch] = run(input_ids) if input_ids.size else 0.0
+    return len(batch)
 
 
 def _check_batch_size(batch_size: int | None) -> None:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
+import pickle
+import re
+import shutil
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from embedrt import Embedder, quantize_embeddings
 from embedrt.embedder import EncodeOptions
-from embedrt.errors import OverlongTextError
+from embedrt.errors import BundleNotFoundError, ClosedError, OverlongTextError
 from embedrt.precision import EmbeddingPrecision
+from embedrt.session import Session
 from embedrt.similarity import normalize
 from embedrt.window import WINDOW
 from tiny_bundle import WORDS, make_tiny
@@ -276,9 +284,11 @@ class TestOverlong:
 
     @pytest.mark.parametrize("many", [True, False])
     def test_warn(self, tiny: Path, many: bool) -> None:
-        texts: Any = [self.FITS, self.OVER, self.FITS, "w3 " * 20] if many else self.OVER
+        texts: Any = [self.FITS, self.OVER, "w4", "w3 " * 20] if many else self.OVER
         count = "2 of 4" if many else "1 of 1"
-        pattern = rf"^{count} texts .* the 8 tokens .*first has 9 and starts 'w2 w2 .* ignored$"
+        pattern = (
+            rf"^{count} texts .* the 8 tokens .*first has 9 tokens and starts 'w2 w2 .* ignored$"
+        )
         with Embedder.load(tiny, overlong="warn") as embedder:
             with pytest.warns(UserWarning, match=pattern) as caught:
                 vectors = embedder.encode(texts)
@@ -293,10 +303,9 @@ class TestOverlong:
     def test_error(self, tiny: Path) -> None:
         with Embedder.load(tiny, overlong="error") as embedder:
             assert embedder.encode(self.FITS).sum() == 8
-            for texts in ([self.FITS, self.OVER], self.OVER):
-                with pytest.raises(
-                    OverlongTextError, match=r"first has 9 .*Split it, or load with"
-                ):
+            for texts, place in (([self.FITS, self.OVER], r"texts\[1\]"), (self.OVER, "text")):
+                pattern = rf"^{place} is too long: it has 9 tokens, .*Split it, or load with"
+                with pytest.raises(OverlongTextError, match=pattern):
                     embedder.encode(texts)
 
     def test_a_long_text_is_quoted_in_part(self, tiny: Path) -> None:
@@ -415,31 +424,55 @@ class TestBatchSize:
         self, tiny_embedder: Embedder, batch_size: int, runs: int
     ) -> None:
         vectors = np.empty((6, WORDS), np.float32)
-        window = tiny_embedder._start(["w1"] * 6, vectors, batch_size)
+        window = tiny_embedder._start(["w1"] * 6, vectors, batch_size, range(6))
         assert len(window.runs) == runs
         assert sum(window.results()) == 6
 
 
-class TestConcurrency:
-    def test_sixty_four_threads_at_once(self, embedder: Embedder) -> None:
-        texts = [f"{'word ' * (number % 9)}{number}" for number in range(64)]
-        expected = embedder.encode(texts)
-        counts = embedder.count_tokens(texts)
-        start = threading.Barrier(64)
+class TestDuplicates:
+    def test_run_once_across_windows(
+        self, tiny_embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = []
+        run = Session.run
 
-        def work(number: int) -> bool:
-            start.wait()
-            alone = embedder.encode(texts[number])
-            few = embedder.encode(texts[number : number + 3])
-            return bool(
-                alone.tobytes() == expected[number].tobytes()
-                and few.tobytes() == expected[number : number + 3].tobytes()
-                and embedder.count_tokens(texts[number]) == counts[number]
-            )
+        def counting(session: Session, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+            rows.append(len(input_ids))
+            return run(session, input_ids)
 
-        with ThreadPoolExecutor(64) as pool:
-            assert all(pool.map(work, range(64)))
+        monkeypatch.setattr(Session, "run", counting)
+        words = [f"w{number}" for number in range(WORDS)]
+        distinct = [" ".join(four) for four in itertools.product(words, repeat=4)][: WINDOW + 50]
+        order = np.random.default_rng(2).permutation(np.repeat(np.arange(len(distinct)), 3))
+        vectors = tiny_embedder.encode([distinct[number] for number in order])
+        assert sum(rows) == len(distinct)
+        counts = [[text.split().count(word) for word in words] for text in distinct]
+        assert (vectors == np.array(counts)[order]).all()
+        assert vectors.flags.c_contiguous
 
+    def test_the_same_bytes(self, embedder: Embedder) -> None:
+        places = [0, 1, 0, 2, 2, 5, 0, 3, 4, 1]
+        vectors = embedder.encode([TEXTS[place] for place in places])
+        assert vectors.tobytes() == embedder.encode(TEXTS)[places].tobytes()
+
+    @pytest.mark.parametrize("before", [0, 3, WINDOW - 1, WINDOW, WINDOW + 7])
+    def test_errors_name_the_first(self, tmp_path: Path, before: int) -> None:
+        """Of texts that fail, by its place among all, whatever was left out before it."""
+        bundle = make_tiny(tmp_path / "tiny", max_tokens=5)
+        words = [f"w{number}" for number in range(WORDS)]
+        good = [" ".join(four) for four in itertools.product(words, repeat=4)][:before]
+        over = "w1 " * 6
+        texts = [*good, *good[:500], over, *good, over, "w2 " * 6]
+        with Embedder.load(bundle, overlong="error") as embedder:
+            for encode in (embedder.encode, lambda texts: list(embedder.embed_stream(texts))):
+                with pytest.raises(OverlongTextError) as caught:
+                    encode(texts)
+                assert caught.value.index == before + min(before, 500)
+                assert str(caught.value).startswith(f"texts[{caught.value.index}] is too long")
+                assert caught.value.__cause__ is None
+
+
+class TestWorkers:
     def test_threads_are_those_asked_for(self, tiny: Path) -> None:
         def workers() -> list[str]:
             return [thread.name for thread in threading.enumerate() if "embedrt" in thread.name]
@@ -451,6 +484,30 @@ class TestConcurrency:
             assert len(workers()) == before
             embedder.encode([" ".join(["w1"] * (number % 8)) for number in range(WINDOW)])
             assert before < len(workers()) <= before + 3
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, ClosedError])
+    def test_what_was_started_is_dropped_where_the_rest_cannot_be(
+        self, tiny: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    ) -> None:
+        embedder = Embedder.load(tiny, threads=1)
+        engine, submit = embedder._engine, embedder._engine.submit
+        go_on = threading.Event()
+        engine.submit(go_on.wait, 30)
+        runs: list[Future[Any]] = []
+
+        def submit_two(*arguments: Any) -> Future[Any]:
+            if len(runs) == 2:
+                raise error
+            runs.append(submit(*arguments))
+            return runs[-1]
+
+        monkeypatch.setattr(engine, "submit", submit_two)
+        with pytest.raises(error):
+            embedder.encode(["w1", "w1 w1", "w1 w1 w1"])
+        dropped = [run.cancelled() for run in runs]
+        go_on.set()
+        embedder.close()
+        assert dropped == [True, True]
 
 
 class TestClose:
@@ -469,11 +526,137 @@ class TestClose:
         with Embedder.load(tiny) as embedder:
             embedder.close()
 
-    def test_a_closed_embedder_runs_no_batches(self, tiny: Path) -> None:
+    @pytest.mark.parametrize("texts", ["w1", ["w1"], ["w1", "w1 w2"]])
+    def test_nothing_is_encoded_afterwards(self, tiny: Path, texts: str | list[str]) -> None:
+        with Embedder.load(tiny) as embedder:
+            embedder.encode(texts)
+        message = "^this Embedder has been closed; load the bundle again$"
+        with pytest.raises(ClosedError, match=message):
+            embedder.encode(texts)
+        with pytest.raises(ClosedError, match=message):
+            next(embedder.embed_stream([*texts]))
+
+
+class TestCopies:
+    """Through pickle, as path and options."""
+
+    @pytest.mark.parametrize("copy", [lambda e: pickle.loads(pickle.dumps(e)), deepcopy])
+    def test_same_options_and_same_bytes(
+        self, minilm: Path, copy: Callable[[Embedder], Embedder]
+    ) -> None:
+        with Embedder.load(minilm, threads=3, overlong="error") as embedder:
+            assert len(pickle.dumps(embedder)) < 1000
+            with copy(embedder) as other:
+                assert type(other) is Embedder
+                assert other.manifest == embedder.manifest
+                assert other._engine.threads == 3
+                assert other.encode(TEXTS).tobytes() == embedder.encode(TEXTS).tobytes()
+                with pytest.raises(OverlongTextError):
+                    other.encode(LONG)
+
+    def test_threads_are_counted_where_it_arrives(
+        self, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Embedder.load(tiny) as embedder:
+            pickled = pickle.dumps(embedder)
+        monkeypatch.setattr("embedrt.embedder.available_threads", lambda: 7)
+        with pickle.loads(pickled) as other:
+            assert other._engine.threads == 7
+
+    def test_a_closed_one_comes_back_open(self, tiny: Path) -> None:
         embedder = Embedder.load(tiny)
         embedder.close()
-        with pytest.raises(RuntimeError):
-            embedder.encode(["w1", "w1 w2"])
+        with pickle.loads(pickle.dumps(embedder)) as other:
+            assert other.encode("w1").sum() == 1
+
+    def test_from_a_relative_path_to_another_folder(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tiny.parent)
+        with Embedder.load(tiny.name) as embedder:
+            (tmp_path / "elsewhere").mkdir()
+            monkeypatch.chdir(tmp_path / "elsewhere")
+            with pickle.loads(pickle.dumps(embedder)) as other:
+                assert other.encode("w1").sum() == 1
+
+    def test_where_the_bundle_is_gone(self, tiny: Path) -> None:
+        with Embedder.load(tiny) as embedder:
+            pickled = pickle.dumps(embedder)
+        shutil.rmtree(tiny)
+        with pytest.raises(BundleNotFoundError, match=re.escape(str(tiny))):
+            pickle.loads(pickled)
+
+    def test_of_a_subclass(self, tiny: Path) -> None:
+        with Mine.load(tiny) as embedder, pickle.loads(pickle.dumps(embedder)) as other:
+            assert type(other) is Mine
+
+
+class Mine(Embedder):
+    """Somebody's own."""
+
+
+class TestAsync:
+    def test_equals_encode(self, embedder: Embedder) -> None:
+        options: EncodeOptions = {"truncate_dim": 32, "normalize_embeddings": True}
+
+        async def main() -> tuple[NDArray[Any], NDArray[Any]]:
+            return await asyncio.gather(
+                embedder.aencode(TEXTS, **options), embedder.aencode(TEXTS[0], **options)
+            )
+
+        many, one = asyncio.run(main())
+        assert many.tobytes() == embedder.encode(TEXTS, **options).tobytes()
+        assert one.tobytes() == many[0].tobytes()
+
+    @pytest.mark.parametrize(
+        "texts",
+        [[f"word {'word ' * 60}{number}" for number in range(200)], " " * 999_000 + "word"],
+        ids=["many", "one of a million characters"],
+    )
+    def test_the_loop_goes_on(self, embedder: Embedder, texts: str | list[str]) -> None:
+        async def main() -> tuple[float, float]:
+            start = last = time.monotonic()
+            longest = 0.0
+            encoding = asyncio.create_task(embedder.aencode(texts))
+            while not encoding.done():
+                await asyncio.sleep(0.001)
+                longest, last = max(longest, time.monotonic() - last), time.monotonic()
+            await encoding
+            return time.monotonic() - start, longest
+
+        took, longest = asyncio.run(main())
+        assert longest < took / 2
+
+    def test_many_at_once(self, embedder: Embedder) -> None:
+        texts = [f"text {number}" for number in range(200)]
+
+        async def main() -> list[NDArray[Any]]:
+            return await asyncio.gather(*map(embedder.aencode, texts))
+
+        assert np.stack(asyncio.run(main())).tobytes() == embedder.encode(texts).tobytes()
+
+    def test_errors_arrive(self, tiny: Path) -> None:
+        with Embedder.load(tiny, overlong="error") as embedder:
+            with pytest.raises(OverlongTextError):
+                asyncio.run(embedder.aencode("w1 " * 9))
+            with pytest.raises(TypeError, match="unexpected keyword argument 'device'"):
+                asyncio.run(embedder.aencode("w1", device="cpu"))  # type: ignore[call-arg]
+
+    def test_a_cancelled_one_leaves_the_embedder_usable(self, embedder: Embedder) -> None:
+        texts = [f"word {'word ' * 60}{number}" for number in range(40)]
+
+        async def main() -> NDArray[Any]:
+            for wait in (0, 0.01, 0.1):
+                encoding = asyncio.create_task(embedder.aencode(texts))
+                await asyncio.sleep(wait)
+                encoding.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await encoding
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(embedder.aencode(texts), 0.01)
+            return await embedder.aencode(TEXTS)
+
+        assert asyncio.run(main()).tobytes() == embedder.encode(TEXTS).tobytes()
 
 
 class TestProgress:
