@@ -1,0 +1,43 @@
+"""CTranslate2's encoder in int8, pooled in numpy."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import ctranslate2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.padding import PaddedBatch, mean_pool, open_tokenizer, padded_batches
+
+ENVIRONMENT = "ctranslate2"
+CONTENDERS = {"ctranslate2 int8": "ctranslate2-int8"}
+
+
+def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
+    """Load with all cores for one run, or with a run a core."""
+    del name
+    tokenizer = open_tokenizer(model.artifact, model.max_tokens)
+    runs, cores_a_run = (1, threads) if purpose == "latency" else (threads, 1)
+    encoder = ctranslate2.Encoder(
+        str(model.artifact), device="cpu", inter_threads=runs, intra_threads=cores_a_run
+    )
+    workers = ThreadPoolExecutor(runs)
+
+    def run(batch: PaddedBatch) -> NDArray[np.float32]:
+        output = encoder.forward_batch(
+            ctranslate2.StorageView.from_array(batch.input_ids.astype(np.int32)),
+            ctranslate2.StorageView.from_array(batch.attention_mask.sum(axis=1, dtype=np.int32)),
+        )
+        return mean_pool(np.array(output.last_hidden_state), batch.attention_mask)
+
+    def encode(texts: list[str]) -> NDArray[np.float32]:
+        batches = list(padded_batches(tokenizer, texts))
+        results = [run(batches[0])] if len(batches) == 1 else list(workers.map(run, batches))
+        vectors = np.empty((len(texts), results[0].shape[1]), np.float32)
+        for batch, result in zip(batches, results, strict=True):
+            vectors[batch.positions] = result
+        return vectors
+
+    return encode

@@ -1,0 +1,70 @@
+"""OpenVINO without a library around it, which is the fastest way to use it.
+
+LATENCY for one text at a time; THROUGHPUT, with as many requests at once as it asks for, for many.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.padding import PaddedBatch, open_tokenizer, padded_batches
+
+ENVIRONMENT = "openvino"
+CONTENDERS = {
+    "openvino f32": "openvino",
+    "openvino bf16": "openvino",
+    "openvino int8 (nncf)": "openvino-int8",
+}
+
+# Of int8, it is that of what NNCF leaves in floating point; bf16 is the faster.
+PRECISIONS = {"openvino f32": "f32", "openvino bf16": "bf16", "openvino int8 (nncf)": "bf16"}
+
+
+def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
+    """Compile the graph for the purpose."""
+    tokenizer = open_tokenizer(model.artifact, model.max_tokens)
+    compiled: Any = ov.Core().compile_model(
+        model.artifact / "model.xml",
+        "CPU",
+        {
+            "PERFORMANCE_HINT": purpose.upper(),
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": PRECISIONS[name],
+        },
+    )
+    inputs = [port.any_name for port in compiled.inputs]
+    requests: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
+        requests.put(compiled.create_infer_request())
+    workers = ThreadPoolExecutor(requests.qsize())
+
+    def run(batch: PaddedBatch) -> NDArray[np.float32]:
+        values = {
+            "input_ids": batch.input_ids,
+            "attention_mask": batch.attention_mask,
+            "token_type_ids": np.zeros_like(batch.input_ids),
+        }
+        request = requests.get()
+        try:
+            request.infer({name: values[name] for name in inputs}, share_inputs=True)
+            vectors: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
+            return vectors
+        finally:
+            requests.put(request)
+
+    def encode(texts: list[str]) -> NDArray[np.float32]:
+        batches = list(padded_batches(tokenizer, texts))
+        results = [run(batches[0])] if len(batches) == 1 else list(workers.map(run, batches))
+        vectors = np.empty((len(texts), results[0].shape[1]), np.float32)
+        for batch, result in zip(batches, results, strict=True):
+            vectors[batch.positions] = result
+        return vectors
+
+    return encode

@@ -1,0 +1,37 @@
+"""sentence-transformers with backend="onnx": its plain export, its O3, its qint8."""
+
+from __future__ import annotations
+
+import onnxruntime as ort
+import torch
+from sentence_transformers import SentenceTransformer
+
+from benchmarks.contenders import Encode, Model, Purpose
+
+ENVIRONMENT = "sentence-transformers-onnx"
+CONTENDERS = {
+    "sentence-transformers onnx": "sentence-transformers-onnx",
+    "sentence-transformers onnx O3": "sentence-transformers-onnx-o3",
+    "sentence-transformers onnx qint8": "sentence-transformers-onnx-qint8",
+}
+
+
+def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
+    """Load the one graph that the artifact holds; one load serves every purpose."""
+    del name, purpose
+    torch.set_num_threads(threads)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    (graph,) = (model.artifact / "onnx").glob("*.onnx")
+    encoder = SentenceTransformer(
+        str(model.artifact),
+        backend="onnx",
+        device="cpu",
+        model_kwargs={
+            "provider": "CPUExecutionProvider",
+            "session_options": options,
+            "file_name": f"onnx/{graph.name}",
+        },
+    )
+    encoder.max_seq_length = model.max_tokens
+    return lambda texts: encoder.encode(texts, show_progress_bar=False)

@@ -1,0 +1,27 @@
+"""sentence-transformers in torch, in fp32 and in bf16, with its own batches and sorting."""
+
+from __future__ import annotations
+
+import torch
+from sentence_transformers import SentenceTransformer
+
+from benchmarks.contenders import Encode, Model, Purpose
+
+ENVIRONMENT = "sentence-transformers"
+CONTENDERS = {"sentence-transformers fp32": "source", "sentence-transformers bf16": "source"}
+
+DTYPES = {
+    "sentence-transformers fp32": torch.float32,
+    "sentence-transformers bf16": torch.bfloat16,
+}
+
+
+def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
+    """Load the model in the dtype of this name; one load serves every purpose."""
+    del purpose
+    torch.set_num_threads(threads)
+    encoder = SentenceTransformer(
+        str(model.artifact), device="cpu", model_kwargs={"dtype": DTYPES[name]}
+    )
+    encoder.max_seq_length = model.max_tokens
+    return lambda texts: encoder.encode(texts, show_progress_bar=False)

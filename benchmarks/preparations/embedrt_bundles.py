@@ -1,0 +1,24 @@
+"""embedrt's bundles, by its exporter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from embedrt.manifest import Precision
+from embedrt_export import export_model
+from embedrt_export.recipe import load_recipes
+
+ENVIRONMENT = "harness"
+ARTIFACTS = ("embedrt-fp32", "embedrt-int8")
+NEEDS = "source"
+OF_THIS_CHECKOUT = True
+
+
+def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
+    """Export the model from its files."""
+    output.rmdir()
+    precision: Precision = "int8" if artifact.endswith("int8") else "fp32"
+    if load_recipes()[model].package:
+        export_model(model, files=needed, output=output, precision=precision)
+    else:  # random weights are not those that the recipe knows
+        export_model(str(needed), output=output, precision=precision)

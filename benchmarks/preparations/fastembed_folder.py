@@ -1,0 +1,26 @@
+"""The folder that fastembed reads: the encoder's ONNX graph, its config and its tokenizer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from embedrt_export.recipe import load_recipes
+
+ENVIRONMENT = "harness"
+ARTIFACTS = ("fastembed",)
+NEEDS = "sentence-transformers-onnx"
+
+FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
+    """Copy the files, and have the tokenizer cut where the model does: it obeys its config."""
+    del artifact
+    for file in FILES:
+        shutil.copy(needed / file, output)
+    shutil.copy(needed / "onnx" / "model.onnx", output)
+    limit = load_recipes()[model].expect["max_tokens"]
+    config = output / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": limit}))

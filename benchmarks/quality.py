@@ -1,0 +1,90 @@
+"""How right the vectors are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.failure import ContenderError
+
+FloatArray = NDArray[np.float32]
+
+# A contender below these answers wrongly. They let through the roughest peer, NNCF's int8, whose
+# cosines are 0.97 in the mean and 0.6 at the least, and nothing that mixes up texts or pooling.
+LOWEST_MEAN_COSINE = 0.95
+LOWEST_COSINE = 0.5
+LENGTH_TOLERANCE = 0.01  # of 1, which bf16 needs
+
+
+def check_answer(vectors: FloatArray, reference: FloatArray) -> None:
+    """Raise ContenderError unless these are the reference's vectors, as nearly as int8 can be."""
+    if vectors.shape != reference.shape:
+        raise ContenderError(
+            f"answered wrongly: vectors of shape {vectors.shape}, not {reference.shape}"
+        )
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if not np.all(np.abs(lengths - 1) <= LENGTH_TOLERANCE):  # NaN is no length either
+        raise ContenderError(
+            f"answered wrongly: a vector has length {lengths[np.argmax(np.abs(lengths - 1))]:.3f}"
+        )
+    found = cosines(vectors, reference)
+    if found.mean() < LOWEST_MEAN_COSINE or found.min() < LOWEST_COSINE:
+        raise ContenderError(
+            f"answered wrongly: cosine to the fp32 reference {found.mean():.4f} in the mean, "
+            f"{found.min():.4f} at the least"
+        )
+
+
+def cosines(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
+    """Cosine of each row with the same row. Shape: (n, dimension) twice to (n,)."""
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    found: NDArray[np.float64] = np.sum(a * b, axis=1) / lengths
+    return found
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Rank correlation, equal values sharing their mean rank."""
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def ndcg(
+    queries: FloatArray,
+    documents: FloatArray,
+    judgments: Sequence[Mapping[int, int]],
+    *,
+    depth: int = 10,
+) -> float:
+    """Mean over the queries of the discounted gain of the nearest `depth` documents, of the best.
+
+    Parameters
+    ----------
+    queries, documents
+        Vectors of length 1. Shape: (queries, dimension) and (documents, dimension).
+    judgments
+        For each query, the relevance of those documents (by row) that have any.
+    """
+    scores = queries @ documents.T  # (queries, documents)
+    nearest = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+    discounts = 1 / np.log2(np.arange(2, depth + 2))
+    gains = []
+    for row, judged in zip(nearest, judgments, strict=True):
+        found = np.array([judged.get(int(document), 0) for document in row], float)
+        best = np.array(sorted(judged.values(), reverse=True)[:depth], float)
+        gains.append((found @ discounts[: len(found)]) / (best @ discounts[: len(best)]))
+    return float(np.mean(gains))
+
+
+def share_of_equal_rows(first: FloatArray, second: FloatArray) -> float:
+    """Share of rows whose bytes are the same."""
+    same = [a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True)]
+    return float(np.mean(same))
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    _, positions, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[positions]
+    return ranks

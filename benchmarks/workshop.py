@@ -1,0 +1,73 @@
+"""Artifacts of a model, each made once by the environment that can, and kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.catalog import preparations
+from benchmarks.checkout import ROOT, code_digest
+from benchmarks.environments import interpreter
+from benchmarks.failure import ContenderError
+
+TIMEOUT_SECONDS = 1800
+
+
+class Workshop:
+    """Where one model's artifacts are."""
+
+    def __init__(self, model: str, folder: Path) -> None:
+        self.model = model
+        self.folder = folder / model
+        self._failures: dict[str, str] = {}
+
+    def artifact(self, name: str) -> Path:
+        """Return the artifact's folder, made if it is not there, and what it needs before it.
+
+        Raises
+        ------
+        ContenderError
+            It cannot be made; it is not tried twice.
+        """
+        preparation = preparations()[name]
+        version = f"-{code_digest()}" if preparation.of_this_checkout else ""
+        output = self.folder / f"{name}{version}"
+        if output.is_dir():
+            return output
+        if name in self._failures:
+            raise ContenderError(self._failures[name])
+        try:
+            needed = self.artifact(preparation.needs) if preparation.needs else self.folder
+            self._make(preparation.file, preparation.environment, name, needed, output)
+        except ContenderError as error:
+            self._failures[name] = str(error)
+            raise
+        return output
+
+    def _make(self, file: Path, environment: str, name: str, needed: Path, output: Path) -> None:
+        python = interpreter(environment)
+        print(f"preparing {name} of {self.model}", file=sys.stderr, flush=True)
+        part = output.with_name(f".{output.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        command = [str(python), "-m", "benchmarks.maker", str(file), name, self.model]
+        environ = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "HF_HUB_OFFLINE": "1"}
+        try:
+            subprocess.run(  # noqa: S603
+                [*command, str(needed), str(part)],
+                cwd=ROOT,
+                env=environ,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=TIMEOUT_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ContenderError(f"not prepared: {name} took too long") from error
+        except subprocess.CalledProcessError as error:
+            lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
+            raise ContenderError(f"not prepared: {name}: {lines[-1].strip()}"[:300]) from error
+        part.rename(output)

@@ -1,0 +1,134 @@
+"""Scores against their obvious or established twins."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from benchmarks.beir import read_retrieval
+from benchmarks.failure import ContenderError
+from benchmarks.quality import check_answer, ndcg, share_of_equal_rows, spearman
+
+Vectors = NDArray[np.float32]
+
+
+def random_vectors(count: int, seed: int, dimension: int = 16) -> Vectors:
+    drawn = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
+    unit: Vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return unit
+
+
+def slow_ndcg(
+    queries: Vectors, documents: Vectors, judgments: list[dict[int, int]], depth: int
+) -> float:
+    """Word for word as the definition goes."""
+    total = 0.0
+    for query, judged in zip(queries, judgments, strict=True):
+        scores = [float(np.dot(query, document)) for document in documents]
+        order = sorted(range(len(documents)), key=lambda index: -scores[index])
+        gain = 0.0
+        for rank, index in enumerate(order[:depth], 1):
+            gain += judged.get(index, 0) / math.log2(rank + 1)
+        ideal = 0.0
+        for rank, relevance in enumerate(sorted(judged.values(), reverse=True)[:depth], 1):
+            ideal += relevance / math.log2(rank + 1)
+        total += gain / ideal
+    return total / len(judgments)
+
+
+@given(st.integers(1, 5), st.integers(1, 30), st.integers(1, 12), st.data())
+def test_ndcg_is_its_definition(
+    queries: int, documents: int, depth: int, data: st.DataObject
+) -> None:
+    judged = st.dictionaries(st.integers(0, documents - 1), st.integers(1, 3), min_size=1)
+    judgments = [data.draw(judged) for _ in range(queries)]
+    asked, found = random_vectors(queries, 1), random_vectors(documents, 2)
+    expected = slow_ndcg(asked, found, judgments, depth)
+    assert ndcg(asked, found, judgments, depth=depth) == pytest.approx(expected, abs=1e-9)
+
+
+def test_ndcg_of_known_ranks() -> None:
+    documents = np.eye(3, dtype=np.float32)
+    query = np.array([[0.8, 0.6, 0.0]], np.float32)
+    assert ndcg(query, documents, [{0: 1}]) == pytest.approx(1)
+    assert ndcg(query, documents, [{1: 1}]) == pytest.approx(1 / math.log2(3))
+    assert ndcg(query, documents, [{2: 1}]) == pytest.approx(1 / math.log2(4))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3))
+def test_spearman_is_scipys(pairs: list[tuple[int, int]]) -> None:
+    first, second = [float(a) for a, _ in pairs], [float(b) for _, b in pairs]
+    if len(set(first)) > 1 and len(set(second)) > 1:
+        expected = spearmanr(first, second).statistic
+        assert spearman(first, second) == pytest.approx(expected, abs=1e-12)
+
+
+def test_equal_bytes_are_counted() -> None:
+    vectors = random_vectors(4, 0)
+    other = vectors.copy()
+    other[2, 3] = np.nextafter(other[2, 3], np.float32(2))
+    assert share_of_equal_rows(vectors, vectors) == 1
+    assert share_of_equal_rows(vectors, other) == 0.75
+
+
+def test_a_right_answer_passes_as_roughly_as_int8() -> None:
+    reference = random_vectors(50, 0, dimension=384)
+    noisy = reference + 0.2 * random_vectors(50, 1, dimension=384)
+    check_answer(noisy / np.linalg.norm(noisy, axis=1, keepdims=True), reference)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda v: v[:-1], r"shape \(49, 384\), not \(50, 384\)"),
+        (lambda v: v[:, :100], r"shape \(50, 100\)"),
+        (lambda v: 2 * v, "has length 2.000"),
+        (lambda v: v * np.nan, "has length nan"),
+        (lambda v: np.roll(v, 1, axis=0), "in the mean"),
+        (lambda v: np.concatenate([v[1::-1], v[2:]]), "at the least"),
+    ],
+)
+def test_a_wrong_answer_is_told_as_one(spoil: object, reason: str) -> None:
+    reference = random_vectors(50, 0, dimension=384)
+    assert callable(spoil)
+    with pytest.raises(ContenderError, match=f"answered wrongly: .*{reason}"):
+        check_answer(spoil(reference), reference)
+
+
+def test_retrieval_is_read_as_beir_lays_it_out(tmp_path: Path) -> None:
+    write_task(tmp_path, judgments=["q1\td2\t1", "q1\td1\t0", "q3\td1\t2"])
+    task = read_retrieval(tmp_path)
+    assert task.queries == ["first?", "third?"]
+    assert task.documents == ["A title a text", "no title"]
+    assert task.judgments == [{1: 1}, {0: 2}]
+
+
+def test_a_judgment_of_nothing_is_an_error(tmp_path: Path) -> None:
+    write_task(tmp_path, judgments=["q1\td9\t1"])
+    with pytest.raises(ValueError, match="no query q1 or no document d9"):
+        read_retrieval(tmp_path)
+
+
+def write_task(folder: Path, judgments: list[str]) -> None:
+    (folder / "qrels").mkdir()
+    lines = ["query-id\tcorpus-id\tscore", *judgments]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n")
+    documents = [
+        {"_id": "d1", "title": "A title", "text": "a text", "metadata": {}},
+        {"_id": "d2", "title": "", "text": "no title"},
+    ]
+    queries = [
+        {"_id": "q1", "text": "first?"},
+        {"_id": "q2", "text": "second, unjudged?"},
+        {"_id": "q3", "text": "third?"},
+    ]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
+    (folder / "queries.jsonl").write_text("".join(json.dumps(one) + "\n" for one in queries))

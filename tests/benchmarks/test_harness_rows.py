@@ -1,0 +1,70 @@
+"""Rows in, rows out, and what an interrupted run leaves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.rows import Machine, Row, append_rows, latest_rows, read_rows
+
+MACHINE = Machine("a processor", ("avx2", "avx512_vnni"), 2, 2**33, "Linux")
+ROW = Row(
+    "embedrt int8",
+    "all-MiniLM-L6-v2",
+    "corpus",
+    "seconds",
+    "seconds",
+    (0.1, 0.30000000000000004),
+    400,
+    20_000,
+    MACHINE,
+    {"onnxruntime": "1.31.1"},
+    "0123456789ab",
+)
+
+
+def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "rows.jsonl"
+    failed = replace(ROW, values=(), measure="", unit="", error="crashed: \ud800 \n \r \u2028 é")
+    append_rows(file, [ROW, failed])
+    append_rows(file, [ROW])
+    assert read_rows(file) == [ROW, failed, ROW]
+
+
+@given(st.text(), st.lists(st.floats(allow_nan=False), max_size=3))
+def test_any_text_and_any_value_survive(text: str, values: list[float]) -> None:
+    row = replace(ROW, contender=text, error=text, values=tuple(values))
+    assert Row.from_json(row.to_json()) == row
+
+
+def test_a_line_is_plain_json() -> None:
+    fields = json.loads(ROW.to_json())
+    assert fields["machine"]["instruction_sets"] == ["avx2", "avx512_vnni"]
+    assert fields["values"] == [0.1, 0.30000000000000004]
+
+
+def test_no_file_has_no_rows(tmp_path: Path) -> None:
+    assert read_rows(tmp_path / "rows.jsonl") == []
+
+
+def test_a_file_cut_anywhere_keeps_its_whole_rows(tmp_path: Path) -> None:
+    rows = [replace(ROW, texts=number) for number in range(3)]
+    file = tmp_path / "rows.jsonl"
+    append_rows(file, rows)
+    content = file.read_bytes()
+    for size in range(len(content) + 1):
+        file.write_bytes(content[:size])
+        whole = content[:size].count(b"\n")
+        assert read_rows(file) == rows[:whole]
+        append_rows(file, [ROW])
+        assert read_rows(file) == [*rows[:whole], ROW]
+
+
+def test_what_is_measured_anew_replaces() -> None:
+    other = replace(ROW, contender="fastembed")
+    newer = replace(ROW, values=(9.0,))
+    assert latest_rows([ROW, other, newer]) == [newer, other]

@@ -1,0 +1,274 @@
+"""The harness with real processes of fake contenders: what they did, and what went wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import environments
+from benchmarks.catalog import Contender, contenders
+from benchmarks.checkout import ROOT
+from benchmarks.plan import MAIN_MODEL, Workload
+from benchmarks.rows import Row, append_rows, read_rows
+from benchmarks.run import Run, run_model
+from benchmarks.statistics import median
+from benchmarks.turns import take_turns
+
+FAKES = Path(__file__).parent / "fakes"
+LOG = "FAKE_CONTENDERS_LOG"
+CORPUS = Workload("corpus", "call", "mixed/8", 3)
+LATENCY = Workload("latency/16", "each", "exact/16", 2, "latency")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, minilm: Path) -> Path:
+    """What was prepared of a model: here nothing but its tokenizer."""
+    source = tmp_path / "models" / MAIN_MODEL / "source"
+    source.mkdir(parents=True)
+    shutil.copy(minilm / "tokenizer.json", source)
+    return tmp_path / "models"
+
+
+def make_run(folder: Path, *names: str, timeout: float = 60) -> Run:
+    known = contenders(FAKES)
+    return Run(
+        {name: known[name] for name in names},
+        folder.parent / "rows.jsonl",
+        known["right"],
+        timeout,
+        folder,
+    )
+
+
+def measured(run: Run, *workloads: Workload) -> list[Row]:
+    run_model(run, MAIN_MODEL, workloads)
+    return read_rows(run.output)
+
+
+def loads(log: Path) -> list[str]:
+    """Who was loaded, in order."""
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return [line.rpartition(" ")[0] for line in lines]
+
+
+def assert_all_ended(log: Path) -> None:
+    """Whatever was under way, a worker outlives its harness by no more than a moment."""
+    left = {int(line.rpartition(" ")[2]) for line in log.read_text().splitlines()}
+    deadline = time.monotonic() + 10
+    while left and time.monotonic() < deadline:
+        left = {process for process in left if is_running(process)}
+        time.sleep(0.05)
+    assert not left
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/status")
+    return not (status.is_file() and "State:\tZ" in status.read_text())
+
+
+def test_contenders_have_a_value_for_each_repetition(folder: Path) -> None:
+    rows = measured(make_run(folder, "right", "right too"), CORPUS, LATENCY)
+    assert [(row.contender, row.workload, row.measure, len(row.values)) for row in rows] == [
+        ("right", "corpus", "seconds", 3),
+        ("right too", "corpus", "seconds", 3),
+        ("right", "latency/16", "seconds", 40),  # 20 texts, one by one, twice
+        ("right too", "latency/16", "seconds", 40),
+    ]
+    assert all(value > 0 for row in rows for value in row.values)
+    assert [row.texts for row in rows] == [8, 8, 20, 20]
+    assert rows[2].tokens == 20 * 16
+    assert rows[0].tokens > 8 * 10
+    assert not any(row.error for row in rows)
+    assert rows[0].machine.cores >= 1
+    assert rows[0].versions["numpy"]
+    assert rows[0].commit
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("wrong", r"answered wrongly: cosine to the fp32 reference .* in the mean"),
+        ("unscaled", "answered wrongly: a vector has length 2.000"),
+        ("short", r"answered wrongly: vectors of shape \(7, 8\), not \(8, 8\)"),
+        ("dies", "crashed: signal SIGABRT"),
+        ("dies loading", "crashed: exit status 3"),
+        ("refuses", "failed: ValueError: no such thing"),
+    ],
+)
+def test_a_failure_is_told_and_stops_nobody_else(folder: Path, name: str, reason: str) -> None:
+    failed, right = measured(make_run(folder, name, "right"), CORPUS)
+    assert (failed.contender, failed.values) == (name, ())
+    assert re.search(reason, failed.error)
+    assert len(right.values) == 3
+    assert not right.error
+
+
+def test_a_contender_that_hangs_is_ended_and_not_waited_for_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LOG, str(tmp_path / "log"))
+    rows = measured(make_run(folder, "hangs", "right", timeout=5), CORPUS, LATENCY)
+    assert loads(tmp_path / "log").count("hangs throughput") == 1
+    assert "hangs latency" not in loads(tmp_path / "log")
+    assert_all_ended(tmp_path / "log")
+    errors = {(row.contender, row.workload): row.error for row in rows}
+    assert errors == {
+        ("hangs", "corpus"): "hung: no answer within 5 s",
+        ("right", "corpus"): "",
+        ("hangs", "latency/16"): "hung: no answer within 5 s",
+        ("right", "latency/16"): "",
+    }
+
+
+def test_what_a_library_prints_is_no_answer(folder: Path) -> None:
+    (row,) = measured(make_run(folder, "chatty"), CORPUS)
+    assert not row.error
+
+
+def test_one_that_cannot_be_installed_is_told_as_such(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requirements = tmp_path / "environments"
+    requirements.mkdir()
+    (requirements / "nowhere.txt").write_text("--no-index\nno-package-has-this-name\n")
+    monkeypatch.setattr(environments, "REQUIREMENTS", requirements)
+    monkeypatch.setattr(environments, "FOLDER", tmp_path / "made")
+    run = make_run(folder, "right", "right too")
+    missing = replace(run.contenders["right too"], environment="nowhere")
+    right, row = measured(replace(run, contenders={**run.contenders, "right too": missing}), CORPUS)
+    assert not right.error
+    assert row.error.startswith("not installed: nowhere: ERROR:")
+    assert "no-package-has-this-name" in row.error
+    assert row.versions == {}
+
+
+def test_what_cannot_be_prepared_is_told_as_such(folder: Path) -> None:
+    run = make_run(folder, "right")
+    # The tokenizer alone is no model that anything could be exported from.
+    other = Contender("other", FAKES / "fake.py", "harness", "onnx", compiles=False)
+    row, right = measured(replace(run, contenders={"other": other, **run.contenders}), CORPUS)
+    assert row.error.startswith("not prepared: onnx: ")
+    assert not right.error
+
+
+def test_contenders_take_turns_and_another_begins_each_round() -> None:
+    seen: list[str] = []
+
+    def once(name: str) -> dict[str, float]:
+        seen.append(name)
+        return {"seconds": len(seen)}
+
+    turns = take_turns(["a", "b", "c"], 3, lambda name: seen.append(name.upper()), once)
+    assert "".join(seen) == "ABC" + "abc" + "bca" + "cab"
+    assert turns.answers["a"] == [{"seconds": 4}, {"seconds": 9}, {"seconds": 11}]
+
+
+def test_startup_is_told_by_stage(folder: Path) -> None:
+    rows = measured(make_run(folder, "right"), Workload("startup", "startup", "exact/16", 2))
+    found = {row.measure: row.values for row in rows}
+    assert list(found) == ["total", "python", "import", "load", "first vector"]
+    stages = [sum(found[stage]) for stage in list(found)[1:]]
+    assert sum(stages) == pytest.approx(sum(found["total"]), rel=0.05)
+    assert (rows[0].texts, rows[0].tokens) == (1, 16)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
+def test_memory_is_told_by_block(folder: Path) -> None:
+    rows = measured(make_run(folder, "right"), Workload("memory", "memory", "block", count=2))
+    found = {row.measure: row.values for row in rows}
+    assert list(found) == ["after import", "after load", "peak 1000 texts", "curve"]
+    assert len(found["curve"]) == 2
+    assert 1e6 < found["after import"][0] <= found["peak 1000 texts"][0] < 1e9
+    assert rows[0].texts == 2000
+
+
+def test_concurrent_calls_are_all_counted(folder: Path) -> None:
+    work = Workload("concurrent/4", "concurrent", "sentences/10", 2, count=4)
+    seconds, latency = measured(make_run(folder, "right"), work)
+    assert (seconds.measure, len(seconds.values)) == ("seconds", 2)
+    assert (latency.measure, len(latency.values)) == ("latency", 20)
+    assert median(latency.values) <= median(seconds.values)
+
+
+def test_quality_of_the_right_answer(folder: Path) -> None:
+    run = make_run(folder, "right", "wrong")
+    cosine = Workload("quality/cosine", "cosine", "sentences/40")
+    same = Workload("quality/same bytes", "same bytes", "mixed/40")
+    values = {(row.contender, row.measure): row.values[0] for row in measured(run, cosine, same)}
+    assert values["right", "mean"] == pytest.approx(1)
+    assert values["right", "smallest"] == pytest.approx(1)
+    assert values["wrong", "mean"] < 0.5
+    assert values["right", "share"] == 1
+    # Alone there is nothing to be mixed up with, in a batch there is.
+    assert values["wrong", "share"] == 0
+
+
+def test_size_counts_the_files(folder: Path) -> None:
+    bundle, installed = measured(make_run(folder, "right"), Workload("size", "size", ""))
+    tokenizer = folder / MAIN_MODEL / "source" / "tokenizer.json"
+    assert bundle.values[0] == tokenizer.stat().st_size
+    assert installed.values[0] > 1e6
+
+
+def test_what_is_done_is_not_done_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LOG, str(tmp_path / "log"))
+    run = make_run(folder, "right", "refuses")
+    first = measured(run, CORPUS)
+    loaded = loads(tmp_path / "log")
+    assert loaded == ["right throughput"] * 2 + ["refuses throughput"]  # the reference is a "right"
+    assert measured(run, CORPUS) == first
+    assert loads(tmp_path / "log") == loaded
+    # Rows of another commit are no rows of this one.
+    run.output.unlink()
+    append_rows(run.output, [replace(row, commit="another") for row in first])
+    assert len(measured(run, CORPUS)) == 2 * len(first)
+
+
+def test_a_contender_that_joins_takes_turns_with_all(folder: Path) -> None:
+    rows = measured(make_run(folder, "right"), CORPUS)
+    rows = measured(make_run(folder, "right", "right too"), CORPUS)
+    assert [row.contender for row in rows] == ["right", "right", "right too"]
+
+
+def test_a_killed_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+from pathlib import Path
+from test_harness_run import *
+run_model(make_run(Path({str(folder)!r}), "right", "hangs"), MAIN_MODEL, [CORPUS, LATENCY])
+"""
+    run = make_run(folder, "right")
+    measured(run, CORPUS)
+    kept = run.output.read_bytes()
+    log = tmp_path / "log"
+    environment = os.environ | {LOG: str(log)}
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=environment) as process:
+        deadline = time.monotonic() + 60
+        while "hangs throughput" not in loads(log) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert "hangs throughput" in loads(log)
+    assert_all_ended(log)
+    assert run.output.read_bytes() == kept
+    # The kill may also fall into a write.
+    with run.output.open("ab") as file:
+        file.write(kept[: len(kept) // 2])
+    rows = measured(run, CORPUS, LATENCY)
+    assert run.output.read_bytes().startswith(kept)
+    assert [row.workload for row in rows] == ["corpus", "latency/16"]

@@ -1,0 +1,83 @@
+"""Statistics on numbers whose answers are known."""
+
+from __future__ import annotations
+
+import statistics as standard
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.statistics import agree, median, percentile, ratio, spread
+
+FINITE = st.floats(-1e6, 1e6)
+POSITIVE = st.floats(1e-6, 1e6)
+
+
+def test_known_numbers() -> None:
+    values = [3.0, 1.0, 2.0, 5.0, 4.0]
+    assert median(values) == 3
+    assert percentile(values, 0) == 1
+    assert percentile(values, 0.25) == 2
+    assert percentile(values, 0.95) == pytest.approx(4.8)
+    assert percentile(values, 1) == 5
+    assert spread(values) == pytest.approx((4 - 2) / 3)
+    assert spread([7.0]) == 0
+    assert spread([0.0, 0.0]) == 0
+
+
+@given(st.lists(FINITE, min_size=1), st.floats(0, 1))
+def test_percentile_is_numpys(values: list[float], share: float) -> None:
+    expected = np.quantile(values, share)
+    assert percentile(values, share) == pytest.approx(expected, rel=1e-9, abs=1e-6)
+
+
+@given(st.lists(FINITE, min_size=1))
+def test_median_is_the_standard_librarys(values: list[float]) -> None:
+    assert median(values) == pytest.approx(standard.median(values), rel=1e-9, abs=1e-9)
+
+
+def test_no_values_have_no_percentile() -> None:
+    with pytest.raises(ValueError, match="at least one value"):
+        percentile([], 0.5)
+    with pytest.raises(ValueError, match="expected 0 to 1"):
+        percentile([1.0], 1.5)
+
+
+def test_ratio_pairs_the_rounds() -> None:
+    # The machine was ten times slower in the second round: the ratio does not notice.
+    found = ratio([2.0, 20.0, 2.0], [1.0, 10.0, 1.0])
+    assert found.value == 2
+    assert found.spread == 0
+    # The ratio of their medians would be 4 / 3.
+    assert ratio([4.0, 9.0, 2.0], [1.0, 3.0, 4.0]).value == 3
+
+
+@given(st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1), POSITIVE)
+def test_drift_common_to_both_does_not_matter(
+    pairs: list[tuple[float, float]], slower: float
+) -> None:
+    above, below = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    drifted = ratio([slower * value for value in above], [slower * value for value in below])
+    assert drifted.value == pytest.approx(ratio(above, below).value)
+
+
+def test_series_that_took_no_turns_have_no_ratio() -> None:
+    with pytest.raises(ValueError, match="2 and 1 repetitions cannot be paired"):
+        ratio([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="interleaved"):
+        ratio([], [])
+
+
+def test_agreement_is_within_a_tenth_either_way() -> None:
+    assert agree(1.0, 1.1)
+    assert agree(1.1, 1.0)
+    assert not agree(1.0, 1.11)
+    assert not agree(1.11, 1.0)
+    assert agree(2.0, 2.5, tolerance=0.25)
+
+
+@given(POSITIVE, POSITIVE)
+def test_agreement_has_no_order(first: float, second: float) -> None:
+    assert agree(first, second) == agree(second, first)

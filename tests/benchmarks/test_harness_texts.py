@@ -1,0 +1,71 @@
+"""The same texts for all, of the lengths that they claim."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from benchmarks.catalog import contenders, preparations
+from benchmarks.environments import HARNESS, REQUIREMENTS
+from benchmarks.padding import open_tokenizer
+from benchmarks.plan import LENGTHS, MAIN_MODEL, QUICK_CONTENDERS, full_plan, quick_plan
+from benchmarks.run import MAX_TOKENS
+from benchmarks.texts import Texts, exact_texts, many_texts, mixed_texts, sentences
+
+
+@pytest.fixture(scope="module")
+def tokenizer(minilm: Path) -> Tokenizer:
+    return open_tokenizer(minilm, 10**6)
+
+
+@pytest.mark.parametrize("tokens", LENGTHS)
+def test_exact_texts_have_so_many_tokens(tokenizer: Tokenizer, tokens: int) -> None:
+    texts = exact_texts(tokenizer, tokens, 20)
+    assert {len(tokenizer.encode(text).ids) for text in texts} == {tokens}
+    assert len(set(texts)) == 20
+    assert texts == exact_texts(tokenizer, tokens, 20)
+
+
+def test_no_text_comes_twice_and_each_comes_again(tokenizer: Tokenizer) -> None:
+    assert len(set(sentences())) == len(sentences()) > 2000
+    for make in (mixed_texts, many_texts):
+        texts = make(500, seed=1)
+        assert len(set(texts)) == 500
+        assert make(500, seed=1) == texts
+        assert make(500, seed=2) != texts
+        lengths = [len(tokenizer.encode(text).ids) for text in texts]
+        assert min(lengths) < 12
+        assert max(lengths) > 180
+        assert lengths != sorted(lengths)
+
+
+def test_files_of_texts_are_made_once(minilm: Path, tmp_path: Path) -> None:
+    shutil.copy(minilm / "tokenizer.json", tmp_path)
+    texts = Texts(tmp_path / "texts", tmp_path, max_tokens=16)
+    file = texts.file("exact/64")
+    assert texts.tokens("exact/64") == 20 * 16  # as the model cuts them
+    file.write_text('["changed"]')
+    assert texts.read("exact/64") == ["changed"]
+
+
+def test_every_contender_has_what_it_needs() -> None:
+    known, made = contenders(), preparations()
+    assert len(known) == 14
+    assert {one.artifact for one in known.values()} <= made.keys()
+    assert {one.needs for one in made.values()} <= made.keys() | {""}
+    named = {one.environment for one in known.values()}
+    named |= {one.environment for one in made.values()}
+    assert named - {HARNESS} == {file.stem for file in REQUIREMENTS.glob("*.txt")}
+    assert set(QUICK_CONTENDERS) <= known.keys()
+
+
+def test_plans_name_each_workload_once() -> None:
+    for plan in (full_plan, quick_plan):
+        for model in MAX_TOKENS:
+            ids = [workload.id for workload in plan(model, beir=True)]
+            assert len(set(ids)) == len(ids)
+    quick = {workload.id for workload in quick_plan(MAIN_MODEL, beir=True)}
+    assert quick <= {workload.id for workload in full_plan(MAIN_MODEL, beir=True)}
