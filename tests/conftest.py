@@ -18,7 +18,7 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of real all-MiniLM-L6-v2: the one that EMBEDRT_TEST_BUNDLE names, or a fresh one."""
     given = os.environ.get(GIVEN_BUNDLE)
     if given:
-        return Path(given)
+        return Path(given).absolute()
     from embedrt_export import export_model
 
     return export_model(
