@@ -52,11 +52,11 @@ test-lowest: $(BUNDLE)/manifest.json
 
 # All contenders and workloads: most of an hour. An interrupted run goes on where it was.
 bench: .venv/bench
-	$(BIN)/python -m benchmarks.run benchmarks/rows.jsonl
+	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python -m benchmarks.run benchmarks/rows.jsonl $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.report benchmarks/rows.jsonl
 
 bench-quick: .venv/bench
-	$(BIN)/python -m benchmarks.run benchmarks/rows-quick.jsonl --quick
+	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python -m benchmarks.run benchmarks/rows-quick.jsonl --quick $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.report benchmarks/rows-quick.jsonl
 
 lint: .venv/lint
@@ -69,7 +69,7 @@ format: .venv/lint
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-light .venv-lowest dist models/*/
+	rm -rf .venv .venv-light .venv-lowest dist models/*/ benchmarks/.environments benchmarks/.models
 
 $(BUNDLE)/manifest.json: .venv/export $(SOURCES)
 	$(BIN)/embedrt export all-MiniLM-L6-v2 --output $(BUNDLE)

@@ -26,7 +26,7 @@ FULL_SIZE_MODELS = ("all-mpnet-base-v2", "multi-qa-distilbert-cos-v1")
 LENGTHS = (8, 16, 32, 64, 128, 256)
 QUICK_CONTENDERS = (
     *("embedrt fp32", "embedrt int8", "sentence-transformers fp32", "sentence-transformers bf16"),
-    *("openvino f32", "openvino bf16", "onnxruntime dynamic int8"),
+    *("openvino f32", "openvino bf16", "openvino int8 (nncf)", "onnxruntime dynamic int8"),
 )
 
 

@@ -14,6 +14,7 @@ CONTENDERS = {
     "sentence-transformers onnx O3": "sentence-transformers-onnx-o3",
     "sentence-transformers onnx qint8": "sentence-transformers-onnx-qint8",
 }
+TEXTS_PER_BATCH = 8  # as for torch
 
 
 def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
@@ -34,4 +35,4 @@ def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
         },
     )
     encoder.max_seq_length = model.max_tokens
-    return lambda texts: encoder.encode(texts, show_progress_bar=False)
+    return lambda texts: encoder.encode(texts, batch_size=TEXTS_PER_BATCH, show_progress_bar=False)

@@ -1,4 +1,4 @@
-"""sentence-transformers in torch, in fp32 and in bf16, with its own batches and sorting."""
+"""sentence-transformers in torch, in fp32 and in bf16, with its own sorting."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from benchmarks.contenders import Encode, Model, Purpose
 
 ENVIRONMENT = "sentence-transformers"
 CONTENDERS = {"sentence-transformers fp32": "source", "sentence-transformers bf16": "source"}
+
+TEXTS_PER_BATCH = 8  # a quarter more texts a second than the default of 32
 
 DTYPES = {
     "sentence-transformers fp32": torch.float32,
@@ -24,4 +26,4 @@ def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
         str(model.artifact), device="cpu", model_kwargs={"dtype": DTYPES[name]}
     )
     encoder.max_seq_length = model.max_tokens
-    return lambda texts: encoder.encode(texts, show_progress_bar=False)
+    return lambda texts: encoder.encode(texts, batch_size=TEXTS_PER_BATCH, show_progress_bar=False)
