@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from embedrt import Embedder
+
+# A shell that starts the tests in the background has them ignore interrupts, and so would the
+# processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GIVEN_BUNDLE = "EMBEDRT_TEST_BUNDLE"
 
