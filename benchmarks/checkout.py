@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.rows import Machine
-from embedrt.processor import CPUINFO
+from embedrt.processor import CPUINFO, processor_name
 from embedrt.threads import available_threads
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +46,7 @@ def describe_machine() -> Machine:
     fields = {key.strip(): value for key, _, value in (line.partition(":") for line in lines)}
     flags = (fields.get("flags") or fields.get("Features") or "").split()
     return Machine(
-        processor=fields.get("model name", "").strip() or platform.processor() or "unknown",
+        processor=processor_name(),
         instruction_sets=tuple(flag for flag in TELLING_FLAGS if flag in flags),
         cores=available_threads(),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,21 @@ def padded_batches(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Padde
         positions = order[start : start + max(1, TOKENS_PER_BATCH // longest)]
         yield _pad(positions, [encodings[position] for position in positions])
         start += len(positions)
+
+
+def encode_padded(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    run: Callable[[PaddedBatch], NDArray[np.float32]],
+    workers: ThreadPoolExecutor,
+) -> NDArray[np.float32]:
+    """Run the texts' batches side by side, a single one in this thread; vectors in input order."""
+    batches = list(padded_batches(tokenizer, texts))
+    results = [run(batches[0])] if len(batches) == 1 else list(workers.map(run, batches))
+    vectors = np.empty((len(texts), results[0].shape[1]), np.float32)
+    for batch, result in zip(batches, results, strict=True):
+        vectors[batch.positions] = result
+    return vectors
 
 
 def mean_pool(

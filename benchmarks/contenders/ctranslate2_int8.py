@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.contenders import Encode, Model, Purpose
-from benchmarks.padding import PaddedBatch, mean_pool, open_tokenizer, padded_batches
+from benchmarks.padding import PaddedBatch, encode_padded, mean_pool, open_tokenizer
 
 ENVIRONMENT = "ctranslate2"
 CONTENDERS = {"ctranslate2 int8": "ctranslate2-int8"}
@@ -32,12 +32,4 @@ def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
         )
         return mean_pool(np.array(output.last_hidden_state), batch.attention_mask)
 
-    def encode(texts: list[str]) -> NDArray[np.float32]:
-        batches = list(padded_batches(tokenizer, texts))
-        results = [run(batches[0])] if len(batches) == 1 else list(workers.map(run, batches))
-        vectors = np.empty((len(texts), results[0].shape[1]), np.float32)
-        for batch, result in zip(batches, results, strict=True):
-            vectors[batch.positions] = result
-        return vectors
-
-    return encode
+    return lambda texts: encode_padded(tokenizer, texts, run, workers)

@@ -14,7 +14,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from benchmarks.contenders import Encode, Model, Purpose
-from benchmarks.padding import PaddedBatch, open_tokenizer, padded_batches
+from benchmarks.padding import PaddedBatch, encode_padded, open_tokenizer
 
 ENVIRONMENT = "openvino"
 CONTENDERS = {
@@ -59,12 +59,4 @@ def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
         finally:
             requests.put(request)
 
-    def encode(texts: list[str]) -> NDArray[np.float32]:
-        batches = list(padded_batches(tokenizer, texts))
-        results = [run(batches[0])] if len(batches) == 1 else list(workers.map(run, batches))
-        vectors = np.empty((len(texts), results[0].shape[1]), np.float32)
-        for batch, result in zip(batches, results, strict=True):
-            vectors[batch.positions] = result
-        return vectors
-
-    return encode
+    return lambda texts: encode_padded(tokenizer, texts, run, workers)

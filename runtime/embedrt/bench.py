@@ -7,7 +7,6 @@ versions by measuring them on the same machine, one after the other.
 from __future__ import annotations
 
 import math
-import platform
 import statistics
 import time
 from bisect import bisect_right
@@ -22,7 +21,7 @@ import numpy as np
 
 from embedrt.embedder import Embedder
 from embedrt.footprint import Memory, Startup, measure_process
-from embedrt.processor import CPUINFO
+from embedrt.processor import processor_name
 from embedrt.progress import progress_bar
 from embedrt.threads import available_threads
 
@@ -124,7 +123,7 @@ def measure(path: str | Path, plan: Plan | None = None, *, progress: bool = Fals
     return Findings(
         name=manifest.name,
         precision=manifest.precision,
-        processor=_processor(),
+        processor=processor_name(),
         threads=available_threads(),
         versions={name: metadata.version(name) for name in ("embedrt", "onnxruntime", "numpy")},
         latency=latency,
@@ -195,9 +194,3 @@ def _seconds(encode: Callable[[Any], object], texts: str | Sequence[str]) -> flo
 
 def _median_startup(starts: Sequence[Startup]) -> Startup:
     return Startup(*(statistics.median(parts) for parts in zip(*map(astuple, starts), strict=True)))
-
-
-def _processor() -> str:
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

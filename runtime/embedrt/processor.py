@@ -10,6 +10,7 @@ file and which an emulator shows of its host: one small product tells.
 
 from __future__ import annotations
 
+import platform
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,13 @@ ROWS, INPUTS, COLUMNS = 8, 4, 4
 LARGEST_UINT8, LARGEST_INT8 = 255, 127
 # Numbers of ONNX's tensor types.
 UINT8, INT8, INT32 = 2, 3, 6
+
+
+def processor_name() -> str:
+    """As people know it."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 @cache
