@@ -11,7 +11,9 @@ VERSIONED := $(addprefix tests/runtime/test_, embedder.py tokenizer.py session.p
 	public.py similarity.py same_bytes.py cli.py)
 BUNDLE := models/all-MiniLM-L6-v2-fp32
 BUNDLE_INT8 := models/all-MiniLM-L6-v2-int8
-INSTALL = $(BIN)/pip install --quiet $(PIP_ARGS) --constraint constraints.txt
+INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint constraints.txt
+# What is not compiled when it is installed is compiled by its first import, and must be kept then.
+export PYTHONDONTWRITEBYTECODE :=
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
 .PHONY: demo test test-slow test-light test-lowest bench bench-quick lint format clean
@@ -32,8 +34,8 @@ test: .venv/test
 test-slow: .venv/test
 	$(BIN)/pytest -m slow
 
-# The wheel with its base dependencies only, on a bundle that the full environment made.
-test-light: $(BUNDLE)/manifest.json
+# The wheel with its base dependencies only, on bundles that the full environment made.
+test-light: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	rm -rf dist .venv-light
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 	$(PYTHON) -m venv .venv-light
@@ -41,6 +43,7 @@ test-light: $(BUNDLE)/manifest.json
 	$(LIGHT)/pip list
 	$(LIGHT)/pip install --quiet --constraint constraints.txt pytest pytest-timeout hypothesis
 	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LIGHT)/pytest tests/runtime tests/fuzz
+	EMBEDRT_TEST_BUNDLE=$(BUNDLE_INT8) $(LIGHT)/pytest -m "not slow" $(VERSIONED)
 
 # The runtime on the lowest versions that it allows; numpy's has wheels for Python 3.11 and 3.12.
 test-lowest: $(BUNDLE)/manifest.json

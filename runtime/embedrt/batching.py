@@ -1,7 +1,7 @@
 """Which texts run together.
 
 Every row of a batch has the same number of tokens, so nothing is ever padded and the graph has no
-attention mask: that is what makes a text's vector independent of its neighbours.
+attention mask: that is what makes a text's vector independent of its neighbors.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ every file it names has been found, plain and of the right size, directly inside
 
 from __future__ import annotations
 
-import hashlib
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +90,8 @@ class Bundle:
 
 def describe_file(path: Path) -> FileEntry:
     """Return size and sha256 of the file at `path`."""
+    import hashlib  # noqa: PLC0415  # slow to import, and a load by size needs none
+
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileEntry(size=path.stat().st_size, sha256=digest)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import mmap
 import reprlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from embedrt.errors import BundleCorruptError, BundleFormatError
 from embedrt.manifest import AGAIN
@@ -53,13 +53,15 @@ _VALUE_NAME = 1
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT = 1, 3
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A run of bytes of the file: a message, or the value of a field."""
 
     start: int
     stop: int
     kind: int = _BYTES
+
+
+Field = tuple[int, Span]
 
 
 def check_graph(path: Path) -> None:
@@ -88,7 +90,7 @@ def _problems(data: mmap.mmap) -> Iterator[str]:
         yield "it defines functions of its own"
     fields = list(_fields(data, graphs[0]))
     nodes = [span for number, span in fields if number == _GRAPH_NODE]
-    unknown = {_operator(data, node) for node in nodes} - OPERATORS
+    unknown = {_operator(data, list(_fields(data, node))) for node in nodes} - OPERATORS
     if unknown:
         yield f"operators outside the format's list: {reprlib.repr(sorted(unknown))}"
     for node in nodes:
@@ -99,12 +101,16 @@ def _problems(data: mmap.mmap) -> Iterator[str]:
         elif number == _GRAPH_SPARSE:
             yield "a sparse tensor"
     for field, kind, wanted in ((_GRAPH_INPUT, "input", INPUT), (_GRAPH_OUTPUT, "output", OUTPUT)):
-        found = [_text(data, span, _VALUE_NAME) for number, span in fields if number == field]
+        found = [
+            _text(data, _fields(data, span), _VALUE_NAME)
+            for number, span in fields
+            if number == field
+        ]
         if found != [wanted]:
             yield f"its {kind}s are {reprlib.repr(found)}; expected [{wanted!r}]"
 
 
-def _operator(data: mmap.mmap, node: Span) -> str:
+def _operator(data: mmap.mmap, node: list[Field]) -> str:
     """The node's operator, after its domain where that is not the standard one."""
     domain = _text(data, node, _NODE_DOMAIN)
     operator = _text(data, node, _NODE_OPERATOR)
@@ -112,18 +118,19 @@ def _operator(data: mmap.mmap, node: Span) -> str:
 
 
 def _node_problems(data: mmap.mmap, node: Span) -> Iterator[str]:
-    operator = _operator(data, node)
     fields = list(_fields(data, node))
+    operator = _operator(data, fields)
     empty = any(number == _NODE_INPUT and span.start == span.stop for number, span in fields)
     if empty and operator in _VARIADIC:
         yield f"an input is left out of {operator}"
     for number, attribute in fields:
         if number != _NODE_ATTRIBUTE:
             continue
-        name = _text(data, attribute, _ATTRIBUTE_NAME)
-        if name in _LEAST and not _LEAST[name] <= _int(data, attribute) < _TOO_MANY:
+        parts = list(_fields(data, attribute))
+        name = _text(data, parts, _ATTRIBUTE_NAME)
+        if name in _LEAST and not _LEAST[name] <= _int(data, parts) < _TOO_MANY:
             yield f"{name} of {reprlib.repr(operator)} is not at least {_LEAST[name]}"
-        for inner, span in _fields(data, attribute):
+        for inner, span in parts:
             if inner in _ATTRIBUTE_GRAPHS:
                 yield f"a subgraph in {reprlib.repr(operator)}"
             elif inner in _ATTRIBUTE_SPARSE:
@@ -137,23 +144,23 @@ def _tensor_problems(data: mmap.mmap, tensor: Span) -> Iterator[str]:
         yield "a tensor whose data lies in another file"
 
 
-def _int(data: mmap.mmap, attribute: Span) -> int:
+def _int(data: mmap.mmap, attribute: Iterable[Field]) -> int:
     found = 0
-    for number, span in _fields(data, attribute):
+    for number, span in attribute:
         if number == _ATTRIBUTE_INT and span.kind == _VARINT:
             found, _ = _varint(data, span.start)
     return found
 
 
-def _text(data: mmap.mmap, message: Span, field: int) -> str:
+def _text(data: mmap.mmap, message: Iterable[Field], field: int) -> str:
     found = ""
-    for number, span in _fields(data, message):
+    for number, span in message:
         if number == field and span.kind == _BYTES:  # protobuf skips it as any other kind
             found = data[span.start : span.stop].decode()
     return found
 
 
-def _fields(data: mmap.mmap, message: Span) -> Iterator[tuple[int, Span]]:
+def _fields(data: mmap.mmap, message: Span) -> Iterator[Field]:
     """Yield number and value of each field of a protobuf message; ValueError where it is broken."""
     position = message.start
     for _ in range(_MOST_FIELDS):

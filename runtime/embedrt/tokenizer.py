@@ -157,6 +157,11 @@ def _load(path: Path) -> FastTokenizer:
             f"{path} is no tokenizer that this version of tokenizers reads ({str(error)[:300]}); "
             "copy or export the bundle again"
         ) from error
+    if isinstance(tokenizer.model, models.BPE) and tokenizer.model.dropout:
+        raise BundleFormatError(
+            f"{path}: its BPE has dropout {tokenizer.model.dropout}, and would give a text other "
+            "tokens each time; set it to null in the model's tokenizer.json and export again"
+        )
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

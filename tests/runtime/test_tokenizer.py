@@ -186,6 +186,17 @@ def test_max_tokens_without_room_for_the_special_ones(files: dict[str, Path]) ->
         Tokenizer(files["wordpiece"], max_tokens=1)
 
 
+def test_dropout_would_give_other_tokens_each_time(tmp_path: Path) -> None:
+    save_trained(tmp_path / TOKENIZER, "bpe")
+    dropping = FastTokenizer.from_file(str(tmp_path / TOKENIZER))
+    model: models.BPE = dropping.model
+    model.dropout = 0.5
+    assert len({tuple(dropping.encode(TRAINING_TEXTS[0]).ids) for _ in range(20)}) > 1
+    dropping.save(str(tmp_path / TOKENIZER))
+    with pytest.raises(BundleFormatError, match=r"dropout 0\.5.*export again"):
+        Tokenizer(tmp_path / TOKENIZER, max_tokens=MAX_TOKENS)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"[]", b'{"model": {"type": "WordLevel"}}', b"\xff"]
 )
