@@ -8,6 +8,8 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,7 @@ REQUIREMENTS = Path(__file__).parent / "environments"
 FOLDER = Path(__file__).parent / ".environments"
 HARNESS = "harness"  # the interpreter that runs this
 INSTALL_SECONDS = 1800
+SIDE_BY_SIDE = 2  # each keeps one core busy unpacking
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,12 @@ class Installed:
 
     versions: dict[str, str]
     installed_bytes: int
+
+
+def install(names: Iterable[str]) -> None:
+    """Make these environments side by side; `interpreter` tells what went wrong with one."""
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as executor:
+        list(executor.map(_make, dict.fromkeys(name for name in names if name != HARNESS)))
 
 
 def interpreter(name: str) -> Path:
@@ -67,9 +76,11 @@ def _make(name: str) -> str:
     # PIP_ARGS as in the Makefile, for machines on which PyPI's torch brings CUDA.
     extra = shlex.split(os.environ.get("PIP_ARGS", ""))
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *extra]
+    # Most of what would be compiled is never imported; what is, is compiled by its first import.
+    pip += ["--no-compile", "--disable-pip-version-check"]
     try:
         _run([sys.executable, "-m", "venv", str(folder)])
-        _run([*pip, "--disable-pip-version-check", "--requirement", str(requirements)])
+        _run([*pip, "--requirement", str(requirements)])
     except (OSError, subprocess.SubprocessError) as error:
         return f"not installed: {name}: {_reason(error)}"
     stamp.write_text(wanted)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from benchmarks.catalog import Contender
 from benchmarks.contenders import Purpose
-from benchmarks.environments import interpreter
+from benchmarks.environments import install, interpreter
 from benchmarks.failure import ContenderError, HungError
 from benchmarks.process import Process
 from benchmarks.workshop import Workshop
@@ -41,6 +41,14 @@ class Pool:
 
     def prepare(self) -> None:
         """Make the environment and the artifact of each contender, before anything is timed."""
+        install(
+            environment
+            for contender in self.contenders.values()
+            for environment in (
+                contender.environment,
+                *self._workshop.environments(contender.artifact),
+            )
+        )
         for name, contender in self.contenders.items():
             try:
                 interpreter(contender.environment)

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.catalog import preparations
+from benchmarks.catalog import Preparation, preparations
 from benchmarks.checkout import ROOT, code_digest
 from benchmarks.environments import interpreter
 from benchmarks.failure import ContenderError
+from benchmarks.process import QUIET
 
 TIMEOUT_SECONDS = 1800
 
@@ -33,8 +34,7 @@ class Workshop:
             It cannot be made; it is not tried twice.
         """
         preparation = preparations()[name]
-        version = f"-{code_digest()}" if preparation.of_this_checkout else ""
-        output = self.folder / f"{name}{version}"
+        output = self._output(preparation)
         if output.is_dir():
             return output
         if name in self._failures:
@@ -47,6 +47,18 @@ class Workshop:
             raise
         return output
 
+    def environments(self, name: str) -> list[str]:
+        """Which ones it takes to make the artifact: none where it is there."""
+        preparation = preparations()[name]
+        if self._output(preparation).is_dir():
+            return []
+        needed = self.environments(preparation.needs) if preparation.needs else []
+        return [*needed, preparation.environment]
+
+    def _output(self, preparation: Preparation) -> Path:
+        version = f"-{code_digest()}" if preparation.of_this_checkout else ""
+        return self.folder / f"{preparation.artifact}{version}"
+
     def _make(self, file: Path, environment: str, name: str, needed: Path, output: Path) -> None:
         python = interpreter(environment)
         print(f"preparing {name} of {self.model}", file=sys.stderr, flush=True)
@@ -54,7 +66,7 @@ class Workshop:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         command = [str(python), "-m", "benchmarks.maker", str(file), name, self.model]
-        environ = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "HF_HUB_OFFLINE": "1"}
+        environ = os.environ | QUIET | {"PYTHONPATH": str(ROOT / "tests")}
         try:
             subprocess.run(  # noqa: S603
                 [*command, str(needed), str(part)],

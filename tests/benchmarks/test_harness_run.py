@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from benchmarks import environments
 from benchmarks.catalog import Contender, contenders
 from benchmarks.checkout import ROOT
 from benchmarks.plan import MAIN_MODEL, Workload
+from benchmarks.pool import Pool
 from benchmarks.rows import Row, append_rows, read_rows
 from benchmarks.run import Run, run_model
 from benchmarks.statistics import median
 from benchmarks.turns import take_turns
+from benchmarks.workshop import Workshop
 
 FAKES = Path(__file__).parent / "fakes"
 LOG = "FAKE_CONTENDERS_LOG"
@@ -153,6 +156,43 @@ def test_one_that_cannot_be_installed_is_told_as_such(
     assert row.error.startswith("not installed: nowhere: ERROR:")
     assert "no-package-has-this-name" in row.error
     assert row.versions == {}
+
+
+def test_environments_are_made_side_by_side_and_each_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    both = threading.Barrier(2)
+
+    def fake(command: list[str]) -> str:
+        if "pip" in command:
+            made.append(Path(command[-1]).stem)
+            both.wait(timeout=60)
+        else:
+            Path(command[-1]).mkdir(parents=True)
+        return ""
+
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.txt").touch()
+    monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
+    monkeypatch.setattr(environments, "FOLDER", tmp_path / "made")
+    monkeypatch.setattr(environments, "_run", fake)
+    right = contenders(FAKES)["right"]
+    users = {"a": "one", "b": "harness", "c": "other", "d": "one"}
+    chosen = {name: replace(right, environment=user) for name, user in users.items()}
+    workshop = Workshop(MAIN_MODEL, folder)
+    with Pool(chosen, workshop, max_tokens=256, threads=1, timeout=60) as pool:
+        pool.prepare()
+        pool.prepare()
+    assert sorted(made) == ["one", "other"]
+
+
+def test_what_is_prepared_takes_no_environment(folder: Path) -> None:
+    workshop = Workshop(MAIN_MODEL, folder)
+    assert workshop.environments("source") == []
+    assert workshop.environments("openvino") == ["harness", "openvino"]  # onnx comes first
+    (workshop.folder / "openvino").mkdir()
+    assert workshop.environments("openvino") == []
 
 
 def test_what_cannot_be_prepared_is_told_as_such(folder: Path) -> None:
