@@ -79,7 +79,7 @@ def quantize_graph(
     if encoder is None:
         return climb(
             int8_traced.SCHEMES,
-            lambda scheme: int8_traced.quantize_products(built.model, scheme),
+            lambda scheme: int8_traced.quantize_traced(built.model, scheme),
             built.model,
             held_back,
             least,

@@ -61,11 +61,7 @@ class Int8:
 
     def add_embedding(self, nodes: Nodes, name: str, table: FloatArray, ids: str) -> str:
         """Add a lookup in a table of one scale a row."""
-        scales = np.maximum(np.abs(table).max(axis=1, keepdims=True), TINY) / LARGEST
-        rows = nodes.weight(name, np.round(table / scales).astype(np.int8))
-        found = nodes.add("Cast", nodes.add("Gather", rows, ids), to=TensorProto.FLOAT)
-        scale = nodes.weight(f"{name}.scale", scales.astype(np.float32))
-        return nodes.add("Mul", found, nodes.add("Gather", scale, ids))
+        return add_lookup(nodes, name, table, ids)
 
     def add_linear(self, nodes: Nodes, name: str, linear: Linear, vectors: str) -> str:
         """Add a linear layer on a quantized input."""
@@ -103,6 +99,15 @@ class Int8:
             rows = nodes.weight(f"{name}.outliers", linear.weight[outliers])
             product = nodes.add("Gemm", picked, rows, product)
         return product if static else nodes.add("Add", product, bias)
+
+
+def add_lookup(nodes: Nodes, name: str, table: FloatArray, ids: str) -> str:
+    """Add a lookup of rows in a table of one scale a row, in float32."""
+    scales = np.maximum(np.abs(table).max(axis=1, keepdims=True), TINY) / LARGEST
+    rows = nodes.weight(name, np.round(table / scales).astype(np.int8))
+    found = nodes.add("Cast", nodes.add("Gather", rows, ids), to=TensorProto.FLOAT)
+    scale = nodes.weight(f"{name}.scale", scales.astype(np.float32))
+    return nodes.add("Mul", found, nodes.add("Gather", scale, ids))
 
 
 def find_outliers(read: Range, factor: float) -> NDArray[np.int64]:

@@ -32,6 +32,7 @@ from embedrt_export.build import Built, build_graph, quantize_graph
 from embedrt_export.calibration import read_calibration
 from embedrt_export.fuse import OPSET
 from embedrt_export.int8 import Bytes, add_product
+from embedrt_export.int8_traced import FEWEST_ROWS
 from embedrt_export.nodes import Nodes
 from embedrt_export.quality import Quality, measure_quality, row_cosines
 from embedrt_export.settings import read_settings
@@ -70,6 +71,11 @@ def test_graph(small: Path) -> None:
     }
     operators = Counter(node.op_type for node in model.graph.node)
     assert operators["MatMulIntegerToFloat"] >= LAYERS
+    assert all(
+        weight.data_type == TensorProto.INT8
+        for weight in model.graph.initializer
+        if len(weight.dims) == 2 and weight.dims[0] >= FEWEST_ROWS and weight.dims[1] > 1
+    )
     if Bundle.open(small).manifest.builder == "fused":
         assert operators["MatMulIntegerToFloat"] == 4 * LAYERS
         assert operators["Gemm"] == 0
