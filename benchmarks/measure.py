@@ -19,6 +19,7 @@ from benchmarks.texts import BLOCK, Texts, pairs, sentences
 from benchmarks.turns import Answer, Turns, take_turns
 
 TEXTS_PER_BATCH = 32
+PAUSE = 0.05  # seconds between the calls of a service that is not busy
 STAGES = ("total", "python", "import", "load", "first vector")
 UNITS = {
     **dict.fromkeys(("seconds", "latency", *STAGES, "compile"), "seconds"),
@@ -89,11 +90,11 @@ def _gather(answers: Sequence[Answer]) -> dict[str, tuple[float, ...]]:
     return {name: tuple(values) for name, values in gathered.items()}
 
 
-def _timed(do: str) -> Callable[[Bench, Workload, Sequence[str]], Turns]:
+def _timed(do: str, **options: object) -> Callable[[Bench, Workload, Sequence[str]], Turns]:
     """Time what workers do with texts, after they have shown that they do it right."""
 
     def measure_time(bench: Bench, workload: Workload, names: Sequence[str]) -> Turns:
-        arguments = {"callers": workload.count} if do == "concurrent" else {}
+        arguments = options | ({"callers": workload.count} if do == "concurrent" else {})
         path = str(bench.texts.file(workload.texts))
 
         def warm_up(name: str) -> None:
@@ -222,6 +223,7 @@ def _beir(bench: Bench, workload: Workload, names: Sequence[str]) -> Turns:
 
 KINDS = {
     "each": _timed("each"),
+    "spaced": _timed("each", pause=PAUSE),
     "call": _timed("call"),
     "concurrent": _timed("concurrent"),
     "startup": _startup,

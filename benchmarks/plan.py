@@ -10,6 +10,7 @@ from benchmarks.contenders import Purpose
 
 Kind = Literal[
     "each",
+    "spaced",
     "call",
     "concurrent",
     "startup",
@@ -52,6 +53,7 @@ def full_plan(model: str, *, beir: bool) -> list[Workload]:
         return [*_latency((16, 64, 256), 3), Workload("corpus", "call", "mixed/64", 3)]
     return [
         *_latency(LENGTHS, 10),
+        *_spaced(2),
         Workload("startup", "startup", "exact/16", 5, "latency"),
         *(Workload(f"batch/{count}", "call", f"mixed/{count}", 9) for count in (8, 32, 128)),
         Workload("corpus", "call", "mixed/400", 7),
@@ -77,6 +79,7 @@ def quick_plan(model: str, *, beir: bool) -> list[Workload]:
         return []
     return [
         *_latency((16, 64, 256), 2),
+        *_spaced(1),
         Workload("startup", "startup", "exact/16", 2, "latency"),
         Workload("corpus", "call", "mixed/100", 5),
         Workload("size", "size", "exact/16"),
@@ -89,6 +92,11 @@ def quick_plan(model: str, *, beir: bool) -> list[Workload]:
 def _latency(lengths: tuple[int, ...], repetitions: int) -> Iterator[Workload]:
     for tokens in lengths:
         yield Workload(f"latency/{tokens}", "each", f"exact/{tokens}", repetitions, "latency")
+
+
+def _spaced(repetitions: int) -> Iterator[Workload]:
+    for tokens in (16, 64, 256):
+        yield Workload(f"spaced/{tokens}", "spaced", f"exact/{tokens}", repetitions, "latency")
 
 
 def _quality(same_bytes: int) -> Iterator[Workload]:

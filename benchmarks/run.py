@@ -30,7 +30,7 @@ from benchmarks.texts import Texts
 from benchmarks.workshop import Workshop
 
 REFERENCE = "sentence-transformers fp32"
-CHECKED = ("each", "call", "concurrent", "cosine")
+CHECKED = ("each", "spaced", "call", "concurrent", "cosine")
 TERMINATED = 128 + signal.SIGTERM
 MAX_TOKENS = {MAIN_MODEL: 256, "all-mpnet-base-v2": 384, "multi-qa-distilbert-cos-v1": 512}
 

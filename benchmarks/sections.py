@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.results import Results, size_of
 from benchmarks.rows import Row
@@ -34,12 +34,11 @@ def corpus(results: Results, model: str, peers: Sequence[str]) -> list[str]:
 
 def latency(results: Results, model: str, peers: Sequence[str]) -> list[str]:
     """One text in a call, by length."""
-    columns = [
-        Column(f"{size_of(workload)} tokens", workload, _percentiles)
-        for workload in results.workloads("latency", model)
-    ]
-    note = "Milliseconds, p50 / p95 / p99 of all calls."
-    return _with_note(note, comparison(results, model, columns, peers))
+    notes = {
+        "latency": ("tokens", "Milliseconds, p50 / p95 / p99 of all calls."),
+        "spaced": ("tokens", "The same with a pause of 50 ms before each call."),
+    }
+    return _by_size(results, model, peers, notes, _percentiles)
 
 
 def batches(results: Results, model: str, peers: Sequence[str]) -> list[str]:
@@ -117,17 +116,32 @@ def quality(results: Results, model: str, peers: Sequence[str]) -> list[str]:
 
 def growth(results: Results, model: str, peers: Sequence[str]) -> list[str]:
     """How time grows with texts and with tokens."""
+    notes = {
+        "growth/texts": ("texts", "Milliseconds a call, by the number of its texts."),
+        "growth/tokens": (
+            "tokens",
+            "Milliseconds a call with 16 texts, by the number of each one's tokens.",
+        ),
+    }
+    return _by_size(results, model, peers, notes, milliseconds)
+
+
+def _by_size(
+    results: Results,
+    model: str,
+    peers: Sequence[str],
+    notes: Mapping[str, tuple[str, str]],
+    cell: Callable[[Row], str],
+) -> list[str]:
+    """Return a table for each kind of work, by what its sizes count, with a note."""
     lines: list[str] = []
-    for what, note in (
-        ("texts", "Milliseconds a call, by the number of its texts."),
-        ("tokens", "Milliseconds a call with 16 texts, by the number of each one's tokens."),
-    ):
+    for work, (what, note) in notes.items():
         columns = [
-            Column(f"{size_of(workload):,} {what}", workload, milliseconds)
-            for workload in results.workloads(f"growth/{what}", model)
+            Column(f"{size_of(workload):,} {what}", workload, cell)
+            for workload in results.workloads(work, model)
         ]
         found = _with_note(note, comparison(results, model, columns, peers))
-        lines += ["", *found] if lines else found
+        lines += ["", *found] if lines and found else found
     return lines
 
 

@@ -84,9 +84,13 @@ class Worker:
         self._encode(every)
         return {"seconds": [time.perf_counter() - start]}
 
-    def each(self, texts: str) -> Answer:
-        """Time a call for each text."""
-        return {"seconds": [self._time_one(text) for text in _read(texts)]}
+    def each(self, texts: str, pause: float = 0.0) -> Answer:
+        """Time a call for each text, with a pause of so many seconds before it."""
+        seconds = []
+        for text in _read(texts):
+            time.sleep(pause)
+            seconds.append(self._time_one(text))
+        return {"seconds": seconds}
 
     def concurrent(self, texts: str, callers: int) -> Answer:
         """Time so many threads that share the texts, each calling with one text at a time."""

@@ -49,6 +49,7 @@ def run_rows() -> list[Row]:
                 row(name, f"latency/{tokens}", *(seconds * tokens / 1e4 for _ in range(20)))
                 for tokens in (8, 16, 64, 256)
             ),
+            row(name, "spaced/16", seconds / 40),
             row(name, "batch/8", seconds / 10, texts=8),
             row(name, "concurrent/2", seconds),
             row(name, "concurrent/2", seconds / 50, measure="latency"),

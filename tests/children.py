@@ -24,7 +24,7 @@ TEXTS = [f"w{number} " * (1 + number % 7) for number in range(10)]
 
 
 def use_all_cores(embedder):
-    for _ in range(4):
+    while not embedder._engine._loading:
         embedder.encode("w1")
     embedder._engine._loading.result(timeout=30)
     assert embedder._engine._all_cores

@@ -3,6 +3,10 @@
 Batches run side by side, one core each: that is the most texts a second. A batch that comes alone
 would leave the other cores idle, so for callers who embed one text at a time the graph is loaded a
 second time, for all cores; it gives the same bytes.
+
+After a pause the threads of all cores must be woken. On virtual machines Linux wakes them on the
+core of their caller, where they and it take turns until a tick of the scheduler, 4 ms, moves them:
+then all cores are slower, but for what takes one core longer than they lose.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from threading import Lock
+from time import perf_counter
 from typing import ParamSpec, TypeVar
 from weakref import WeakSet
 
@@ -29,6 +35,9 @@ Result = TypeVar("Result")
 # A caller who comes alone so often will come again: worth the memory of a second copy.
 ALONE_BEFORE_ALL_CORES = 4
 
+SHORT_PAUSE = 0.005  # seconds after which threads still wake fast
+LONG_RUN = 0.015  # seconds on one core that all cores shorten by more than their waking takes
+
 LONGEST_LOAD = 10.0  # seconds that a fork waits for
 
 
@@ -44,6 +53,8 @@ class Engine:
         self._all_cores: Session | None = None
         self._loading: Future[None] | None = None
         self._alone = 0
+        self._pace = inf  # seconds a token, the fewest that one core took
+        self._ended = -inf  # when the last run did
         self._broken = ""
         self._closed = False
         self._start_anew()
@@ -111,15 +122,23 @@ class Engine:
     def _run(self, input_ids: NDArray[np.int64], *, alone: bool) -> FloatArray:
         session = self._one_core
         with self._lock:
-            if alone and self._running == 0:
+            start = perf_counter()
+            if alone and self._running == 0 and self._is_worth_waking(input_ids.size, start):
                 session = self._all_cores or session
                 self._count_alone()
             self._running += 1
         try:
-            return session.run(input_ids)
+            embedding = session.run(input_ids)
+            if session is self._one_core:
+                self._pace = min(self._pace, (perf_counter() - start) / input_ids.size)
+            return embedding
         finally:
             with self._lock:
                 self._running -= 1
+                self._ended = perf_counter()
+
+    def _is_worth_waking(self, tokens: int, now: float) -> bool:
+        return now - self._ended < SHORT_PAUSE or tokens * self._pace > LONG_RUN
 
     def _count_alone(self) -> None:
         self._alone += 1

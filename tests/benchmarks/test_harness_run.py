@@ -18,6 +18,7 @@ import pytest
 from benchmarks import environments
 from benchmarks.catalog import Contender, contenders
 from benchmarks.checkout import ROOT
+from benchmarks.measure import PAUSE
 from benchmarks.plan import MAIN_MODEL, Workload
 from benchmarks.pool import Pool
 from benchmarks.rows import Row, append_rows, read_rows
@@ -241,6 +242,15 @@ def test_concurrent_calls_are_all_counted(folder: Path) -> None:
     assert (seconds.measure, len(seconds.values)) == ("seconds", 2)
     assert (latency.measure, len(latency.values)) == ("latency", 20)
     assert median(latency.values) <= median(seconds.values)
+
+
+def test_pauses_are_not_counted(folder: Path) -> None:
+    work = Workload("spaced/16", "spaced", "exact/16", 1, "latency")
+    before = time.monotonic()
+    (seconds,) = measured(make_run(folder, "right"), work)
+    assert time.monotonic() - before > 2 * len(seconds.values) * PAUSE  # the warm-up's too
+    assert len(seconds.values) == 20
+    assert median(seconds.values) < PAUSE
 
 
 def test_quality_of_the_right_answer(folder: Path) -> None:

@@ -71,12 +71,20 @@ class TestReport:
 
     def test_percentiles(self) -> None:
         values = [milli / 1e3 for milli in range(1, 102)]
-        (line,) = [
+        line, _ = [  # without pauses, and with them
             line
             for line in section(made(row("openvino f32", "latency/8", *values)), "One text")
             if line.startswith("| openvino f32 ")
         ]
         assert cells(line)[1] == "51.0 / 96.0 / 100"
+
+    def test_one_text_with_and_without_pauses(self) -> None:
+        lines = section(made(), "One text")
+        headers = [cells(line) for line in lines if line.startswith("|  |")]
+        assert headers == [
+            ["", "8 tokens", "16 tokens", "64 tokens", "256 tokens"],
+            ["", "16 tokens"],
+        ]
 
     def test_targets_are_marked(self) -> None:
         lines = section(made(), "Targets")

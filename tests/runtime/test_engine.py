@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import embedrt.engine
 from embedrt import Embedder
 from embedrt.bundle import GRAPH
 from embedrt.engine import ALONE_BEFORE_ALL_CORES, Engine
@@ -59,6 +60,12 @@ def use_all_cores(engine: Engine, calls: int = ALONE_BEFORE_ALL_CORES) -> Sessio
     engine._loading.result(timeout=30)
     assert engine._all_cores
     return engine._all_cores
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes from call to call, it is no pause."""
+    monkeypatch.setattr(embedrt.engine, "SHORT_PAUSE", 3600.0)
 
 
 class TestAllCores:
@@ -115,6 +122,27 @@ class TestAllCores:
             other.result()
             engine.run_alone(IDS)
             assert ran[-1] is all_cores
+
+    def test_after_a_pause_only_for_a_long_run(
+        self, engine: Engine, ran: list[Session], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        all_cores = use_all_cores(engine)
+        monkeypatch.setattr(embedrt.engine, "SHORT_PAUSE", 0.0)
+        monkeypatch.setattr(embedrt.engine, "LONG_RUN", 2.5 * engine._pace)
+        engine.run_alone(IDS)
+        assert ran[-1] is engine._one_core
+        assert 0 < engine._pace < 1
+        monkeypatch.setattr(embedrt.engine, "LONG_RUN", 2.5 * engine._pace)
+        engine.run_alone(np.tile(IDS, 2))
+        assert ran[-1] is all_cores
+
+    def test_never_for_short_texts_with_pauses(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(embedrt.engine, "SHORT_PAUSE", 0.0)
+        for _ in range(3 * ALONE_BEFORE_ALL_CORES):
+            engine.run_alone(IDS)
+        assert engine._loading is None
 
     def test_a_failed_run_does_not_count_as_running(self, engine: Engine) -> None:
         for _ in range(5):

@@ -24,9 +24,10 @@ import numpy as np
 import embedrt
 
 with embedrt.Embedder.load(sys.argv[1], verify="sha256") as embedder:
-    for number in range(8):  # the fourth makes it load the graph for all cores
-        embedder.encode(f"text {number}")
-        time.sleep(0.02)
+    while not embedder._engine._loading:  # the graph for all cores is loaded aside
+        embedder.encode("one")
+    embedder._engine._loading.result()
+    embedder.encode("one")
     documents = embedder.encode_document(["one", "two texts", "", "one"] * 50)
     queries = embedder.encode_query(["one"], precision="float16", truncate_dim=5)
     assert sum(map(len, embedder.embed_stream(str(n) for n in range(300)))) == 300
@@ -379,9 +380,11 @@ from embedrt import Embedder
 
 def work():
     embedder = Embedder.load(sys.argv[1], threads=3)
-    for number in range(12):
-        embedder.encode(f"text {number}")
-        time.sleep(0.05)  # the graph for all cores is loaded aside
+    while not embedder._engine._loading:  # the graph for all cores is loaded aside
+        embedder.encode("one")
+    embedder._engine._loading.result()
+    for _ in range(4):
+        embedder.encode("one")
     embedder.encode([f"text {number}" * number for number in range(99)])
     return embedder
 
