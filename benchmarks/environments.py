@@ -21,7 +21,7 @@ REQUIREMENTS = Path(__file__).parent / "environments"
 FOLDER = Path(__file__).parent / ".environments"
 HARNESS = "harness"  # the interpreter that runs this
 INSTALL_SECONDS = 1800
-SIDE_BY_SIDE = 2  # each keeps one core busy unpacking
+SIDE_BY_SIDE = 2  # environments and artifacts; each keeps about one core busy
 
 
 @dataclass(frozen=True)

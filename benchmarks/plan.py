@@ -53,7 +53,7 @@ def full_plan(model: str, *, beir: bool) -> list[Workload]:
         return [*_latency((16, 64, 256), 3), Workload("corpus", "call", "mixed/64", 3)]
     return [
         *_latency(LENGTHS, 10),
-        *_spaced(2),
+        *_spaced(),
         Workload("startup", "startup", "exact/16", 5, "latency"),
         *(Workload(f"batch/{count}", "call", f"mixed/{count}", 9) for count in (8, 32, 128)),
         Workload("corpus", "call", "mixed/400", 7),
@@ -79,7 +79,6 @@ def quick_plan(model: str, *, beir: bool) -> list[Workload]:
         return []
     return [
         *_latency((16, 64, 256), 2),
-        *_spaced(1),
         Workload("startup", "startup", "exact/16", 2, "latency"),
         Workload("corpus", "call", "mixed/100", 5),
         Workload("size", "size", "exact/16"),
@@ -94,9 +93,9 @@ def _latency(lengths: tuple[int, ...], repetitions: int) -> Iterator[Workload]:
         yield Workload(f"latency/{tokens}", "each", f"exact/{tokens}", repetitions, "latency")
 
 
-def _spaced(repetitions: int) -> Iterator[Workload]:
+def _spaced() -> Iterator[Workload]:
     for tokens in (16, 64, 256):
-        yield Workload(f"spaced/{tokens}", "spaced", f"exact/{tokens}", repetitions, "latency")
+        yield Workload(f"spaced/{tokens}", "spaced", f"exact/{tokens}", 2, "latency")
 
 
 def _quality(same_bytes: int) -> Iterator[Workload]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.catalog import Contender
 from benchmarks.contenders import Purpose
-from benchmarks.environments import install, interpreter
+from benchmarks.environments import SIDE_BY_SIDE, install, interpreter
 from benchmarks.failure import ContenderError, HungError
 from benchmarks.process import Process
 from benchmarks.workshop import Workshop
@@ -49,12 +50,15 @@ class Pool:
                 *self._workshop.environments(contender.artifact),
             )
         )
-        for name, contender in self.contenders.items():
-            try:
-                interpreter(contender.environment)
-                self.artifact(name)
-            except ContenderError as error:
-                self._out[name] = str(error)
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as executor:
+            list(executor.map(self._prepare_one, self.contenders))
+
+    def _prepare_one(self, name: str) -> None:
+        try:
+            interpreter(self.contenders[name].environment)
+            self.artifact(name)
+        except ContenderError as error:
+            self._out[name] = str(error)
 
     def tune(self, purpose: Purpose) -> None:
         """From now on, processes are for this purpose."""

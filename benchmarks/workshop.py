@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
+from threading import Lock
 
 from benchmarks.catalog import Preparation, preparations
 from benchmarks.checkout import ROOT, code_digest
@@ -18,12 +20,13 @@ TIMEOUT_SECONDS = 1800
 
 
 class Workshop:
-    """Where one model's artifacts are."""
+    """Where one model's artifacts are. Many threads may ask for them."""
 
     def __init__(self, model: str, folder: Path) -> None:
         self.model = model
         self.folder = folder / model
         self._failures: dict[str, str] = {}
+        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
 
     def artifact(self, name: str) -> Path:
         """Return the artifact's folder, made if it is not there, and what it needs before it.
@@ -35,17 +38,18 @@ class Workshop:
         """
         preparation = preparations()[name]
         output = self._output(preparation)
-        if output.is_dir():
+        with self._locks[name]:
+            if output.is_dir():
+                return output
+            if name in self._failures:
+                raise ContenderError(self._failures[name])
+            try:
+                needed = self.artifact(preparation.needs) if preparation.needs else self.folder
+                self._make(preparation.file, preparation.environment, name, needed, output)
+            except ContenderError as error:
+                self._failures[name] = str(error)
+                raise
             return output
-        if name in self._failures:
-            raise ContenderError(self._failures[name])
-        try:
-            needed = self.artifact(preparation.needs) if preparation.needs else self.folder
-            self._make(preparation.file, preparation.environment, name, needed, output)
-        except ContenderError as error:
-            self._failures[name] = str(error)
-            raise
-        return output
 
     def environments(self, name: str) -> list[str]:
         """Which ones it takes to make the artifact: none where it is there."""

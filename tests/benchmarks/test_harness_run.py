@@ -188,6 +188,31 @@ def test_environments_are_made_side_by_side_and_each_once(
     assert sorted(made) == ["one", "other"]
 
 
+def test_artifacts_are_made_side_by_side_and_what_both_need_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    both = threading.Barrier(2)
+
+    def fake(
+        workshop: Workshop, file: Path, environment: str, name: str, needed: Path, output: Path
+    ) -> None:
+        made.append(name)
+        if name != "onnx":
+            both.wait(timeout=60)
+        output.mkdir()
+
+    monkeypatch.setattr(Workshop, "_make", fake)
+    right = contenders(FAKES)["right"]
+    artifacts = {"a": "openvino", "b": "onnx-dynamic-int8", "c": "openvino"}
+    chosen = {name: replace(right, artifact=artifact) for name, artifact in artifacts.items()}
+    workshop = Workshop(MAIN_MODEL, folder)
+    monkeypatch.setattr(workshop, "environments", lambda name: [])
+    with Pool(chosen, workshop, max_tokens=256, threads=1, timeout=60) as pool:
+        pool.prepare()
+    assert sorted(made) == ["onnx", "onnx-dynamic-int8", "openvino"]
+
+
 def test_what_is_prepared_takes_no_environment(folder: Path) -> None:
     workshop = Workshop(MAIN_MODEL, folder)
     assert workshop.environments("source") == []
