@@ -82,7 +82,7 @@ class Worker:
         every = _read(texts)
         start = time.perf_counter()
         self._encode(every)
-        return {"seconds": [time.perf_counter() - start]}
+        return {"seconds": [_since(start)]}
 
     def each(self, texts: str, pause: float = 0.0) -> Answer:
         """Time a call for each text, with a pause of so many seconds before it."""
@@ -110,7 +110,7 @@ class Worker:
         start = time.perf_counter()
         for thread in threads:
             thread.join()
-        seconds = time.perf_counter() - start
+        seconds = _since(start)
         merged = [value for one in latencies for value in one]
         if len(merged) < len(every):
             raise RuntimeError(f"{len(every) - len(merged)} concurrent calls failed")
@@ -124,7 +124,12 @@ class Worker:
     def _time_one(self, text: str) -> float:
         start = time.perf_counter()
         self._encode([text])
-        return time.perf_counter() - start
+        return _since(start)
+
+
+def _since(start: float) -> float:
+    """Return the seconds since then to the microsecond: more would only be long to write down."""
+    return round(time.perf_counter() - start, 6)
 
 
 def resident_bytes() -> int:

@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -194,20 +195,19 @@ def test_artifacts_are_made_side_by_side_and_what_both_need_once(
     made: list[str] = []
     both = threading.Barrier(2)
 
-    def fake(
-        workshop: Workshop, file: Path, environment: str, name: str, needed: Path, output: Path
-    ) -> None:
+    def fake(*arguments: Any) -> None:
+        *_, name, _, output = arguments
         made.append(name)
         if name != "onnx":
             both.wait(timeout=60)
         output.mkdir()
 
     monkeypatch.setattr(Workshop, "_make", fake)
+    monkeypatch.setattr("benchmarks.pool.install", list)
     right = contenders(FAKES)["right"]
     artifacts = {"a": "openvino", "b": "onnx-dynamic-int8", "c": "openvino"}
     chosen = {name: replace(right, artifact=artifact) for name, artifact in artifacts.items()}
     workshop = Workshop(MAIN_MODEL, folder)
-    monkeypatch.setattr(workshop, "environments", lambda name: [])
     with Pool(chosen, workshop, max_tokens=256, threads=1, timeout=60) as pool:
         pool.prepare()
     assert sorted(made) == ["onnx", "onnx-dynamic-int8", "openvino"]
@@ -325,6 +325,7 @@ def test_a_killed_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
 from pathlib import Path
+from typing import Any
 from test_harness_run import *
 run_model(make_run(Path({str(folder)!r}), "right", "hangs"), MAIN_MODEL, [CORPUS, LATENCY])
 """
