@@ -10,8 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.rows import Machine
-from embedrt.processor import CPUINFO, processor_name
-from embedrt.threads import available_threads
+from embedrt.engine.cpu import CPUINFO, available_threads, processor_name
 
 ROOT = Path(__file__).parents[1]
 MEASURED = ("pyproject.toml", "runtime", "export", "models")

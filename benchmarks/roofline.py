@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from benchmarks.limits import Limits, measure_limits
 from benchmarks.tables import significant
 from embedrt import Bundle
-from embedrt.session import Session
-from embedrt.threads import available_threads
+from embedrt.engine.cpu import available_threads
+from embedrt.engine.session import Session
 
 SHAPES = ((1, 16), (1, 256), (16, 64))  # (texts, tokens) of what is profiled
 WARM_UP, RUNS = 3, 10

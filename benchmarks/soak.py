@@ -20,9 +20,9 @@ from itertools import islice
 from pathlib import Path
 
 from embedrt import Embedder, Manifest
-from embedrt.bench import PASSAGE
-from embedrt.memory import peak_bytes, resident_bytes
-from embedrt.threads import available_threads
+from embedrt.bench.measure import PASSAGE
+from embedrt.bench.memory import peak_bytes, resident_bytes
+from embedrt.engine.cpu import available_threads
 
 BLOCK = 1000
 ALONE = 50  # texts of a block that come one a call

@@ -10,9 +10,9 @@ from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from embedrt.bundle.manifest import Manifest
+from embedrt.bundle.writer import staged_bundle
 from embedrt.cli import main
-from embedrt.manifest import Manifest
-from embedrt.staging import staged_bundle
 
 # Its children start with the heavy imports done.
 CONTEXT = get_context("forkserver")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedrt import Embedder
-from embedrt_export.recipe import load_recipes
+from embedrt_export.source.recipe import load_recipes
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SETUP = 'from embedrt import Embedder\ntexts = ["a text", "another"]\n'

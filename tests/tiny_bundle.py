@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from embedrt.manifest import FORMAT_VERSION, Agreement, Manifest, Source
-from embedrt.staging import staged_bundle
+from embedrt.bundle.manifest import FORMAT_VERSION, Agreement, Manifest, Source
+from embedrt.bundle.writer import staged_bundle
 
 WORDS = 10
 

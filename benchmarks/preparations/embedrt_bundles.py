@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedrt.manifest import Precision
+from embedrt.bundle.manifest import Precision
 from embedrt_export import export_model
-from embedrt_export.recipe import load_recipes
+from embedrt_export.source.recipe import load_recipes
 
 ENVIRONMENT = "harness"
 ARTIFACTS = ("embedrt-fp32", "embedrt-int8")

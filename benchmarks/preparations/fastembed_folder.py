@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from embedrt_export.recipe import load_recipes
+from embedrt_export.source.recipe import load_recipes
 
 ENVIRONMENT = "harness"
 ARTIFACTS = ("fastembed",)

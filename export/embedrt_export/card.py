@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import metadata_load
 
-from embedrt.manifest import Manifest
+from embedrt.bundle.manifest import Manifest
 
 TEMPLATE = """\
 # {name}

@@ -12,10 +12,8 @@ from typing import get_args
 from transformers import AutoConfig, PretrainedConfig
 
 from embedrt import Bundle, Embedder
-from embedrt.bundle import CARD, GRAPH, PROBES, TOKENIZER, describe_file
-from embedrt.errors import UnsupportedModelError
-from embedrt.graph import check_graph
-from embedrt.manifest import (
+from embedrt.bundle.graph_rules import check_graph
+from embedrt.bundle.manifest import (
     FORMAT_VERSION,
     Agreement,
     Manifest,
@@ -23,19 +21,26 @@ from embedrt.manifest import (
     Quantization,
     Similarity,
 )
-from embedrt.manifest import Source as ManifestSource
-from embedrt.staging import Staging, staged_bundle
-from embedrt_export.build import Built, build_graph, quantize_graph
-from embedrt_export.calibration import read_calibration
+from embedrt.bundle.manifest import Source as ManifestSource
+from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
+from embedrt.bundle.writer import Staging, staged_bundle
+from embedrt.errors import UnsupportedModelError
+from embedrt_export.assemble import Built, build_graph, quantize_graph
 from embedrt_export.card import model_card, read_license
-from embedrt_export.checkpoint import weight_files
-from embedrt_export.oracle import Oracle
-from embedrt_export.proof import SAMPLES, measure_agreement, proof_texts, require_agreement
-from embedrt_export.quality import Quality
-from embedrt_export.quantize import Quantized
-from embedrt_export.recipe import Fact, Recipe
-from embedrt_export.settings import Settings, read_settings
-from embedrt_export.source import Source, find_source
+from embedrt_export.int8.calibration import read_calibration
+from embedrt_export.int8.ladder import Quantized
+from embedrt_export.int8.quality import Quality
+from embedrt_export.proof.agreement import (
+    SAMPLES,
+    measure_agreement,
+    proof_texts,
+    require_agreement,
+)
+from embedrt_export.proof.oracle import Oracle
+from embedrt_export.source.checkpoint import weight_files
+from embedrt_export.source.find import Source, find_source
+from embedrt_export.source.recipe import Fact, Recipe
+from embedrt_export.source.settings import Settings, read_settings
 
 TOOLS = (
     "embedrt",

@@ -1,9 +1,9 @@
 """Sentence embeddings from proven ONNX bundles, on the CPU, without torch."""
 
-from embedrt.bundle import Bundle as Bundle
+from embedrt.bundle.manifest import Manifest as Manifest
+from embedrt.bundle.reader import Bundle as Bundle
 from embedrt.embedder import Embedder as Embedder
-from embedrt.manifest import Manifest as Manifest
-from embedrt.precision import quantize_embeddings as quantize_embeddings
+from embedrt.postprocess import quantize_embeddings as quantize_embeddings
 from embedrt.similarity import semantic_search as semantic_search
 
 __all__ = ["Bundle", "Embedder", "Manifest", "quantize_embeddings", "semantic_search"]

@@ -17,21 +17,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedrt import similarity
-from embedrt.batching import TOKENS_PER_BATCH, plan_batches
-from embedrt.bundle import Bundle, Verify
-from embedrt.engine import Engine
+from embedrt.bundle.graph_rules import check_graph
+from embedrt.bundle.manifest import Manifest
+from embedrt.bundle.reader import Bundle, Verify
+from embedrt.engine.cpu import available_threads
+from embedrt.engine.scheduler import (
+    TOKENS_PER_BATCH,
+    WINDOW,
+    Engine,
+    Window,
+    chunks,
+    one_ahead,
+    plan_batches,
+)
 from embedrt.errors import BundleCorruptError, TextError
-from embedrt.finish import Finish
-from embedrt.graph import check_graph
-from embedrt.manifest import Manifest
-from embedrt.overlong import Overlong, report_overlong
-from embedrt.precision import EmbeddingPrecision
+from embedrt.postprocess import EmbeddingPrecision, Finish
 from embedrt.progress import progress_bar
 from embedrt.similarity import Hit
-from embedrt.texts import Texts, as_batch, as_text, stream
-from embedrt.threads import available_threads
-from embedrt.tokenizer import TokenIds, Tokenizer
-from embedrt.window import WINDOW, Window, chunks, one_ahead
+from embedrt.text.inputs import Texts, as_batch, as_text, stream
+from embedrt.text.tokenizer import TokenIds, Tokenizer
+from embedrt.text.truncation import Overlong, report_overlong
 
 FloatArray = NDArray[np.float32]
 

@@ -24,6 +24,9 @@ A wrong argument raises the builtin ``ValueError`` or ``TypeError``: it is the c
 
 from __future__ import annotations
 
+import inspect
+import warnings
+from pathlib import Path
 from typing import Self
 
 
@@ -113,3 +116,14 @@ class ProofError(ExportError, RuntimeError):
 
 class MissingExtraError(EmbedrtError, ImportError):
     """A command needs packages that only come with an extra."""
+
+
+PACKAGE = str(Path(__file__).parent)
+
+
+def warn_caller(message: str) -> None:
+    """Warn as from the nearest frame outside this package."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)

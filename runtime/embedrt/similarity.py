@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embedrt.manifest import Similarity
+from embedrt.bundle.manifest import Similarity
 
 FloatArray = NDArray[np.float32]
 ROWS_PER_STEP = 256

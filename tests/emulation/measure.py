@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from embedrt import Embedder
 from embedrt.cli import main as embedrt_command
-from embedrt.processor import clips_int8
+from embedrt.engine.cpu import clips_int8
 
 FILE = Path(__file__).parents[1] / "data" / "stsb" / "stsb-en-test.csv"
 TEXTS = 200
@@ -47,7 +47,7 @@ def main() -> int:
     else:
         sys.executable = options.python or sys.executable
         if options.clipping:
-            patch("embedrt.session.clips_int8", lambda: False).start()
+            patch("embedrt.engine.session.clips_int8", lambda: False).start()
         line, good = measure(options.processor, options.int8, options.reference, options.clipping)
     print(line)  # noqa: T201
     return 0 if good else 1

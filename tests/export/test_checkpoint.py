@@ -18,8 +18,8 @@ from comparison import Pair, assert_agrees
 from embedrt import Bundle
 from embedrt.errors import ExportError, SourceError, UnsupportedModelError
 from embedrt_export import export_model
-from embedrt_export.checkpoint import load_tensors, weight_files
 from embedrt_export.families import READERS
+from embedrt_export.source.checkpoint import load_tensors, weight_files
 from model_folders import HIDDEN, METADATA, make_small
 
 TEXTS = ["", "a", "How many people live in London?", "a lazy dog " * 30]

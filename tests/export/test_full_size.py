@@ -11,7 +11,7 @@ import torch
 from comparison import Pair, assert_agrees, texts_of_every_length
 from embedrt import Embedder
 from embedrt_export import export_model
-from embedrt_export.recipe import load_recipes
+from embedrt_export.source.recipe import load_recipes
 from model_folders import FULL_SIZE, make_full_size
 
 pytestmark = pytest.mark.slow

@@ -21,21 +21,21 @@ from torch import Tensor
 from transformers import AutoConfig, BertTokenizerFast
 
 from embedrt import Bundle, Embedder
+from embedrt.bundle.graph_rules import INPUT
+from embedrt.engine.cpu import clips_int8
+from embedrt.engine.session import Session
 from embedrt.errors import QualityError, SourceError
-from embedrt.graph import INPUT
-from embedrt.probes import check_probes
-from embedrt.processor import clips_int8
-from embedrt.session import Session
-from embedrt.tokenizer import TokenIds
+from embedrt.text.tokenizer import TokenIds
+from embedrt.verify import check_probes
 from embedrt_export import export_model
-from embedrt_export.build import Built, build_graph, quantize_graph
-from embedrt_export.calibration import read_calibration
-from embedrt_export.fuse import OPSET
-from embedrt_export.int8 import Bytes, add_product
-from embedrt_export.int8_traced import FEWEST_ROWS
-from embedrt_export.nodes import Nodes
-from embedrt_export.quality import Quality, measure_quality, row_cosines
-from embedrt_export.settings import read_settings
+from embedrt_export.assemble import Built, build_graph, quantize_graph
+from embedrt_export.graph.fuse import OPSET
+from embedrt_export.graph.nodes import Nodes
+from embedrt_export.int8.calibration import read_calibration
+from embedrt_export.int8.quality import Quality, measure_quality, row_cosines
+from embedrt_export.int8.scheme import Bytes, add_product
+from embedrt_export.int8.traced import FEWEST_ROWS
+from embedrt_export.source.settings import read_settings
 from model_folders import make_small
 
 FUSED = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")

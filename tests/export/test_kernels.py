@@ -10,7 +10,7 @@ import pytest
 import transformers.modeling_utils as loading
 from sentence_transformers import SentenceTransformer
 
-from embedrt_export.oracle import Oracle
+from embedrt_export.proof.oracle import Oracle
 from model_folders import make_small, write_json
 
 NAMES_A_KERNEL = {"attn_implementation": "someone/kernel"}

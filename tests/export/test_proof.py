@@ -16,13 +16,14 @@ from safetensors.torch import load_file, save_file
 
 from comparison import Pair
 from embedrt import Bundle, Embedder
+from embedrt.bundle.manifest import Agreement
 from embedrt.errors import EmbedrtError, ProofError
-from embedrt.manifest import Agreement
-from embedrt_export import export_model, fuse, prove_bundle
+from embedrt_export import export_model, prove_bundle
 from embedrt_export.encoder import Encoder
-from embedrt_export.nodes import Nodes
-from embedrt_export.oracle import Oracle
-from embedrt_export.proof import measure_agreement, proof_texts, require_agreement
+from embedrt_export.graph import fuse
+from embedrt_export.graph.nodes import Nodes
+from embedrt_export.proof.agreement import measure_agreement, proof_texts, require_agreement
+from embedrt_export.proof.oracle import Oracle
 from model_folders import METADATA, make_small
 
 GOOD = Agreement(
@@ -105,7 +106,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[[Encoder], Encoder])
     def add_spoiled(nodes: Nodes, encoder: Encoder, arithmetic: fuse.Arithmetic) -> str:
         return fuse.add_encoder(nodes, change(encoder), arithmetic)
 
-    monkeypatch.setattr("embedrt_export.build.add_encoder", add_spoiled)
+    monkeypatch.setattr("embedrt_export.assemble.add_encoder", add_spoiled)
 
 
 def nudge_one_weight(encoder: Encoder) -> Encoder:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from embedrt.errors import RecipeMismatchError
 from embedrt_export import export_model
-from embedrt_export.recipe import Recipe, load_recipes
+from embedrt_export.source.recipe import Recipe, load_recipes
 from model_folders import make_small, minilm_folder, write_json
 
 MPNET = {"family": "mpnet", "layers": 12, "max_tokens": 384}

@@ -13,8 +13,8 @@ from sentence_transformers.sentence_transformer.modules import Dense
 
 from comparison import Pair, assert_agrees, export_small, texts_of_every_length
 from embedrt import Embedder
+from embedrt.bundle.graph_rules import OPERATORS
 from embedrt.errors import UnsupportedModelError
-from embedrt.graph import OPERATORS
 from embedrt_export import export_model
 from model_folders import METADATA, make_small, write_json
 

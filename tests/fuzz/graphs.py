@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from embedrt.graph import OPERATORS
+from embedrt.bundle.graph_rules import OPERATORS
 from fuzz.odd import NUMBERS, STRINGS, mutate_bytes
 from tiny_bundle import varint
 

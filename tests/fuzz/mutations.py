@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from embedrt.bundle import CARD, GRAPH, MANIFEST, PROBES, TOKENIZER, describe_file
+from embedrt.bundle.reader import CARD, GRAPH, MANIFEST, PROBES, TOKENIZER, describe_file
 from fuzz.graphs import mutate_graph
 from fuzz.odd import NUMBERS, STRINGS, mutate_bytes
 from fuzz.seeds import Files, seeds

@@ -10,8 +10,8 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 from tokenizers import pre_tokenizers as pre
 
-from embedrt.graph import INPUT, OUTPUT
-from embedrt.manifest import Agreement, Manifest
+from embedrt.bundle.graph_rules import INPUT, OUTPUT
+from embedrt.bundle.manifest import Agreement, Manifest
 from tiny_bundle import (
     FLOAT,
     INT64,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from embedrt import Bundle, Embedder
-from embedrt.bundle import FILES, MANIFEST
+from embedrt.bundle.reader import FILES, MANIFEST
 from tiny_bundle import make_tiny
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedrt.batching import TOKENS_PER_BATCH, plan_batches
+from embedrt.engine.scheduler import TOKENS_PER_BATCH, plan_batches
 
 LENGTHS = st.lists(st.integers(0, 40), max_size=60)
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from embedrt import Embedder, bench, memory
-from embedrt.bench import Latency, Throughput, mixed_texts, text_of, thread_counts
+from embedrt import Embedder
+from embedrt.bench import measure as bench
+from embedrt.bench import memory
+from embedrt.bench.footprint import Memory, Startup, measure_process
+from embedrt.bench.measure import Latency, Throughput, mixed_texts, text_of, thread_counts
 from embedrt.cli import main
 from embedrt.cli.bench import table
+from embedrt.engine.cpu import available_threads
 from embedrt.errors import BundleNotFoundError
-from embedrt.footprint import Memory, Startup, measure_process
-from embedrt.threads import available_threads
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell the memory")
 
@@ -158,5 +160,5 @@ def test_memory_that_no_system_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_other_commands_do_not_import_it() -> None:
-    code = "import sys, embedrt.cli; sys.exit('embedrt.bench' in sys.modules)"
+    code = "import sys, embedrt.cli; sys.exit('embedrt.bench.measure' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

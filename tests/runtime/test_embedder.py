@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from embedrt import Embedder, quantize_embeddings
 from embedrt.embedder import EncodeOptions
+from embedrt.engine.scheduler import WINDOW
+from embedrt.engine.session import Session
 from embedrt.errors import BundleNotFoundError, ClosedError, OverlongTextError
-from embedrt.precision import EmbeddingPrecision
-from embedrt.session import Session
+from embedrt.postprocess import EmbeddingPrecision
 from embedrt.similarity import normalize
-from embedrt.window import WINDOW
 from tiny_bundle import WORDS, make_tiny
 
 TEXTS = [

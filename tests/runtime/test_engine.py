@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import embedrt.engine
+import embedrt.engine.scheduler
 from embedrt import Embedder
-from embedrt.bundle import GRAPH
-from embedrt.engine import ALONE_BEFORE_ALL_CORES, Engine
+from embedrt.bundle.reader import GRAPH
+from embedrt.engine.scheduler import ALONE_BEFORE_ALL_CORES, Engine
+from embedrt.engine.session import FloatArray, Session
 from embedrt.errors import ClosedError
-from embedrt.session import FloatArray, Session
 from tiny_bundle import WORDS, make_tiny
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
@@ -65,7 +65,7 @@ def use_all_cores(engine: Engine, calls: int = ALONE_BEFORE_ALL_CORES) -> Sessio
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it takes from call to call, it is no pause."""
-    monkeypatch.setattr(embedrt.engine, "SHORT_PAUSE", 3600.0)
+    monkeypatch.setattr(embedrt.engine.scheduler, "SHORT_PAUSE", 3600.0)
 
 
 class TestAllCores:
@@ -127,19 +127,19 @@ class TestAllCores:
         self, engine: Engine, ran: list[Session], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         all_cores = use_all_cores(engine)
-        monkeypatch.setattr(embedrt.engine, "SHORT_PAUSE", 0.0)
-        monkeypatch.setattr(embedrt.engine, "LONG_RUN", 2.5 * engine._pace)
+        monkeypatch.setattr(embedrt.engine.scheduler, "SHORT_PAUSE", 0.0)
+        monkeypatch.setattr(embedrt.engine.scheduler, "LONG_RUN", 2.5 * engine._pace)
         engine.run_alone(IDS)
         assert ran[-1] is engine._one_core
         assert 0 < engine._pace < 1
-        monkeypatch.setattr(embedrt.engine, "LONG_RUN", 2.5 * engine._pace)
+        monkeypatch.setattr(embedrt.engine.scheduler, "LONG_RUN", 2.5 * engine._pace)
         engine.run_alone(np.tile(IDS, 2))
         assert ran[-1] is all_cores
 
     def test_never_for_short_texts_with_pauses(
         self, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(embedrt.engine, "SHORT_PAUSE", 0.0)
+        monkeypatch.setattr(embedrt.engine.scheduler, "SHORT_PAUSE", 0.0)
         for _ in range(3 * ALONE_BEFORE_ALL_CORES):
             engine.run_alone(IDS)
         assert engine._loading is None
@@ -200,7 +200,7 @@ class TestPrepareToFork:
             loaded.append(Session(*arguments, **options))
             return loaded[-1]
 
-        monkeypatch.setattr("embedrt.engine.Session", slow)
+        monkeypatch.setattr("embedrt.engine.scheduler.Session", slow)
         for _ in range(ALONE_BEFORE_ALL_CORES):
             engine.run_alone(IDS)
         engine.prepare_to_fork()

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedrt.finish import Finish
-from embedrt.precision import quantize_embeddings
+from embedrt.postprocess import Finish, quantize_embeddings
 from embedrt.similarity import normalize
 
 VECTORS = np.random.default_rng(5).standard_normal((7, 16), np.float32)

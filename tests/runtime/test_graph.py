@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedrt import Embedder
-from embedrt.bundle import GRAPH
+from embedrt.bundle.graph_rules import check_graph
+from embedrt.bundle.reader import GRAPH
+from embedrt.engine.session import Session
 from embedrt.errors import BundleCorruptError, BundleError, BundleFormatError
-from embedrt.graph import check_graph
-from embedrt.session import Session
 from tiny_bundle import (
     FLOAT,
     INT64,

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from embedrt import Embedder
-from embedrt.bundle import GRAPH, MANIFEST, PROBES, TOKENIZER
+from embedrt.bundle.graph_rules import check_graph
+from embedrt.bundle.reader import GRAPH, MANIFEST, PROBES, TOKENIZER
+from embedrt.bundle.writer import staged_bundle
 from embedrt.cli import main
+from embedrt.engine.session import Session
 from embedrt.errors import BundleCorruptError, BundleError, BundleFormatError, EmbedrtError
-from embedrt.graph import check_graph
-from embedrt.session import Session
-from embedrt.staging import staged_bundle
-from embedrt.trial import try_bundle
+from embedrt.verify import try_bundle
 from fuzz.killers import DIVISION, GRAPHS, with_nodes
 from tiny_bundle import (
     FLOAT,

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedrt import Manifest
+from embedrt.bundle.manifest import FORMAT_VERSION, MAX_DIMENSION, FileEntry, Quantization, Source
 from embedrt.errors import BundleFormatError
-from embedrt.manifest import FORMAT_VERSION, MAX_DIMENSION, FileEntry, Quantization, Source
 from tiny_bundle import tiny_manifest
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

@@ -19,10 +19,10 @@ from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
 from embedrt import Embedder
-from embedrt.bundle import TOKENIZER
+from embedrt.bundle.reader import TOKENIZER
+from embedrt.engine.scheduler import WINDOW
 from embedrt.errors import OverlongTextError, TextError, TokenizationError
-from embedrt.tokenizer import BLOCK, MOST_CHARACTERS, Tokenizer
-from embedrt.window import WINDOW
+from embedrt.text.tokenizer import BLOCK, MOST_CHARACTERS, Tokenizer
 from odd_texts import LISTS, plainly_well_formed
 from tiny_bundle import make_tiny, tiny_tokenizer
 
@@ -184,7 +184,7 @@ class TestLengths:
 MEMORY_OF_ONE = """
 import json, resource, sys
 from pathlib import Path
-from embedrt.tokenizer import Tokenizer
+from embedrt.text.tokenizer import Tokenizer
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -366,7 +366,7 @@ class TestTokenizerBreaks:
         code = """
 import json, os, resource, sys
 from pathlib import Path
-from embedrt.tokenizer import Tokenizer
+from embedrt.text.tokenizer import Tokenizer
 
 os.environ["RAYON_NUM_THREADS"] = "4"
 tokenizer = Tokenizer(Path(sys.argv[1]), max_tokens=8)

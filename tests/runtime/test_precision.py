@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from embedrt import quantize_embeddings
-from embedrt.precision import FEW_EMBEDDINGS, EmbeddingPrecision
+from embedrt.postprocess import FEW_EMBEDDINGS, EmbeddingPrecision
 
 FloatArray = NDArray[np.float32]
 PRECISIONS = get_args(EmbeddingPrecision)

@@ -11,7 +11,7 @@ import pytest
 
 from embedrt import Bundle, Embedder
 from embedrt.errors import BundleCorruptError
-from embedrt.probes import SLACK, check_probes
+from embedrt.verify import SLACK, check_probes
 from tiny_bundle import make_tiny
 
 TOLERANCE = 1e-6  # of the tiny bundle's manifest

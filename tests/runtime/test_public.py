@@ -151,7 +151,7 @@ def test_every_error_is_ours_and_a_builtin(error: type[Exception], builtin: type
 
 
 def test_warnings_point_outside_the_package() -> None:
-    from embedrt.caller import warn_caller
+    from embedrt.errors import warn_caller
 
     with pytest.warns(UserWarning, match="^look$") as caught:
         warn_caller("look")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from embedrt import Embedder
-from embedrt.bundle import GRAPH
+from embedrt.bundle.reader import GRAPH
+from embedrt.engine.session import Session
 from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
-from embedrt.session import Session
 from tiny_bundle import WORDS, Field, make_tiny, message, model, node, tiny_graph
 
 TABLE = np.eye(WORDS, dtype=np.float32)

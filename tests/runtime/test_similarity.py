@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from embedrt import semantic_search
-from embedrt.manifest import Similarity
+from embedrt.bundle.manifest import Similarity
 from embedrt.similarity import ROWS_PER_STEP, normalize, similarity, similarity_pairwise
 
 NAMES = get_args(Similarity)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from embedrt import Bundle
-from embedrt.bundle import FILES, MANIFEST
+from embedrt.bundle.reader import FILES, MANIFEST
+from embedrt.bundle.writer import Staging, staged_bundle, sweep
 from embedrt.errors import BundleNotFoundError, ExportError
-from embedrt.staging import Staging, staged_bundle, sweep
 from tiny_bundle import make_tiny, tiny_manifest
 
 needs_locks = pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
@@ -24,7 +24,7 @@ needs_locks = pytest.mark.skipif(sys.platform == "win32", reason="folders cannot
 STAGE_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from embedrt.staging import staged_bundle
+from embedrt.bundle.writer import staged_bundle
 with staged_bundle(Path(sys.argv[1])) as staging:
     staging.add("README.md", b"half")
     print(staging.path, flush=True)

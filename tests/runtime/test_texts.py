@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from embedrt.texts import as_batch, as_text, start_of, stream, well_formed
+from embedrt.text.inputs import as_batch, as_text, start_of, stream, well_formed
 from odd_texts import ANYTHING, plainly_well_formed
 
 NOT_TEXTS = st.one_of(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from embedrt import threads
-from embedrt.threads import available_threads, cgroup_cpu_quota
+from embedrt.engine import cpu
+from embedrt.engine.cpu import available_threads, cgroup_cpu_quota
 
 needs_affinity = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="no affinity mask here"
@@ -124,7 +124,7 @@ def test_no_cgroup_at_all(root: Path, membership: Path) -> None:
 
 def threads_under(setup: str) -> int:
     """What a process of its own counts after some setup."""
-    code = f"import os\n{setup}\nfrom embedrt import threads\nprint(threads.available_threads())"
+    code = f"import os\n{setup}\nfrom embedrt.engine import cpu\nprint(cpu.available_threads())"
     process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
@@ -147,12 +147,12 @@ def test_the_smaller_of_mask_and_quota(
     monkeypatch: pytest.MonkeyPatch, quota: float | None, cores: int, expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(cores)))
-    monkeypatch.setattr(threads, "cgroup_cpu_quota", lambda: quota)
+    monkeypatch.setattr(cpu, "cgroup_cpu_quota", lambda: quota)
     assert available_threads() == expected
 
 
 def test_systems_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    monkeypatch.setattr(threads, "cgroup_cpu_quota", lambda: None)
+    monkeypatch.setattr(cpu, "cgroup_cpu_quota", lambda: None)
     assert available_threads() == 1

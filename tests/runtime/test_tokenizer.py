@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
-from embedrt.bundle import TOKENIZER
+from embedrt.bundle.manifest import Side
+from embedrt.bundle.reader import TOKENIZER
 from embedrt.errors import BundleCorruptError, BundleFormatError
-from embedrt.manifest import Side
-from embedrt.texts import as_batch
-from embedrt.tokenizer import BLOCK, CHARACTERS_PER_TOKEN, CUT_MARGIN, Tokenizer
+from embedrt.text.inputs import as_batch
+from embedrt.text.tokenizer import BLOCK, CHARACTERS_PER_TOKEN, CUT_MARGIN, Tokenizer
 from odd_texts import LISTS, plainly_well_formed
 
 MAX_TOKENS = 24

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedrt.window import WINDOW, Window, chunks, one_ahead
+from embedrt.engine.scheduler import WINDOW, Window, chunks, one_ahead
 
 
 def pending_window() -> Window:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from transformers import PretrainedConfig
 
-from embedrt_export.checkpoint import Tensors
 from embedrt_export.encoder import ACTIVATIONS, Encoder
 from embedrt_export.families import bert, distilbert, mpnet, roberta
+from embedrt_export.source.checkpoint import Tensors
 
 Reader = Callable[[PretrainedConfig, Tensors], Encoder]
 

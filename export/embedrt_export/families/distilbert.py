@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-from embedrt_export.checkpoint import Tensors
 from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer
+from embedrt_export.source.checkpoint import Tensors
 
 EPSILON = 1e-12  # a constant in transformers' DistilBERT, not in its config
 

@@ -6,8 +6,8 @@ import torch
 from transformers import PretrainedConfig
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
-from embedrt_export.checkpoint import Tensors
 from embedrt_export.encoder import ACTIVATIONS, Encoder, FloatArray, Layer
+from embedrt_export.source.checkpoint import Tensors
 
 PADDING_ID = 1  # a constant in transformers' MPNet, whatever its config says
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-from embedrt_export.checkpoint import Tensors
 from embedrt_export.encoder import Encoder
 from embedrt_export.families.bert import read_encoder
+from embedrt_export.source.checkpoint import Tensors
 
 
 def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:

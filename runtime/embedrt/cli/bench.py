@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from embedrt.bench import Findings
+    from embedrt.bench.measure import Findings
 
 
 def add_to(commands: Any) -> None:
@@ -24,7 +24,7 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measure, and print a table or JSON."""
     # Here, so that no other command imports what only this one needs.
-    from embedrt.bench import QUICK, Plan, measure  # noqa: PLC0415
+    from embedrt.bench.measure import QUICK, Plan, measure  # noqa: PLC0415
 
     findings = measure(
         options.bundle, QUICK if options.quick else Plan(), progress=sys.stderr.isatty()

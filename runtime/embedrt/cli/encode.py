@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from embedrt.cli.lines import add_input_options, read_texts
 from embedrt.embedder import Embedder
-from embedrt.overlong import Overlong
 from embedrt.progress import progress_bar
+from embedrt.text.truncation import Overlong
 
 PRECISIONS = ("float32", "float16", "binary", "ubinary")
 NPY_HEADER_BYTES = 128

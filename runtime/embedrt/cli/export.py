@@ -9,8 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
+from embedrt.bundle.manifest import Precision
 from embedrt.errors import MissingExtraError
-from embedrt.manifest import Precision
 
 
 def add_to(commands: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from embedrt.bundle import Bundle
+from embedrt.bundle.reader import Bundle
 
 
 def add_to(commands: Any) -> None:

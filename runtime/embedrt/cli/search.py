@@ -7,7 +7,7 @@ from typing import Any
 
 from embedrt.cli.lines import add_input_options, read_texts
 from embedrt.embedder import Embedder
-from embedrt.texts import as_batch
+from embedrt.text.inputs import as_batch
 
 
 def add_to(commands: Any) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from embedrt.bundle import Bundle
+from embedrt.bundle.reader import Bundle
 from embedrt.cli.export import load_exporter
 from embedrt.embedder import Embedder
-from embedrt.probes import check_probes
-from embedrt.trial import try_bundle
+from embedrt.verify import check_probes, try_bundle
 
 
 def add_to(commands: Any) -> None:

@@ -1,0 +1,105 @@
+"""From a model's settings and weights to its graph, in fp32 or int8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+from transformers import PretrainedConfig
+
+from embedrt.bundle.manifest import Builder
+from embedrt.text.tokenizer import TokenIds
+from embedrt_export.encoder import Encoder
+from embedrt_export.families import find_reader
+from embedrt_export.graph.float32 import Float32
+from embedrt_export.graph.fuse import OPSET, Arithmetic, add_encoder
+from embedrt_export.graph.nodes import Nodes
+from embedrt_export.heads.head import add_head
+from embedrt_export.int8 import scheme as int8
+from embedrt_export.int8 import traced as int8_traced
+from embedrt_export.int8.calibration import measure_ranges
+from embedrt_export.int8.ladder import Quantized, climb
+from embedrt_export.int8.quality import Quality
+from embedrt_export.int8.scheme import Int8
+from embedrt_export.int8.smoothing import smooth_values
+from embedrt_export.source.checkpoint import load_tensors
+from embedrt_export.source.settings import Module, Settings
+from embedrt_export.traced.optimum import trace_model
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An fp32 graph and what was learned by building it."""
+
+    model: onnx.ModelProto
+    encoder: Encoder | None
+    """None for a traced graph."""
+    inputs: Mapping[str, str]
+    """What each of the encoder's linear layers reads: the value's name by the layer's."""
+    head: tuple[Module, ...]
+    dimension: int
+    positions: int | None
+    """The longest text that the encoder has positions for; None where nothing bounds it."""
+    vocabulary: int
+    """Rows of the table that token ids index."""
+
+    @property
+    def builder(self) -> Builder:
+        """How the graph was made."""
+        return "fused" if self.encoder else "traced"
+
+
+def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
+    """Build the fused graph from the weights where the family is known, else trace it."""
+    reader = find_reader(config)
+    if reader is None:
+        model, dimension = trace_model(settings.transformer, settings.head)
+        positions = getattr(config, "max_position_embeddings", None)
+        return Built(model, None, {}, settings.head, dimension, positions, config.vocab_size)
+    encoder = reader(config, load_tensors(settings.transformer))
+    arithmetic = Float32()
+    model, dimension = _fuse(encoder, settings.head, arithmetic)
+    onnx.checker.check_model(model, full_check=True)
+    return Built(
+        model,
+        encoder,
+        arithmetic.inputs,
+        settings.head,
+        dimension,
+        encoder.positions,
+        len(encoder.word_embeddings),
+    )
+
+
+def quantize_graph(
+    built: Built, fitted: Sequence[TokenIds], held_back: Sequence[TokenIds], least: Quality
+) -> Quantized:
+    """Make the int8 graph by the fastest scheme that is good enough on the texts held back."""
+    encoder, head = built.encoder, built.head
+    if encoder is None:
+        return climb(
+            int8_traced.SCHEMES,
+            lambda scheme: int8_traced.quantize_traced(built.model, scheme),
+            built.model,
+            held_back,
+            least,
+        )
+    encoder, ranges = smooth_values(encoder, measure_ranges(built.model, built.inputs, fitted))
+    return climb(
+        int8.SCHEMES,
+        lambda scheme: _fuse(encoder, head, Int8(scheme, ranges, encoder.activation))[0],
+        built.model,
+        held_back,
+        least,
+    )
+
+
+def _fuse(
+    encoder: Encoder, head: tuple[Module, ...], arithmetic: Arithmetic
+) -> tuple[onnx.ModelProto, int]:
+    nodes = Nodes()
+    vectors = add_encoder(nodes, encoder, arithmetic)
+    embedding, dimension = add_head(nodes, vectors, encoder.hidden, head)
+    nodes.name_output(embedding)
+    return nodes.to_model(opset=OPSET, dimension=dimension), dimension

@@ -1,0 +1,28 @@
+"""The layers that encoders and heads share."""
+
+from __future__ import annotations
+
+from embedrt_export.encoder import Linear, Norm
+from embedrt_export.graph.nodes import Nodes
+
+
+def add_linear(nodes: Nodes, name: str, linear: Linear, vectors: str) -> str:
+    """Add a linear layer, (rows, inputs) to (rows, outputs)."""
+    return nodes.add(
+        "Gemm",
+        vectors,
+        nodes.weight(f"{name}.weight", linear.weight),
+        nodes.weight(f"{name}.bias", linear.bias),
+    )
+
+
+def add_norm(nodes: Nodes, name: str, norm: Norm, vectors: str) -> str:
+    """Add a LayerNorm over the last axis, which keeps the shape."""
+    return nodes.add(
+        "LayerNormalization",
+        vectors,
+        nodes.weight(f"{name}.weight", norm.weight),
+        nodes.weight(f"{name}.bias", norm.bias),
+        axis=-1,
+        epsilon=norm.epsilon,
+    )

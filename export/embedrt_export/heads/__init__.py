@@ -1,0 +1,1 @@
+"""From token vectors to one embedding: pooling and the modules that follow it."""

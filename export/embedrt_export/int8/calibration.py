@@ -1,0 +1,110 @@
+"""The texts that a quantization is made with and judged by, and what they make of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from embedrt.bundle.graph_rules import INPUT
+from embedrt.errors import SourceError
+from embedrt.text.tokenizer import TokenIds
+from embedrt_export.encoder import FloatArray
+
+SHIPPED = Path(__file__).with_name("calibration.txt")  # written for this purpose
+FEWEST = 30
+HELD_BACK_EVERY = 3
+LINES_IN_A_LONG_TEXT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationTexts:
+    """Texts in two parts that share none."""
+
+    fitted: list[str]
+    """What ranges are measured on."""
+    held_back: list[str]
+    """What the result is judged by."""
+
+
+def read_calibration(file: Path | None) -> CalibrationTexts:
+    """Read texts, one a line, from `file` or those that come with the exporter.
+
+    Every third is held back. Of each part, runs of lines are joined to long texts as well.
+    """
+    path = file or SHIPPED
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"--calibration {path} cannot be read as UTF-8 text: {error}") from error
+    if len(lines) < FEWEST:
+        raise SourceError(
+            f"--calibration {path} has {len(lines)} texts; at least {FEWEST} are needed, one a "
+            "line, as varied as those that will be embedded"
+        )
+    held_back = lines[::HELD_BACK_EVERY]
+    fitted = [line for index, line in enumerate(lines) if index % HELD_BACK_EVERY]
+    return CalibrationTexts(_with_long(fitted), _with_long(held_back))
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a linear layer reads, by channel, over all calibration tokens."""
+
+    lowest: FloatArray
+    """Shape: (inputs,)."""
+    highest: FloatArray
+    """Shape: (inputs,)."""
+
+    @property
+    def largest(self) -> FloatArray:
+        """The largest magnitude. Shape: (inputs,)."""
+        return np.maximum(-self.lowest, self.highest)
+
+    def without(self, channels: NDArray[np.int64]) -> Range:
+        """Return the range with nothing in these channels."""
+        kept = np.ones(len(self.lowest), np.float32)
+        kept[channels] = 0
+        return self.scaled(kept)
+
+    def scaled(self, factor: FloatArray) -> Range:
+        """Return the range of the activation times a positive factor of each channel."""
+        return Range(self.lowest * factor, self.highest * factor)
+
+
+def measure_ranges(
+    model: onnx.ModelProto, inputs: Mapping[str, str], ids: Sequence[TokenIds]
+) -> dict[str, Range]:
+    """Run the model over the texts and return the range of what each layer reads."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    names = sorted(set(inputs.values()))
+    watched.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
+    )
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(
+        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    ranges: dict[str, Range] = {}
+    for row in ids:
+        for name, values in zip(names, session.run(names, {INPUT: row[None]}), strict=True):
+            lowest, highest = values.min(axis=0), values.max(axis=0)
+            if name in ranges:
+                lowest = np.minimum(lowest, ranges[name].lowest)
+                highest = np.maximum(highest, ranges[name].highest)
+            ranges[name] = Range(lowest, highest)
+    return {layer: ranges[name] for layer, name in inputs.items()}
+
+
+def _with_long(lines: list[str]) -> list[str]:
+    step = LINES_IN_A_LONG_TEXT
+    long = [" ".join(lines[start : start + step]) for start in range(0, len(lines), step)]
+    return [*lines, *long]

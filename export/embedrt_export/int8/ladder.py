@@ -1,0 +1,66 @@
+"""The ladder: the fastest int8 scheme whose quality suffices for the model at hand."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from embedrt.bundle.manifest import Precision, Scheme
+from embedrt.engine.session import Session
+from embedrt.errors import QualityError
+from embedrt.text.tokenizer import TokenIds
+from embedrt_export.encoder import FloatArray
+from embedrt_export.int8.quality import Quality, measure_quality
+
+BuildScheme = Callable[[Scheme], onnx.ModelProto]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """The scheme that was taken."""
+
+    model: onnx.ModelProto
+    scheme: Scheme
+    quality: Quality
+    rejected: tuple[str, ...]
+    """Why each faster scheme was not."""
+
+
+def climb(
+    schemes: Sequence[Scheme],
+    build: BuildScheme,
+    reference: onnx.ModelProto,
+    ids: Sequence[TokenIds],
+    least: Quality,
+) -> Quantized:
+    """Try the schemes, fastest first, on held-back texts; take the first that is good enough.
+
+    Raises QualityError with every scheme's figures where none is.
+    """
+    expected = _embed(reference, ids, "fp32")
+    rejected: list[str] = []
+    for scheme in schemes:
+        model = build(scheme)
+        quality = measure_quality(_embed(model, ids, "int8"), expected)
+        shortfalls = quality.shortfalls(least)
+        if not shortfalls:
+            return Quantized(model, scheme, quality, tuple(rejected))
+        rejected.append(f"{scheme}: {', '.join(shortfalls)}")
+    raise QualityError(
+        f"int8 does not keep this model's quality over {len(ids)} texts. {'; '.join(rejected)}. "
+        "Export it in fp32, or give texts like yours with --calibration"
+    )
+
+
+def _embed(model: onnx.ModelProto, ids: Sequence[TokenIds], precision: Precision) -> FloatArray:
+    """Embed with the real runtime's session, one text at a time. Shape: (n, dimension)."""
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / "model.onnx"
+        graph.write_bytes(model.SerializeToString())
+        session = Session(graph, precision)
+        return np.concatenate([session.run(row[None]) for row in ids])

@@ -1,0 +1,89 @@
+"""int8 for traced encoders: a rewrite of every product with a constant matrix, and of large tables.
+
+Activations are scaled by the row, in 8 or 16 bits: nothing is known of where they come from, so
+nothing is calibrated, and a text's bytes stay its own.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from embedrt.bundle.manifest import Scheme
+from embedrt_export.encoder import FloatArray
+from embedrt_export.graph.nodes import Nodes
+from embedrt_export.int8.scheme import (
+    CONTRIB,
+    add_lookup,
+    add_product,
+    quantize_rows,
+    quantize_weight,
+    quantize_wide,
+)
+
+SCHEMES: tuple[Scheme, ...] = ("row", "wide")
+FEWEST_INPUTS = 64  # a product of fewer is not worth its quantization
+FEWEST_ROWS = 1024  # nor is a smaller table
+
+
+def quantize_traced(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
+    """Return the model with its constant matrices in int8, the rest as it is."""
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(model)
+    graph = quantized.graph
+    matrices = {
+        weight.name: weight
+        for weight in graph.initializer
+        if len(weight.dims) == 2 and weight.data_type == TensorProto.FLOAT
+    }
+    body: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+    for number, node in enumerate(graph.node):
+        nodes = Nodes(prefix=f"int8_{number}/")
+        name = f"int8_{number}"
+        if _multiplies(node, matrices):
+            matrix = numpy_helper.to_array(matrices[node.input[1]])
+            result = _add_product(nodes, name, node.input[0], matrix, scheme)
+        elif _looks_up(node, matrices):
+            table = numpy_helper.to_array(matrices[node.input[0]])
+            result = add_lookup(nodes, name, table, node.input[1])
+        else:
+            body.append(node)
+            continue
+        nodes.nodes.append(helper.make_node("Identity", [result], list(node.output)))
+        body.extend(nodes.nodes)
+        constants.extend(nodes.initializers.values())
+    read = {name for node in body for name in node.input}
+    kept = [weight for weight in graph.initializer if weight.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(body)
+    graph.initializer.extend([*kept, *constants])
+    quantized.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    return quantized
+
+
+def _multiplies(node: onnx.NodeProto, matrices: dict[str, onnx.TensorProto]) -> bool:
+    return (
+        node.op_type == "MatMul"
+        and node.input[1] in matrices
+        and matrices[node.input[1]].dims[0] >= FEWEST_INPUTS
+    )
+
+
+def _looks_up(node: onnx.NodeProto, matrices: dict[str, onnx.TensorProto]) -> bool:
+    return (
+        node.op_type == "Gather"
+        and node.input[0] in matrices
+        and matrices[node.input[0]].dims[0] >= FEWEST_ROWS
+        and not any(attribute.name == "axis" and attribute.i for attribute in node.attribute)
+    )
+
+
+def _add_product(nodes: Nodes, name: str, vectors: str, matrix: FloatArray, scheme: Scheme) -> str:
+    weight, scales = quantize_weight(matrix)
+    left = (
+        quantize_wide(nodes, vectors)
+        if scheme == "wide"
+        else quantize_rows(nodes, vectors, len(weight))
+    )
+    return add_product(nodes, name, left, weight, scales)

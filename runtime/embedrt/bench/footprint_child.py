@@ -1,0 +1,36 @@
+"""What `footprint` runs in a process of its own: import, load, embed, and tell when and how big.
+
+Run by its path, never imported: as a module of the package it would start after the import of the
+package, which it measures.
+"""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.perf_counter()
+
+import json  # noqa: E402
+import sys  # noqa: E402
+
+from embedrt import Embedder  # noqa: E402
+from embedrt.bench.memory import peak_bytes, resident_bytes  # noqa: E402
+
+IMPORTED = time.perf_counter()
+
+
+def main(bundle: str) -> None:
+    """Embed one text, then those that come on stdin as a JSON list; print what it took."""
+    sizes = {"after_import": resident_bytes()}
+    embedder = Embedder.load(bundle)
+    loaded = time.perf_counter()
+    sizes["after_load"] = resident_bytes()
+    embedder.encode("How many people live in London?")
+    moments = [STARTED, IMPORTED, loaded, time.perf_counter()]
+    embedder.encode(json.load(sys.stdin))
+    sizes |= {"after_texts": resident_bytes(), "peak": peak_bytes()}
+    json.dump({"moments": moments, "sizes": sizes}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

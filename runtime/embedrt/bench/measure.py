@@ -1,0 +1,195 @@
+"""How fast a bundle is on this machine and what it costs: what ``embedrt bench`` tells.
+
+Figures of one machine say little about another, and of a busy one nothing: compare bundles and
+versions by measuring them on the same machine, one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass
+from importlib import metadata
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedrt.bench.footprint import Memory, Startup, measure_process
+from embedrt.embedder import Embedder
+from embedrt.engine.cpu import available_threads, processor_name
+from embedrt.progress import progress_bar
+
+LENGTHS = (8, 16, 32, 64, 128, 256)
+LONGEST = LENGTHS[-1]
+SHORTEST = 4
+WARM_UP = 3
+PASSAGE = """The harbor was quiet when the first boats came back with the morning's catch. Prices
+had fallen again, and nobody at the market expected them to recover before the end of the month.
+A woman in a green coat asked whether the ferry to the island still left at noon; the clerk checked
+a printed table, then a screen, and said that it depended on the weather. Researchers had measured
+the water here for thirty years. Their records show how the temperature rose, slowly at first, and
+which species moved north. Some of these data are used in school, where children draw the curves
+by hand and learn what an average leaves out.""".split()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    calls: int = 100
+    """Single texts of each length."""
+    texts: int = 256
+    """In one repetition of the throughput."""
+    repetitions: int = 5
+    """Of the throughput, and of the start of a process."""
+    texts_in_memory: int = 1000
+    """Embedded before memory is looked at."""
+
+
+QUICK = Plan(calls=20, texts=64, repetitions=2, texts_in_memory=200)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds of a call with one text, at percentiles of all calls."""
+
+    tokens: int
+    calls: int
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """One call with many texts of mixed lengths: the median of the repetitions."""
+
+    threads: int
+    texts: int
+    tokens: int
+    texts_per_second: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that `measure` found."""
+
+    name: str
+    precision: str
+    processor: str
+    threads: int
+    versions: dict[str, str]
+    latency: tuple[Latency, ...]
+    throughput: tuple[Throughput, ...]
+    startup: Startup
+    """The median of each part."""
+    memory: Memory
+    texts_in_memory: int
+    """How many texts were embedded before `memory` was taken."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON's types: seconds, bytes, and counts a second."""
+        return asdict(self)
+
+
+def measure(path: str | Path, plan: Plan | None = None, *, progress: bool = False) -> Findings:
+    """Measure the bundle at `path`; raise BundleError where there is none that loads."""
+    plan, bundle = plan or Plan(), Path(path)
+    counts = thread_counts(available_threads())
+    with Embedder.load(bundle) as embedder:
+        manifest = embedder.manifest
+        lengths = [n for n in LENGTHS if n <= embedder.max_tokens] or [embedder.max_tokens]
+        steps = len(lengths) + len(counts) + plan.repetitions + 1
+        with progress_bar(steps, shown=progress, unit="step") as advance:
+            latency = tuple(
+                measure_latency(embedder, tokens, plan.calls) for tokens in _each(lengths, advance)
+            )
+            texts = mixed_texts(embedder, max(plan.texts, plan.texts_in_memory))
+            tokens = int(embedder.count_tokens(texts[: plan.texts]).sum())
+            throughput = tuple(
+                measure_throughput(bundle, texts[: plan.texts], tokens, threads, plan.repetitions)
+                for threads in _each(counts, advance)
+            )
+            starts = [measure_process(bundle)[0] for _ in _each(range(plan.repetitions), advance)]
+            _, memory = measure_process(bundle, texts[: plan.texts_in_memory])
+            advance(1)
+    return Findings(
+        name=manifest.name,
+        precision=manifest.precision,
+        processor=processor_name(),
+        threads=available_threads(),
+        versions={name: metadata.version(name) for name in ("embedrt", "onnxruntime", "numpy")},
+        latency=latency,
+        throughput=throughput,
+        startup=_median_startup(starts),
+        memory=memory,
+        texts_in_memory=plan.texts_in_memory,
+    )
+
+
+def measure_latency(embedder: Embedder, tokens: int, calls: int) -> Latency:
+    """Time calls with one text of `tokens` tokens, every time another."""
+    texts = [text_of(embedder, tokens, number) for number in range(WARM_UP + calls)]
+    seconds = [_seconds(embedder.encode, text) for text in texts][WARM_UP:]
+    p50, p95, p99 = np.percentile(seconds, (50, 95, 99))
+    return Latency(tokens, calls, float(p50), float(p95), float(p99))
+
+
+def measure_throughput(
+    bundle: Path, texts: Sequence[str], tokens: int, threads: int, repetitions: int
+) -> Throughput:
+    """Time calls with all the texts, on so many threads."""
+    with Embedder.load(bundle, threads=threads) as embedder:
+        embedder.encode(texts)
+        seconds = [_seconds(embedder.encode, texts) for _ in range(repetitions)]
+    median = statistics.median(seconds)
+    return Throughput(threads, len(texts), tokens, len(texts) / median, tokens / median)
+
+
+def thread_counts(available: int) -> list[int]:
+    """Powers of two below `available`, and `available`."""
+    return [2**n for n in range(math.ceil(math.log2(available)))] + [available]
+
+
+def text_of(embedder: Embedder, tokens: int, number: int) -> str:
+    """Make a text of `tokens` tokens, or of the most below that words can make.
+
+    It begins with its number, so that no two are the same.
+    """
+    start = number % len(PASSAGE)
+    words = [str(number), *islice(cycle(PASSAGE), start, start + tokens)]
+    fitting = bisect_right(
+        range(len(words)), tokens, key=lambda n: embedder.count_tokens(" ".join(words[:n]))
+    )
+    return " ".join(words[: max(0, fitting - 1)])
+
+
+def mixed_texts(embedder: Embedder, count: int) -> list[str]:
+    """Make texts from the shortest to the longest length, short ones more often."""
+    longest = min(LONGEST, embedder.max_tokens)
+    lengths = np.geomspace(min(SHORTEST, longest), longest, count).astype(int)
+    np.random.default_rng(0).shuffle(lengths)
+    return [text_of(embedder, int(tokens), number) for number, tokens in enumerate(lengths)]
+
+
+def _each(items: Iterable[int], advance: Callable[[int], object]) -> Iterator[int]:
+    """Yield the items, and tell after each that it is done."""
+    for item in items:
+        yield item
+        advance(1)
+
+
+def _seconds(encode: Callable[[Any], object], texts: str | Sequence[str]) -> float:
+    start = time.perf_counter()
+    encode(texts)
+    return time.perf_counter() - start
+
+
+def _median_startup(starts: Sequence[Startup]) -> Startup:
+    return Startup(*(statistics.median(parts) for parts in zip(*map(astuple, starts), strict=True)))

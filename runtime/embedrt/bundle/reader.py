@@ -1,0 +1,148 @@
+"""Bundles on disk: how one is opened and checked.
+
+The writer is in `staging`. A bundle is trusted only after its manifest has been parsed strictly and
+every file it names has been found, plain and of the right size, directly inside the folder.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from embedrt.bundle.manifest import AGAIN, FileEntry, Manifest
+from embedrt.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError
+
+MANIFEST = "manifest.json"
+GRAPH = "model.onnx"
+TOKENIZER = "tokenizer.json"
+PROBES = "probes.json"
+CARD = "README.md"
+
+MAX_MANIFEST_BYTES = 1 << 20
+# What a reader takes into memory whole is bounded before it is read.
+MAX_BYTES = {GRAPH: (1 << 31) - 1, TOKENIZER: 1 << 28, PROBES: 1 << 24, CARD: 1 << 20}
+FILES = frozenset(MAX_BYTES)
+
+Verify = Literal["size", "sha256"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A folder whose manifest has been read and whose files have been checked against it."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def graph(self) -> Path:
+        """The ONNX graph."""
+        return self.path / GRAPH
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer, without padding or truncation."""
+        return self.path / TOKENIZER
+
+    @property
+    def probes(self) -> Path:
+        """Texts with their reference embeddings."""
+        return self.path / PROBES
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: Verify = "size") -> Bundle:
+        """Read the bundle at `path` and check its files.
+
+        Parameters
+        ----------
+        path
+            The bundle's folder.
+        verify
+            ``"size"`` compares each file's size, in microseconds; ``"sha256"`` also hashes every
+            byte, about a second a gigabyte.
+
+        Raises
+        ------
+        BundleNotFoundError
+            No folder there, or a folder without a manifest.
+        BundleFormatError
+            A manifest that this version does not read.
+        BundleCorruptError
+            A file that is missing, outside the folder, or not the one described.
+        """
+        if verify not in get_args(Verify):
+            raise ValueError(f"verify={verify!r}; expected one of {list(get_args(Verify))}")
+        path = Path(path)
+        manifest = _read_manifest(path)
+        if unexpected := manifest.files.keys() ^ FILES:
+            raise BundleFormatError(
+                f"{path}: manifest.files must name exactly {sorted(FILES)}; "
+                f"differs in {reprlib.repr(sorted(unexpected))}; {AGAIN}"
+            )
+        for name, entry in manifest.files.items():
+            try:
+                _check_file(path / name, entry, hashed=verify == "sha256")
+            except OSError as error:
+                raise _unreadable(path / name, error) from error
+        return cls(path, manifest)
+
+
+def describe_file(path: Path) -> FileEntry:
+    """Return size and sha256 of the file at `path`."""
+    import hashlib  # noqa: PLC0415  # slow to import, and a load by size needs none
+
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(size=path.stat().st_size, sha256=digest)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    if not path.is_dir():
+        raise BundleNotFoundError(
+            f"there is no bundle at {path}; make one with: embedrt export MODEL --output {path}"
+        )
+    file = path / MANIFEST
+    if not file.exists() and not file.is_symlink():
+        raise BundleNotFoundError(
+            f"{path} is no bundle: it has no {MANIFEST}. A folder from a model hub must first be "
+            f"exported: embedrt export {path} --output NEW_FOLDER"
+        )
+    _check_plain(file)
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise BundleFormatError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes; {AGAIN}")
+    try:
+        return Manifest.from_json(text)
+    except BundleFormatError as error:
+        raise BundleFormatError(f"{path}: {error}") from error
+
+
+def _check_file(path: Path, expected: FileEntry, *, hashed: bool) -> None:
+    _check_plain(path)
+    size = path.stat().st_size
+    if size != expected.size:
+        raise BundleCorruptError(
+            f"{path} has {size} bytes and the manifest says {expected.size}; {AGAIN}"
+        )
+    if size > (most := MAX_BYTES[path.name]):
+        raise BundleFormatError(f"{path} has {size} bytes and may have {most}; {AGAIN}")
+    if hashed and (found := describe_file(path).sha256) != expected.sha256:
+        raise BundleCorruptError(
+            f"{path} has sha256 {found} and the manifest says {expected.sha256}; {AGAIN}"
+        )
+
+
+def _unreadable(path: Path, error: OSError) -> BundleCorruptError:
+    return BundleCorruptError(f"{path} cannot be read ({error.strerror}); {AGAIN}")
+
+
+def _check_plain(path: Path) -> None:
+    """Refuse links, which may lead anywhere, and pipes, which may never end."""
+    if path.is_symlink() or not path.is_file():
+        what = "a link" if path.is_symlink() else "not a file" if path.exists() else "missing"
+        raise BundleCorruptError(f"{path} is {what}; {AGAIN}")

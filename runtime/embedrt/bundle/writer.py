@@ -1,0 +1,142 @@
+"""Bundles on disk: how one comes into being.
+
+A bundle is written into a hidden sibling folder, proven there, made durable, and only then renamed
+to its name. Whatever interrupts this leaves the old bundle or none, and a folder that the next
+export to the same name sweeps away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedrt.bundle.manifest import Manifest
+from embedrt.bundle.reader import FILES, MANIFEST, describe_file
+from embedrt.errors import EmbedrtError, ExportError
+
+if sys.platform != "win32":
+    import fcntl
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """A bundle that is not one yet."""
+
+    path: Path
+    target: Path
+
+    def add(self, name: str, content: bytes) -> None:
+        """Write one of the bundle's files."""
+        (self.path / name).write_bytes(content)
+
+    def seal(self, manifest: Manifest) -> Manifest:
+        """Describe the files in the manifest and write it; return it so completed."""
+        files = {
+            file.name: describe_file(file)
+            for file in sorted(self.path.iterdir())
+            if file.name in FILES
+        }
+        manifest = dataclasses.replace(manifest, files=files)
+        (self.path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        return manifest
+
+    def publish(self) -> None:
+        """Make every byte durable, then give the folder its name, in place of what had it."""
+        for file in self.path.iterdir():
+            _sync(file)
+        _sync(self.path)
+        replaced = self.path.with_name(f"{self.path.name}.old")
+        if self.target.exists():
+            self.target.rename(replaced)
+        self.path.rename(self.target)
+        _sync(self.target.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def staged_bundle(target: Path) -> Iterator[Staging]:
+    """Make a folder beside `target` to build a bundle in; remove it unless it was published.
+
+    Raises ExportError if `target` exists and is no bundle, for an export replaces only its own
+    kind, and where the disk does not take it.
+    """
+    target = target.absolute()
+    if target.exists() and not (target / MANIFEST).is_file():
+        raise ExportError(f"{target} exists and is no bundle; name another --output or remove it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target)
+        path, lock = _make_locked(target)
+        try:
+            yield Staging(path, target)
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
+    except EmbedrtError:  # some are also OSErrors
+        raise
+    except OSError as error:
+        raise ExportError(
+            f"{target} cannot be written: {error}. Make room, or name another --output"
+        ) from error
+
+
+def sweep(target: Path) -> None:
+    """Remove what exports to `target` left behind when they died. A living one holds a lock."""
+    for litter in target.parent.glob(f"{glob.escape(_prefix(target))}*"):
+        lock = _lock(litter)
+        if lock is not None:
+            shutil.rmtree(litter, ignore_errors=True)
+            os.close(lock)
+
+
+def _make_locked(target: Path) -> tuple[Path, int | None]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+        lock = _lock(path, wait=True)
+        if path.exists():  # else another export's sweep came between
+            path.chmod(0o755)  # mkdtemp's folders are for their owner alone
+            return path, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}.partial-"
+
+
+def _lock(folder: Path, *, wait: bool = False) -> int | None:
+    """Lock `folder` until the returned descriptor is closed or the process dies; None if taken.
+
+    Windows can neither open a folder nor remove one in use: there, litter is left to its owner.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
