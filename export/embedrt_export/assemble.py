@@ -25,7 +25,7 @@ from embedrt_export.int8.scheme import Int8
 from embedrt_export.int8.smoothing import smooth_values
 from embedrt_export.source.checkpoint import load_tensors
 from embedrt_export.source.settings import Module, Settings
-from embedrt_export.traced.optimum import trace_model
+from embedrt_export.traced.trace import trace_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class Built:
     """The longest text that the encoder has positions for; None where nothing bounds it."""
     vocabulary: int
     """Rows of the table that token ids index."""
+    tracer: str | None = None
+    """The package that traced the encoder; None for a fused graph."""
 
     @property
     def builder(self) -> Builder:
@@ -54,9 +56,17 @@ def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
     """Build the fused graph from the weights where the family is known, else trace it."""
     reader = find_reader(config)
     if reader is None:
-        model, dimension = trace_model(settings.transformer, settings.head)
-        positions = getattr(config, "max_position_embeddings", None)
-        return Built(model, None, {}, settings.head, dimension, positions, config.vocab_size)
+        traced = trace_model(settings.transformer, config, settings.head)
+        return Built(
+            traced.model,
+            None,
+            {},
+            settings.head,
+            traced.dimension,
+            getattr(config, "max_position_embeddings", None),
+            config.vocab_size,
+            traced.tracer,
+        )
     encoder = reader(config, load_tensors(settings.transformer))
     arithmetic = Float32()
     model, dimension = _fuse(encoder, settings.head, arithmetic)

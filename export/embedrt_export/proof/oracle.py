@@ -1,4 +1,4 @@
-"""sentence-transformers itself, in torch: what every bundle must agree with."""
+"""sentence-transformers itself, in torch and in float32: what every bundle must agree with."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from embedrt.bundle.manifest import Side
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.quiet import quiet
-
-# Explicit, for a model's own files may name kernels that transformers would fetch and run.
-NO_KERNELS = {"attn_implementation": "eager", "use_kernels": False}
+from embedrt_export.source.loading import MODEL_OPTIONS
 
 
 class Oracle:
@@ -33,7 +31,7 @@ class Oracle:
                     device="cpu",
                     local_files_only=True,
                     trust_remote_code=False,
-                    model_kwargs=NO_KERNELS,
+                    model_kwargs=MODEL_OPTIONS.copy(),
                 )
                 self._model.encode("a", prompt="")
         except Exception as error:  # whatever the model's files make it raise
