@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,8 +48,9 @@ class Oracle:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that sentence-transformers truncates to."""
-        return int(self._model.max_seq_length)
+        """Tokens that sentence-transformers truncates to; huge where it knows no limit."""
+        most = self._model.max_seq_length
+        return sys.maxsize if most is None else int(most)
 
     @property
     def vocabulary(self) -> int:
