@@ -118,6 +118,7 @@ def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedC
         ),
         "electra": lambda: transformers.ElectraConfig(**common, embedding_size=16),
         "albert": lambda: transformers.AlbertConfig(**common, embedding_size=16),
+        "ernie": lambda: transformers.ErnieConfig(**common),
         "fnet": lambda: transformers.FNetConfig(**common, type_vocab_size=2),
         "modernbert": lambda: transformers.ModernBertConfig(
             **{**common, "num_hidden_layers": 4, "global_attn_every_n_layers": 2},

@@ -56,7 +56,7 @@ def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
     """Build the fused graph from the weights where the family is known, else trace it."""
     reader = find_reader(config)
     if reader is None:
-        traced = trace_model(settings.transformer, config, settings.head)
+        traced = trace_model(settings.transformer, settings.head, config)
         return Built(
             traced.model,
             None,

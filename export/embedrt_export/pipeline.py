@@ -37,8 +37,10 @@ from embedrt_export.proof.agreement import (
     require_agreement,
 )
 from embedrt_export.proof.oracle import Oracle
+from embedrt_export.quiet import quiet
 from embedrt_export.source.checkpoint import weight_files
 from embedrt_export.source.find import Source, find_source
+from embedrt_export.source.loading import upgrade_advice
 from embedrt_export.source.recipe import Fact, Recipe
 from embedrt_export.source.settings import Settings, read_settings
 
@@ -144,9 +146,12 @@ def export_model(
 
 def _read_config(folder: Path) -> PretrainedConfig:
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with quiet():
+            config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # an unknown architecture, or one that brings its own code
-        raise UnsupportedModelError(f"transformers does not know {folder}: {error}") from error
+        raise UnsupportedModelError(
+            f"transformers does not know {folder}: {error}{upgrade_advice(folder)}"
+        ) from error
     return config
 
 

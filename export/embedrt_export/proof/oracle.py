@@ -16,7 +16,7 @@ from embedrt.bundle.manifest import Side
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.quiet import quiet
-from embedrt_export.source.loading import MODEL_OPTIONS
+from embedrt_export.source.loading import MODEL_OPTIONS, upgrade_advice
 
 
 class Oracle:
@@ -37,7 +37,7 @@ class Oracle:
                 self._model.encode("a", prompt="")
         except Exception as error:  # whatever the model's files make it raise
             raise UnsupportedModelError(
-                f"sentence-transformers does not run {folder}: {error}"
+                f"sentence-transformers does not run {folder}: {error}{upgrade_advice(folder)}"
             ) from error
         self._tokenizer = self._model.tokenizer
         if not getattr(self._tokenizer, "is_fast", False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import HfApi, snapshot_download
 
 from embedrt.errors import SourceError
+from embedrt_export.quiet import quiet
 from embedrt_export.source.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH
 from embedrt_export.source.recipe import Recipe, load_recipes
 from embedrt_export.source.settings import MODULES
@@ -26,6 +28,8 @@ SMALL_FILES = frozenset(
     """.split()
 )
 OTHER_BACKENDS = frozenset({"onnx", "openvino"})
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +99,12 @@ def _package_folder(package: str) -> Path | None:
 
 
 def _download(model: str, revision: str | None, recipe: Recipe | None) -> Source:
+    logger.info("fetching %s from the hub", model)
     try:
         info = HfApi().model_info(model, revision=revision)
         needed = needed_files([entry.rfilename for entry in info.siblings or []])
-        folder = snapshot_download(model, revision=info.sha, allow_patterns=needed)
+        with quiet():
+            folder = snapshot_download(model, revision=info.sha, allow_patterns=needed)
     except Exception as error:  # the hub client's many: offline, unknown, gated, disk full
         option = f"{recipe.name} --files FOLDER" if recipe else "FOLDER"
         raise SourceError(

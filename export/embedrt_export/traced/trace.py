@@ -42,7 +42,7 @@ class Tracer:
 TRACERS = (
     Tracer(
         package="optimum-onnx",
-        remedy="pip install 'embedrt[optimum]', which brings transformers 4",
+        remedy="pip install 'embedrt[optimum]' in an environment of its own, for transformers 4",
         trace=trace_by_optimum,
     ),
     Tracer(package="onnxscript", remedy="pip install 'embedrt[export]'", trace=trace_by_dynamo),
@@ -59,7 +59,7 @@ class Traced:
     """The distribution that traced it."""
 
 
-def trace_model(folder: Path, config: PretrainedConfig, modules: tuple[Module, ...]) -> Traced:
+def trace_model(folder: Path, modules: tuple[Module, ...], config: PretrainedConfig) -> Traced:
     """Trace the encoder in `folder` and add the head.
 
     Raises UnsupportedModelError with the reason of each tracer where none carries the architecture.
@@ -75,7 +75,7 @@ def trace_model(folder: Path, config: PretrainedConfig, modules: tuple[Module, .
             reasons.append(f"{tracer.package} is not installed ({tracer.remedy})")
             continue
         logger.info("tracing %s by %s %s", config.model_type, tracer.package, version)
-        encoder = load_encoder(folder)  # anew, for tracing changes a model
+        encoder = load_encoder(folder, config)  # anew, for tracing changes a model
         check_size(sum(weight.numel() * 4 for weight in encoder.parameters()))
         try:
             model = _trace_by(tracer, encoder, head, dimension)
