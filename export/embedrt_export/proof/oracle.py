@@ -45,6 +45,12 @@ class Oracle:
                 f"{folder} has a {type(self._tokenizer).__name__}, of which transformers makes no "
                 "tokenizer.json"
             )
+        if set(self._tokenizer.get_vocab()) <= set(self._tokenizer.all_special_tokens):
+            # What transformers 5 makes of a folder without a vocabulary.
+            raise UnsupportedModelError(
+                f"{folder} has a tokenizer of special tokens only: its tokenizer.json or vocabulary "
+                "is missing. Download the model again"
+            )
 
     @property
     def max_tokens(self) -> int:
