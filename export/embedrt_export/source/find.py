@@ -99,10 +99,10 @@ def _package_folder(package: str) -> Path | None:
 
 
 def _download(model: str, revision: str | None, recipe: Recipe | None) -> Source:
-    logger.info("fetching %s from the hub", model)
     try:
         info = HfApi().model_info(model, revision=revision)
         needed = needed_files([entry.rfilename for entry in info.siblings or []])
+        logger.info("fetching %s from the hub", model)
         with quiet():
             folder = snapshot_download(model, revision=info.sha, allow_patterns=needed)
     except Exception as error:  # the hub client's many: offline, unknown, gated, disk full
