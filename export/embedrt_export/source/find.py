@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import HfApi, snapshot_download
 
 from embedrt.errors import SourceError
-from embedrt_export.quiet import quiet
 from embedrt_export.source.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH
 from embedrt_export.source.recipe import Recipe, load_recipes
 from embedrt_export.source.settings import MODULES
@@ -28,8 +26,6 @@ SMALL_FILES = frozenset(
     """.split()
 )
 OTHER_BACKENDS = frozenset({"onnx", "openvino"})
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +98,7 @@ def _download(model: str, revision: str | None, recipe: Recipe | None) -> Source
     try:
         info = HfApi().model_info(model, revision=revision)
         needed = needed_files([entry.rfilename for entry in info.siblings or []])
-        logger.info("fetching %s from the hub", model)
-        with quiet():
-            folder = snapshot_download(model, revision=info.sha, allow_patterns=needed)
+        folder = snapshot_download(model, revision=info.sha, allow_patterns=needed)
     except Exception as error:  # the hub client's many: offline, unknown, gated, disk full
         option = f"{recipe.name} --files FOLDER" if recipe else "FOLDER"
         raise SourceError(
