@@ -45,11 +45,12 @@ class Oracle:
                 f"{folder} has a {type(self._tokenizer).__name__}, of which transformers makes no "
                 "tokenizer.json"
             )
-        if set(self._tokenizer.get_vocab()) <= set(self._tokenizer.all_special_tokens):
+        known = set(self._tokenizer.get_vocab()) - set(self._tokenizer.all_special_tokens)
+        if not known and not any(folder.rglob("tokenizer.json")):
             # What transformers 5 makes of a folder without a vocabulary.
             raise UnsupportedModelError(
-                f"{folder} has a tokenizer of special tokens only: its tokenizer.json or its "
-                "vocabulary is missing. Download the model again"
+                f"{folder} has neither a tokenizer.json nor another vocabulary that transformers "
+                "reads. Download the model again"
             )
 
     @property

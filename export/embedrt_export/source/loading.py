@@ -55,13 +55,12 @@ def upgrade_advice(folder: Path) -> str:
 
     It is empty unless a later major version of transformers than the installed one saved the model.
     """
-    installed = _major(transformers.__version__)
     saved_by = max(map(_saved_by, folder.rglob("*config.json")), default=0)
-    if saved_by <= installed:
+    if saved_by <= _major(transformers.__version__):
         return ""
     return (
-        f". It was saved by transformers {saved_by}, and {transformers.__version__} is installed: "
-        "pip install --upgrade transformers sentence-transformers"
+        f". It was saved by transformers {saved_by}, newer than the installed "
+        f"{transformers.__version__}: pip install --upgrade transformers sentence-transformers"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import onnx
 import torch
 from torch import nn
@@ -23,11 +25,12 @@ class _Encoder(nn.Module):
     def __init__(self, encoder: PreTrainedModel) -> None:
         super().__init__()
         self._encoder = encoder
+        self._takes_mask = "attention_mask" in inspect.signature(encoder.forward).parameters
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Shape: (batch, tokens) to (batch, tokens, hidden)."""
-        encoded = self._encoder(input_ids=input_ids, attention_mask=torch.ones_like(input_ids))
-        hidden: torch.Tensor = encoded.last_hidden_state
+        mask = {"attention_mask": torch.ones_like(input_ids)} if self._takes_mask else {}
+        hidden: torch.Tensor = self._encoder(input_ids=input_ids, **mask).last_hidden_state
         return hidden
 
 
