@@ -24,10 +24,10 @@ TEXTS = [f"w{number} " * (1 + number % 7) for number in range(10)]
 
 
 def use_all_cores(embedder):
-    while not embedder._engine._loading:
+    while not embedder._engine._sessions.loading:
         embedder.encode("w1")
-    embedder._engine._loading.result(timeout=30)
-    assert embedder._engine._all_cores
+    embedder._engine._sessions.loading.result(timeout=30)
+    assert embedder._engine._sessions.all_cores
     for _ in range(2):  # the first after a pause, and so on one core
         embedder.encode("w1")
 

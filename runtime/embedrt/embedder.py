@@ -2,16 +2,20 @@
 
     tokenize -> batches of equal token count -> run on workers, one core each -> input order
 
-The same text gives the same bytes, alone or in any batch, whatever the number of workers.
+The same text gives the same bytes, alone or in any batch, whatever the number of workers. That is
+why texts of different callers may share a batch, and why equal texts are computed once.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack, get_args
+from typing import Any, Self, Unpack, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,50 +24,75 @@ from embedrt import similarity
 from embedrt.bundle.graph_rules import check_graph
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.reader import Bundle, Verify
+from embedrt.engine.cache import VectorCache
+from embedrt.engine.call import Call, Share
 from embedrt.engine.cpu import available_threads
-from embedrt.engine.scheduler import (
-    TOKENS_PER_BATCH,
-    WINDOW,
-    Engine,
-    Window,
-    chunks,
-    one_ahead,
-    plan_batches,
-)
-from embedrt.errors import BundleCorruptError, TextError
+from embedrt.engine.scheduler import Engine, Stats
+from embedrt.errors import BundleCorruptError
 from embedrt.postprocess import EmbeddingPrecision, Finish
 from embedrt.progress import progress_bar
 from embedrt.similarity import Hit
+from embedrt.spellings import OMITTED, Spellings, read_spellings
 from embedrt.text.inputs import Texts, as_batch, as_text, stream
-from embedrt.text.tokenizer import TokenIds, Tokenizer
-from embedrt.text.truncation import Overlong, report_overlong
+from embedrt.text.tokenizer import Tokenizer
+from embedrt.text.truncation import Overlong, Truncations
 
 FloatArray = NDArray[np.float32]
 
-# Below this, splitting a batch over the workers costs more than it gains.
-TOKENS_WORTH_A_WORKER = 128
+MEGABYTE = 1_000_000
+STREAM_BLOCK = 2048  # texts that `embed_stream` takes and yields at once
+STREAM_CACHE_BYTES = 8 * MEGABYTE  # for texts that come again within one stream
 
 
-class EncodeOptions(TypedDict, total=False):
+class EncodeOptions(Spellings, total=False):
     """The keywords of `Embedder.encode`."""
 
     prompt_name: str | None
     prompt: str | None
     batch_size: int | None
-    show_progress_bar: bool
+    show_progress_bar: bool | None
     precision: EmbeddingPrecision
     normalize_embeddings: bool
     truncate_dim: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call of `encode`, and what is done with its vectors."""
+
+    call: Call
+    finish: Finish
+    truncations: Truncations
+    is_one: bool
+    """Whether the caller gave one str."""
+
+    def result(self) -> NDArray[Any]:
+        """Return what the caller gets, once the call is done; warn of texts that were cut."""
+        vectors = self.call.vectors
+        self.truncations.warn(len(vectors))
+        return self.finish(vectors[0] if self.is_one else vectors)
 
 
 class Embedder:
     """A loaded bundle. Safe to use from many threads; close it, or use it in a ``with`` block."""
 
     def __init__(
-        self, bundle: Bundle, *, threads: int | None = None, overlong: Overlong = "truncate"
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        overlong: Overlong = "truncate",
+        cache_mb: float = 0,
+        max_waiting_tokens: int | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads={threads}; expected at least 1, or None for all there are")
+        if not cache_mb >= 0:
+            raise ValueError(f"cache_mb={cache_mb}; expected at least 0")
+        if max_waiting_tokens is not None and max_waiting_tokens < 1:
+            raise ValueError(
+                f"max_waiting_tokens={max_waiting_tokens}; expected at least 1, or None"
+            )
         if overlong not in get_args(Overlong):
             raise ValueError(f"overlong={overlong!r}; expected one of {list(get_args(Overlong))}")
         check_graph(bundle.graph)
@@ -75,15 +104,27 @@ class Embedder:
             truncation_side=bundle.manifest.truncation_side,
         )
         self._engine = Engine(
-            bundle.graph, bundle.manifest.precision, threads or available_threads()
+            bundle.graph,
+            bundle.manifest.precision,
+            threads or available_threads(),
+            self._tokenizer.batch_ids,
+            max_tokens=self.max_tokens,
+            cache_bytes=int(cache_mb * MEGABYTE),
+            max_waiting_tokens=max_waiting_tokens,
         )
+        self._cached = cache_mb > 0
         if self._engine.dimension not in (None, self.dimension):
             raise BundleCorruptError(
                 f"{bundle.path}: the graph gives {self._engine.dimension} components and the "
                 f"manifest says {self.dimension}; copy or export the bundle again"
             )
         self._load_again = partial(
-            type(self).load, bundle.path.absolute(), threads=threads, overlong=overlong
+            type(self).load,
+            bundle.path.absolute(),
+            threads=threads,
+            overlong=overlong,
+            cache_mb=cache_mb,
+            max_waiting_tokens=max_waiting_tokens,
         )
 
     @classmethod
@@ -93,6 +134,8 @@ class Embedder:
         *,
         threads: int | None = None,
         overlong: Overlong = "truncate",
+        cache_mb: float = 0,
+        max_waiting_tokens: int | None = None,
         verify: Verify = "size",
     ) -> Self:
         """Load a bundle.
@@ -106,6 +149,12 @@ class Embedder:
         overlong
             What happens to a text of more than `max_tokens` tokens: ``"truncate"`` it as
             sentence-transformers does; do so and ``"warn"``; or ``"error"``, an OverlongTextError.
+        cache_mb
+            Megabytes for the vectors of the texts that were embedded last. The cache is exact: it
+            gives the bytes that would be computed.
+        max_waiting_tokens
+            Refuse a call with OverloadedError where it would make more tokens wait; by default all
+            calls are queued. A call to an idle Embedder is never refused.
         verify
             ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` every byte of them.
 
@@ -114,7 +163,13 @@ class Embedder:
         BundleError
             Nothing there, an unknown format, or files that are not those of the manifest.
         """
-        return cls(Bundle.open(path, verify=verify), threads=threads, overlong=overlong)
+        return cls(
+            Bundle.open(path, verify=verify),
+            threads=threads,
+            overlong=overlong,
+            cache_mb=cache_mb,
+            max_waiting_tokens=max_waiting_tokens,
+        )
 
     @property
     def manifest(self) -> Manifest:
@@ -133,15 +188,16 @@ class Embedder:
 
     def encode(
         self,
-        texts: Texts,
-        *,
+        texts: Texts = OMITTED,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int | None = None,
-        show_progress_bar: bool = False,
+        show_progress_bar: bool | None = False,
+        *,
         precision: EmbeddingPrecision = "float32",
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        **spellings: Unpack[Spellings],
     ) -> NDArray[Any]:
         """Embed one text or many, as ``SentenceTransformer.encode`` does.
 
@@ -165,6 +221,8 @@ class Embedder:
             Scale each vector to length 1, after `truncate_dim`.
         truncate_dim
             Keep only so many leading components, for models trained for it.
+        spellings
+            Other keywords of ``SentenceTransformer.encode``, where they change nothing.
 
         Returns
         -------
@@ -182,46 +240,46 @@ class Embedder:
             A text beyond `max_tokens`, with ``overlong="error"``, named by its index.
         TokenizationError
             A text that breaks the tokenizer, named by its index; the next call works.
+        OverloadedError
+            More tokens would wait than `max_waiting_tokens` allows; nothing was queued.
         ClosedError, ForkedError
             After `close`; in a process that was forked while this Embedder ran.
         """
-        finish = Finish(self.dimension, truncate_dim, normalize_embeddings, precision)
-        prefix = self._prefix(prompt_name, prompt)
-        _check_batch_size(batch_size)
-        if isinstance(texts, str):
-            vectors = np.empty((1, self.dimension), np.float32)
-            self._start([prefix + as_text(texts)], vectors, batch_size, [None])
-            return finish(vectors[0])
-        batch = [prefix + text for text in as_batch(texts)]
-        first_rows: dict[str, int] = {}
-        for row, text in enumerate(batch):
-            first_rows.setdefault(text, row)
-        once, rows = list(first_rows), list(first_rows.values())
-        vectors = np.empty((len(once), self.dimension), np.float32)
-        windows = (
-            self._start(once[part], vectors[part], batch_size, rows[part])
-            for part in (slice(at, at + WINDOW) for at in range(0, len(once), WINDOW))
+        request = self._request(
+            texts,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+            **spellings,
         )
-        with progress_bar(len(once), shown=show_progress_bar) as advance:
-            for window in one_ahead(windows):
-                for finished in window.results():
-                    advance(finished)
-        if len(once) < len(batch):
-            place = {text: row for row, text in enumerate(once)}
-            vectors = vectors[[place[text] for text in batch]]
-        return finish(vectors)
+        shown = bool(show_progress_bar)
+        with progress_bar(len(request.call.vectors), shown=shown) as advance:
+            self._engine.run(request.call, advance if shown else None)
+        return request.result()
 
-    async def aencode(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
-        """Embed like `encode`, in a thread, so that an asyncio loop goes on meanwhile."""
-        import asyncio  # noqa: PLC0415  # slow to import, and whoever awaits this has it
+    async def aencode(
+        self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
+    ) -> NDArray[Any]:
+        """Embed like `encode`, without a progress bar, while an asyncio loop goes on.
 
-        return await asyncio.to_thread(self.encode, texts, **options)
+        Takes no thread of its own; cancelling it drops those of its texts that wait.
+        """
+        request = self._request(texts, **options)
+        await self._engine.arun(request.call)
+        return request.result()
 
-    def encode_query(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
+    def encode_query(
+        self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
+    ) -> NDArray[Any]:
         """Embed queries: `encode` with the prompt named ``query``, where the model has one."""
         return self.encode(texts, **self._with_prompt(options, ("query",)))
 
-    def encode_document(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
+    def encode_document(
+        self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
+    ) -> NDArray[Any]:
         """Embed documents: `encode` with the prompt ``document``, ``passage`` or ``corpus``."""
         return self.encode(texts, **self._with_prompt(options, ("document", "passage", "corpus")))
 
@@ -238,7 +296,8 @@ class Embedder:
     ) -> Iterator[NDArray[Any]]:
         """Embed any iterable, however long, in bounded memory.
 
-        Takes the texts as it needs them, two blocks ahead of what it has yielded. The keywords are
+        Takes the texts as it needs them, two blocks ahead of what it has yielded. Texts that come
+        again are computed once, as long as 8 MB of vectors hold them. The keywords are
         those of `encode`, without precisions ``int8`` and ``uint8``: their ranges are those of all
         the texts; apply `quantize_embeddings` with ranges of your own.
 
@@ -284,12 +343,17 @@ class Embedder:
 
         Returns an int for one str, else int64 of shape (n,). Raises TokenizationError.
         """
-        if isinstance(texts, str):
-            return self._tokenizer.count(as_text(texts))
-        return np.array(
-            [self._tokenizer.count(text, index) for index, text in enumerate(as_batch(texts))],
-            np.int64,
-        )
+        with self._engine.core():
+            if isinstance(texts, str):
+                return self._tokenizer.count(as_text(texts))
+            return np.array(
+                [self._tokenizer.count(text, index) for index, text in enumerate(as_batch(texts))],
+                np.int64,
+            )
+
+    def stats(self) -> Stats:
+        """Return counts of what has been embedded, and of what waits now."""
+        return self._engine.stats()
 
     def close(self) -> None:
         """Let the worker threads end. What is being encoded is finished or raises ClosedError."""
@@ -310,59 +374,78 @@ class Embedder:
     ) -> None:
         self.close()
 
+    def _request(
+        self,
+        texts: Texts,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        precision: EmbeddingPrecision = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        show_progress_bar: bool | None = None,  # noqa: ARG002  # the caller's business
+        **spellings: Unpack[Spellings],
+    ) -> Request:
+        """Check everything that a caller of `encode` passes, options first."""
+        texts = read_spellings(texts, spellings)
+        finish = Finish(self.dimension, truncate_dim, normalize_embeddings, precision)
+        prefix = self._prefix(prompt_name, prompt)
+        _check_batch_size(batch_size)
+        is_one = isinstance(texts, str)
+        batch = [as_text(texts)] if is_one else as_batch(texts)
+        call, truncations = self._call(
+            [prefix + text for text in batch] if prefix else batch,
+            batch_size,
+            first_index=None if is_one else 0,
+        )
+        return Request(call, finish, truncations, is_one)
+
+    def _call(
+        self,
+        texts: Sequence[str],
+        batch_size: int | None,
+        *,
+        first_index: int | None,
+        share: Share | None = None,
+        cache: VectorCache | None = None,
+    ) -> tuple[Call, Truncations]:
+        truncations = Truncations(self._tokenizer, allowed=self._overlong != "error")
+        call = Call(
+            texts=texts,
+            vectors=np.empty((len(texts), self.dimension), np.float32),
+            batch_size=batch_size,
+            first_index=first_index,
+            share=share or Share(),
+            cache=cache,
+            check=None if self._overlong == "truncate" else truncations.look,
+        )
+        return call, truncations
+
     def _stream(
         self, texts: Iterator[str], prefix: str, batch_size: int | None, finish: Finish
     ) -> Iterator[NDArray[Any]]:
-        windows = (
-            self._start(
-                [prefix + text for text in chunk],
-                np.empty((len(chunk), self.dimension), np.float32),
-                batch_size,
-                range(number * WINDOW, number * WINDOW + len(chunk)),
-            )
-            for number, chunk in enumerate(chunks(texts))
-        )
-        for window in one_ahead(windows):
-            for _ in window.results():
-                pass
-            yield finish(window.vectors)
-
-    def _start(
-        self,
-        texts: Sequence[str],
-        vectors: FloatArray,
-        batch_size: int | None,
-        indices: Sequence[int | None],
-    ) -> Window:
-        """Tokenize the texts and start the runs that fill their vectors; one run is done here.
-
-        Errors name a text by its one of `indices`, its place among the caller's texts.
-        """
-        self._engine.check_usable()
+        """Keep one block ahead of the one that is waited for, so that the workers never wait."""
+        share = Share()
+        cache = None if self._cached else VectorCache(STREAM_CACHE_BYTES)
+        started: deque[Request] = deque()
         try:
-            ids = self._tokenizer.batch_ids(texts)
-            report_overlong(self._overlong, self._tokenizer, texts, ids)
-        except TextError as error:
-            raise error.at(indices[error.index or 0]) from error.__cause__
-        lengths = np.array([len(row) for row in ids], np.int64)
-        share = int(lengths.sum()) // self._engine.threads
-        batches = plan_batches(
-            lengths,
-            tokens_per_batch=min(TOKENS_PER_BATCH, max(TOKENS_WORTH_A_WORKER, share)),
-            texts_per_batch=batch_size,
-        )
-        if len(batches) == 1:
-            _fill(vectors, ids, batches[0], self._engine.run_alone)
-            return Window(vectors, [])
-        window = Window(vectors, [])
-        try:
-            for batch in batches:
-                run = self._engine.submit(_fill, vectors, ids, batch, self._engine.run)
-                window.runs.append(run)
-        except BaseException:  # closed meanwhile, or interrupted
-            window.cancel()
-            raise
-        return window
+            for start in count(step=STREAM_BLOCK):
+                block = [prefix + text for text in islice(texts, STREAM_BLOCK)]
+                if block:
+                    call, truncations = self._call(
+                        block, batch_size, first_index=start, share=share, cache=cache
+                    )
+                    started.append(Request(call, finish, truncations, is_one=False))
+                    self._engine.start(call)
+                if not started:
+                    return
+                if len(started) > 1 or not block:
+                    self._engine.wait(started[0].call)
+                    yield started.popleft().result()
+        finally:  # also where the consumer stops early, or the texts fail
+            for request in started:
+                self._engine.cancel(request.call)
 
     def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
         if prompt is not None:
@@ -385,19 +468,6 @@ class Embedder:
         if name is None or chosen:
             return options
         return {**options, "prompt_name": name}
-
-
-def _fill(
-    vectors: FloatArray,
-    ids: Sequence[TokenIds],
-    batch: NDArray[np.int64],
-    run: Callable[[NDArray[np.int64]], FloatArray],
-) -> int:
-    """Fill the vectors of one batch; return how many."""
-    input_ids = np.stack([ids[index] for index in batch])  # (batch, tokens)
-    # A tokenizer without special tokens makes nothing of an empty text: it has no direction.
-    vectors[batch] = run(input_ids) if input_ids.size else 0.0
-    return len(batch)
 
 
 def _check_batch_size(batch_size: int | None) -> None:

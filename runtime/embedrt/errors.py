@@ -9,6 +9,7 @@ EmbedrtError
 │   ├── OverlongTextError                          it is beyond the maximum, where asked to tell
 │   └── TokenizationError                          the tokenizer breaks on it
 ├── ClosedError               (RuntimeError)       an Embedder used after `close`
+├── OverloadedError           (RuntimeError)       more tokens would wait than were allowed to
 ├── ForkedError               (RuntimeError)       one used in a process forked while it ran
 ├── NonFiniteEmbeddingError   (ArithmeticError)    NaN or infinity came out of the graph
 ├── ExportError
@@ -80,6 +81,10 @@ class TokenizationError(TextError):
 
 class ClosedError(EmbedrtError, RuntimeError):
     """An Embedder was used after it had been closed."""
+
+
+class OverloadedError(EmbedrtError, RuntimeError):
+    """A call would make more tokens wait than ``max_waiting_tokens`` allows. Call again later."""
 
 
 class ForkedError(EmbedrtError, RuntimeError):
