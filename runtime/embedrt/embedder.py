@@ -35,6 +35,7 @@ from embedrt.postprocess import EmbeddingPrecision, Finish
 from embedrt.progress import progress_bar
 from embedrt.similarity import Hit
 from embedrt.text.inputs import Texts, as_batch, as_text, stream
+from embedrt.text.prompts import Prompts
 from embedrt.text.tokenizer import TokenIds, Tokenizer
 from embedrt.text.truncation import Overlong, report_overlong
 
@@ -68,6 +69,7 @@ class Embedder:
             raise ValueError(f"overlong={overlong!r}; expected one of {list(get_args(Overlong))}")
         check_graph(bundle.graph)
         self._manifest = bundle.manifest
+        self._prompts = Prompts.of(bundle.manifest)
         self._overlong = overlong
         self._tokenizer = Tokenizer(
             bundle.tokenizer,
@@ -152,6 +154,7 @@ class Embedder:
             pyarrow string array.
         prompt_name
             Which of the manifest's prompts to put before each text; by default its default prompt.
+            ``query`` and ``document`` put nothing where the manifest does not have them.
         prompt
             A text to put before each text, instead of a named one.
         batch_size
@@ -186,7 +189,7 @@ class Embedder:
             After `close`; in a process that was forked while this Embedder ran.
         """
         finish = Finish(self.dimension, truncate_dim, normalize_embeddings, precision)
-        prefix = self._prefix(prompt_name, prompt)
+        prefix = self._prompts.choose(prompt_name, prompt)
         _check_batch_size(batch_size)
         if isinstance(texts, str):
             vectors = np.empty((1, self.dimension), np.float32)
@@ -218,12 +221,15 @@ class Embedder:
         return await asyncio.to_thread(self.encode, texts, **options)
 
     def encode_query(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
-        """Embed queries: `encode` with the prompt named ``query``, where the model has one."""
-        return self.encode(texts, **self._with_prompt(options, ("query",)))
+        """Embed queries: `encode` with the prompt ``query``, or with none, never the default."""
+        return self.encode(texts, **_with_prompt(options, self._prompts.query))
 
     def encode_document(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
-        """Embed documents: `encode` with the prompt ``document``, ``passage`` or ``corpus``."""
-        return self.encode(texts, **self._with_prompt(options, ("document", "passage", "corpus")))
+        """Embed documents: `encode` with the prompt ``document``, ``passage`` or ``corpus``.
+
+        The first of these that the model has, or none, never the default.
+        """
+        return self.encode(texts, **_with_prompt(options, self._prompts.document))
 
     def embed_stream(
         self,
@@ -253,7 +259,7 @@ class Embedder:
                 "quantize_embeddings(..., ranges=)"
             )
         finish = Finish(self.dimension, truncate_dim, normalize_embeddings, precision)
-        prefix = self._prefix(prompt_name, prompt)
+        prefix = self._prompts.choose(prompt_name, prompt)
         _check_batch_size(batch_size)
         return self._stream(stream(texts), prefix, batch_size, finish)
 
@@ -290,6 +296,10 @@ class Embedder:
             [self._tokenizer.count(text, index) for index, text in enumerate(as_batch(texts))],
             np.int64,
         )
+
+    def token_ids(self, text: str) -> TokenIds:
+        """Token ids that the encoder gets for a text without a prompt. Shape: (tokens,)."""
+        return self._tokenizer.ids(as_text(text))
 
     def close(self) -> None:
         """Let the worker threads end. What is being encoded is finished or raises ClosedError."""
@@ -364,28 +374,6 @@ class Embedder:
             raise
         return window
 
-    def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
-        if prompt is not None:
-            if prompt_name is not None:
-                raise ValueError("pass prompt or prompt_name, not both")
-            return as_text(prompt)
-        name = prompt_name if prompt_name is not None else self._manifest.default_prompt_name
-        if name is None:
-            return ""
-        if name not in self._manifest.prompts:
-            raise ValueError(
-                f"prompt_name={name!r}; this model has {sorted(self._manifest.prompts) or 'none'}"
-            )
-        return as_text(self._manifest.prompts[name])
-
-    def _with_prompt(self, options: EncodeOptions, names: tuple[str, ...]) -> EncodeOptions:
-        """Add the first of these prompts that the model has, unless the caller chose one."""
-        name = next((name for name in names if name in self._manifest.prompts), None)
-        chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
-        if name is None or chosen:
-            return options
-        return {**options, "prompt_name": name}
-
 
 def _fill(
     vectors: FloatArray,
@@ -398,6 +386,12 @@ def _fill(
     # A tokenizer without special tokens makes nothing of an empty text: it has no direction.
     vectors[batch] = run(input_ids) if input_ids.size else 0.0
     return len(batch)
+
+
+def _with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
+    """Ask for the prompt of this name, unless the caller chose one."""
+    chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
+    return options if chosen else {**options, "prompt_name": name}
 
 
 def _check_batch_size(batch_size: int | None) -> None:

@@ -160,12 +160,47 @@ class TestPrompts:
         assert embedder.encode_document(TEXTS).tobytes() == plain.tobytes()
         assert embedder.encode_query(TEXTS[0]).shape == (384,)
 
+    @pytest.mark.parametrize("name", ["query", "document"])
+    def test_names_that_every_model_has(self, embedder: Embedder, name: str) -> None:
+        named = embedder.encode(TEXTS, prompt_name=name)
+        assert named.tobytes() == embedder.encode(TEXTS, prompt="").tobytes()
+
+    @pytest.mark.parametrize("default", ["cluster", "query", "passage", "none"])
+    @pytest.mark.parametrize(
+        ("prompts", "query", "document"),
+        [
+            ({}, 0, 0),
+            ({"query": "w1 "}, 1, 0),
+            ({"document": "w2 "}, 0, 2),
+            ({"passage": "w3 "}, 0, 3),
+            ({"passage": "w3 ", "document": ""}, 0, 0),
+            ({"corpus": "w4 ", "passage": ""}, 0, 0),
+            ({"query": "", "corpus": "w4 "}, 0, 4),
+        ],
+    )
+    def test_the_default_is_neither_for_queries_nor_for_documents(
+        self, tmp_path: Path, prompts: dict[str, str], query: int, document: int, default: str
+    ) -> None:
+        prompts = {"cluster": "w9 ", "none": ""} | prompts
+        chosen = default if default in prompts else None
+        bundle = make_tiny(tmp_path / "tiny", prompts=prompts, default_prompt_name=chosen)
+        with Embedder.load(bundle) as embedder:
+            # The only word is the prompt's; all is 0 where there is none.
+            assert embedder.encode_query("").argmax() == query
+            assert embedder.encode_document("").argmax() == document
+            expected = int(prompts.get(default, "").strip("w ") or 0)
+            assert embedder.encode("").argmax() == expected
+            assert next(embedder.embed_stream([""])).argmax() == expected
+            for name, text in prompts.items():
+                named = embedder.encode("w5", prompt_name=name)
+                assert named.tobytes() == embedder.encode(f"{text}w5", prompt="").tobytes()
+
     def test_unknown_name_lists_the_good_ones(self, prompted: Embedder, embedder: Embedder) -> None:
         pattern = r"^prompt_name='q'; this model has \['passage', 'query', 'title'\]$"
         with pytest.raises(ValueError, match=pattern):
             prompted.encode(TEXTS, prompt_name="q")
-        with pytest.raises(ValueError, match=r"^prompt_name='query'; this model has none$"):
-            embedder.encode(TEXTS, prompt_name="query")
+        with pytest.raises(ValueError, match=r"^prompt_name='q'; this model has none$"):
+            embedder.encode(TEXTS, prompt_name="q")
 
     def test_not_both(self, prompted: Embedder) -> None:
         with pytest.raises(ValueError, match="prompt or prompt_name, not both"):
