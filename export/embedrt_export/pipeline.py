@@ -34,6 +34,7 @@ from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.probes import probes
 from embedrt_export.source.checkpoint import weight_files
 from embedrt_export.source.find import Source, find_source
+from embedrt_export.source.prompts import refuse_unpooled_prompts
 from embedrt_export.source.recipe import Fact, Recipe
 from embedrt_export.source.settings import Settings, read_settings
 
@@ -97,6 +98,7 @@ def export_model(
         raise ValueError("calibration is for precision='int8'")
     source = find_source(model, revision=revision, files=files)
     logger.info("reading %s from %s", source.id, source.folder)
+    refuse_unpooled_prompts(source.id)
     settings = read_settings(source.folder)
     config = _read_config(settings.transformer)
     weights = {

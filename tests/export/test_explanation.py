@@ -115,6 +115,7 @@ def test_missing_token(embedder: Embedder, folder: Path) -> None:
         (Call(method="encode_query"), 1),
         (Call(method="encode_document"), 3),
         (Call(prompt_name="document"), 3),
+        (Call(method="encode_query", prompt_name="document"), 3),
     ],
 )
 def test_prompts(embedder: Embedder, folder: Path, call: Call, position: int) -> None:
@@ -124,6 +125,13 @@ def test_prompts(embedder: Embedder, folder: Path, call: Call, position: int) ->
     told = explained(embedder, folder, "quick brown fox", call)
     assert told.startswith(f"{call} on 'quick brown fox' differs by ")
     assert f", for token {position} is " in told
+
+
+def test_a_prompt_of_the_caller(embedder: Embedder, folder: Path) -> None:
+    change_tokenizer(folder, normalizer={"type": "Lowercase"})
+    told = explained(embedder, folder, "fox", Call(method="encode_query", prompt="a naïve "))
+    assert told.startswith("encode_query(prompt='a naïve ') on 'fox' differs by ")
+    assert "for token 2 is 15743 ('naive') in the bundle and 100 ('[UNK]') in the orig" in told
 
 
 def test_number_that_is_none_comes_first(embedder: Embedder, folder: Path) -> None:
@@ -182,5 +190,5 @@ def test_an_original_that_fails(embedder: Embedder, folder: Path, monkeypatch: A
         compare(embedder, oracle)
     message = str(caught.value)
     assert message.startswith("sentence-transformers ")
-    assert "fails at encode_query() on 'How many people live in London?'" in message
+    assert "fails at encode_query(prompt='query: ') on 'How many people live in London?'" in message
     assert message.endswith(": its prompt has no tokens")

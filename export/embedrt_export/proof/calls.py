@@ -9,7 +9,7 @@ from typing import Any, Literal
 from embedrt_export.encoder import FloatArray
 
 # Ends in a space, which some tokenizers keep and others join to the next word.
-ODD_PROMPT = "query: "
+OWN_PROMPT = "query: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +38,13 @@ PLAIN = Call(prompt="")
 
 
 def prompted_calls(prompt_names: Sequence[str], special_tokens: Sequence[str]) -> list[Call]:
-    """Return every call with a prompt that the model has, and with odd ones of our own."""
+    """Return every call with a prompt that the model has, and two with prompts of our own.
+
+    One of these ends in a special token. Queries and documents can have lengths of their own.
+    """
     return [
-        Call(prompt=ODD_PROMPT),
-        *(Call(prompt=ODD_PROMPT + token) for token in special_tokens[-1:]),
+        Call(method="encode_query", prompt=OWN_PROMPT),
+        Call(method="encode_document", prompt=OWN_PROMPT + "".join(special_tokens[-1:])),
         Call(),
         Call(method="encode_query"),
         Call(method="encode_document"),

@@ -14,7 +14,7 @@ from embedrt.text.inputs import start_of
 from embedrt.verify import largest_difference
 from embedrt_export.encoder import FloatArray
 from embedrt_export.int8.quality import row_cosines
-from embedrt_export.proof.calls import ODD_PROMPT, PLAIN, Call, prompted_calls
+from embedrt_export.proof.calls import PLAIN, Call, prompted_calls
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.texts import PROMPTED, proof_texts, text_of
 
@@ -52,10 +52,10 @@ def compare(embedder: Embedder, oracle: Oracle) -> list[Comparison]:
     special = oracle.special_tokens()
     texts = proof_texts(special, embedder.max_tokens, embedder.count_tokens)
     comparisons = compare_texts(embedder, oracle, PLAIN, texts, _neighbors(embedder, texts))
-    # A prompt pushes its end beyond the maximum. Once is enough: long texts take long.
+    # A prompt pushes its end beyond the maximum. Long texts take long: twice is enough.
     full = text_of(embedder.max_tokens, embedder.count_tokens)
     for call in prompted_calls(oracle.prompt_names, special):
-        few = [*PROMPTED, full] if call.prompt == ODD_PROMPT else PROMPTED
+        few = [*PROMPTED, full] if call.prompt else PROMPTED
         comparisons += compare_texts(embedder, oracle, call, few)
     return comparisons
 

@@ -57,10 +57,11 @@ def _what_differs(one: Comparison, embedder: Embedder, oracle: Oracle) -> str:
 
 def _token_ids(embedder: Embedder, call: Call, text: str) -> TokenIds:
     prompts = Prompts.of(embedder.manifest)
-    own = {"encode_query": prompts.query, "encode_document": prompts.document}
-    return embedder.token_ids(
-        prompts.choose(own.get(call.method, call.prompt_name), call.prompt) + text
-    )
+    name = call.prompt_name
+    if call.prompt is None and name is None:
+        own = {"encode_query": prompts.query, "encode_document": prompts.document}
+        name = own.get(call.method)
+    return embedder.token_ids(prompts.choose(name, call.prompt) + text)
 
 
 def _name(token_id: int | None, oracle: Oracle) -> str:

@@ -7,11 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from embedrt.errors import SourceError
+from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt.text.inputs import QUOTED_CHARACTERS, start_of
 from embedrt.text.prompts import ALWAYS, DOCUMENT
 
 EXTRAS = "config_sentence_transformers.json"
+
+# sentence-transformers knows these by their ids, whatever their files say.
+UNPOOLED = ("hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl")
+
+
+def refuse_unpooled_prompts(model: str) -> None:
+    """Raise UnsupportedModelError for a hub id whose prompts are left out of the pooling."""
+    if model in UNPOOLED:
+        raise UnsupportedModelError(
+            f"{model} cannot be exported: sentence-transformers leaves its prompts out of the "
+            "pooling (include_prompt is false, set by this id)"
+        )
 
 
 def read_prompts(extras: Mapping[str, Any], file: Path) -> tuple[dict[str, str], str | None]:
