@@ -50,13 +50,13 @@ class Comparison:
 def compare(embedder: Embedder, oracle: Oracle) -> list[Comparison]:
     """Embed the texts of the proof with both: many without a prompt, a few by each other call."""
     special = oracle.special_tokens()
-    texts = proof_texts(special, embedder.max_tokens, embedder.count_tokens)
+    texts = _of_tokens(oracle, proof_texts(special, embedder.max_tokens, embedder.count_tokens))
     comparisons = compare_texts(embedder, oracle, PLAIN, texts, _neighbors(embedder, texts))
     # A prompt pushes its end beyond the maximum. Long texts take long: twice is enough.
     full = text_of(embedder.max_tokens, embedder.count_tokens)
     for call in prompted_calls(oracle.prompt_names, special):
         few = [*PROMPTED, full] if call.prompt else PROMPTED
-        comparisons += compare_texts(embedder, oracle, call, few)
+        comparisons += compare_texts(embedder, oracle, call, _of_tokens(oracle, few))
     return comparisons
 
 
@@ -96,6 +96,11 @@ def compare_texts(
         )
         for row, text in enumerate(texts)
     ]
+
+
+def _of_tokens(oracle: Oracle, texts: Sequence[str]) -> list[str]:
+    """Return the texts that have tokens: of the others the original makes an error."""
+    return [text for text in texts if oracle.token_ids(text).size]
 
 
 def _expected(oracle: Oracle, call: Call, text: str) -> FloatArray:

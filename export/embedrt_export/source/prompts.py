@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from embedrt.errors import SourceError, UnsupportedModelError
-from embedrt.text.inputs import QUOTED_CHARACTERS, start_of
+from embedrt.text.inputs import start_of
 from embedrt.text.prompts import ALWAYS, DOCUMENT
 
 EXTRAS = "config_sentence_transformers.json"
@@ -59,9 +60,10 @@ def lacks_document_prompt(folder: Path) -> bool:
 
 
 def _wrong(file: Path, key: str, value: object, expected: str) -> SourceError:
-    found = json.dumps(value)
-    found = found if len(found) <= QUOTED_CHARACTERS else f"{found[:QUOTED_CHARACTERS]}…"
-    return SourceError(f"{file}: {key} is {found}; expected {expected}. Correct the file")
+    return SourceError(
+        f"{file} sets {key} to {reprlib.repr(value)}; expected {expected}. Correct the file, or "
+        "take it from the model's author again"
+    )
 
 
 def _is_unicode(text: str) -> bool:
