@@ -192,3 +192,13 @@ def test_an_original_that_fails(embedder: Embedder, folder: Path, monkeypatch: A
     assert message.startswith("sentence-transformers ")
     assert "fails at encode_query(prompt='query: ') on 'How many people live in London?'" in message
     assert message.endswith(": its prompt has no tokens")
+
+
+def test_texts_without_tokens_are_left_out(embedder: Embedder, folder: Path) -> None:
+    """The original makes an error of them, and the bundle zeros."""
+    change_tokenizer(folder, post_processor=None)
+    oracle = Oracle(folder)
+    oracle.limit(64)
+    compared = compare(embedder, oracle)
+    assert not {"", " ", "\t\n "} & {one.text for one in compared}
+    assert {PLAIN, Call(), Call(method="encode_query")} <= {one.call for one in compared}
