@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -30,15 +29,12 @@ from embedrt_export.card import model_card, read_license
 from embedrt_export.int8.calibration import read_calibration
 from embedrt_export.int8.ladder import Quantized
 from embedrt_export.int8.quality import Quality
-from embedrt_export.proof.agreement import (
-    SAMPLES,
-    measure_agreement,
-    proof_texts,
-    require_agreement,
-)
+from embedrt_export.proof.agreement import prove
 from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.probes import probes
 from embedrt_export.source.checkpoint import weight_files
 from embedrt_export.source.find import Source, find_source
+from embedrt_export.source.prompts import refuse_unpooled_prompts
 from embedrt_export.source.recipe import Fact, Recipe
 from embedrt_export.source.settings import Settings, read_settings
 
@@ -52,7 +48,6 @@ TOOLS = (
     "transformers",
 )
 LONGEST = 1 << 20  # tokenizers that do not know their limit say 1e30
-PROBE_TEXTS = tuple(text for text in SAMPLES if "London" in text)
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +98,7 @@ def export_model(
         raise ValueError("calibration is for precision='int8'")
     source = find_source(model, revision=revision, files=files)
     logger.info("reading %s from %s", source.id, source.folder)
+    refuse_unpooled_prompts(source.id)
     settings = read_settings(source.folder)
     config = _read_config(settings.transformer)
     weights = {
@@ -133,7 +129,7 @@ def export_model(
         staging.add(GRAPH, graph.SerializeToString(deterministic=True))
         check_graph(staging.path / GRAPH)
         staging.add(TOKENIZER, oracle.tokenizer_json().encode())
-        staging.add(PROBES, _probes(oracle))
+        staging.add(PROBES, probes(oracle))
         staging.add(CARD, b"")
         manifest = _prove(staging, manifest, oracle)
         staging.add(CARD, model_card(manifest).encode())
@@ -154,9 +150,7 @@ def prove_bundle(embedder: Embedder, model: str) -> Agreement:
     """Compare a finished bundle with the original `model`; raise ProofError if they differ."""
     oracle = Oracle(read_settings(find_source(model).folder).folder)
     oracle.limit(embedder.max_tokens)
-    agreement = _measure(embedder, oracle)
-    require_agreement(agreement, embedder.manifest.precision)
-    return agreement
+    return prove(embedder, oracle)
 
 
 def _describe(
@@ -267,31 +261,15 @@ def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
     }
 
 
-def _probes(oracle: Oracle) -> bytes:
-    """A few texts with the original's vectors, for a check on machines without torch."""
-    vectors = oracle.embed(PROBE_TEXTS)
-    probes = [
-        {"text": text, "embedding": [float(f"{value:.9g}") for value in vector]}
-        for text, vector in zip(PROBE_TEXTS, vectors, strict=True)
-    ]
-    return json.dumps(probes).encode()
-
-
 def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
     """Run the staged bundle through the runtime; return the manifest with what was measured."""
     staging.seal(manifest)
     logger.info("proving it against %s", oracle.name)
     with Embedder(Bundle.open(staging.path)) as embedder:
-        agreement = _measure(embedder, oracle)
-    require_agreement(agreement, manifest.precision)
+        agreement = prove(embedder, oracle)
     logger.info(
         "agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
         agreement.max_difference,
         agreement.min_cosine,
     )
     return replace(manifest, agreement=agreement)
-
-
-def _measure(embedder: Embedder, oracle: Oracle) -> Agreement:
-    texts = proof_texts(oracle.special_tokens(), embedder.max_tokens, embedder.count_tokens)
-    return measure_agreement(embedder, oracle, texts)

@@ -9,10 +9,8 @@ why texts of different callers may share a batch, and why equal texts are comput
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import count, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, get_args
@@ -22,55 +20,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedrt import similarity
 from embedrt.bundle.graph_rules import check_graph
-from embedrt.bundle.manifest import Manifest
+from embedrt.bundle.manifest import Manifest, Similarity
 from embedrt.bundle.reader import Bundle, Verify
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, Share
 from embedrt.engine.cpu import available_threads
 from embedrt.engine.scheduler import Engine, Stats
 from embedrt.errors import BundleCorruptError
-from embedrt.postprocess import EmbeddingPrecision, Finish
+from embedrt.postprocess import EmbeddingPrecision
 from embedrt.progress import progress_bar
+from embedrt.request import STREAM_CACHE_BYTES, EncodeOptions, Request, Requests
 from embedrt.similarity import Hit
-from embedrt.spellings import OMITTED, Spellings, read_spellings
-from embedrt.text.inputs import Texts, as_batch, as_text, stream
-from embedrt.text.tokenizer import Tokenizer
-from embedrt.text.truncation import Overlong, Truncations
+from embedrt.spellings import OMITTED, Spellings
+from embedrt.text.inputs import Texts, as_batch, as_text
+from embedrt.text.tokenizer import TokenIds, Tokenizer
+from embedrt.text.truncation import Overlong
 
 FloatArray = NDArray[np.float32]
 
 MEGABYTE = 1_000_000
-STREAM_BLOCK = 2048  # texts that `embed_stream` takes and yields at once
-STREAM_CACHE_BYTES = 8 * MEGABYTE  # for texts that come again within one stream
-
-
-class EncodeOptions(Spellings, total=False):
-    """The keywords of `Embedder.encode`."""
-
-    prompt_name: str | None
-    prompt: str | None
-    batch_size: int | None
-    show_progress_bar: bool | None
-    precision: EmbeddingPrecision
-    normalize_embeddings: bool
-    truncate_dim: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A call of `encode`, and what is done with its vectors."""
-
-    call: Call
-    finish: Finish
-    truncations: Truncations
-    is_one: bool
-    """Whether the caller gave one str."""
-
-    def result(self) -> NDArray[Any]:
-        """Return what the caller gets, once the call is done; warn of texts that were cut."""
-        vectors = self.call.vectors
-        self.truncations.warn(len(vectors))
-        return self.finish(vectors[0] if self.is_one else vectors)
 
 
 class Embedder:
@@ -97,7 +64,6 @@ class Embedder:
             raise ValueError(f"overlong={overlong!r}; expected one of {list(get_args(Overlong))}")
         check_graph(bundle.graph)
         self._manifest = bundle.manifest
-        self._overlong = overlong
         self._tokenizer = Tokenizer(
             bundle.tokenizer,
             max_tokens=bundle.manifest.max_tokens,
@@ -112,6 +78,7 @@ class Embedder:
             cache_bytes=int(cache_mb * MEGABYTE),
             max_waiting_tokens=max_waiting_tokens,
         )
+        self._requests = Requests(bundle.manifest, self._tokenizer, overlong)
         self._cached = cache_mb > 0
         if self._engine.dimension not in (None, self.dimension):
             raise BundleCorruptError(
@@ -186,6 +153,34 @@ class Embedder:
         """Tokens that a text is truncated to, special tokens included."""
         return self._manifest.max_tokens
 
+    @property
+    def prompts(self) -> dict[str, str]:
+        """What can be put before a text, by name."""
+        return dict(self._manifest.prompts)
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The prompt of `encode` where none is asked for."""
+        return self._manifest.default_prompt_name
+
+    @property
+    def similarity_fn_name(self) -> Similarity:
+        """The score that the model was trained for: `similarity` computes it."""
+        return self._manifest.similarity
+
+    # By the names of sentence-transformers too, for those who expect one of its models.
+    max_seq_length = max_tokens
+
+    def get_max_seq_length(self) -> int:
+        """Return `max_tokens`."""
+        return self.max_tokens
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """Return `dimension`."""
+        return self.dimension
+
+    get_embedding_dimension = get_sentence_embedding_dimension
+
     def encode(
         self,
         texts: Texts = OMITTED,
@@ -208,6 +203,7 @@ class Embedder:
             pyarrow string array.
         prompt_name
             Which of the manifest's prompts to put before each text; by default its default prompt.
+            ``query`` and ``document`` put nothing where the manifest does not have them.
         prompt
             A text to put before each text, instead of a named one.
         batch_size
@@ -245,7 +241,7 @@ class Embedder:
         ClosedError, ForkedError
             After `close`; in a process that was forked while this Embedder ran.
         """
-        request = self._request(
+        request = self._requests.one(
             texts,
             prompt_name=prompt_name,
             prompt=prompt,
@@ -267,21 +263,24 @@ class Embedder:
 
         Takes no thread of its own; cancelling it drops those of its texts that wait.
         """
-        request = self._request(texts, **options)
+        request = self._requests.one(texts, **options)
         await self._engine.arun(request.call)
         return request.result()
 
     def encode_query(
         self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
     ) -> NDArray[Any]:
-        """Embed queries: `encode` with the prompt named ``query``, where the model has one."""
-        return self.encode(texts, **self._with_prompt(options, ("query",)))
+        """Embed queries: `encode` with the prompt ``query``, or with none, never the default."""
+        return self.encode(texts, **_with_prompt(options, self._requests.prompts.query))
 
     def encode_document(
         self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
     ) -> NDArray[Any]:
-        """Embed documents: `encode` with the prompt ``document``, ``passage`` or ``corpus``."""
-        return self.encode(texts, **self._with_prompt(options, ("document", "passage", "corpus")))
+        """Embed documents: `encode` with the prompt ``document``, ``passage`` or ``corpus``.
+
+        The first of these that the model has, or none, never the default.
+        """
+        return self.encode(texts, **_with_prompt(options, self._requests.prompts.document))
 
     def embed_stream(
         self,
@@ -306,15 +305,17 @@ class Embedder:
         array
             The next vectors in the order of `texts`. Shape: (at most 2,048, dimension).
         """
-        if precision in ("int8", "uint8"):
-            raise ValueError(
-                f"precision={precision!r} needs the ranges of all texts; stream float32 and apply "
-                "quantize_embeddings(..., ranges=)"
-            )
-        finish = Finish(self.dimension, truncate_dim, normalize_embeddings, precision)
-        prefix = self._prefix(prompt_name, prompt)
-        _check_batch_size(batch_size)
-        return self._stream(stream(texts), prefix, batch_size, finish)
+        requests = self._requests.blocks(
+            texts,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+            cache=None if self._cached else VectorCache(STREAM_CACHE_BYTES),
+        )
+        return self._stream(requests)
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> FloatArray:
         """Score each row of `a` with each of `b` by the model's own measure.
@@ -351,6 +352,14 @@ class Embedder:
                 np.int64,
             )
 
+    def tokenize(self, texts: Texts) -> list[TokenIds]:
+        """Return the token ids that the encoder gets for each text, without a prompt or padding.
+
+        Shape: (tokens,) each. Raises TokenizationError.
+        """
+        with self._engine.core():
+            return self._tokenizer.batch_ids([texts] if isinstance(texts, str) else as_batch(texts))
+
     def stats(self) -> Stats:
         """Return counts of what has been embedded, and of what waits now."""
         return self._engine.stats()
@@ -374,102 +383,25 @@ class Embedder:
     ) -> None:
         self.close()
 
-    def _request(
-        self,
-        texts: Texts,
-        *,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        batch_size: int | None = None,
-        precision: EmbeddingPrecision = "float32",
-        normalize_embeddings: bool = False,
-        truncate_dim: int | None = None,
-        show_progress_bar: bool | None = None,  # noqa: ARG002  # the caller's business
-        **spellings: Unpack[Spellings],
-    ) -> Request:
-        """Check everything that a caller of `encode` passes, options first."""
-        texts = read_spellings(texts, spellings)
-        finish = Finish(self.dimension, truncate_dim, normalize_embeddings, precision)
-        prefix = self._prefix(prompt_name, prompt)
-        _check_batch_size(batch_size)
-        is_one = isinstance(texts, str)
-        batch = [as_text(texts)] if is_one else as_batch(texts)
-        call, truncations = self._call(
-            [prefix + text for text in batch] if prefix else batch,
-            batch_size,
-            first_index=None if is_one else 0,
-        )
-        return Request(call, finish, truncations, is_one)
-
-    def _call(
-        self,
-        texts: Sequence[str],
-        batch_size: int | None,
-        *,
-        first_index: int | None,
-        share: Share | None = None,
-        cache: VectorCache | None = None,
-    ) -> tuple[Call, Truncations]:
-        truncations = Truncations(self._tokenizer, allowed=self._overlong != "error")
-        call = Call(
-            texts=texts,
-            vectors=np.empty((len(texts), self.dimension), np.float32),
-            batch_size=batch_size,
-            first_index=first_index,
-            share=share or Share(),
-            cache=cache,
-            check=None if self._overlong == "truncate" else truncations.look,
-        )
-        return call, truncations
-
-    def _stream(
-        self, texts: Iterator[str], prefix: str, batch_size: int | None, finish: Finish
-    ) -> Iterator[NDArray[Any]]:
-        """Keep one block ahead of the one that is waited for, so that the workers never wait."""
-        share = Share()
-        cache = None if self._cached else VectorCache(STREAM_CACHE_BYTES)
+    def _stream(self, requests: Iterator[Request]) -> Iterator[NDArray[Any]]:
+        """Keep one request ahead of the one that is waited for, so that the workers never wait."""
         started: deque[Request] = deque()
         try:
-            for start in count(step=STREAM_BLOCK):
-                block = [prefix + text for text in islice(texts, STREAM_BLOCK)]
-                if block:
-                    call, truncations = self._call(
-                        block, batch_size, first_index=start, share=share, cache=cache
-                    )
-                    started.append(Request(call, finish, truncations, is_one=False))
-                    self._engine.start(call)
-                if not started:
-                    return
-                if len(started) > 1 or not block:
+            for request in requests:
+                started.append(request)
+                self._engine.start(request.call)
+                if len(started) > 1:
                     self._engine.wait(started[0].call)
                     yield started.popleft().result()
+            while started:
+                self._engine.wait(started[0].call)
+                yield started.popleft().result()
         finally:  # also where the consumer stops early, or the texts fail
             for request in started:
                 self._engine.cancel(request.call)
 
-    def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
-        if prompt is not None:
-            if prompt_name is not None:
-                raise ValueError("pass prompt or prompt_name, not both")
-            return as_text(prompt)
-        name = prompt_name if prompt_name is not None else self._manifest.default_prompt_name
-        if name is None:
-            return ""
-        if name not in self._manifest.prompts:
-            raise ValueError(
-                f"prompt_name={name!r}; this model has {sorted(self._manifest.prompts) or 'none'}"
-            )
-        return as_text(self._manifest.prompts[name])
 
-    def _with_prompt(self, options: EncodeOptions, names: tuple[str, ...]) -> EncodeOptions:
-        """Add the first of these prompts that the model has, unless the caller chose one."""
-        name = next((name for name in names if name in self._manifest.prompts), None)
-        chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
-        if name is None or chosen:
-            return options
-        return {**options, "prompt_name": name}
-
-
-def _check_batch_size(batch_size: int | None) -> None:
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; expected at least 1, or None")
+def _with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
+    """Ask for the prompt of this name, unless the caller chose one."""
+    chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
+    return options if chosen else {**options, "prompt_name": name}

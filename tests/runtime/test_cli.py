@@ -148,6 +148,15 @@ class TestEncode:
         in_process(capsys, "encode", bundle, file, "--prompt-name", "query", "--output", output)
         assert (np.load(output)[:, 7] == 1).all()
 
+    def test_prompt_name_of_an_empty_prompt(
+        self, tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        prompts = {"none": "", "some": "w7 "}
+        bundle = make_tiny(tmp_path / "prompted", prompts=prompts, default_prompt_name="some")
+        for name in ("none", "query"):
+            found = in_process(capsys, "encode", bundle, file, "--prompt-name", name)
+            assert np.array_equal(parse(found), EXPECTED)
+
     def test_nothing_in_nothing_out(self, tiny: Path, tmp_path: Path) -> None:
         assert succeed("encode", tiny) == ""
         succeed("encode", tiny, "--output", tmp_path / "x.npy", "--truncate-dim", "3")
@@ -219,7 +228,7 @@ class TestEncode:
             (["--output", "x.csv"], "must end in .npy or .jsonl"),
             (["--truncate-dim", "11"], "truncate_dim=11; expected 1 to 10"),
             (["--threads", "0"], "threads=0; expected at least 1"),
-            (["--prompt-name", "query"], "this model has none"),
+            (["--prompt-name", "title"], "this model has none"),
             (["--overlong", "error", "--prompt", "w1 " * 9], "Split it"),
             (["--output", "nowhere/x.npy"], "nowhere"),
         ],
@@ -281,6 +290,14 @@ class TestSearch:
         ]
         assert float(lines[0].partition("\t")[0]) == pytest.approx(0.9, abs=0.05)
 
+    def test_prompts_of_queries_and_documents(
+        self, tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        prompts = {"query": "w1 ", "passage": "w3 w3 ", "title": "w9 w9 "}
+        bundle = make_tiny(tmp_path / "prompted", prompts=prompts, default_prompt_name="title")
+        found = in_process(capsys, "search", bundle, file, "--query", "w3", "--top-k", "1")
+        assert found == "4.0000\tw3 w1\x0cw9\n"  # w1 and w3, by w1 and three times w3
+
     def test_field_with_half_a_character(self, tiny: Path) -> None:
         found = succeed(
             "search", tiny, "--query", "w1", "--field", "t", given='{"t": "w1 \\ud83d"}\n'
@@ -307,9 +324,13 @@ class TestInfo:
     def test_of_a_bundle_with_everything(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        bundle = make_tiny(tmp_path / "full", prompts={"query": "q: "}, agreement=None)
+        prompts = {"query": "q: ", "document": ""}
+        bundle = make_tiny(
+            tmp_path / "full", prompts=prompts, default_prompt_name="query", agreement=None
+        )
         text = in_process(capsys, "info", bundle)
-        for fact in ("query='q: '", "mean + max", "never proven", "someone/tiny"):
+        shown = "query='q: ' (the default), document=''\n"
+        for fact in (shown, "mean + max", "never proven", "someone/tiny"):
             assert fact in text
 
     def test_json_is_the_manifest(self, minilm: Path) -> None:

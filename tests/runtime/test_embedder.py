@@ -23,10 +23,10 @@ import pytest
 from numpy.typing import NDArray
 
 from embedrt import Embedder, quantize_embeddings
-from embedrt.embedder import STREAM_BLOCK, EncodeOptions
 from embedrt.engine.session import Session
 from embedrt.errors import BundleNotFoundError, ClosedError, OverlongTextError
 from embedrt.postprocess import EmbeddingPrecision
+from embedrt.request import STREAM_BLOCK, EncodeOptions, Requests
 from embedrt.similarity import normalize
 from embedrt.spellings import Spellings
 from tiny_bundle import WORDS, make_tiny
@@ -160,12 +160,47 @@ class TestPrompts:
         assert embedder.encode_document(TEXTS).tobytes() == plain.tobytes()
         assert embedder.encode_query(TEXTS[0]).shape == (384,)
 
+    @pytest.mark.parametrize("name", ["query", "document"])
+    def test_names_that_every_model_has(self, embedder: Embedder, name: str) -> None:
+        named = embedder.encode(TEXTS, prompt_name=name)
+        assert named.tobytes() == embedder.encode(TEXTS, prompt="").tobytes()
+
+    @pytest.mark.parametrize("default", ["cluster", "query", "passage", "none"])
+    @pytest.mark.parametrize(
+        ("prompts", "query", "document"),
+        [
+            ({}, 0, 0),
+            ({"query": "w1 "}, 1, 0),
+            ({"document": "w2 "}, 0, 2),
+            ({"passage": "w3 "}, 0, 3),
+            ({"passage": "w3 ", "document": ""}, 0, 0),
+            ({"corpus": "w4 ", "passage": ""}, 0, 0),
+            ({"query": "", "corpus": "w4 "}, 0, 4),
+        ],
+    )
+    def test_the_default_is_neither_for_queries_nor_for_documents(
+        self, tmp_path: Path, prompts: dict[str, str], query: int, document: int, default: str
+    ) -> None:
+        prompts = {"cluster": "w9 ", "none": ""} | prompts
+        chosen = default if default in prompts else None
+        bundle = make_tiny(tmp_path / "tiny", prompts=prompts, default_prompt_name=chosen)
+        with Embedder.load(bundle) as embedder:
+            # The only word is the prompt's; all is 0 where there is none.
+            assert embedder.encode_query("").argmax() == query
+            assert embedder.encode_document("").argmax() == document
+            expected = int(prompts.get(default, "").strip("w ") or 0)
+            assert embedder.encode("").argmax() == expected
+            assert next(embedder.embed_stream([""])).argmax() == expected
+            for name, text in prompts.items():
+                named = embedder.encode("w5", prompt_name=name)
+                assert named.tobytes() == embedder.encode(f"{text}w5", prompt="").tobytes()
+
     def test_unknown_name_lists_the_good_ones(self, prompted: Embedder, embedder: Embedder) -> None:
         pattern = r"^prompt_name='q'; this model has \['passage', 'query', 'title'\]$"
         with pytest.raises(ValueError, match=pattern):
             prompted.encode(TEXTS, prompt_name="q")
-        with pytest.raises(ValueError, match=r"^prompt_name='query'; this model has none$"):
-            embedder.encode(TEXTS, prompt_name="query")
+        with pytest.raises(ValueError, match=r"^prompt_name='q'; this model has none$"):
+            embedder.encode(TEXTS, prompt_name="q")
 
     def test_not_both(self, prompted: Embedder) -> None:
         with pytest.raises(ValueError, match="prompt or prompt_name, not both"):
@@ -268,7 +303,7 @@ class TestArguments:
         parameters = inspect.signature(Embedder.encode).parameters.keys()
         named = parameters - {"self", "texts", "spellings"}
         assert EncodeOptions.__annotations__.keys() == named | Spellings.__annotations__.keys()
-        requested = inspect.signature(Embedder._request).parameters.keys()
+        requested = inspect.signature(Requests.one).parameters.keys()
         assert requested == parameters
 
 
@@ -309,6 +344,21 @@ class TestSpellings:
             encode()
         with pytest.raises(TypeError, match=r"^texts is None; pass a str or an ordered iterable"):
             encode(**{name: None})
+
+    def test_attributes(self, prompted: Embedder) -> None:
+        assert prompted.get_sentence_embedding_dimension() == 384
+        assert prompted.get_embedding_dimension() == 384
+        assert prompted.get_max_seq_length() == prompted.max_seq_length == 256
+        assert prompted.similarity_fn_name == "cosine"
+        assert prompted.prompts["title"] == "title: "
+        assert prompted.default_prompt_name == "title"
+
+    def test_tokenize(self, embedder: Embedder) -> None:
+        """Cut, with special tokens, without padding and without a prompt."""
+        ids = embedder.tokenize(["a", LONG, ""])
+        assert [row.dtype for row in ids] == [np.int64] * 3
+        assert [len(row) for row in ids] == [3, 256, 2]
+        assert ids[0].tolist() == embedder.tokenize("a")[0].tolist() == [101, 1037, 102]
 
     def test_positions(self, prompted: Embedder) -> None:
         expected = prompted.encode(TEXTS, prompt_name="query").tobytes()

@@ -20,8 +20,8 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from embedrt import Embedder
 from embedrt.bundle.reader import TOKENIZER
-from embedrt.embedder import STREAM_BLOCK
 from embedrt.errors import OverlongTextError, TextError, TokenizationError
+from embedrt.request import STREAM_BLOCK
 from embedrt.text.tokenizer import BLOCK, MOST_CHARACTERS, Tokenizer
 from odd_texts import LISTS, plainly_well_formed
 from tiny_bundle import make_tiny, tiny_tokenizer

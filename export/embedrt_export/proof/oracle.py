@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import sentence_transformers
+import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
@@ -14,7 +15,9 @@ from tokenizers import Tokenizer
 from embedrt.bundle.manifest import Side
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
+from embedrt_export.proof.calls import PLAIN, Call
 from embedrt_export.quiet import quiet
+from embedrt_export.source.prompts import lacks_document_prompt
 
 # Explicit, for a model's own files may name kernels that transformers would fetch and run.
 NO_KERNELS = {"attn_implementation": "eager", "use_kernels": False}
@@ -40,6 +43,9 @@ class Oracle:
             raise UnsupportedModelError(
                 f"sentence-transformers does not run {folder}: {error}"
             ) from error
+        if lacks_document_prompt(folder):
+            # So that encode_document does what sentence-transformers documents: see `Prompts`.
+            self._model.prompts.pop("document", None)
         self._tokenizer = self._model.tokenizer
         if not getattr(self._tokenizer, "is_fast", False):
             raise UnsupportedModelError(
@@ -83,7 +89,29 @@ class Oracle:
         """The tokens that mean something to the model, as they are written."""
         return list(self._tokenizer.all_special_tokens)
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed the texts without any prompt. Shape: (n, dimension)."""
+    @property
+    def prompt_names(self) -> list[str]:
+        """The names that sentence-transformers takes as ``prompt_name``."""
+        return list(self._model.prompts)
+
+    def embed(self, texts: Sequence[str], call: Call = PLAIN) -> NDArray[np.float32]:
+        """Embed each text by this call, or without any prompt. Shape: (n, dimension)."""
         with quiet():
-            return np.stack([self._model.encode(text, prompt="") for text in texts])
+            return np.stack([call.of(self._model, text) for text in texts])
+
+    def input_ids(self, text: str, call: Call) -> TokenIds:
+        """Token ids that the encoder gets in this call. Shape: (tokens,)."""
+        seen: list[torch.Tensor] = []
+        hook = self._model[0].register_forward_pre_hook(
+            lambda _, inputs: seen.append(inputs[0]["input_ids"])
+        )
+        try:
+            self.embed([text], call)
+        finally:
+            hook.remove()
+        return seen[0][0].numpy()
+
+    def token(self, token_id: int) -> str | None:
+        """The token of this id, or None."""
+        token: str | None = self._tokenizer.convert_ids_to_tokens(token_id)
+        return token

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from embedrt.bundle.manifest import Pooling, Similarity
 from embedrt.errors import SourceError, UnsupportedModelError
+from embedrt_export.source.prompts import EXTRAS, read_prompts
 
 MODULES = "modules.json"
 HEAD_MODULES = frozenset({"Pooling", "Dense", "LayerNorm", "Normalize", "Dropout"})
@@ -101,12 +102,11 @@ def read_settings(folder: Path) -> Settings:
             reasons.append(f"its pooling {', '.join(unknown)} is unknown")
         if not head[0].config.get("include_prompt", True):
             reasons.append("it leaves its prompt out of the pooling (include_prompt is false)")
-    extras = _read_json(folder / "config_sentence_transformers.json")
+    extras = _read_json(folder / EXTRAS)
     similarity = extras.get("similarity_fn_name")
     if similarity not in (None, *get_args(Similarity)):
         reasons.append(f"its similarity_fn_name {similarity!r} is none of {get_args(Similarity)}")
-    prompts = {name: text for name, text in (extras.get("prompts") or {}).items() if text}
-    default_prompt = extras.get("default_prompt_name")
+    prompts, default_prompt_name = read_prompts(extras, folder / EXTRAS)
     if reasons:
         raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
     return Settings(
@@ -117,7 +117,7 @@ def read_settings(folder: Path) -> Settings:
         normalized=head[-1].kind == "Normalize",
         similarity=similarity,
         prompts=prompts,
-        default_prompt_name=default_prompt if default_prompt in prompts else None,
+        default_prompt_name=default_prompt_name,
     )
 
 

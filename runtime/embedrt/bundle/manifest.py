@@ -115,9 +115,9 @@ class Manifest:
     similarity: Similarity
     """The score that the model was trained for."""
     prompts: dict[str, str]
-    """Text put before the input, by name."""
+    """Text put before the input, by name; empty: nothing."""
     default_prompt_name: str | None
-    """The prompt that is used where none is asked for."""
+    """The prompt of a text that is neither a query nor a document, where none is asked for."""
     tools: dict[str, str]
     """Versions of the packages that made the bundle."""
     agreement: Agreement | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.reader import Bundle
 
 
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
         "pooling": " + ".join(manifest.pooling),
         "normalized": "yes" if manifest.normalized else "no",
         "similarity": manifest.similarity,
-        "prompts": ", ".join(f"{k}={v!r}" for k, v in manifest.prompts.items()) or "none",
+        "prompts": ", ".join(_describe_prompts(manifest)) or "none",
         "size": f"{size / 1e6:.1f} MB",
         "made with": ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items()),
         "agreement": (
@@ -56,3 +57,11 @@ def run(options: argparse.Namespace) -> None:
         rows |= {f"rejected {i}": why for i, why in enumerate(quantization.rejected, start=1)}
     for name, value in rows.items():
         print(f"{name:<11} {value}")
+
+
+def _describe_prompts(manifest: Manifest) -> list[str]:
+    default = manifest.default_prompt_name
+    return [
+        f"{name}={text!r}{' (the default)' if name == default else ''}"
+        for name, text in manifest.prompts.items()
+    ]

@@ -1,0 +1,52 @@
+"""The calls that the bundle and the original are compared by: those that people make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from embedrt_export.encoder import FloatArray
+
+# Ends in a space, which some tokenizers keep and others join to the next word.
+OWN_PROMPT = "query: "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A method that `Embedder` and SentenceTransformer share, and the prompt that it is given."""
+
+    method: Literal["encode", "encode_query", "encode_document"] = "encode"
+    prompt: str | None = None
+    prompt_name: str | None = None
+
+    def of(self, model: Any, texts: str | Sequence[str]) -> FloatArray:
+        """Make the call. Shape: (dimension,) for one str, else (n, dimension)."""
+        embedding: FloatArray = getattr(model, self.method)(texts, **self._options())
+        return embedding
+
+    def __str__(self) -> str:
+        return f"{self.method}({', '.join(f'{k}={v!r}' for k, v in self._options().items())})"
+
+    def _options(self) -> dict[str, str]:
+        options = asdict(self)
+        del options["method"]
+        return {name: value for name, value in options.items() if value is not None}
+
+
+PLAIN = Call(prompt="")
+
+
+def prompted_calls(prompt_names: Sequence[str], special_tokens: Sequence[str]) -> list[Call]:
+    """Return every call with a prompt that the model has, and two with prompts of our own.
+
+    One of these ends in a special token. Queries and documents can have lengths of their own.
+    """
+    return [
+        Call(method="encode_query", prompt=OWN_PROMPT),
+        Call(method="encode_document", prompt=OWN_PROMPT + "".join(special_tokens[-1:])),
+        Call(),
+        Call(method="encode_query"),
+        Call(method="encode_document"),
+        *(Call(prompt_name=name) for name in prompt_names),
+    ]

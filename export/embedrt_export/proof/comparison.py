@@ -1,0 +1,124 @@
+"""The same texts embedded by a bundle and by its original."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from embedrt import Embedder
+from embedrt.bundle.manifest import Precision
+from embedrt.errors import EmbedrtError, ProofError, UnsupportedModelError
+from embedrt.text.inputs import start_of
+from embedrt.verify import largest_difference
+from embedrt_export.encoder import FloatArray
+from embedrt_export.int8.quality import row_cosines
+from embedrt_export.proof.calls import PLAIN, Call, prompted_calls
+from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.texts import PROMPTED, proof_texts, text_of
+
+# What a component may differ by, and the smallest cosine. For int8 this finds what is broken; how
+# good it is was judged before, against fp32.
+TOLERANCE: dict[Precision, float] = {"fp32": 2e-6, "int8": 0.15}
+MIN_COSINE: dict[Precision, float] = {"fp32": 0.999999, "int8": 0.95}
+
+NEIGHBORS = 2  # of each length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One text embedded by the bundle, through the runtime, and by the original."""
+
+    call: Call
+    text: str
+    found: FloatArray
+    """Shape: (dimension,)."""
+    expected: FloatArray
+    """Shape: (dimension,)."""
+    difference: float
+    """The largest of a component, as `Agreement` defines it."""
+    cosine: float
+    same_bytes: bool
+    """Whether the bundle gives the same bytes in a batch."""
+
+    def agrees(self, precision: Precision) -> bool:
+        """Whether both vectors are close enough to each other; NaN is not."""
+        return self.difference <= TOLERANCE[precision] and self.cosine >= MIN_COSINE[precision]
+
+
+def compare(embedder: Embedder, oracle: Oracle) -> list[Comparison]:
+    """Embed the texts of the proof with both: many without a prompt, a few by each other call."""
+    special = oracle.special_tokens()
+    texts = _of_tokens(oracle, proof_texts(special, embedder.max_tokens, embedder.count_tokens))
+    comparisons = compare_texts(embedder, oracle, PLAIN, texts, _neighbors(embedder, texts))
+    # A prompt pushes its end beyond the maximum. Long texts take long: twice is enough.
+    full = text_of(embedder.max_tokens, embedder.count_tokens)
+    for call in prompted_calls(oracle.prompt_names, special):
+        few = [*PROMPTED, full] if call.prompt else PROMPTED
+        comparisons += compare_texts(embedder, oracle, call, _of_tokens(oracle, few))
+    return comparisons
+
+
+def compare_texts(
+    embedder: Embedder,
+    oracle: Oracle,
+    call: Call,
+    texts: Sequence[str],
+    neighbors: Sequence[str] = (),
+) -> list[Comparison]:
+    """Embed each text alone with both, and all in a batch with their neighbors with the bundle."""
+    expected = np.stack([_expected(oracle, call, text) for text in texts])
+    try:
+        found = np.stack([call.of(embedder, text) for text in texts])
+        mixed = [*texts, *neighbors]
+        order = np.random.default_rng(0).permutation(len(mixed))
+        together = np.empty((len(mixed), found.shape[1]), np.float32)
+        together[order] = call.of(embedder, [mixed[index] for index in order])
+    except (EmbedrtError, ValueError, TypeError) as error:
+        raise ProofError(
+            f"the bundle does not agree with {oracle.name}, which runs {call}: {error}"
+        ) from error
+    if found.shape != expected.shape:
+        raise ProofError(
+            f"the bundle gives {found.shape[1]} components and the original {expected.shape[1]}"
+        )
+    normalized, cosines = embedder.manifest.normalized, row_cosines(found, expected)
+    return [
+        Comparison(
+            call=call,
+            text=text,
+            found=found[row],
+            expected=expected[row],
+            difference=largest_difference(found[[row]], expected[[row]], normalized=normalized),
+            cosine=float(cosines[row]),
+            same_bytes=found[row].tobytes() == together[row].tobytes(),
+        )
+        for row, text in enumerate(texts)
+    ]
+
+
+def _of_tokens(oracle: Oracle, texts: Sequence[str]) -> list[str]:
+    """Return the texts that have tokens: of the others the original makes an error."""
+    return [text for text in texts if oracle.token_ids(text).size]
+
+
+def _expected(oracle: Oracle, call: Call, text: str) -> FloatArray:
+    expected: FloatArray
+    try:
+        (expected,) = oracle.embed([text], call)
+    except Exception as error:  # whatever the model's files make it raise
+        raise UnsupportedModelError(
+            f"{oracle.name} fails at {call} on {start_of(text)}: {error}"
+        ) from error
+    return expected
+
+
+def _neighbors(embedder: Embedder, texts: Sequence[str]) -> list[str]:
+    """Return other texts of the same lengths, to share batches with."""
+    lengths = sorted({int(length) for length in embedder.count_tokens(texts)})
+    return [
+        text_of(length, embedder.count_tokens, first=first)
+        for length in lengths
+        for first in range(1, 1 + NEIGHBORS)
+    ]

@@ -1,0 +1,70 @@
+"""Where a bundle and its original part, for whoever has to find out why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import numpy as np
+
+from embedrt import Embedder
+from embedrt.text.inputs import start_of
+from embedrt.text.prompts import Prompts
+from embedrt.text.tokenizer import TokenIds
+from embedrt_export.proof.calls import Call
+from embedrt_export.proof.comparison import Comparison
+from embedrt_export.proof.oracle import Oracle
+
+NAMED = 3  # texts, the worst first
+
+
+def explain(comparisons: Sequence[Comparison], embedder: Embedder, oracle: Oracle) -> list[str]:
+    """Name the texts that differ most, and what differs there: token ids, or numbers."""
+    precision = embedder.manifest.precision
+    apart = [one for one in comparisons if not one.agrees(precision)]
+    # NaN is worse than any number.
+    apart.sort(key=lambda one: -np.nan_to_num(one.difference, nan=np.inf))
+    unsteady = [one for one in comparisons if not one.same_bytes]
+    told = [
+        f"{one.call} on {start_of(one.text)} differs by {one.difference:.1e}, "
+        f"{_what_differs(one, embedder, oracle)}"
+        for one in apart[:NAMED]
+    ]
+    told += [
+        f"{one.call} on {start_of(one.text)} gives other bytes in a batch"
+        for one in unsteady[:NAMED]
+    ]
+    if len(apart) > NAMED:
+        told.append(f"{len(apart) - NAMED} more differ too much")
+    return told
+
+
+def _what_differs(one: Comparison, embedder: Embedder, oracle: Oracle) -> str:
+    ours = _token_ids(embedder, one.call, one.text)
+    theirs = oracle.input_ids(one.text, one.call)
+    for position, (a, b) in enumerate(zip_longest(ours.tolist(), theirs.tolist())):
+        if a != b:
+            return (
+                f"for token {position} is {_name(a, oracle)} in the bundle and "
+                f"{_name(b, oracle)} in the original"
+            )
+    at = int(np.argmax(np.abs(one.found - one.expected)))  # NaN counts as the largest
+    return (
+        f"though all {len(ours)} token ids are the same: component {at} is "
+        f"{one.found[at]:.7g} in the bundle and {one.expected[at]:.7g} in the original"
+    )
+
+
+def _token_ids(embedder: Embedder, call: Call, text: str) -> TokenIds:
+    prompts = Prompts.of(embedder.manifest)
+    name = call.prompt_name
+    if call.prompt is None and name is None:
+        own = {"encode_query": prompts.query, "encode_document": prompts.document}
+        name = own.get(call.method)
+    return embedder.tokenize(prompts.choose(name, call.prompt) + text)[0]
+
+
+def _name(token_id: int | None, oracle: Oracle) -> str:
+    if token_id is None:
+        return "missing"
+    return f"{token_id} ({oracle.token(token_id)!r})"

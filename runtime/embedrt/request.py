@@ -1,0 +1,157 @@
+"""What a caller of `Embedder.encode` asks for, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.bundle.manifest import Manifest
+from embedrt.engine.cache import VectorCache
+from embedrt.engine.call import Call, Share
+from embedrt.postprocess import EmbeddingPrecision, Finish
+from embedrt.spellings import Spellings, read_spellings
+from embedrt.text.inputs import Texts, as_batch, as_text, stream
+from embedrt.text.prompts import Prompts
+from embedrt.text.tokenizer import Tokenizer
+from embedrt.text.truncation import Overlong, Truncations
+
+STREAM_BLOCK = 2048  # texts that a stream takes and gives at once
+STREAM_CACHE_BYTES = 8_000_000  # for texts that come again within one stream
+
+
+class EncodeOptions(Spellings, total=False):
+    """The keywords of `Embedder.encode`."""
+
+    prompt_name: str | None
+    prompt: str | None
+    batch_size: int | None
+    show_progress_bar: bool | None
+    precision: EmbeddingPrecision
+    normalize_embeddings: bool
+    truncate_dim: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call of the engine, and what is done with its vectors."""
+
+    call: Call
+    finish: Finish
+    truncations: Truncations
+    is_one: bool
+    """Whether the caller gave one str."""
+
+    def result(self) -> NDArray[Any]:
+        """Return what the caller gets, once the call is done; warn of texts that were cut."""
+        vectors = self.call.vectors
+        self.truncations.warn(len(vectors))
+        return self.finish(vectors[0] if self.is_one else vectors)
+
+
+class Requests:
+    """Makes requests for one model. Wrong options are reported before any text is read."""
+
+    def __init__(self, manifest: Manifest, tokenizer: Tokenizer, overlong: Overlong) -> None:
+        self.prompts = Prompts.of(manifest)
+        self._dimension = manifest.dimension
+        self._tokenizer = tokenizer
+        self._overlong: Overlong = overlong
+
+    def one(
+        self,
+        texts: Texts,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,  # noqa: ARG002  # shown by the caller
+        precision: EmbeddingPrecision = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        **spellings: Unpack[Spellings],
+    ) -> Request:
+        """Return the request of one call of `encode`, whose keywords these are."""
+        texts = read_spellings(texts, spellings)
+        finish = Finish(self._dimension, truncate_dim, normalize_embeddings, precision)
+        prefix = self.prompts.choose(prompt_name, prompt)
+        _check_batch_size(batch_size)
+        is_one = isinstance(texts, str)
+        batch = [as_text(texts)] if is_one else as_batch(texts)
+        call, truncations = self._call(
+            [prefix + text for text in batch] if prefix else batch,
+            batch_size,
+            first_index=None if is_one else 0,
+        )
+        return Request(call, finish, truncations, is_one)
+
+    def blocks(
+        self,
+        texts: Texts,
+        *,
+        prompt_name: str | None,
+        prompt: str | None,
+        batch_size: int | None,
+        precision: EmbeddingPrecision,
+        normalize_embeddings: bool,
+        truncate_dim: int | None,
+        cache: VectorCache | None,
+    ) -> Iterator[Request]:
+        """Yield requests for the next texts of a stream, which take their turns as one."""
+        if precision in ("int8", "uint8"):
+            raise ValueError(
+                f"precision={precision!r} needs the ranges of all texts; stream float32 and apply "
+                "quantize_embeddings(..., ranges=)"
+            )
+        finish = Finish(self._dimension, truncate_dim, normalize_embeddings, precision)
+        prefix = self.prompts.choose(prompt_name, prompt)
+        _check_batch_size(batch_size)
+        return self._blocks(stream(texts), prefix, batch_size, finish, cache)
+
+    def _blocks(
+        self,
+        texts: Iterator[str],
+        prefix: str,
+        batch_size: int | None,
+        finish: Finish,
+        cache: VectorCache | None,
+    ) -> Iterator[Request]:
+        share = Share()
+        for start in count(step=STREAM_BLOCK):
+            block = [prefix + text for text in islice(texts, STREAM_BLOCK)]
+            if not block:
+                return
+            call, truncations = self._call(
+                block, batch_size, first_index=start, share=share, cache=cache
+            )
+            yield Request(call, finish, truncations, is_one=False)
+
+    def _call(
+        self,
+        texts: Sequence[str],
+        batch_size: int | None,
+        *,
+        first_index: int | None,
+        share: Share | None = None,
+        cache: VectorCache | None = None,
+    ) -> tuple[Call, Truncations]:
+        truncations = Truncations(self._tokenizer, allowed=self._overlong != "error")
+        call = Call(
+            texts=texts,
+            vectors=np.empty((len(texts), self._dimension), np.float32),
+            batch_size=batch_size,
+            first_index=first_index,
+            share=share or Share(),
+            cache=cache,
+            check=None if self._overlong == "truncate" else truncations.look,
+        )
+        return call, truncations
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; expected at least 1, or None")
