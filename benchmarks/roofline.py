@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.roofline", description=__doc__)
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
     parser.add_argument("--json", action="store_true", help="operations and bytes a second")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     limits = {count: measure_limits(count) for count in sorted({1, available_threads()})}
     profiles = [profile for bundle in options.bundles for profile in profile_bundle(bundle, limits)]
     if options.json:

@@ -259,6 +259,12 @@ class TestReadme:
             readme_figures.with_figures(readme, Results.of(run_rows()))
 
 
+def test_second_run_after_an_option(rows: Path, tmp_path: Path) -> None:
+    main([str(rows), "--output", str(tmp_path), str(rows)])
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "whether a second agrees is not known" not in text
+
+
 def test_no_rows_end_with_a_message(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="has no rows"):
         main([str(tmp_path / "nowhere.jsonl"), "--output", str(tmp_path)])
