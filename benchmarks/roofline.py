@@ -198,7 +198,7 @@ def _profiled_runs(bundle: Bundle, input_ids: NDArray[np.int64]) -> tuple[int, l
             session = Session(bundle.graph, bundle.manifest.precision)
         for _ in range(WARM_UP + RUNS):
             session.run(input_ids)
-        events: list[Event] = json.loads(Path(made[-1].end_profiling()).read_text())
+        events: list[Event] = json.loads(Path(made[-1].end_profiling()).read_text(encoding="utf-8"))
     threads = int(made[-1].get_session_options().intra_op_num_threads)
     return threads, _split_runs(events)[WARM_UP:]
 

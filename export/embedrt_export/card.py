@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import metadata_load
+from huggingface_hub import ModelCard
 
 from embedrt.bundle.manifest import Manifest
+from embedrt_export.source.files import read_text
 
 TEMPLATE = """\
 # {name}
@@ -70,5 +71,5 @@ def read_license(folder: Path) -> str | None:
     card = folder / "README.md"
     if not card.is_file():
         return None
-    declared = (metadata_load(card) or {}).get("license")
+    declared = ModelCard(read_text(card), ignore_metadata_errors=True).data.get("license")
     return declared if isinstance(declared, str) else None

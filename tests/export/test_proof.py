@@ -185,14 +185,14 @@ def test_figures_in_manifest_and_card(exported: Callable[[str], Pair]) -> None:
     assert 0.999999 <= agreement.min_cosine <= 1.000001
     assert agreement.same_bytes
     assert agreement.texts == len(texts) > 40
-    card = (pair.bundle / "README.md").read_text()
+    card = (pair.bundle / "README.md").read_text(encoding="utf-8")
     for fact in (f"{agreement.max_difference:.1e}", "bert", "cosine", "64 tokens", "mean", "fp32"):
         assert fact in card
 
 
 def test_probes_are_the_original_vectors(exported: Callable[[str], Pair]) -> None:
     pair = exported("mpnet")
-    probes = json.loads((pair.bundle / "probes.json").read_text())
+    probes = json.loads((pair.bundle / "probes.json").read_text(encoding="utf-8"))
     vectors = Oracle(pair.folder).embed([probe["text"] for probe in probes])
     found = np.array([probe["embedding"] for probe in probes], np.float32)
     assert found.tobytes() == vectors.tobytes()

@@ -129,7 +129,7 @@ def hub_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pytorch_model.bin", "tf_model.h5", "onnx/model.onnx", "openvino/config.json"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"never read")
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Small\n")
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Small\n", encoding="utf-8")
     return folder
 
 
@@ -176,6 +176,7 @@ def _start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
 
 

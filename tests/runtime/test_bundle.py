@@ -34,7 +34,9 @@ def tiny(tmp_path: Path) -> Path:
 
 def edit_manifest(bundle: Path, **changes: Any) -> None:
     file = bundle / MANIFEST
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), **changes}), encoding="utf-8"
+    )
 
 
 def flip_last_byte(file: Path) -> None:
@@ -71,7 +73,7 @@ def test_bad_verify_lists_the_good_ones(tiny: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "file", "nul\0"])
 def test_no_folder(tmp_path: Path, name: str) -> None:
-    (tmp_path / "file").write_text("a file")
+    (tmp_path / "file").write_text("a file", encoding="utf-8")
     with pytest.raises(BundleNotFoundError, match=r"no bundle at .*embedrt export MODEL"):
         Embedder.load(tmp_path / name)
 
@@ -123,10 +125,12 @@ def test_pipe_in_place_of_a_file(tiny: Path, name: str) -> None:
 
 
 def test_a_huge_manifest(tiny: Path) -> None:
-    text = (tiny / MANIFEST).read_text()
-    (tiny / MANIFEST).write_text(text + " " * (MAX_MANIFEST_BYTES - len(text)))
+    text = (tiny / MANIFEST).read_text(encoding="utf-8")
+    (tiny / MANIFEST).write_text(text + " " * (MAX_MANIFEST_BYTES - len(text)), encoding="utf-8")
     assert Bundle.open(tiny).manifest.name == "tiny"
-    (tiny / MANIFEST).write_text(text + " " * (MAX_MANIFEST_BYTES - len(text) + 1))
+    (tiny / MANIFEST).write_text(
+        text + " " * (MAX_MANIFEST_BYTES - len(text) + 1), encoding="utf-8"
+    )
     with pytest.raises(BundleFormatError) as caught:
         Bundle.open(tiny)
     assert str(caught.value) == f"{tiny / MANIFEST} has more than 1048576 bytes{AGAIN}"
@@ -135,7 +139,7 @@ def test_a_huge_manifest(tiny: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_huge_file(tiny: Path, name: str) -> None:
     """Though its manifest says so: what is read whole would take all memory."""
-    files = json.loads((tiny / MANIFEST).read_text())["files"]
+    files = json.loads((tiny / MANIFEST).read_text(encoding="utf-8"))["files"]
     for size in (MAX_BYTES[name], MAX_BYTES[name] + 1):
         os.truncate(tiny / name, size)  # a hole: it takes no place on the disk
         files[name]["size"] = size
@@ -148,8 +152,8 @@ def test_a_huge_file(tiny: Path, name: str) -> None:
 
 
 def test_a_half_written_manifest_names_its_place(tiny: Path) -> None:
-    text = (tiny / MANIFEST).read_text()
-    (tiny / MANIFEST).write_text(text[: len(text) // 2])
+    text = (tiny / MANIFEST).read_text(encoding="utf-8")
+    (tiny / MANIFEST).write_text(text[: len(text) // 2], encoding="utf-8")
     with pytest.raises(BundleFormatError) as caught:
         Bundle.open(tiny)
     assert str(caught.value).startswith(f"{tiny}: manifest.json is not JSON: ")
@@ -216,9 +220,9 @@ def test_other_bytes_of_the_same_size_are_found_by_sha256_alone(tiny: Path, name
     "name", ["../secret", "/etc/passwd", "sub/file", "..", "", ".", "manifest.json", "model.onnx\0"]
 )
 def test_names_beyond_the_format(tiny: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
     entry = {"size": 6, "sha256": "00"}
-    files = json.loads((tiny / MANIFEST).read_text())["files"]
+    files = json.loads((tiny / MANIFEST).read_text(encoding="utf-8"))["files"]
     edit_manifest(tiny, files={**files, name: entry})
     with pytest.raises(BundleFormatError, match=r"manifest\.files must name exactly") as caught:
         Bundle.open(tiny)
@@ -236,7 +240,7 @@ def test_names_without_end_do_not_flood_the_error(tiny: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_file_that_the_manifest_leaves_out(tiny: Path, name: str) -> None:
-    files = json.loads((tiny / MANIFEST).read_text())["files"]
+    files = json.loads((tiny / MANIFEST).read_text(encoding="utf-8"))["files"]
     del files[name]
     edit_manifest(tiny, files=files)
     with pytest.raises(BundleFormatError, match=rf"differs in \['{name}'\]"):
@@ -244,7 +248,7 @@ def test_file_that_the_manifest_leaves_out(tiny: Path, name: str) -> None:
 
 
 def test_files_of_the_owner_beside_the_bundle_s_are_left_alone(tiny: Path) -> None:
-    (tiny / "notes.txt").write_text("mine")
+    (tiny / "notes.txt").write_text("mine", encoding="utf-8")
     assert Bundle.open(tiny, verify="sha256").manifest.name == "tiny"
 
 

@@ -57,7 +57,7 @@ def names(folder: Path) -> set[str]:
 def another_process(target: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """A process in the midst of staging, and its folder."""
     command = [sys.executable, "-c", STAGE_AND_WAIT, str(target)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         try:
             yield process, Path(process.stdout.readline().strip())
@@ -80,7 +80,7 @@ def test_a_bundle_appears_only_when_it_is_published(tmp_path: Path) -> None:
 def test_what_is_sealed_is_described(tmp_path: Path) -> None:
     with staged_bundle(tmp_path / "bundle") as staging:
         fill(staging)
-        (staging.path / "scratch").write_text("not the bundle's")
+        (staging.path / "scratch").write_text("not the bundle's", encoding="utf-8")
         sealed = staging.seal(tiny_manifest())
     assert sealed.files.keys() == FILES
     assert {entry.size for entry in sealed.files.values()} == {4}
@@ -101,7 +101,7 @@ def test_not_publishing_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_existing_bundle_is_replaced_whole(tmp_path: Path) -> None:
     target = make_tiny(tmp_path / "bundle")
-    (target / "notes").write_text("of the old one")
+    (target / "notes").write_text("of the old one", encoding="utf-8")
     with staged_bundle(target) as staging:
         fill(staging, b"new")
         assert (target / "notes").exists()
@@ -124,9 +124,9 @@ def test_what_is_no_bundle_is_not_replaced(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "precious"
     if kind == "folder":
         target.mkdir()
-        (target / "thesis.tex").write_text("years of work")
+        (target / "thesis.tex").write_text("years of work", encoding="utf-8")
     else:
-        target.write_text("years of work")
+        target.write_text("years of work", encoding="utf-8")
     with (
         pytest.raises(ExportError, match="precious exists and is no bundle; name another"),
         staged_bundle(target),
@@ -136,7 +136,7 @@ def test_what_is_no_bundle_is_not_replaced(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_disk_that_does_not_take_it(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
     with pytest.raises(ExportError, match=r"bundle cannot be written: .* name another --output"):
         make_tiny(tmp_path / "file" / "bundle")
     with pytest.raises(ExportError, match="No space left on device"):

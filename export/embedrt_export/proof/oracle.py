@@ -15,6 +15,7 @@ from embedrt.bundle.manifest import Side
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.quiet import quiet
+from embedrt_export.source.files import marked_files
 
 # Explicit, for a model's own files may name kernels that transformers would fetch and run.
 NO_KERNELS = {"attn_implementation": "eager", "use_kernels": False}
@@ -37,8 +38,12 @@ class Oracle:
                 )
                 self._model.encode("a", prompt="")
         except Exception as error:  # whatever the model's files make it raise
+            remedy = "".join(
+                f"; {file} starts with a byte order mark, which it does not read: save it without"
+                for file in marked_files(folder)
+            )
             raise UnsupportedModelError(
-                f"sentence-transformers does not run {folder}: {error}"
+                f"sentence-transformers does not run {folder}: {error}{remedy}"
             ) from error
         self._tokenizer = self._model.tokenizer
         if not getattr(self._tokenizer, "is_fast", False):
