@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from embedrt.bundle.reader import (
     Verify,
     describe_file,
 )
+from embedrt.cli import main
 from embedrt.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError
 from tiny_bundle import make_tiny
 
@@ -167,23 +171,126 @@ def test_missing_file(tiny: Path, name: str) -> None:
     assert str(caught.value) == f"{tiny / name} is missing{AGAIN}"
 
 
+def as_in_a_hub_s_cache(bundle: Path, folder: Path) -> Path:
+    """Links to blobs that are named by their hashes, as huggingface_hub downloads a snapshot."""
+    blobs, snapshot = folder / "blobs", folder / "snapshots" / "c0ffee"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for file in bundle.iterdir():
+        blob = blobs / describe_file(file).sha256
+        shutil.copy(file, blob)
+        (snapshot / file.name).symlink_to(f"../../blobs/{blob.name}")
+    return snapshot
+
+
+def as_in_a_kubernetes_volume(bundle: Path, folder: Path) -> Path:
+    """Links through ``..data``, which leads to the folder of the newest version."""
+    shutil.copytree(bundle, folder / "..2026_01_02")
+    (folder / "..data").symlink_to("..2026_01_02")
+    for file in bundle.iterdir():
+        (folder / file.name).symlink_to(f"..data/{file.name}")
+    return folder
+
+
+@pytest.mark.parametrize("lay", [as_in_a_hub_s_cache, as_in_a_kubernetes_volume])
+@pytest.mark.parametrize("verify", ["size", "sha256"])
+def test_bundles_as_tools_lay_them(
+    tiny: Path, tmp_path: Path, lay: Callable[[Path, Path], Path], verify: Verify
+) -> None:
+    (tmp_path / "laid").mkdir()
+    laid = lay(tiny, tmp_path / "laid")
+    with Embedder.load(tiny) as plain, Embedder.load(laid, verify=verify) as embedder:
+        assert embedder.encode(["w1 w2"]).tobytes() == plain.encode(["w1 w2"]).tobytes()
+    flip_last_byte((laid / "tokenizer.json").resolve())
+    with pytest.raises(BundleCorruptError, match=r"tokenizer\.json has sha256"):
+        Bundle.open(laid, verify="sha256")
+    assert main(["verify", str(laid)]) == 1
+
+
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
 def test_link_in_place_of_a_file(tiny: Path, tmp_path: Path, name: str) -> None:
-    (tiny / name).rename(tmp_path / "elsewhere")
-    (tiny / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BundleCorruptError) as caught:
+    """It is followed, and what it leads to is checked as the file itself would be."""
+    elsewhere = tmp_path / "elsewhere"
+    (tiny / name).rename(elsewhere)
+    (tiny / name).symlink_to("../elsewhere")
+    assert Bundle.open(tiny, verify="sha256").manifest.name == "tiny"
+    elsewhere.write_bytes(elsewhere.read_bytes() + b"\0")
+    with pytest.raises((BundleCorruptError, BundleFormatError)) as caught:
         Bundle.open(tiny)
-    assert str(caught.value) == f"{tiny / name} is a link{AGAIN}"
+    assert str(caught.value).startswith(str(tiny if name == MANIFEST else tiny / name))
 
 
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
-@pytest.mark.parametrize("target", [".", "..", "nowhere", "/etc/passwd", "/dev/zero", "README.md"])
-def test_links_to_folders_devices_and_nothing(tiny: Path, name: str, target: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        (".", "not a file"),
+        ("..", "not a file"),
+        ("/dev/zero", "not a file"),
+        ("pipe", "not a file"),
+        ("nowhere", "a broken link"),
+        ("itself", "a broken link"),
+        ("file/below", "a broken link"),
+        ("/proc/self/pagemap", "a link to an empty file"),
+        ("empty", "a link to an empty file"),
+    ],
+)
+def test_links_to_what_is_no_file(tiny: Path, name: str, target: str, what: str) -> None:
+    (tiny / "file").write_bytes(b"a file")
+    (tiny / "empty").write_bytes(b"")
+    os.mkfifo(tiny / "pipe")
     (tiny / name).unlink()
-    (tiny / name).symlink_to(target)
+    (tiny / name).symlink_to(name if target == "itself" else target)
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny, verify="sha256")
-    assert str(caught.value) == f"{tiny / name} is a link{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} is {what}{AGAIN}"
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *NAMES])
+def test_links_to_other_files(tiny: Path, name: str) -> None:
+    """What a hostile link leads to must still be what the manifest says."""
+    (tiny / name).unlink()
+    (tiny / name).symlink_to("/etc/passwd")
+    with pytest.raises((BundleCorruptError, BundleFormatError)) as caught:
+        Bundle.open(tiny)
+    assert "root:" not in str(caught.value)
+    assert str(caught.value).endswith(AGAIN)
+
+
+def test_a_link_to_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to("gone")
+    with pytest.raises(BundleNotFoundError, match="current: it is a broken link; make one with"):
+        Embedder.load(tmp_path / "current")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root reads anything")
+def test_a_link_to_where_nobody_may_look() -> None:
+    with TemporaryDirectory() as name:  # pytest's own folders are root's alone
+        folder = Path(name)
+        bundle = make_tiny(folder / "tiny")
+        (folder / "private").mkdir(0o700)
+        for file in (MANIFEST, "model.onnx"):
+            (bundle / file).rename(folder / "private" / file)
+            (bundle / file).symlink_to(f"../private/{file}")
+            folder.chmod(0o755)
+            os.seteuid(65534)
+            try:
+                with pytest.raises(BundleCorruptError) as caught:
+                    Bundle.open(bundle)
+            finally:
+                os.seteuid(0)
+            assert str(caught.value) == f"{bundle / file} cannot be read (Permission denied){AGAIN}"
+            (folder / "private" / file).replace(bundle / file)
+
+
+@pytest.mark.parametrize("kind", [Path, str])
+def test_a_home(tiny: Path, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    monkeypatch.setenv("HOME", str(tiny.parent))
+    assert Bundle.open(kind("~/tiny")).path == tiny
+    with Embedder.load(kind("~/tiny")) as embedder, pickle.loads(pickle.dumps(embedder)) as copy:
+        assert copy.dimension == embedder.dimension
+    with pytest.raises(BundleNotFoundError, match="no bundle at ~nobody-of-this-name/tiny"):
+        Bundle.open(kind("~nobody-of-this-name/tiny"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -153,6 +153,15 @@ class TestEncode:
         succeed("encode", tiny, "--output", tmp_path / "x.npy", "--truncate-dim", "3")
         assert np.load(tmp_path / "x.npy").shape == (0, 3)
 
+    def test_home_in_every_path(
+        self, tiny: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A shell leaves the ``~`` of ``--output=~/x`` as it is."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tiny)
+        assert main(["encode", "~/tiny", f"~/{file.name}", "--output=~/x.npy"]) == 0
+        assert (np.load(tmp_path / "x.npy") == EXPECTED).all()
+
     def test_more_texts_than_a_window(self, tiny: Path, tmp_path: Path) -> None:
         texts = "".join(f"w{number % WORDS}\n" for number in range(5000))
         succeed("encode", tiny, "--output", tmp_path / "x.npy", given=texts)

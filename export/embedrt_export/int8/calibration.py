@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from embedrt.bundle.graph_rules import INPUT
 from embedrt.errors import SourceError
+from embedrt.files import expand
 from embedrt.text.tokenizer import TokenIds
 from embedrt.text.utf8 import read_lines
 from embedrt_export.encoder import FloatArray
@@ -39,7 +40,7 @@ def read_calibration(file: Path | None) -> CalibrationTexts:
 
     Every third is held back. Of each part, runs of lines are joined to long texts as well.
     """
-    path = file or SHIPPED
+    path = expand(file or SHIPPED)
     try:
         with path.open("rb") as texts:
             name = f"--calibration {path}"

@@ -7,8 +7,8 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 
+from embedrt.files import expand
 from embedrt.text.utf8 import read_lines
 
 STDIN = "-"
@@ -35,7 +35,7 @@ def read_texts(file: str, field: str | None) -> Iterator[str]:
     A blank line is a text of its own, but in JSON lines it is nothing.
     """
     name = "stdin" if file == STDIN else file
-    with nullcontext(sys.stdin.buffer) if file == STDIN else Path(file).open("rb") as stream:
+    with nullcontext(sys.stdin.buffer) if file == STDIN else expand(file).open("rb") as stream:
         for number, line in enumerate(read_lines(stream, name), start=1):
             if field is None:
                 yield line
