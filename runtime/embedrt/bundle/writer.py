@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -112,7 +111,7 @@ def sweep(target: Path) -> None:
 
 def _make_locked(target: Path) -> tuple[Path, int | None]:
     while True:
-        path = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}")
+        path = target.with_name(f"{_prefix(target)}{os.urandom(4).hex()}")
         path.mkdir(0o700 if target.exists() else 0o777)  # private where the old one may be
         lock = _lock(path, wait=True)
         if path.exists():  # else another export's sweep came between

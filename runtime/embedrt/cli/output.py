@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import signal
 import sys
@@ -77,7 +76,7 @@ def _make_beside(path: Path, old: os.stat_result | None) -> Path | None:
     It is private where the old one may be.
     """
     target = Path(os.path.realpath(path))
-    partial = target.with_name(f".{target.name[:50]}.{secrets.token_hex(4)}")
+    partial = target.with_name(f".{target.name[:50]}.{os.urandom(4).hex()}")
     try:
         partial.touch(0o666 if old is None else 0o600, exist_ok=False)
     except OSError as error:
