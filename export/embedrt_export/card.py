@@ -69,7 +69,8 @@ def model_card(manifest: Manifest) -> str:
 def read_license(folder: Path) -> str | None:
     """Return the licence that the model's own card declares."""
     card = folder / "README.md"
-    if not card.is_file():
+    text = read_text(card) if card.is_file() else ""
+    if not text.lstrip().startswith("---"):
         return None
-    declared = ModelCard(read_text(card), ignore_metadata_errors=True).data.get("license")
+    declared = ModelCard(text, ignore_metadata_errors=True).data.get("license")
     return declared if isinstance(declared, str) else None

@@ -95,6 +95,12 @@ def test_card_with_a_mark(folder: Path) -> None:
     assert read_license(folder) == "mit"
 
 
+def test_card_without_facts(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "README.md").write_text("# 模型\n", encoding="utf-8")
+    assert read_license(folder) is None
+    assert not caplog.records
+
+
 def test_recipes_with_a_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = load_recipes()
     for recipe in FOLDER.glob("*.toml"):
