@@ -34,7 +34,7 @@ def read_retrieval(folder: Path) -> Retrieval:
     corpus, queries = _read(folder / "corpus.jsonl"), _read(folder / "queries.jsonl")
     positions = {identifier: index for index, identifier in enumerate(corpus)}
     judged: defaultdict[str, dict[int, int]] = defaultdict(dict)
-    with (folder / "qrels" / "test.tsv").open(newline="", encoding="utf-8") as file:
+    with (folder / "qrels" / "test.tsv").open(newline="", encoding="utf-8-sig") as file:
         for line in csv.DictReader(file, delimiter="\t"):
             query, document, score = line["query-id"], line["corpus-id"], int(line["score"])
             if query not in queries or document not in positions:
@@ -48,7 +48,7 @@ def read_retrieval(folder: Path) -> Retrieval:
 
 def _read(path: Path) -> dict[str, str]:
     """Texts by identifier."""
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         entries = [json.loads(line) for line in file if line.strip()]
     return {
         str(entry["_id"]): f"{entry.get('title', '')} {entry['text']}".strip() for entry in entries

@@ -41,7 +41,7 @@ def commit() -> str:
 @cache
 def describe_machine() -> Machine:
     """Describe what the figures depend on besides the software."""
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.is_file() else []
     fields = {key.strip(): value for key, _, value in (line.partition(":") for line in lines)}
     flags = (fields.get("flags") or fields.get("Features") or "").split()
     return Machine(
@@ -66,6 +66,7 @@ def _git(*arguments: str) -> str:
             capture_output=True,
             text=True,
             check=True,
+            encoding="utf-8",
         )
     except (OSError, subprocess.CalledProcessError):
         return ""

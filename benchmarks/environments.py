@@ -70,7 +70,7 @@ def _make(name: str) -> str:
     requirements = REQUIREMENTS / f"{name}.txt"
     folder = FOLDER / name
     stamp, wanted = folder / "stamp", _stamp(requirements)
-    if stamp.is_file() and stamp.read_text() == wanted:
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return ""
     print(f"installing {requirements.name}", file=sys.stderr, flush=True)
     # PIP_ARGS as in the Makefile, for machines on which PyPI's torch brings CUDA.
@@ -83,7 +83,7 @@ def _make(name: str) -> str:
         _run([*pip, "--requirement", str(requirements)])
     except (OSError, subprocess.SubprocessError) as error:
         return f"not installed: {name}: {_reason(error)}"
-    stamp.write_text(wanted)
+    stamp.write_text(wanted, encoding="utf-8")
     return ""
 
 
@@ -108,6 +108,7 @@ def _run(command: list[str]) -> str:
         text=True,
         check=True,
         timeout=INSTALL_SECONDS,
+        encoding="utf-8",
     ).stdout
 
 

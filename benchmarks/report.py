@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("rows", type=Path, metavar="ROWS.jsonl")
     parser.add_argument("second", type=Path, nargs="?", metavar="SECOND-RUN.jsonl")
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     results = read_results(options.rows)
     second = read_results(options.second) if options.second else None
     options.output.mkdir(parents=True, exist_ok=True)

@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.roofline", description=__doc__)
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
     parser.add_argument("--json", action="store_true", help="operations and bytes a second")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     limits = {count: measure_limits(count) for count in sorted({1, available_threads()})}
     profiles = [profile for bundle in options.bundles for profile in profile_bundle(bundle, limits)]
     if options.json:
@@ -198,7 +198,7 @@ def _profiled_runs(bundle: Bundle, input_ids: NDArray[np.int64]) -> tuple[int, l
             session = Session(bundle.graph, bundle.manifest.precision)
         for _ in range(WARM_UP + RUNS):
             session.run(input_ids)
-        events: list[Event] = json.loads(Path(made[-1].end_profiling()).read_text())
+        events: list[Event] = json.loads(Path(made[-1].end_profiling()).read_text(encoding="utf-8"))
     threads = int(made[-1].get_session_options().intra_op_num_threads)
     return threads, _split_runs(events)[WARM_UP:]
 

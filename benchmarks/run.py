@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--timeout", type=float, default=900, metavar="S", help="what a contender may take at once"
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # and so end the workers
     names = options.contenders or (QUICK_CONTENDERS if options.quick else tuple(known))
     run = Run(

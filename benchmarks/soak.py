@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--texts", type=int, default=100_000, metavar="N")
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="write soak.md and an SVG")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.texts < 2 * BLOCK:
         parser.error(f"--texts {options.texts}: at least {2 * BLOCK}, for an end after the start")
     soak = run(options.bundle, options.texts)

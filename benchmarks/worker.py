@@ -143,7 +143,7 @@ def peak_bytes() -> int:
 
 
 def _status(field: str) -> int:
-    lines = STATUS.read_text().splitlines() if STATUS.is_file() else []
+    lines = STATUS.read_text(encoding="utf-8").splitlines() if STATUS.is_file() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
 
 

@@ -80,6 +80,7 @@ class Workshop:
                 text=True,
                 check=True,
                 timeout=TIMEOUT_SECONDS,
+                encoding="utf-8",
             )
         except subprocess.TimeoutExpired as error:
             raise ContenderError(f"not prepared: {name} took too long") from error

@@ -54,6 +54,7 @@ def started(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        encoding="utf-8",
     ) as process:
         try:
             yield process

@@ -55,7 +55,7 @@ def _stage_and_die(bundle: Path, target: Path, step: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
-    manifest = Manifest.from_json((bundle / "manifest.json").read_text())
+    manifest = Manifest.from_json((bundle / "manifest.json").read_text(encoding="utf-8"))
     with staged_bundle(target) as staging:
         for name in manifest.files:
             staging.add(name, (bundle / name).read_bytes())

@@ -46,9 +46,11 @@ def bert_tokenizer(kind: str) -> PreTrainedTokenizerBase:
 
 def mpnet_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """MPNet's: BERT's vocabulary between its own special tokens."""
-    words = (minilm_folder() / "vocab.txt").read_text().splitlines()
+    words = (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
     vocab = folder / "mpnet-vocab.txt"
-    vocab.write_text("\n".join(["<s>", "<pad>", "</s>", "<unk>", *words, "<mask>"]) + "\n")
+    vocab.write_text(
+        "\n".join(["<s>", "<pad>", "</s>", "<unk>", *words, "<mask>"]) + "\n", encoding="utf-8"
+    )
     return transformers.MPNetTokenizerFast(vocab_file=str(vocab), unk_token="[UNK]")
 
 
@@ -267,4 +269,4 @@ def rename_weights(folder: Path, rename: Callable[[str], str]) -> None:
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file, and its folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2))
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")

@@ -23,4 +23,7 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
     shutil.copy(needed / "onnx" / "model.onnx", output)
     limit = load_recipes()[model].expect["max_tokens"]
     config = output / "tokenizer_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": limit}))
+    config.write_text(
+        json.dumps(json.loads(config.read_text(encoding="utf-8")) | {"model_max_length": limit}),
+        encoding="utf-8",
+    )

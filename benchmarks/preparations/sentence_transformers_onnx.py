@@ -45,5 +45,7 @@ def _quantization() -> str:
     """The one of its configurations that this processor is for."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "arm64"
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    flags = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
+    )
     return "avx512_vnni" if "avx512_vnni" in flags else "avx2"

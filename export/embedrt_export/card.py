@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import metadata_load
+from huggingface_hub import ModelCard
 
 from embedrt.bundle.manifest import Manifest
+from embedrt_export.source.files import read_text
 
 TEMPLATE = """\
 # {name}
@@ -68,7 +69,8 @@ def model_card(manifest: Manifest) -> str:
 def read_license(folder: Path) -> str | None:
     """Return the licence that the model's own card declares."""
     card = folder / "README.md"
-    if not card.is_file():
+    text = read_text(card) if card.is_file() else ""
+    if not text.lstrip().startswith("---"):
         return None
-    declared = (metadata_load(card) or {}).get("license")
+    declared = ModelCard(text, ignore_metadata_errors=True).data.get("license")
     return declared if isinstance(declared, str) else None

@@ -24,6 +24,7 @@ from embedrt.bundle.manifest import Source as ManifestSource
 from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
 from embedrt.bundle.writer import Staging, staged_bundle
 from embedrt.errors import UnsupportedModelError
+from embedrt.files import expand
 from embedrt_export.assemble import Built, build_graph, quantize_graph
 from embedrt_export.card import model_card, read_license
 from embedrt_export.int8.calibration import read_calibration
@@ -96,7 +97,7 @@ def export_model(
         raise ValueError(f"precision={precision!r}; expected one of {list(get_args(Precision))}")
     if calibration is not None and precision == "fp32":
         raise ValueError("calibration is for precision='int8'")
-    source = find_source(model, revision=revision, files=files)
+    source = find_source(_at_home(model), revision=revision, files=files and expand(files))
     logger.info("reading %s from %s", source.id, source.folder)
     refuse_unpooled_prompts(source.id)
     settings = read_settings(source.folder)
@@ -123,7 +124,7 @@ def export_model(
     if precision == "int8":
         quantized, manifest = _quantize(built, oracle, manifest, source.recipe, calibration)
         graph = quantized.model
-    target = output or Path("models") / manifest.name
+    target = expand(output or Path("models") / manifest.name)
     with staged_bundle(target) as staging:
         logger.info("writing a %s graph of %d bytes", built.builder, graph.ByteSize())
         staging.add(GRAPH, graph.SerializeToString(deterministic=True))
@@ -138,6 +139,10 @@ def export_model(
     return target
 
 
+def _at_home(model: str) -> str:
+    return str(expand(model)) if model.startswith("~") else model
+
+
 def _read_config(folder: Path) -> PretrainedConfig:
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -148,7 +153,7 @@ def _read_config(folder: Path) -> PretrainedConfig:
 
 def prove_bundle(embedder: Embedder, model: str) -> Agreement:
     """Compare a finished bundle with the original `model`; raise ProofError if they differ."""
-    oracle = Oracle(read_settings(find_source(model).folder).folder)
+    oracle = Oracle(read_settings(find_source(_at_home(model)).folder).folder)
     oracle.limit(embedder.max_tokens)
     return prove(embedder, oracle)
 

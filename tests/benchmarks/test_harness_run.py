@@ -61,13 +61,13 @@ def measured(run: Run, *workloads: Workload) -> list[Row]:
 
 def loads(log: Path) -> list[str]:
     """Who was loaded, in order."""
-    lines = log.read_text().splitlines() if log.is_file() else []
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     return [line.rpartition(" ")[0] for line in lines]
 
 
 def assert_all_ended(log: Path) -> None:
     """Whatever was under way, a worker outlives its harness by no more than a moment."""
-    left = {int(line.rpartition(" ")[2]) for line in log.read_text().splitlines()}
+    left = {int(line.rpartition(" ")[2]) for line in log.read_text(encoding="utf-8").splitlines()}
     deadline = time.monotonic() + 10
     while left and time.monotonic() < deadline:
         left = {process for process in left if is_running(process)}
@@ -81,7 +81,7 @@ def is_running(process: int) -> bool:
     except ProcessLookupError:
         return False
     status = Path(f"/proc/{process}/status")
-    return not (status.is_file() and "State:\tZ" in status.read_text())
+    return not (status.is_file() and "State:\tZ" in status.read_text(encoding="utf-8"))
 
 
 def test_contenders_have_a_value_for_each_repetition(folder: Path) -> None:
@@ -148,7 +148,9 @@ def test_one_that_cannot_be_installed_is_told_as_such(
 ) -> None:
     requirements = tmp_path / "environments"
     requirements.mkdir()
-    (requirements / "nowhere.txt").write_text("--no-index\nno-package-has-this-name\n")
+    (requirements / "nowhere.txt").write_text(
+        "--no-index\nno-package-has-this-name\n", encoding="utf-8"
+    )
     monkeypatch.setattr(environments, "REQUIREMENTS", requirements)
     monkeypatch.setattr(environments, "FOLDER", tmp_path / "made")
     run = make_run(folder, "right", "right too")

@@ -47,7 +47,7 @@ def test_files_of_texts_are_made_once(minilm: Path, tmp_path: Path) -> None:
     texts = Texts(tmp_path / "texts", tmp_path, max_tokens=16)
     file = texts.file("exact/64")
     assert texts.tokens("exact/64") == 20 * 16  # as the model cuts them
-    file.write_text('["changed"]')
+    file.write_text('["changed"]', encoding="utf-8")
     assert texts.read("exact/64") == ["changed"]
 
 

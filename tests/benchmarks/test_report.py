@@ -193,7 +193,7 @@ class TestCharts:
         path = tmp_path / "rows.jsonl"
         append_rows(path, [row("embedrt int8", "latency/8", 1.0)])
         (tmp_path / "charts").mkdir()
-        (tmp_path / "charts" / "memory.svg").write_text("of an earlier run")
+        (tmp_path / "charts" / "memory.svg").write_text("of an earlier run", encoding="utf-8")
         main([str(path), "--output", str(tmp_path)])
         assert [file.name for file in (tmp_path / "charts").iterdir()] == ["latency.svg"]
 
@@ -235,7 +235,7 @@ class TestReadme:
 
     def test_check(self, rows: Path, tmp_path: Path) -> None:
         readme = tmp_path / "README.md"
-        readme.write_text(f"{readme_figures.BEGIN}\n{readme_figures.END}\n")
+        readme.write_text(f"{readme_figures.BEGIN}\n{readme_figures.END}\n", encoding="utf-8")
         arguments = [str(rows), "--readme", str(readme)]
         with pytest.raises(SystemExit, match="its figures are not those of"):
             readme_figures.main([*arguments, "--check"])
@@ -257,6 +257,12 @@ class TestReadme:
     def test_no_place_for_figures(self, readme: str) -> None:
         with pytest.raises(ValueError, match="expected one place for figures"):
             readme_figures.with_figures(readme, Results.of(run_rows()))
+
+
+def test_second_run_after_an_option(rows: Path, tmp_path: Path) -> None:
+    main([str(rows), "--output", str(tmp_path), str(rows)])
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "whether a second agrees is not known" not in text
 
 
 def test_no_rows_end_with_a_message(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--processor", help="the name of the one that is emulated")
     parser.add_argument("--python", help="starts a Python on it, for embedrt's child processes")
     parser.add_argument("--clipping", action="store_true", help="the control: leave it clipping")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.processor is None:
         line, good = measure_here(options.fp32, options.int8, options.reference)
     else:

@@ -216,7 +216,7 @@ def test_no_scheme_suffices(built: Built, ids: list[TokenIds]) -> None:
 def test_an_export_below_the_thresholds_leaves_nothing(tmp_path: Path) -> None:
     model = make_small(tmp_path / "model", "bert")
     noise = tmp_path / "noise.txt"
-    noise.write_text("a\n" * 10)
+    noise.write_text("a\n" * 10, encoding="utf-8")
     with pytest.raises(SourceError, match="has 10 texts; at least 30"):
         export_model(str(model), output=tmp_path / "b", precision="int8", calibration=noise)
     assert not (tmp_path / "b").exists()
@@ -233,7 +233,7 @@ def test_unusable_calibration(content: bytes | None, tmp_path: Path) -> None:
 
 def test_calibration_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
-    file.write_text("".join(f"text number {number}\n" for number in range(60)))
+    file.write_text("".join(f"text number {number}\n" for number in range(60)), encoding="utf-8")
     texts = read_calibration(file)
     assert "text number 1" in texts.fitted
     assert "text number 0" in texts.held_back

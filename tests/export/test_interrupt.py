@@ -127,6 +127,7 @@ def command(model: Path, target: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
 
 
@@ -180,10 +181,10 @@ def test_folder_that_is_not_writable(model: Path, tmp_path: Path) -> None:
 
 
 def test_parent_that_is_a_file(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
     with pytest.raises(ExportError, match="file"):
         export_model(str(model), output=tmp_path / "file" / "bundle")
-    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "model"])
@@ -191,9 +192,9 @@ def test_output_that_is_no_bundle(model: Path, tmp_path: Path, what: str) -> Non
     output = model if what == "model" else tmp_path / "mine"
     if what == "folder":
         output.mkdir()
-        (output / "thesis.txt").write_text("years of work")
+        (output / "thesis.txt").write_text("years of work", encoding="utf-8")
     elif what == "file":
-        output.write_text("years of work")
+        output.write_text("years of work", encoding="utf-8")
     before = contents(output)
     with pytest.raises(ExportError, match="is no bundle"):
         export_model(str(model), output=output)

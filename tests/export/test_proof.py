@@ -197,7 +197,7 @@ def test_figures_in_manifest_and_card(exported: Callable[[str], Pair]) -> None:
 
 def test_probes_are_the_original_vectors(exported: Callable[[str], Pair]) -> None:
     pair = exported("mpnet")
-    probes = json.loads((pair.bundle / "probes.json").read_text())
+    probes = json.loads((pair.bundle / "probes.json").read_text(encoding="utf-8"))
     vectors = Oracle(pair.folder).embed([probe["text"] for probe in probes])
     found = np.array([probe["embedding"] for probe in probes], np.float32)
     assert found.tobytes() == vectors.tobytes()

@@ -190,14 +190,14 @@ def test_no_model(tmp_path: Path, what: str) -> None:
 
 @pytest.mark.parametrize("content", ["[", "{}", "[]", "[1]", '[{"path": ""}]', "null"])
 def test_broken_modules(folder: Path, content: str) -> None:
-    (folder / "modules.json").write_text(content)
+    (folder / "modules.json").write_text(content, encoding="utf-8")
     with pytest.raises((SourceError, UnsupportedModelError), match=r"model"):
         read_settings(folder)
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_broken_module_config(folder: Path, content: str) -> None:
-    (folder / "1_Pooling" / "config.json").write_text(content)
+    (folder / "1_Pooling" / "config.json").write_text(content, encoding="utf-8")
     with pytest.raises(SourceError, match="1_Pooling"):
         read_settings(folder)
 
@@ -253,7 +253,9 @@ def test_nothing_of_a_foreign_module_runs(tmp_path: Path) -> None:
     """sentence-transformers runs such a file, unasked, where the model is a local folder."""
     folder = make_small(tmp_path / "model", "bert")
     marker = tmp_path / "it-ran"
-    (folder / "theirs.py").write_text(f"open({str(marker)!r}, 'w')\nclass Evil: pass\n")
+    (folder / "theirs.py").write_text(
+        f"open({str(marker)!r}, 'w')\nclass Evil: pass\n", encoding="utf-8"
+    )
     write_modules(
         folder, ("", OLD + "Transformer"), ("1_Pooling", OLD + "Pooling"), ("", "theirs.Evil")
     )
@@ -267,7 +269,7 @@ def test_nothing_of_an_architecture_of_its_own_runs(tmp_path: Path, model_type: 
     folder = make_small(tmp_path / "model", "bert")
     marker = tmp_path / "it-ran"
     code = f"open({str(marker)!r}, 'w')\nclass TheirConfig: pass\nclass TheirModel: pass\n"
-    (folder / "theirs.py").write_text(code)
+    (folder / "theirs.py").write_text(code, encoding="utf-8")
     _change(folder / "config.json", model_type=model_type, auto_map=AUTO_MAP)
     _change(folder / "sentence_bert_config.json", model_args={"trust_remote_code": True})
     if model_type == "theirs":
@@ -284,7 +286,7 @@ AUTO_MAP = {"AutoConfig": "theirs.TheirConfig", "AutoModel": "theirs.TheirModel"
 def _change(file: Path, **changes: Any) -> None:
     import json
 
-    write_json(file, {**json.loads(file.read_text()), **changes})
+    write_json(file, {**json.loads(file.read_text(encoding="utf-8")), **changes})
 
 
 def test_minilm() -> None:

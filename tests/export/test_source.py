@@ -16,6 +16,7 @@ import pytest
 
 from comparison import Pair, assert_agrees
 from embedrt import Bundle
+from embedrt.cli import main
 from embedrt.errors import SourceError
 from embedrt_export import export_model
 from embedrt_export.source.find import find_source, needed_files
@@ -70,6 +71,17 @@ def test_what_cannot_be_found(
 ) -> None:
     with pytest.raises(SourceError, match=hint):
         find_source(model.replace("FOLDER", str(tmp_path)), **options)
+
+
+def test_a_home_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves the ``~`` of ``--output=~/bundle`` as it is."""
+    make_small(tmp_path / "model", "bert")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SourceError, match=f"{tmp_path}/files"):
+        export_model("all-mpnet-base-v2", files=Path("~/files"))
+    assert export_model("~/model", output=Path("~/bundle")) == tmp_path / "bundle"
+    assert Bundle.open("~/bundle").manifest.source.id == "model"
+    assert main(["verify", "~/bundle", "--against", "~/model"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -129,7 +141,7 @@ def hub_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pytorch_model.bin", "tf_model.h5", "onnx/model.onnx", "openvino/config.json"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"never read")
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Small\n")
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Small\n", encoding="utf-8")
     return folder
 
 
@@ -176,6 +188,7 @@ def _start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
 
 

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def change(file: Path, **changes: Any) -> None:
-    write_json(file, json.loads(file.read_text()) | changes)
+    write_json(file, json.loads(file.read_text(encoding="utf-8")) | changes)
 
 
 def export(folder: Path) -> Pair:
@@ -64,9 +64,9 @@ def test_fixed_padding_and_truncation_are_not_taken_over(folder: Path) -> None:
     tokenizer.enable_padding(length=128)
     tokenizer.enable_truncation(16)
     tokenizer.save(str(file))
-    assert json.loads(file.read_text())["padding"]["strategy"] == {"Fixed": 128}
+    assert json.loads(file.read_text(encoding="utf-8"))["padding"]["strategy"] == {"Fixed": 128}
     pair = export(folder)
-    content = json.loads((pair.bundle / "tokenizer.json").read_text())
+    content = json.loads((pair.bundle / "tokenizer.json").read_text(encoding="utf-8"))
     assert content["padding"] is None
     assert content["truncation"] is None
     with Embedder.load(pair.bundle) as embedder:

@@ -75,7 +75,7 @@ def test_missing_weights(tmp_path: Path) -> None:
 
 def test_unknown_architecture(tmp_path: Path) -> None:
     folder = make_small(tmp_path / "bert", "bert")
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     write_json(folder / "config.json", {**config, "model_type": "hypercube"})
     with pytest.raises(UnsupportedModelError, match="hypercube"):
         export_model(str(folder), output=tmp_path / "bundle")

@@ -26,7 +26,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not
 
 def run_bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "embedrt", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
 
 
 def only_numbers(content: dict[str, Any]) -> bool:
@@ -154,7 +154,7 @@ def test_memory_is_this_process_s() -> None:
 def test_memory_that_no_system_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "STATUS", tmp_path / "nowhere")
     assert memory.resident_bytes() is None
-    (tmp_path / "status").write_text("Name:\tpython\n")
+    (tmp_path / "status").write_text("Name:\tpython\n", encoding="utf-8")
     monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
     assert memory.peak_bytes() is None
 

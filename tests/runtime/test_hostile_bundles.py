@@ -131,6 +131,7 @@ class TestTrial:
             text=True,
             check=False,
             timeout=120,
+            encoding="utf-8",
         )
         assert child.returncode == 1
         assert child.stderr == (
@@ -154,7 +155,7 @@ class TestTrial:
     ) -> None:
         bundle = make_tiny(tmp_path / "tiny")
         for name in ("json", "numpy", "embedrt"):
-            (bundle / f"{name}.py").write_text("import os; os._exit(9)")
+            (bundle / f"{name}.py").write_text("import os; os._exit(9)", encoding="utf-8")
         monkeypatch.chdir(bundle)
         try_bundle(Path())
 

@@ -71,7 +71,9 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 def run(code: str, *arguments: object) -> Any:
     """What a process of its own prints, as JSON."""
     command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
-    outcome = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    outcome = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, encoding="utf-8"
+    )
     assert outcome.returncode == 0, outcome.stderr
     return json.loads(outcome.stdout)
 

@@ -249,7 +249,7 @@ class TestCommand:
 
     def test_whoever_reads_it_has_enough(self, tiny: Path, tmp_path: Path) -> None:
         texts = tmp_path / "texts.txt"
-        texts.write_text("w1\n" * 20_000)
+        texts.write_text("w1\n" * 20_000, encoding="utf-8")
         with started("-m", "embedrt", "encode", tiny, texts) as process:
             assert process.stdout
             assert process.stdout.readline() == str([0.0, 1.0] + [0.0] * 8) + "\n"

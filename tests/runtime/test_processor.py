@@ -43,7 +43,7 @@ def test_larger_products_behave_as_it_says(rows: int) -> None:
 
 @pytest.mark.skipif(not X86_LINUX, reason="asks Linux for the flags of an x86")
 def test_it_agrees_with_the_processors_flags() -> None:
-    lines = CPUINFO.read_text().splitlines()
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     flags = next(line for line in lines if line.startswith("flags")).split()
     assert clips_int8() is ("avx2" in flags and EXACT.isdisjoint(flags))
 
@@ -57,6 +57,7 @@ def test_other_processors_under_emulation(processor: str, clips: bool) -> None:
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     assert process.stdout == f"{clips}\n", process.stderr
 

@@ -60,6 +60,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         env=ENVIRONMENT,
         check=False,
+        encoding="utf-8",
     )
 
 

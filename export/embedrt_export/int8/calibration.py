@@ -14,7 +14,9 @@ from onnx import TensorProto, helper
 
 from embedrt.bundle.graph_rules import INPUT
 from embedrt.errors import SourceError
+from embedrt.files import expand
 from embedrt.text.tokenizer import TokenIds
+from embedrt.text.utf8 import read_lines
 from embedrt_export.encoder import FloatArray
 
 SHIPPED = Path(__file__).with_name("calibration.txt")  # written for this purpose
@@ -38,11 +40,15 @@ def read_calibration(file: Path | None) -> CalibrationTexts:
 
     Every third is held back. Of each part, runs of lines are joined to long texts as well.
     """
-    path = file or SHIPPED
+    path = expand(file or SHIPPED)
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"--calibration {path} cannot be read as UTF-8 text: {error}") from error
+        with path.open("rb") as texts:
+            name = f"--calibration {path}"
+            lines = [line for line in read_lines(texts, name) if line.strip()]
+    except OSError as error:
+        raise SourceError(f"--calibration {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SourceError(str(error)) from error
     if len(lines) < FEWEST:
         raise SourceError(
             f"--calibration {path} has {len(lines)} texts; at least {FEWEST} are needed, one a "

@@ -17,6 +17,7 @@ from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.proof.calls import PLAIN, Call
 from embedrt_export.quiet import quiet
+from embedrt_export.source.files import marked_files
 from embedrt_export.source.prompts import lacks_document_prompt
 
 # Explicit, for a model's own files may name kernels that transformers would fetch and run.
@@ -40,8 +41,12 @@ class Oracle:
                 )
                 self._model.encode("a", prompt="")
         except Exception as error:  # whatever the model's files make it raise
+            remedy = "".join(
+                f"; {file} starts with a byte order mark, which it does not read: save it without"
+                for file in marked_files(folder)
+            )
             raise UnsupportedModelError(
-                f"sentence-transformers does not run {folder}: {error}"
+                f"sentence-transformers does not run {folder}: {error}{remedy}"
             ) from error
         if lacks_document_prompt(folder):
             # So that encode_document does what sentence-transformers documents: see `Prompts`.

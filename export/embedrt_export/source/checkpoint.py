@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.encoder import FloatArray, Linear, Norm
+from embedrt_export.source.files import read_json
 
 SAFETENSORS = "model.safetensors"
 TORCH = "pytorch_model.bin"
@@ -91,8 +91,8 @@ def weight_files(folder: Path) -> list[Path]:
         if not name.endswith(INDEX_SUFFIX):
             return [file]
         try:
-            shards = sorted(set(json.loads(file.read_text())["weight_map"].values()))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            shards = sorted(set(read_json(file)["weight_map"].values()))
+        except (LookupError, TypeError, AttributeError) as error:
             raise SourceError(f"{file} is no index of weights; download it again") from error
         present = {path.name for path in folder.iterdir() if path.is_file()}
         if missing := [shard for shard in shards if shard not in present]:

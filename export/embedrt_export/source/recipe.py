@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedrt.errors import RecipeMismatchError
+from embedrt_export.source.files import read_text
 
 # In an installed package the recipes lie in the package, in a checkout in models/.
 _PACKAGED = Path(__file__).parents[1] / "recipes"
@@ -65,7 +66,7 @@ def load_recipes() -> dict[str, Recipe]:
 
 
 def _load(file: Path) -> Recipe:
-    content = tomllib.loads(file.read_text())
+    content = tomllib.loads(read_text(file))
     source = content["source"]
     return Recipe(
         name=file.stem,

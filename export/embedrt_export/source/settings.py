@@ -7,13 +7,13 @@ are leftovers of training (all-MiniLM-L6-v2's says 128 where the model takes 256
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from embedrt.bundle.manifest import Pooling, Similarity
 from embedrt.errors import SourceError, UnsupportedModelError
+from embedrt_export.source.files import read_json
 from embedrt_export.source.prompts import EXTRAS, read_prompts
 
 MODULES = "modules.json"
@@ -123,7 +123,7 @@ def read_settings(folder: Path) -> Settings:
 
 def _read_entries(file: Path) -> list[dict[str, str]]:
     try:
-        entries = [{key: str(entry[key]) for key in ("type", "path")} for entry in _parse(file)]
+        entries = [{key: str(entry[key]) for key in ("type", "path")} for entry in read_json(file)]
     except (TypeError, LookupError):
         entries = []
     if not entries:
@@ -149,14 +149,7 @@ def pooling_modes(config: dict[str, Any]) -> tuple[Pooling, ...]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    content = _parse(path) if path.exists() else {}
+    content = read_json(path) if path.exists() else {}
     if not isinstance(content, dict):
         raise SourceError(f"{path} is no JSON object")
     return content
-
-
-def _parse(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise SourceError(f"{path} is not JSON: {error}") from error

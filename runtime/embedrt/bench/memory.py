@@ -19,7 +19,7 @@ def peak_bytes() -> int | None:
 
 def _field(name: str) -> int | None:
     try:
-        lines = STATUS.read_text().splitlines()
+        lines = STATUS.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     values = [line.split()[1] for line in lines if line.startswith(f"{name}:")]

@@ -1,7 +1,8 @@
 """Bundles on disk: how one is opened and checked.
 
-The writer is in `staging`. A bundle is trusted only after its manifest has been parsed strictly and
-every file it names has been found, plain and of the right size, directly inside the folder.
+The writer is in `writer`. A bundle is trusted only after its manifest has been parsed strictly and
+every file it names has been found directly inside the folder, plain and of the right size; a link
+to a plain file is one, for so model hubs' caches and Kubernetes lay them out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from embedrt.bundle.manifest import AGAIN, FileEntry, Manifest
-from embedrt.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError
+from embedrt.errors import (
+    BundleCorruptError,
+    BundleError,
+    BundleFormatError,
+    BundleNotFoundError,
+)
+from embedrt.files import expand
 
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
@@ -57,7 +64,7 @@ class Bundle:
         Parameters
         ----------
         path
-            The bundle's folder.
+            The bundle's folder; ``~`` is the user's home.
         verify
             ``"size"`` compares each file's size, in microseconds; ``"sha256"`` also hashes every
             byte, about a second a gigabyte.
@@ -73,7 +80,7 @@ class Bundle:
         """
         if verify not in get_args(Verify):
             raise ValueError(f"verify={verify!r}; expected one of {list(get_args(Verify))}")
-        path = Path(path)
+        path = expand(path)
         manifest = _read_manifest(path)
         if unexpected := manifest.files.keys() ^ FILES:
             raise BundleFormatError(
@@ -98,20 +105,24 @@ def describe_file(path: Path) -> FileEntry:
 
 
 def _read_manifest(path: Path) -> Manifest:
-    if not path.is_dir():
-        raise BundleNotFoundError(
-            f"there is no bundle at {path}; make one with: embedrt export MODEL --output {path}"
-        )
     file = path / MANIFEST
-    if not file.exists() and not file.is_symlink():
-        raise BundleNotFoundError(
-            f"{path} is no bundle: it has no {MANIFEST}. A folder from a model hub must first be "
-            f"exported: embedrt export {path} --output NEW_FOLDER"
-        )
-    _check_plain(file)
     try:
+        if not path.is_dir():
+            broken = ": it is a broken link" if path.is_symlink() and not path.exists() else ""
+            raise BundleNotFoundError(
+                f"there is no bundle at {path}{broken}; make one with: embedrt export MODEL "
+                f"--output {path}"
+            )
+        if not file.exists() and not file.is_symlink():
+            raise BundleNotFoundError(
+                f"{path} is no bundle: it has no {MANIFEST}. A folder from a model hub must first "
+                f"be exported: embedrt export {path} --output NEW_FOLDER"
+            )
+        _check_plain(file)
         with file.open("rb") as stream:
             text = stream.read(MAX_MANIFEST_BYTES + 1)
+    except BundleError:  # some are also OSErrors
+        raise
     except OSError as error:
         raise _unreadable(file, error) from error
     if len(text) > MAX_MANIFEST_BYTES:
@@ -142,7 +153,16 @@ def _unreadable(path: Path, error: OSError) -> BundleCorruptError:
 
 
 def _check_plain(path: Path) -> None:
-    """Refuse links, which may lead anywhere, and pipes, which may never end."""
-    if path.is_symlink() or not path.is_file():
-        what = "a link" if path.is_symlink() else "not a file" if path.exists() else "missing"
+    """Refuse what is no plain file, nor a link to one: folders, devices, and pipes that never end.
+
+    The kernel's own files (``/proc``) look plain, have no size, and may not end either.
+    """
+    link = path.is_symlink()
+    if path.is_file():
+        what = "a link to an empty file" if link and not path.stat().st_size else None
+    elif path.exists():
+        what = "not a file"
+    else:
+        what = "a broken link" if link else "missing"
+    if what:
         raise BundleCorruptError(f"{path} is {what}; {AGAIN}")

@@ -3,6 +3,9 @@
 A bundle is written into a hidden sibling folder, proven there, made durable, and only then renamed
 to its name. Whatever interrupts this leaves the old bundle or none, and a folder that the next
 export to the same name sweeps away.
+
+Modes follow the umask, but a bundle that replaces another takes after it, file by file. A link to a
+bundle stays: the folder that it leads to is replaced.
 """
 
 from __future__ import annotations
@@ -12,15 +15,15 @@ import glob
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.reader import FILES, MANIFEST, describe_file
 from embedrt.errors import EmbedrtError, ExportError
+from embedrt.files import expand, take_after
 
 if sys.platform != "win32":
     import fcntl
@@ -55,10 +58,18 @@ class Staging:
         _sync(self.path)
         replaced = self.path.with_name(f"{self.path.name}.old")
         if self.target.exists():
+            self._take_after_target()
             self.target.rename(replaced)
         self.path.rename(self.target)
         _sync(self.target.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _remove(replaced)
+
+    def _take_after_target(self) -> None:
+        for file in self.path.iterdir():
+            old = self.target / file.name
+            if old.is_file():
+                take_after(file, old.stat())
+        take_after(self.path, self.target.stat())
 
 
 @contextmanager
@@ -68,7 +79,7 @@ def staged_bundle(target: Path) -> Iterator[Staging]:
     Raises ExportError if `target` exists and is no bundle, for an export replaces only its own
     kind, and where the disk does not take it.
     """
-    target = target.absolute()
+    target = Path(os.path.realpath(expand(target)))
     if target.exists() and not (target / MANIFEST).is_file():
         raise ExportError(f"{target} exists and is no bundle; name another --output or remove it")
     try:
@@ -78,7 +89,7 @@ def staged_bundle(target: Path) -> Iterator[Staging]:
         try:
             yield Staging(path, target)
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
             if lock is not None:
                 os.close(lock)
     except EmbedrtError:  # some are also OSErrors
@@ -94,19 +105,27 @@ def sweep(target: Path) -> None:
     for litter in target.parent.glob(f"{glob.escape(_prefix(target))}*"):
         lock = _lock(litter)
         if lock is not None:
-            shutil.rmtree(litter, ignore_errors=True)
+            _remove(litter)
             os.close(lock)
 
 
 def _make_locked(target: Path) -> tuple[Path, int | None]:
     while True:
-        path = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+        path = target.with_name(f"{_prefix(target)}{os.urandom(4).hex()}")
+        path.mkdir(0o700 if target.exists() else 0o777)  # private where the old one may be
         lock = _lock(path, wait=True)
         if path.exists():  # else another export's sweep came between
-            path.chmod(0o755)  # mkdtemp's folders are for their owner alone
             return path, lock
         if lock is not None:
             os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, also a read-only one, if it is there and can be removed."""
+    if folder.is_dir() and not folder.is_symlink():
+        with suppress(OSError):
+            folder.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _prefix(target: Path) -> str:

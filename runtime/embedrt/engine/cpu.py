@@ -30,7 +30,7 @@ UINT8, INT8, INT32 = 2, 3, 6
 
 def processor_name() -> str:
     """As people know it."""
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
@@ -123,7 +123,7 @@ def _cgroup_folders(root: Path, membership: Path) -> list[Path]:
     """Every folder that may hold a quota of ours: our cgroup's and its parents', v1 and v2."""
     folders = [root, root / "cpu", root / "cpu,cpuacct"]
     try:
-        lines = membership.read_text(errors="surrogateescape").splitlines()
+        lines = membership.read_text(errors="surrogateescape", encoding="utf-8").splitlines()
     except OSError:
         return folders
     for line in lines:
@@ -140,7 +140,7 @@ def _cgroup_folders(root: Path, membership: Path) -> list[Path]:
 
 def _quota_v2(folder: Path) -> float | None:
     try:
-        quota, period = (folder / "cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
         return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return None
@@ -148,8 +148,8 @@ def _quota_v2(folder: Path) -> float | None:
 
 def _quota_v1(folder: Path) -> float | None:
     try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        period = int((folder / "cpu.cfs_period_us").read_text())
+        quota = int((folder / "cpu.cfs_quota_us").read_text(encoding="utf-8"))
+        period = int((folder / "cpu.cfs_period_us").read_text(encoding="utf-8"))
         return None if quota <= 0 else quota / period
     except (OSError, ValueError, ZeroDivisionError):
         return None

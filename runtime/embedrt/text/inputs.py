@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping
 from collections.abc import Set as AbstractSet
 
 QUOTED_CHARACTERS = 40
@@ -59,7 +59,10 @@ def start_of(text: str) -> str:
 def _elements(texts: object) -> Iterable[object]:
     # Iterating a table gives the names of its columns.
     if isinstance(texts, NOT_A_BATCH) or getattr(texts, "ndim", 1) != 1:
-        raise TypeError(f"texts is {_describe(texts)}; pass a str or an ordered iterable of str")
+        remedy = ": list(texts)" if isinstance(texts, KeysView) else ""
+        raise TypeError(
+            f"texts is {_describe(texts)}; pass a str or an ordered iterable of str{remedy}"
+        )
     # Arrays become Python objects at once: iterating a pyarrow array gives its own scalar type.
     for convert in ("to_pylist", "tolist"):
         method = getattr(texts, convert, None)

@@ -44,7 +44,7 @@ def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
     assert model.artifact.is_dir()
     assert threads >= 1
     if LOG in os.environ:
-        with Path(os.environ[LOG]).open("a") as log:
+        with Path(os.environ[LOG]).open("a", encoding="utf-8") as log:
             log.write(f"{name} {purpose} {os.getpid()}\n")
     if name == "dies loading":
         os._exit(3)
