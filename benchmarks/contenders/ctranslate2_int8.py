@@ -1,4 +1,4 @@
-"""CTranslate2's encoder in int8, pooled in numpy."""
+"""CTranslate2's encoder in int8, with pooling in numpy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ CONTENDERS = {"ctranslate2 int8": "ctranslate2-int8"}
 
 
 def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-    """Load with all cores for one run, or with a run a core."""
+    """Load with all cores for a single run, or with one core for each of several runs."""
     del name
     tokenizer = open_tokenizer(model.artifact, model.max_tokens)
-    runs, cores_a_run = (1, threads) if purpose == "latency" else (threads, 1)
+    runs, cores_per_run = (1, threads) if purpose == "latency" else (threads, 1)
     encoder = ctranslate2.Encoder(
-        str(model.artifact), device="cpu", inter_threads=runs, intra_threads=cores_a_run
+        str(model.artifact), device="cpu", inter_threads=runs, intra_threads=cores_per_run
     )
     workers = ThreadPoolExecutor(runs)
 

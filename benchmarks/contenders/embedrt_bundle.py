@@ -1,4 +1,4 @@
-"""embedrt, as its README tells to use it."""
+"""embedrt, used as in its README."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ CONTENDERS = {"embedrt fp32": "embedrt-fp32", "embedrt int8": "embedrt-int8"}
 
 
 def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-    """Load the bundle; one load serves every purpose."""
+    """Load the bundle, in the same way for both purposes."""
     del name, purpose
     return Embedder.load(model.artifact, threads=threads).encode

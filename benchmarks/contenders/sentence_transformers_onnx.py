@@ -1,4 +1,4 @@
-"""sentence-transformers with backend="onnx": its plain export, its O3, its qint8."""
+"""sentence-transformers with backend="onnx": as exported, optimized (O3), quantized (qint8)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ CONTENDERS = {
     "sentence-transformers onnx O3": "sentence-transformers-onnx-o3",
     "sentence-transformers onnx qint8": "sentence-transformers-onnx-qint8",
 }
-TEXTS_PER_BATCH = 8  # as for torch
+TEXTS_PER_BATCH = 8  # as in torch
 
 
 def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-    """Load the one graph that the artifact holds; one load serves every purpose."""
+    """Load the only graph in the artifact, in the same way for both purposes."""
     del name, purpose
     torch.set_num_threads(threads)
     options = ort.SessionOptions()

@@ -1,4 +1,4 @@
-"""sentence-transformers in torch, in fp32 and in bf16, with its own sorting."""
+"""sentence-transformers in torch, in fp32 and bf16, with its own sorting by length."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DTYPES = {
 
 
 def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-    """Load the model in the dtype of this name; one load serves every purpose."""
+    """Load the model in the dtype that the name says, in the same way for both purposes."""
     del purpose
     torch.set_num_threads(threads)
     encoder = SentenceTransformer(

@@ -1,7 +1,7 @@
-"""torch.compile in bf16: the nearest thing to the machine's limit that torch has.
+"""torch.compile in bf16: the fastest that torch gets on this machine.
 
-Inductor with freezing and max-autotune makes code for one shape at a time, so texts are padded to
-a few lengths and batches to one size. Each shape is compiled when it is first needed.
+Inductor with freezing and max-autotune compiles code for one shape at a time, so texts are padded
+to a few lengths and batches to one size. Each shape is compiled at its first use.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ TEXTS_PER_BATCH = 8
 
 
 def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-    """Load the encoder; nothing is compiled yet."""
+    """Load the encoder without compiling it."""
     del name
     torch.set_num_threads(threads)
     inductor.freezing = True
-    torch._dynamo.config.cache_size_limit = 2 * len(LENGTHS)  # noqa: SLF001 - its public switch
+    torch._dynamo.config.cache_size_limit = 2 * len(LENGTHS)  # noqa: SLF001 - as documented
     tokenizer = open_tokenizer(model.artifact, model.max_tokens)
     auto: Any = AutoModel
     encoder = auto.from_pretrained(model.artifact, dtype=torch.bfloat16)
@@ -41,7 +41,7 @@ def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
     def run(ids: list[list[int]]) -> NDArray[np.float32]:
         tokens = next(length for length in LENGTHS if length >= len(ids[0]))
         input_ids, attention_mask = np.zeros((2, rows, tokens), np.int64)
-        attention_mask[:, 0] = 1  # in rows that hold no text, for attention must have a sum
+        attention_mask[:, 0] = 1  # also in rows without a text, whose softmax would be NaN
         for row, one in enumerate(ids):
             input_ids[row, : len(one)] = one
             attention_mask[row, : len(one)] = 1

@@ -1,7 +1,7 @@
-"""What contenders run, made once of each model and kept: exports, quantized copies, conversions.
+"""Artifacts that contenders run: exports, quantized copies, conversions.
 
-Like a contender's, a preparation's module is loaded only in its environment, and its constants are
-read without importing it.
+Each is made once for a model, in the environment that can make it, and kept. As in `contenders`,
+the harness reads a module's constants without importing it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from typing import Protocol
 
 
 class Preparation(Protocol):
-    """What a module in this folder looks like."""
+    """The interface of a module in this folder.
+
+    A module may also set ``OF_THIS_CHECKOUT = True`` if it uses embedrt's own code: its artifacts
+    are made again when that code changes.
+    """
 
     ENVIRONMENT: str
-    """It runs with ``environments/<this>.txt`` installed, or as ``harness`` where we run."""
+    """The file ``environments/<this>.txt``, or ``harness`` for the interpreter of the harness."""
     ARTIFACTS: tuple[str, ...]
-    """What it makes: names of folders that hold everything that a contender reads."""
+    """Names of the folders that it makes, each with everything that a contender reads."""
     NEEDS: str
-    """The artifact that it is made of; none for the empty string."""
+    """The artifact that it starts from, or an empty string."""
 
     def prepare(self, artifact: str, model: str, needed: Path, output: Path) -> None:
-        """Make the artifact in the empty folder `output`."""
+        """Make the artifact in `output`, an empty folder, from the artifact in `needed`."""

@@ -1,4 +1,4 @@
-"""CTranslate2's own conversion to int8; it knows BERT and DistilBERT and not MPNet."""
+"""CTranslate2's own conversion to int8, which supports BERT and DistilBERT but not MPNet."""
 
 from __future__ import annotations
 

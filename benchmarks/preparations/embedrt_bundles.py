@@ -1,4 +1,4 @@
-"""embedrt's bundles, by its exporter."""
+"""embedrt's bundles, written by its exporter."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
     precision: Precision = "int8" if artifact.endswith("int8") else "fp32"
     if load_recipes()[model].package:
         export_model(model, files=needed, output=output, precision=precision)
-    else:  # random weights are not those that the recipe knows
+    else:  # the recipe pins real weights; these are random
         export_model(str(needed), output=output, precision=precision)

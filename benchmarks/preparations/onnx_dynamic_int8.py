@@ -1,4 +1,4 @@
-"""ONNX Runtime's dynamic quantization of optimum's export, as its documentation tells to do it."""
+"""ONNX Runtime's dynamic quantization of optimum's export, as its documentation recommends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEEDS = "onnx"
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
-    """Quantize weights per channel."""
+    """Quantize the weights per channel."""
     del artifact, model
     clean = output / "clean.onnx"
     quant_pre_process(str(needed / "model.onnx"), str(clean), skip_symbolic_shape=True)

@@ -1,4 +1,4 @@
-"""optimum's ONNX export of the whole model, pooling and normalization included."""
+"""optimum's ONNX export of the whole model, including pooling and normalization."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NEEDS = "source"
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
-    """Export to ``model.onnx``, with the tokenizer's files beside it."""
+    """Export to ``model.onnx``, with the tokenizer's files in the same folder."""
     del artifact, model
     main_export(
         str(needed),

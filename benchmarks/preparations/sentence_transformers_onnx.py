@@ -1,4 +1,4 @@
-"""What sentence-transformers makes for its backend="onnx": as exported, optimized, quantized."""
+"""The graphs of sentence-transformers for backend="onnx": as exported, optimized, quantized."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEEDS = "source"
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
-    """Export by its own functions, and keep the one graph that the artifact is named for."""
+    """Export with its own functions and keep only the graph of this artifact."""
     del model
     encoder = SentenceTransformer(
         str(needed), backend="onnx", device="cpu", model_kwargs={"export": True}
@@ -42,7 +42,7 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
 
 
 def _quantization() -> str:
-    """The one of its configurations that this processor is for."""
+    """Name of its quantization configuration for this processor."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "arm64"
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""

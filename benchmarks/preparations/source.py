@@ -1,4 +1,4 @@
-"""The model in the hub's layout: real all-MiniLM-L6-v2, others at full size with random weights."""
+"""The model in the hub's layout: all-MiniLM-L6-v2, or a full-size model with random weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = """
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
-    """Copy or make the model's files."""
+    """Copy or generate the files of the model."""
     del artifact, needed
     if model in FULL_SIZE:
         output.rmdir()

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from benchmarks.catalog import contenders, preparations
-from benchmarks.environments import HARNESS, REQUIREMENTS
+from benchmarks import MAIN_MODEL
+from benchmarks.harness.catalog import contenders, preparations
+from benchmarks.harness.environments import HARNESS, REQUIREMENTS
+from benchmarks.harness.plan import LENGTHS, MAX_TOKENS, QUICK_CONTENDERS, full_plan, quick_plan
+from benchmarks.harness.texts import Texts, exact_texts, many_texts, mixed_texts, sentences
 from benchmarks.padding import open_tokenizer
-from benchmarks.plan import LENGTHS, MAIN_MODEL, QUICK_CONTENDERS, full_plan, quick_plan
-from benchmarks.run import MAX_TOKENS
-from benchmarks.texts import Texts, exact_texts, many_texts, mixed_texts, sentences
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-"""What a benchmark leaves behind: raw measurements, one JSON object a line.
+"""Rows: the raw measurements that a benchmark keeps, one JSON object a line.
 
-Each row stands alone: it says what was measured, on which machine, with which versions, and keeps
-every repetition as it was. Medians and ratios are made from rows, never stored.
+A row is complete by itself: what was measured, on which machine, with which versions, and the value
+of every repetition. Medians and ratios are computed from rows and never stored.
 """
 
 from __future__ import annotations
@@ -13,21 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-
-@dataclass(frozen=True)
-class Machine:
-    """What the figures depend on besides the software."""
-
-    processor: str
-    instruction_sets: tuple[str, ...]
-    """Those that matter to matrix products: avx2, avx512f, avx512_vnni, amx_int8, ..."""
-    cores: int
-    """That the process may use: affinity mask and CPU quota."""
-    memory_bytes: int
-    platform: str
+from benchmarks.machine.describe import Machine
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One measure of one contender at one workload."""
 
@@ -37,7 +26,7 @@ class Row:
     measure: str
     unit: str
     values: tuple[float, ...]
-    """One a repetition, or one a call where calls are what is measured; in the order measured."""
+    """In the order measured: one for each repetition, or for each call if calls are timed."""
     texts: int
     """In one repetition."""
     tokens: int
@@ -50,19 +39,17 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What was measured, of whom."""
+        """What identifies a measurement within a run."""
         return self.model, self.workload, self.contender, self.measure
 
     @classmethod
     def from_json(cls, line: str) -> Self:
-        """Read a row that `to_json` wrote."""
+        """Parse a line that `to_json` wrote."""
         fields: dict[str, Any] = json.loads(line)
-        machine = fields["machine"] | {
-            "instruction_sets": tuple(fields["machine"]["instruction_sets"])
-        }
-        return cls(
-            **fields | {"machine": Machine(**machine), "values": tuple(fields["values"])},
-        )
+        machine = fields["machine"]
+        machine["instruction_sets"] = tuple(machine["instruction_sets"])
+        fields |= {"machine": Machine(**machine), "values": tuple(fields["values"])}
+        return cls(**fields)
 
     def to_json(self) -> str:
         """Write the row as one line."""
@@ -70,19 +57,19 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read all rows of a file; a last line that an interrupted run left unfinished is no row."""
+    """Read all rows of a file, without a last line that an interrupted run left incomplete."""
     return list(_rows(path)) if path.is_file() else []
 
 
 def latest_rows(rows: Iterable[Row]) -> list[Row]:
-    """Keep of each contender's measure the row that was written last: it may be measured anew."""
+    """Keep the last row of each measure of each contender, which may have been measured again."""
     return list({row.key: row for row in rows}.values())
 
 
 def append_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Add rows and have them on disk; an unfinished last line is cut off first."""
+    """Append rows and sync them to disk; an incomplete last line is removed first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _cut_unfinished_line(path)
+    _cut_incomplete_line(path)
     with path.open("ab") as file:
         file.writelines(row.to_json().encode() + b"\n" for row in rows)
         file.flush()
@@ -95,7 +82,7 @@ def _rows(path: Path) -> Iterator[Row]:
             yield Row.from_json(line.decode())
 
 
-def _cut_unfinished_line(path: Path) -> None:
+def _cut_incomplete_line(path: Path) -> None:
     content = path.read_bytes() if path.is_file() else b""
     if content and not content.endswith(b"\n"):
         with path.open("rb+") as file:

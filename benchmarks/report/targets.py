@@ -1,4 +1,4 @@
-"""What was promised, beside what was found."""
+"""The targets of ``targets.toml``, and whether the results meet them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.plan import MAIN_MODEL
-from benchmarks.results import OURS, SECONDS, Results
+from benchmarks import MAIN_MODEL, OURS
+from benchmarks.report.results import SECONDS, Results
 
 PATH = Path(__file__).with_name("targets.toml")
-PEERS = "peers"
+PEERS: Literal["peers"] = "peers"
 
 Form = Literal["speed", "time", "difference", "value"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
-    """One promise; `targets.toml` tells what the fields mean."""
+    """One target; ``targets.toml`` explains the fields."""
 
     what: str
     contender: str
@@ -41,67 +41,68 @@ class Target:
 
     @property
     def limit(self) -> str:
-        """The limit, for a person."""
+        """The limit, as text."""
         number = self.at_least if self.at_least is not None else self.at_most
         return f"{'≥' if self.at_least is not None else '≤'} {self.shown or self.figure(number)}"
 
     def figure(self, value: float | None) -> str:
-        """Write a figure as the limit is written: as a fraction of 1 where it is one."""
+        """Write a figure in the form of the limit: as a fraction of 1 if that is one."""
         if value is None:
             return "not measured"
         if self.shown.startswith("1/") and value:
             return f"1/{1 / value:.1f}"
         return f"{value:.{self.digits}f}"
 
-    def holds(self, value: float) -> bool:
-        """Whether this value keeps the promise."""
+    def is_met(self, value: float) -> bool:
+        """Whether this value meets the target."""
         if self.at_least is not None:
             return value >= self.at_least
         return self.at_most is not None and value <= self.at_most
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """A target and what was found; no value where it or all it is held against is missing."""
+    """A target with its figure, which is None if it or all that it is compared with is missing."""
 
     target: Target
     value: float | None
     peer: str = ""
-    """The one that it was held against: the fastest, where there are several."""
+    """The contender that it is compared with: the fastest of several."""
     missing: tuple[str, ...] = ()
-    """Peers that the target names and that have no figure: they could have been faster."""
+    """Contenders that the target names and that have no figure; they might be faster."""
 
     @property
     def met(self) -> bool | None:
-        """None where it was not measured."""
-        return None if self.value is None else self.target.holds(self.value)
+        """Whether the target is met; None if it was not measured."""
+        return None if self.value is None else self.target.is_met(self.value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Targets:
-    """All promises, and the contenders that are yardsticks instead of peers."""
+    """All targets, and the contenders that are yardsticks instead of peers."""
 
     targets: tuple[Target, ...]
     yardsticks: tuple[str, ...]
 
     def peers(self, results: Results) -> tuple[str, ...]:
-        """Return every contender that is neither ours nor a yardstick."""
-        return tuple(
-            name for name in results.contenders if name not in OURS and name not in self.yardsticks
-        )
+        """Return every contender that is neither embedrt nor a yardstick."""
+        others = (*OURS, *self.yardsticks)
+        return tuple(name for name in results.contenders if name not in others)
 
     def findings(self, results: Results) -> list[Finding]:
         """Look up each target."""
+        peers = self.peers(results)
         return [
-            _find(target, _against(target, self.peers(results)), results) for target in self.targets
+            _find(target, peers if target.against == PEERS else target.against, results)
+            for target in self.targets
         ]
 
 
 def load_targets(path: Path = PATH) -> Targets:
-    """Read the targets; raise ValueError or TypeError naming the one that is wrong."""
+    """Read the targets; raise ValueError or TypeError that names a wrong field."""
     content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     return Targets(
-        targets=tuple(
+        tuple(
             Target(**fields | {"against": _names(fields.get("against", ()))})
             for fields in content["target"]
         ),
@@ -110,30 +111,26 @@ def load_targets(path: Path = PATH) -> Targets:
 
 
 def _names(against: str | list[str]) -> tuple[str, ...] | Literal["peers"]:
-    if isinstance(against, str):
-        if against != PEERS:
-            raise ValueError(f"against={against!r}; expected {PEERS!r} or a list of contenders")
-        return "peers"
-    return tuple(against)
-
-
-def _against(target: Target, peers: tuple[str, ...]) -> tuple[str, ...]:
-    return peers if target.against == PEERS else tuple(target.against)
+    if not isinstance(against, str):
+        return tuple(against)
+    if against != PEERS:
+        raise ValueError(f"against={against!r}; expected {PEERS!r} or a list of contenders")
+    return PEERS
 
 
 def _find(target: Target, against: tuple[str, ...], results: Results) -> Finding:
-    key = (target.workload, target.measure, target.model)
-    ours = results.median(target.contender, *key)
-    missing = tuple(name for name in against if results.row(name, *key) is None)
+    found = results.of_model(target.model)
+    ours = found.median(target.contender, target.workload, target.measure)
     if target.form == "value":
         return Finding(target, None if ours is None else ours / target.per)
-    peer = results.fastest(against, *key)
-    if ours is None or peer is None:
-        return Finding(target, None, peer or "", missing)
-    theirs = results.median(peer, *key)
-    assert theirs is not None  # it is the fastest of those that have one
+    medians = {name: found.median(name, target.workload, target.measure) for name in against}
+    missing = tuple(name for name, figure in medians.items() if figure is None)
+    measured = {name: figure for name, figure in medians.items() if figure is not None}
+    peer = min(measured, key=lambda name: measured[name], default="")
+    if ours is None or not peer:
+        return Finding(target, None, peer, missing)
+    theirs = measured[peer]
     if target.form == "difference":
         return Finding(target, ours - theirs, peer, missing)
-    return Finding(
-        target, theirs / ours if target.form == "speed" else ours / theirs, peer, missing
-    )
+    quotient = theirs / ours if target.form == "speed" else ours / theirs
+    return Finding(target, quotient, peer, missing)

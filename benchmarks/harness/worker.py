@@ -1,53 +1,53 @@
-"""One contender in a process of its own: does what it is asked on stdin, a line of JSON each.
+"""One contender in a process of its own, which answers requests from stdin, a JSON line for each.
 
-It runs with nothing but the contender's environment, so it imports only the standard library until
-the contender's module is. That module's imports, its load and its first vector are timed.
+The process has nothing but the contender's environment, so this module imports only the standard
+library before it imports the contender. Import, load and first vector of the contender are timed.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import queue
+import sys
+import threading
 import time
+from pathlib import Path
+from typing import Any, NoReturn
 
-BORN = time.monotonic()  # before anything else: what came earlier is Python's own start
-
-import importlib.util  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import queue  # noqa: E402
-import sys  # noqa: E402
-import threading  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any, NoReturn, TextIO  # noqa: E402
-
-from benchmarks.contenders import Contender, Encode, Model, Purpose  # noqa: E402
+from benchmarks.contenders import Contender, Encode, Model, Purpose
 
 STATUS = Path("/proc/self/status")
+NOW, PEAK = "VmRSS", "VmHWM"  # its fields
 
 Answer = dict[str, Any]
 
 
 class Worker:
-    """A contender, loaded."""
+    """A loaded contender. Its public methods are the requests that it answers."""
 
     def __init__(
         self,
         file: str,
         name: str,
-        folders: tuple[str, str],
+        source: str,
+        artifact: str,
         max_tokens: int,
         purpose: Purpose,
         threads: int,
         started: float,
     ) -> None:
-        """Import and load; `started` is the time of the monotonic clock when we were started."""
-        source, artifact = map(Path, folders)
+        """Import the module `file` and load its contender.
+
+        `started` is when the harness started this process, by the monotonic clock.
+        """
+        model = Model(Path(source), Path(artifact), max_tokens)
         before = time.monotonic()
         module = _import(Path(file))
         imported = time.monotonic()
-        after_import = resident_bytes()
-        self._encode: Encode = module.load(
-            name, Model(source, artifact, max_tokens), purpose, threads
-        )
+        after_import = memory_bytes(NOW)
+        self._encode: Encode = module.load(name, model, purpose, threads)
         loaded = time.monotonic()
         self._started = started
         self.stages = {
@@ -55,21 +55,24 @@ class Worker:
             "import": imported - before,
             "load": loaded - imported,
         }
-        self.memory = {"after import": after_import, "after load": resident_bytes()}
+        self.memory = {"after import": after_import, "after load": memory_bytes(NOW)}
 
     def first(self, text: str) -> Answer:
-        """Time the first vector, and the same once more."""
+        """Time the first vector, and the second to see how much of the first was compiling."""
         loaded = time.monotonic()
         self._encode([text])
         done = time.monotonic()
         self._encode([text])
         again = time.monotonic() - done
-        stages = self.stages | {"first vector": done - loaded, "total": done - self._started}
-        return stages | {"compile": max(0.0, done - loaded - again)}
+        return self.stages | {
+            "first vector": done - loaded,
+            "total": done - self._started,
+            "compile": max(0.0, done - loaded - again),
+        }
 
     def vectors(self, texts: str, output: str, batch: int | None = None) -> Answer:
-        """Embed all texts in one call, or some in a call, and save the vectors."""
-        import numpy as np  # noqa: PLC0415 - only here, for start-up is measured
+        """Embed all texts in one call, or `batch` texts in a call, and save the vectors."""
+        import numpy as np  # noqa: PLC0415 - importing it counts as start-up
 
         every = _read(texts)
         size = batch or len(every)
@@ -117,9 +120,9 @@ class Worker:
         return {"seconds": [seconds], "latency": merged}
 
     def remember(self, texts: str) -> Answer:
-        """Embed the texts in one call, and tell the memory."""
+        """Embed the texts in one call and return the memory of the process."""
         self._encode(_read(texts))
-        return self.memory | {"peak": peak_bytes(), "now": resident_bytes()}
+        return self.memory | {"peak": memory_bytes(PEAK), "now": memory_bytes(NOW)}
 
     def _time_one(self, text: str) -> float:
         start = time.perf_counter()
@@ -128,21 +131,12 @@ class Worker:
 
 
 def _since(start: float) -> float:
-    """Return the seconds since then to the microsecond: more would only be long to write down."""
+    """Seconds since then, rounded to microseconds to keep the rows short."""
     return round(time.perf_counter() - start, 6)
 
 
-def resident_bytes() -> int:
-    """Memory that this process holds now; 0 where the system does not tell."""
-    return _status("VmRSS")
-
-
-def peak_bytes() -> int:
-    """The most that this process ever held; 0 where the system does not tell."""
-    return _status("VmHWM")
-
-
-def _status(field: str) -> int:
+def memory_bytes(field: str) -> int:
+    """Resident memory of this process, `NOW` or at its `PEAK`; 0 on systems without ``/proc``."""
     lines = STATUS.read_text().splitlines() if STATUS.is_file() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
 
@@ -154,37 +148,31 @@ def _read(texts: str) -> list[str]:
 
 def _import(file: Path) -> Contender:
     spec = importlib.util.spec_from_file_location(f"contender_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is no Python module")
+    assert spec is not None
+    assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     contender: Contender = module
     return contender
 
 
-def _keep_stdout() -> TextIO:
-    """Take stdout for the answers, and let whatever a library prints go to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return answers
-
-
 def _listen(requests: queue.SimpleQueue[str]) -> None:
-    """Pass on what is asked; end the process as soon as nobody can ask any more."""
+    """Queue requests; when stdin closes, end the process at once."""
     for line in sys.stdin:
         requests.put(line)
-    os._exit(0)  # whatever is under way, and without a library's own end, which may never come
+    os._exit(0)  # without the shutdown of libraries, some of which hang
 
 
 def main() -> NoReturn:
-    """Load as the argument says, answer, and then answer line after line."""
-    answers = _keep_stdout()
+    """Load the contender that the argument describes, then answer requests."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print goes to stderr
 
     def answer(content: Answer) -> None:
         answers.write(json.dumps(content) + "\n")
         answers.flush()
 
-    def refuse(error: Exception) -> None:
+    def fail(error: Exception) -> None:
         lines = str(error).strip().splitlines() or [""]
         answer({"error": f"{type(error).__name__}: {lines[0]}"[:300]})
 
@@ -192,16 +180,16 @@ def main() -> NoReturn:
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     try:
         worker = Worker(**json.loads(sys.argv[1]))
-    except Exception as error:  # noqa: BLE001 - whatever a library raises is a result
-        refuse(error)
+    except Exception as error:  # noqa: BLE001 - any error of a library is a result
+        fail(error)
         os._exit(1)
     answer(worker.stages)
     while True:
         request = json.loads(requests.get())
         try:
             answer(getattr(worker, request.pop("do"))(**request))
-        except Exception as error:  # noqa: BLE001
-            refuse(error)
+        except Exception as error:  # noqa: BLE001 - as above
+            fail(error)
 
 
 if __name__ == "__main__":

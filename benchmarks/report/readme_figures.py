@@ -1,6 +1,6 @@
-"""The README's figures: ``python -m benchmarks.readme_figures ROWS.jsonl [--check]``.
+"""The figures in the README: ``python -m benchmarks.report.readme_figures ROWS.jsonl [--check]``.
 
-They come from the rows, stand between two comments, and nothing else of the README is touched.
+They come from the rows and stand between two comments. The rest of the README stays as it is.
 """
 
 from __future__ import annotations
@@ -9,34 +9,32 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.headline import headline
-from benchmarks.report import read_results
-from benchmarks.results import Results
-from benchmarks.targets import load_targets
+from benchmarks.checkout import ROOT
+from benchmarks.report.headline import headline
+from benchmarks.report.results import Results, read_results
+from benchmarks.report.targets import load_targets
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN = "<!-- figures, written by benchmarks/readme_figures.py: begin -->"
+BEGIN = "<!-- figures, written by benchmarks/report/readme_figures.py: begin -->"
 END = "<!-- figures: end -->"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the figures, or with --check end with status 1 where they are not those of the rows."""
-    parser = argparse.ArgumentParser(prog="benchmarks.readme_figures", description=__doc__)
+    """Write the figures; with --check, exit with status 1 if they are not those of the rows."""
+    parser = argparse.ArgumentParser(prog="benchmarks.report.readme_figures", description=__doc__)
     parser.add_argument("rows", type=Path, metavar="ROWS.jsonl")
-    parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)
     before = options.readme.read_text(encoding="utf-8")
     after = with_figures(before, read_results(options.rows))
-    if before == after:
-        return
-    if options.check:
+    if options.check and before != after:
         raise SystemExit(f"{options.readme}: its figures are not those of {options.rows}")
-    options.readme.write_text(after, encoding="utf-8")
+    if before != after:
+        options.readme.write_text(after, encoding="utf-8")
 
 
 def with_figures(readme: str, results: Results) -> str:
-    """Return `readme` with these figures; raise ValueError where it has no place for them."""
+    """Return `readme` with these figures; raise ValueError if it has no place for them."""
     if (readme.count(BEGIN), readme.count(END)) != (1, 1) or readme.find(END) < readme.find(BEGIN):
         raise ValueError(f"expected one place for figures, between\n{BEGIN}\nand\n{END}")
     head, _, rest = readme.partition(BEGIN)

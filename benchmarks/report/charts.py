@@ -1,4 +1,4 @@
-"""The report's pictures, as SVG: the same rows give the same bytes."""
+"""The charts of the report, as SVG: the same rows give the same bytes."""
 
 from __future__ import annotations
 
@@ -18,34 +18,46 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from benchmarks.chart_style import INK, RC, axes_of, looks, name_ends, name_points
-from benchmarks.plan import MAIN_MODEL
-from benchmarks.results import OURS, Results, size_of
-from benchmarks.sections import CURVE, PARTS
-from benchmarks.statistics import median
-from benchmarks.tables import significant
+from benchmarks import MAIN_MODEL, OURS
+from benchmarks.chart_style import (
+    INK,
+    RC,
+    axes_of,
+    draw_lines,
+    looks,
+    memory_chart,
+    name_ends,
+    name_points,
+)
+from benchmarks.report.results import Results, size_of
+from benchmarks.report.sections import CURVE, PARTS
+from benchmarks.statistics import median, significant
 
-SHADES = (1.0, 0.7, 0.45, 0.25)  # of a contender's color, one for each part of its start
-FAR = 3.0  # the longest bar is cut if it is so many times the next: it would hide the others
+SHADES = (1.0, 0.7, 0.45, 0.25)  # of a contender's color, one for each part of the start-up
+FAR = 3.0  # a longest bar this many times the next is cut, because it would hide the others
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture and what it says to those who cannot see it; no figure where nothing was found."""
+    """A chart, drawn from the results of one model."""
 
+    heading: str
+    """Section of the report that shows it."""
     alt: str
+    """What it shows, for people who cannot see it."""
     draw: Callable[[Results], Figure | None]
+    """Returns None if there is nothing to show."""
 
 
 def write_charts(results: Results, folder: Path) -> tuple[str, ...]:
-    """Write an SVG for each chart that has something to show; return their names."""
+    """Write an SVG for each chart of the main model that has figures; return their names."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, chart in CHARTS.items():
         path = folder / f"{name}.svg"
         path.unlink(missing_ok=True)
         with mpl.rc_context(RC):
-            figure = chart.draw(results)
+            figure = chart.draw(results.of_model(MAIN_MODEL))
             if figure is not None:
                 figure.savefig(path, format="svg", metadata={"Date": None})
                 drawn.append(name)
@@ -53,7 +65,7 @@ def write_charts(results: Results, folder: Path) -> tuple[str, ...]:
 
 
 def draw_quality(results: Results) -> Figure | None:
-    """Throughput to the right, quality upward: one point a contender."""
+    """Throughput to the right, quality upward: one point for each contender."""
     points = {
         name: (row.texts / median(row.values), quality)
         for name in results.contenders
@@ -83,75 +95,47 @@ def draw_quality(results: Results) -> Figure | None:
 
 def draw_latency(results: Results) -> Figure | None:
     """Median time of one text by its length, both on logarithmic axes."""
-    workloads = results.workloads("latency")
-    lines = {
-        name: found
-        for name in results.contenders
-        if (
-            found := [
-                (size_of(workload), seconds * 1e3)
-                for workload in workloads
-                if (seconds := results.median(name, workload)) is not None
-            ]
-        )
-    }
+    workloads = results.workloads("latency/")
+    lines = {}
+    for name in results.contenders:
+        medians = {size_of(workload): results.median(name, workload) for workload in workloads}
+        if points := [(size, time * 1e3) for size, time in medians.items() if time is not None]:
+            lines[name] = points
     if not lines:
         return None
     styles = looks(results.contenders)
     figure, axes = axes_of(
         f"One text, {MAIN_MODEL}: lower is better", "tokens", "milliseconds, median", height=6
     )
-    for name, points in lines.items():
-        look = styles[name]
-        axes.plot(
-            *zip(*points, strict=True), color=look.color, linestyle=look.dash, marker=look.marker,
-            linewidth=look.width, markersize=7 if name in OURS else 4.5, zorder=look.above,
-        )  # fmt: skip
+    draw_lines(axes, lines, styles, markers=True)
     axes.set_xscale("log")
     axes.set_yscale("log")
     _plain_numbers(axes.xaxis, FixedLocator([size_of(workload) for workload in workloads]))
     _plain_numbers(axes.yaxis, LogLocator(subs=(1, 2, 5)))
-    figure.draw_without_rendering()
-    name_ends(axes, {name: points[-1] for name, points in lines.items()}, styles)
+    name_ends(axes, lines, styles)
     return figure
 
 
 def draw_memory(results: Results) -> Figure | None:
-    """Resident memory as ever more texts are embedded."""
-    rows = {
-        name: row
-        for name in results.contenders
-        if (row := results.row(name, "memory", CURVE)) and len(row.values) > 1
-    }
-    if not rows:
+    """Resident memory while texts are embedded."""
+    curves = {}
+    for name in results.contenders:
+        row = results.row(name, "memory", CURVE)
+        if row and (count := len(row.values)) > 1:
+            texts = [row.texts * (index + 1) / count for index in range(count)]
+            curves[name] = [(x, size / 1e6) for x, size in zip(texts, row.values, strict=True)]
+    if not curves:
         return None
     styles = looks(results.contenders)
-    figure, axes = axes_of(
-        f"Memory while texts of many lengths are embedded, {MAIN_MODEL}",
-        "texts embedded",
-        "resident megabytes",
+    figure, axes = memory_chart(
+        f"Memory while texts of many lengths are embedded, {MAIN_MODEL}", curves, styles
     )
-    ends = {}
-    for name, row in rows.items():
-        look = styles[name]
-        count = len(row.values)
-        texts = [row.texts * (index + 1) / count for index in range(count)]
-        sizes = [size / 1e6 for size in row.values]
-        axes.plot(
-            texts, sizes, color=look.color, linestyle=look.dash, linewidth=look.width,
-            zorder=look.above,
-        )  # fmt: skip
-        ends[name] = (texts[-1], sizes[-1])
-    axes.set_ylim(0, 1.2 * max(max(row.values) for row in rows.values()) / 1e6)
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    figure.draw_without_rendering()
-    name_ends(axes, ends, styles)
+    name_ends(axes, curves, styles)
     return figure
 
 
 def draw_startup(results: Results) -> Figure | None:
-    """Seconds from the start of a process to its first vector, one bar a contender."""
+    """Seconds from the start of a process to its first vector, one bar for each contender."""
     totals = {
         name: total
         for name in results.contenders
@@ -161,7 +145,7 @@ def draw_startup(results: Results) -> Figure | None:
         return None
     styles = looks(results.contenders)
     names = sorted(totals, key=lambda name: totals[name])
-    right = _right_end(list(totals.values()))
+    right = right_end(list(totals.values()))
     figure, axes = axes_of(
         f"Process start to first vector, {MAIN_MODEL}: shorter is better", "seconds", "",
         height=1.7 + 0.33 * len(names),
@@ -194,22 +178,28 @@ def draw_startup(results: Results) -> Figure | None:
     return figure
 
 
+def right_end(totals: Sequence[float]) -> float:
+    """Where the axis of bars ends: at the longest, or at the next if the longest is far longer."""
+    *_, second, longest = [0.0, *sorted(totals)]
+    return second if second and longest > FAR * second else longest
+
+
 def _plain_numbers(axis: Axis, locator: Locator) -> None:
-    """Write the numbers of a logarithmic axis out, and only these."""
+    """Label a logarithmic axis with plain numbers, only where the locator says."""
     axis.set_major_locator(locator)
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 
 
-def _right_end(totals: Sequence[float]) -> float:
-    """Where the axis ends: at the longest bar, or at the next where that one is far away."""
-    *_, second, longest = [0.0, *sorted(totals)]
-    return second if second and longest > FAR * second else longest
-
-
 CHARTS = {
-    "quality": Chart("Throughput of each contender against its quality on STSb", draw_quality),
-    "latency": Chart("Time of one text by its length, for each contender", draw_latency),
-    "startup": Chart("Time from process start to first vector, by its parts", draw_startup),
-    "memory": Chart("Memory of each contender as texts are embedded", draw_memory),
+    "quality": Chart(
+        "Benchmarks", "Throughput of each contender against its quality on STSb", draw_quality
+    ),
+    "latency": Chart(
+        "One text", "Time of one text by its length, for each contender", draw_latency
+    ),
+    "startup": Chart(
+        "Start-up", "Time from process start to first vector, by its parts", draw_startup
+    ),
+    "memory": Chart("Memory", "Memory of each contender as texts are embedded", draw_memory),
 }

@@ -1,4 +1,4 @@
-"""How right the vectors are."""
+"""Scores of vectors: cosine, rank correlation, retrieval; and the check of an answer."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.failure import ContenderError
+from benchmarks.harness.errors import ContenderError
 
 FloatArray = NDArray[np.float32]
 
-# A contender below these answers wrongly. They let through the roughest peer, NNCF's int8, whose
-# cosines are 0.97 in the mean and 0.6 at the least, and nothing that mixes up texts or pooling.
+# A contender below these answers wrongly. NNCF's int8, the least exact peer, passes with a mean
+# cosine of 0.97 and a smallest of 0.6; exchanged texts or the wrong pooling do not.
 LOWEST_MEAN_COSINE = 0.95
 LOWEST_COSINE = 0.5
-LENGTH_TOLERANCE = 0.01  # of 1, which bf16 needs
+LENGTH_TOLERANCE = 0.01  # difference from 1 that bf16 needs
 
 
 def check_answer(vectors: FloatArray, reference: FloatArray) -> None:
-    """Raise ContenderError unless these are the reference's vectors, as nearly as int8 can be."""
+    """Raise ContenderError unless the vectors agree with the reference as well as int8 can."""
     if vectors.shape != reference.shape:
         raise ContenderError(
             f"answered wrongly: vectors of shape {vectors.shape}, not {reference.shape}"
         )
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    if not np.all(np.abs(lengths - 1) <= LENGTH_TOLERANCE):  # NaN is no length either
+    if not np.all(np.abs(lengths - 1) <= LENGTH_TOLERANCE):  # also finds NaN
         raise ContenderError(
             f"answered wrongly: a vector has length {lengths[np.argmax(np.abs(lengths - 1))]:.3f}"
         )
@@ -38,7 +38,7 @@ def check_answer(vectors: FloatArray, reference: FloatArray) -> None:
 
 
 def cosines(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
-    """Cosine of each row with the same row. Shape: (n, dimension) twice to (n,)."""
+    """Cosine of each row with the same row of the other. Shape: (n, dimension) twice to (n,)."""
     a, b = first.astype(np.float64), second.astype(np.float64)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     found: NDArray[np.float64] = np.sum(a * b, axis=1) / lengths
@@ -46,7 +46,7 @@ def cosines(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Rank correlation, equal values sharing their mean rank."""
+    """Rank correlation; equal values share their mean rank."""
     return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
 
 
@@ -57,14 +57,14 @@ def ndcg(
     *,
     depth: int = 10,
 ) -> float:
-    """Mean over the queries of the discounted gain of the nearest `depth` documents, of the best.
+    """Mean over the queries of the normalized discounted gain of the `depth` nearest documents.
 
     Parameters
     ----------
     queries, documents
         Vectors of length 1. Shape: (queries, dimension) and (documents, dimension).
     judgments
-        For each query, the relevance of those documents (by row) that have any.
+        For each query, the relevance of its relevant documents, by their row.
     """
     scores = queries @ documents.T  # (queries, documents)
     nearest = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
@@ -78,7 +78,7 @@ def ndcg(
 
 
 def share_of_equal_rows(first: FloatArray, second: FloatArray) -> float:
-    """Share of rows whose bytes are the same."""
+    """Share of rows that are equal byte for byte."""
     same = [a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True)]
     return float(np.mean(same))
 

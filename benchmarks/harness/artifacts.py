@@ -1,8 +1,7 @@
-"""Artifacts of a model, each made once by the environment that can, and kept."""
+"""The artifacts of a model, each made once, in the environment of its preparation, and kept."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,17 +9,16 @@ from collections import defaultdict
 from pathlib import Path
 from threading import Lock
 
-from benchmarks.catalog import Preparation, preparations
-from benchmarks.checkout import ROOT, code_digest
-from benchmarks.environments import interpreter
-from benchmarks.failure import ContenderError
-from benchmarks.process import QUIET
+from benchmarks.checkout import ROOT, code_digest, run_command
+from benchmarks.harness.catalog import Preparation, preparations
+from benchmarks.harness.environments import QUIET, interpreter
+from benchmarks.harness.errors import ContenderError
 
 TIMEOUT_SECONDS = 1800
 
 
-class Workshop:
-    """Where one model's artifacts are. Many threads may ask for them."""
+class Artifacts:
+    """The artifacts of one model. Safe to use from several threads."""
 
     def __init__(self, model: str, folder: Path) -> None:
         self.model = model
@@ -29,12 +27,9 @@ class Workshop:
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
 
     def artifact(self, name: str) -> Path:
-        """Return the artifact's folder, made if it is not there, and what it needs before it.
+        """Return the folder of the artifact; if it is missing, make it and what it needs.
 
-        Raises
-        ------
-        ContenderError
-            It cannot be made; it is not tried twice.
+        ContenderError says that it cannot be made, which is not tried twice.
         """
         preparation = preparations()[name]
         output = self._output(preparation)
@@ -45,14 +40,14 @@ class Workshop:
                 raise ContenderError(self._failures[name])
             try:
                 needed = self.artifact(preparation.needs) if preparation.needs else self.folder
-                self._make(preparation.file, preparation.environment, name, needed, output)
+                self._make(preparation, needed, output)
             except ContenderError as error:
                 self._failures[name] = str(error)
                 raise
             return output
 
     def environments(self, name: str) -> list[str]:
-        """Which ones it takes to make the artifact: none where it is there."""
+        """Names of the environments that making the artifact takes; none if it exists."""
         preparation = preparations()[name]
         if self._output(preparation).is_dir():
             return []
@@ -63,22 +58,17 @@ class Workshop:
         version = f"-{code_digest()}" if preparation.of_this_checkout else ""
         return self.folder / f"{preparation.artifact}{version}"
 
-    def _make(self, file: Path, environment: str, name: str, needed: Path, output: Path) -> None:
-        python = interpreter(environment)
+    def _make(self, preparation: Preparation, needed: Path, output: Path) -> None:
+        name, module = preparation.artifact, preparation.file.stem
+        command = [str(interpreter(preparation.environment)), "-m", "benchmarks.preparations"]
         print(f"preparing {name} of {self.model}", file=sys.stderr, flush=True)
         part = output.with_name(f".{output.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        command = [str(python), "-m", "benchmarks.maker", str(file), name, self.model]
-        environ = os.environ | QUIET | {"PYTHONPATH": str(ROOT / "tests")}
         try:
-            subprocess.run(  # noqa: S603
-                [*command, str(needed), str(part)],
-                cwd=ROOT,
-                env=environ,
-                capture_output=True,
-                text=True,
-                check=True,
+            run_command(
+                [*command, module, name, self.model, str(needed), str(part)],
+                environment=QUIET | {"PYTHONPATH": str(ROOT / "tests")},
                 timeout=TIMEOUT_SECONDS,
             )
         except subprocess.TimeoutExpired as error:

@@ -1,0 +1,11 @@
+"""Reasons for which a contender has no figures."""
+
+from __future__ import annotations
+
+
+class ContenderError(Exception):
+    """A contender cannot be installed or prepared, crashes, hangs, or answers wrongly."""
+
+
+class HungError(ContenderError):
+    """A contender does not answer in time."""

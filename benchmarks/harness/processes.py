@@ -1,0 +1,203 @@
+"""The processes of contenders: started, asked, watched for crashes and timeouts, kept for reuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+from benchmarks.checkout import ROOT
+from benchmarks.contenders import Purpose
+from benchmarks.harness.artifacts import Artifacts
+from benchmarks.harness.catalog import Contender
+from benchmarks.harness.environments import QUIET, SIDE_BY_SIDE, install, interpreter
+from benchmarks.harness.errors import ContenderError, HungError
+
+
+class Process:
+    """A process with one loaded contender: see `benchmarks.harness.worker`."""
+
+    def __init__(self, python: Path, job: dict[str, Any], *, timeout: float) -> None:
+        """Start a worker on `job`, its arguments, and wait until it has loaded the contender.
+
+        ContenderError says that this failed or took more than `timeout` seconds.
+        """
+        self._timeout = timeout
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        argument = json.dumps(job | {"started": time.monotonic()})
+        self._process = subprocess.Popen(  # noqa: S603
+            [str(python), "-m", "benchmarks.harness.worker", argument],
+            cwd=ROOT,
+            env=os.environ | QUIET,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,
+        )
+        try:
+            self._answer()
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Call a method of the worker and return its answer.
+
+        ContenderError says that the contender failed, crashed or exceeded the timeout. After a
+        crash or a timeout the process has ended.
+        """
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            pass  # the process has ended, which _answer reports
+        return self._answer()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process and every process that it started."""
+        if self.alive:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+        self._errors.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], self._timeout)[0]:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            raise HungError(f"hung: no answer within {self._timeout:g} s")
+        line = self._process.stdout.readline()
+        if not line:
+            raise ContenderError(f"crashed: {self._crash()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise ContenderError(f"failed: {answer['error']}")
+        return answer
+
+    def _crash(self) -> str:
+        """How the process ended, and the last line of its stderr."""
+        code = self._process.wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return f"{how}: {lines[-1].strip()}"[:300] if lines else how
+
+
+class Pool:
+    """Processes for one model, kept between workloads so that contenders can take turns.
+
+    There is at most one for each contender, and all are tuned for the same purpose. A contender
+    that hangs or cannot be loaded is not started again; one that crashes is.
+    """
+
+    def __init__(
+        self,
+        contenders: Mapping[str, Contender],
+        artifacts: Artifacts,
+        *,
+        max_tokens: int,
+        threads: int,
+        timeout: float,
+    ) -> None:
+        self.contenders = contenders
+        self._artifacts = artifacts
+        self._max_tokens = max_tokens
+        self._threads = threads
+        self._timeout = timeout
+        self._purpose: Purpose = "throughput"
+        self._kept: dict[str, Process] = {}
+        self._excluded: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Make the environment and the artifact of each contender, before anything is timed."""
+        needed = self._artifacts.environments
+        every = ((one.environment, *needed(one.artifact)) for one in self.contenders.values())
+        install(name for names in every for name in names)
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as executor:
+            list(executor.map(self._prepare_one, self.contenders))
+
+    def tune(self, purpose: Purpose) -> None:
+        """Load contenders for this purpose from now on."""
+        if purpose != self._purpose:
+            self.close()
+            self._purpose = purpose
+
+    def ask(self, name: str, do: str, **arguments: Any) -> dict[str, Any]:
+        """Ask the contender's kept process, which is started if it does not run."""
+        process = self._kept.get(name)
+        if process is None or not process.alive:
+            if process is not None:
+                process.close()
+            process = self._kept[name] = self.fresh(name)
+        return self.ask_process(name, process, do, **arguments)
+
+    def ask_process(self, name: str, process: Process, do: str, **arguments: Any) -> dict[str, Any]:
+        """Ask a process of this contender; if it hangs, the contender is not started again."""
+        try:
+            return process.ask(do, **arguments)
+        except HungError as error:
+            self._excluded[name] = str(error)
+            raise
+
+    def fresh(self, name: str) -> Process:
+        """Start a new process of the contender, which the caller closes."""
+        if name in self._excluded:
+            raise ContenderError(self._excluded[name])
+        contender = self.contenders[name]
+        try:
+            job = {
+                "file": str(contender.file),
+                "name": name,
+                "source": str(self._artifacts.artifact("source")),
+                "artifact": str(self.artifact(name)),
+                "max_tokens": self._max_tokens,
+                "purpose": self._purpose,
+                "threads": self._threads,
+            }
+            return Process(interpreter(contender.environment), job, timeout=self._timeout)
+        except ContenderError as error:
+            self._excluded[name] = str(error)
+            raise
+
+    def artifact(self, name: str) -> Path:
+        """Folder that the contender runs; ContenderError if it cannot be made."""
+        return self._artifacts.artifact(self.contenders[name].artifact)
+
+    def close(self) -> None:
+        """End all kept processes."""
+        for process in self._kept.values():
+            process.close()
+        self._kept.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _prepare_one(self, name: str) -> None:
+        try:
+            interpreter(self.contenders[name].environment)
+            self.artifact(name)
+        except ContenderError as error:
+            self._excluded[name] = str(error)
