@@ -41,21 +41,13 @@ RC: dict[Any, Any] = {
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",  # part of matplotlib, so the same on every machine
     "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.edgecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "grid.color": LIGHTER,
     "grid.linewidth": 0.8,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
+    **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "axes.edgecolor"), INK),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
 }
 
 Point = tuple[float, float]
@@ -85,7 +77,7 @@ class Look:
 
 
 def looks(contenders: Sequence[str]) -> dict[str, Look]:
-    """Give each contender its family's color, with a different dash and marker within the family."""
+    """Give a family of contenders one color, and each of them its own dash and marker."""
     found: dict[str, Look] = {}
     seen: dict[str, int] = {}
     for name in contenders:
@@ -176,7 +168,9 @@ def name_points(axes: Axes, points: Mapping[str, Point], styles: Mapping[str, Lo
             label = _annotate(axes, name, points[name], offset, styles[name], side)
             label.update_positions(renderer)
             box = Text.get_window_extent(label)  # without the leader line
-            if _is_free(box, taken, inside) or (offset, side) == PLACES[-1]:
+            fits = all(inside.contains(*corner) for corner in (box.min, box.max))
+            free = fits and not box.count_overlaps(taken)
+            if free or (offset, side) == PLACES[-1]:
                 taken.append(box)
                 break
             label.remove()
@@ -230,14 +224,4 @@ def _annotate(
             "shrinkB": 4,
             "relpos": (0 if side == "left" else 1, 0.5),
         },
-    )
-
-
-def _is_free(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> bool:
-    return (
-        inside.x0 <= box.x0
-        and box.x1 <= inside.x1
-        and inside.y0 <= box.y0
-        and box.y1 <= inside.y1
-        and not any(box.overlaps(other) for other in taken)
     )

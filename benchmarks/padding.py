@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 # Within a few percent of the best of 128 to 2,048, for each contender that uses it.
 TOKENS_PER_BATCH = 512
@@ -45,18 +45,26 @@ def open_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
     return tokenizer
 
 
-def padded_batches(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[PaddedBatch]:
+def padded_batches(
+    tokenizer: Tokenizer, texts: Sequence[str], texts_per_batch: int | None = None
+) -> Iterator[PaddedBatch]:
     """Tokenize the texts and group them by length, the longest first.
 
-    A batch has at most `TOKENS_PER_BATCH` tokens, including padding, or a single text.
+    Without `texts_per_batch`, a batch has at most `TOKENS_PER_BATCH` tokens, including padding, or
+    a single text.
     """
     encodings = tokenizer.encode_batch_fast(list(texts))
     order = sorted(range(len(texts)), key=lambda position: -len(encodings[position]))
     start = 0
     while start < len(order):
         longest = len(encodings[order[start]])
-        positions = order[start : start + max(1, TOKENS_PER_BATCH // longest)]
-        yield _pad(positions, [encodings[position] for position in positions])
+        positions = order[start : start + (texts_per_batch or max(1, TOKENS_PER_BATCH // longest))]
+        batch = PaddedBatch(positions, *np.zeros((2, len(positions), longest), np.int64))
+        for row, position in enumerate(positions):
+            ids = encodings[position].ids
+            batch.input_ids[row, : len(ids)] = ids
+            batch.attention_mask[row, : len(ids)] = 1
+        yield batch
         start += len(positions)
 
 
@@ -65,12 +73,14 @@ def encode_padded(
     texts: Sequence[str],
     run: Callable[[PaddedBatch], NDArray[np.float32]],
     workers: ThreadPoolExecutor | None = None,
+    texts_per_batch: int | None = None,
 ) -> NDArray[np.float32]:
-    """Run the batches of `texts` on `workers`; without these, or if there is one, in this thread.
+    """Run the batches of `texts` on `workers`, or a single batch in this thread.
 
-    Returns the vectors in the order of the texts. Shape: (texts, dimension).
+    Without workers, all run in this thread. Returns the vectors in the order of the texts. Shape:
+    (texts, dimension).
     """
-    batches = list(padded_batches(tokenizer, texts))
+    batches = list(padded_batches(tokenizer, texts, texts_per_batch))
     if workers is None or len(batches) == 1:
         results: Iterator[NDArray[np.float32]] = map(run, batches)
     else:
@@ -92,12 +102,3 @@ def mean_pool(
     sums = np.matmul(attention_mask[:, None, :].astype(np.float32), tokens)[:, 0]
     vectors: NDArray[np.float32] = sums / np.linalg.norm(sums, axis=1, keepdims=True)
     return vectors
-
-
-def _pad(positions: list[int], encodings: Sequence[Encoding]) -> PaddedBatch:
-    shape = len(encodings), max(len(encoding) for encoding in encodings)
-    input_ids, attention_mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    for row, encoding in enumerate(encodings):
-        input_ids[row, : len(encoding)] = encoding.ids
-        attention_mask[row, : len(encoding)] = 1
-    return PaddedBatch(positions, input_ids, attention_mask)

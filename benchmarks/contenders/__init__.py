@@ -22,16 +22,18 @@ Purpose = Literal["latency", "throughput"]
 """What a load is tuned for: one text at a time, or many texts in a call and many callers."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """The files of a model, and what was prepared from them for one contender."""
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a contender is loaded with."""
 
-    source: Path
-    """Folder in the hub's layout."""
+    name: str
+    """One of its module's `CONTENDERS`."""
     artifact: Path
     """Folder with the files that this contender runs."""
     max_tokens: int
     """Length at which every contender truncates a text, special tokens included."""
+    purpose: Purpose
+    threads: int
 
 
 class Contender(Protocol):
@@ -45,5 +47,5 @@ class Contender(Protocol):
     A module may also set ``COMPILES = True`` if its first vector of a shape waits for a compiler.
     """
 
-    def load(self, name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-        """Load with the best settings for the purpose and this number of cores."""
+    def load(self, setup: Setup) -> Encode:
+        """Load with the best settings for the purpose and this number of threads."""

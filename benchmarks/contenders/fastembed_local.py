@@ -6,16 +6,15 @@ import numpy as np
 from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
 
-from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.contenders import Encode, Setup
 
 ENVIRONMENT = "fastembed"
 CONTENDERS = {"fastembed": "fastembed"}
 NAME = "benchmarks/local"  # a name that fastembed knows would stand for files of its own
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
+def load(setup: Setup) -> Encode:
     """Register the folder as a custom model, in the same way for both purposes."""
-    del name, purpose
     TextEmbedding.add_custom_model(
         model=NAME,
         pooling=PoolingType.MEAN,
@@ -24,6 +23,6 @@ def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
         dim=0,  # not used
         model_file="model.onnx",
     )
-    encoder = TextEmbedding(NAME, specific_model_path=str(model.artifact), threads=threads)
+    encoder = TextEmbedding(NAME, specific_model_path=str(setup.artifact), threads=setup.threads)
     # fastembed pads a batch to its longest text and does not sort: a batch of 1 is its fastest.
     return lambda texts: np.stack(list(encoder.embed(texts, batch_size=1))).astype(np.float32)

@@ -1,6 +1,6 @@
 """ONNX Runtime's dynamic int8 quantization of optimum's export: the standard way without embedrt.
 
-The graph comes from `benchmarks.preparations.onnx_dynamic_int8`.
+The graph comes from `benchmarks.preparations.onnx_graphs`.
 """
 
 from __future__ import annotations
@@ -9,21 +9,20 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.contenders import Encode, Setup
 from benchmarks.padding import PaddedBatch, encode_padded, open_tokenizer
 
 ENVIRONMENT = "onnxruntime"
 CONTENDERS = {"onnxruntime dynamic int8": "onnx-dynamic-int8"}
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
+def load(setup: Setup) -> Encode:
     """Load the graph with every optimization, in the same way for both purposes."""
-    del name, purpose
-    tokenizer = open_tokenizer(model.artifact, model.max_tokens)
+    tokenizer = open_tokenizer(setup.artifact, setup.max_tokens)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = setup.threads
     session = ort.InferenceSession(
-        model.artifact / "model.onnx", options, providers=["CPUExecutionProvider"]
+        setup.artifact / "model.onnx", options, providers=["CPUExecutionProvider"]
     )
     inputs = [value.name for value in session.get_inputs()]
 

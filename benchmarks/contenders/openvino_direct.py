@@ -14,7 +14,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.contenders import Encode, Setup
 from benchmarks.padding import PaddedBatch, encode_padded, open_tokenizer
 
 ENVIRONMENT = "openvino"
@@ -28,16 +28,16 @@ CONTENDERS = {
 PRECISIONS = {"openvino f32": "f32", "openvino bf16": "bf16", "openvino int8 (nncf)": "bf16"}
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
+def load(setup: Setup) -> Encode:
     """Compile the graph for the purpose."""
-    tokenizer = open_tokenizer(model.artifact, model.max_tokens)
+    tokenizer = open_tokenizer(setup.artifact, setup.max_tokens)
     compiled: Any = ov.Core().compile_model(
-        model.artifact / "model.xml",
+        setup.artifact / "model.xml",
         "CPU",
         {
-            "PERFORMANCE_HINT": purpose.upper(),
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": PRECISIONS[name],
+            "PERFORMANCE_HINT": setup.purpose.upper(),
+            "INFERENCE_NUM_THREADS": setup.threads,
+            "INFERENCE_PRECISION_HINT": PRECISIONS[setup.name],
         },
     )
     inputs = [port.any_name for port in compiled.inputs]

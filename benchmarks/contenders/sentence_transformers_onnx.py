@@ -6,7 +6,7 @@ import onnxruntime as ort
 import torch
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.contenders import Encode, Setup
 
 ENVIRONMENT = "sentence-transformers-onnx"
 CONTENDERS = {
@@ -17,15 +17,14 @@ CONTENDERS = {
 TEXTS_PER_BATCH = 8  # as in torch
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
+def load(setup: Setup) -> Encode:
     """Load the only graph in the artifact, in the same way for both purposes."""
-    del name, purpose
-    torch.set_num_threads(threads)
+    torch.set_num_threads(setup.threads)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    (graph,) = (model.artifact / "onnx").glob("*.onnx")
+    options.intra_op_num_threads = setup.threads
+    (graph,) = (setup.artifact / "onnx").glob("*.onnx")
     encoder = SentenceTransformer(
-        str(model.artifact),
+        str(setup.artifact),
         backend="onnx",
         device="cpu",
         model_kwargs={
@@ -34,5 +33,5 @@ def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
             "file_name": f"onnx/{graph.name}",
         },
     )
-    encoder.max_seq_length = model.max_tokens
+    encoder.max_seq_length = setup.max_tokens
     return lambda texts: encoder.encode(texts, batch_size=TEXTS_PER_BATCH, show_progress_bar=False)

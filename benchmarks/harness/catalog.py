@@ -48,10 +48,10 @@ def preparations(folder: Path = FOLDER / "preparations") -> dict[str, Preparatio
     """All preparations by the artifact that they make."""
     return {
         name: Preparation(
-            name, file, found["ENVIRONMENT"], found["NEEDS"], found.get("OF_THIS_CHECKOUT", False)
+            name, file, found["ENVIRONMENT"], needs, found.get("OF_THIS_CHECKOUT", False)
         )
         for file, found in _constants(folder)
-        for name in found.get("ARTIFACTS", ())
+        for name, needs in found.get("ARTIFACTS", {}).items()
     }
 
 

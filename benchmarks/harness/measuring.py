@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def _concurrent(bench: Bench, workload: Workload, name: str) -> Answer:
 def _startup(bench: Bench, workload: Workload, name: str) -> Answer:
     """From the start of a process to its first vector."""
     text = bench.texts.read(workload.texts)[0]
-    with bench.pool.fresh(name) as process:
+    with closing(bench.pool.fresh(name)) as process:
         answer = bench.pool.ask_process(name, process, "first", text=text)
     kept = (*STAGES, "compile") if bench.pool.contenders[name].compiles else STAGES
     return {stage: answer[stage] for stage in kept}
@@ -112,7 +113,7 @@ def _startup(bench: Bench, workload: Workload, name: str) -> Answer:
 
 def _memory(bench: Bench, workload: Workload, name: str) -> Answer:
     """Memory of a process after each block of texts."""
-    with bench.pool.fresh(name) as process:
+    with closing(bench.pool.fresh(name)) as process:
         blocks = [
             bench.pool.ask_process(name, process, "remember", texts=str(bench.texts.file(key)))
             for key in _blocks(workload)

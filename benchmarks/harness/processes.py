@@ -11,30 +11,33 @@ import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from benchmarks.checkout import ROOT
-from benchmarks.contenders import Purpose
+from benchmarks.contenders import Purpose, Setup
 from benchmarks.harness.artifacts import Artifacts
 from benchmarks.harness.catalog import Contender
 from benchmarks.harness.environments import QUIET, SIDE_BY_SIDE, install, interpreter
 from benchmarks.harness.errors import ContenderError, HungError
+from benchmarks.harness.plan import MAX_TOKENS
+from embedrt.engine.cpu import available_threads
 
 
 class Process:
     """A process with one loaded contender: see `benchmarks.harness.worker`."""
 
-    def __init__(self, python: Path, job: dict[str, Any], *, timeout: float) -> None:
-        """Start a worker on `job`, its arguments, and wait until it has loaded the contender.
+    def __init__(self, python: Path, file: Path, setup: Setup, *, timeout: float) -> None:
+        """Start a worker and wait until it has loaded the contender of `file`.
 
         ContenderError says that this failed or took more than `timeout` seconds.
         """
         self._timeout = timeout
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        argument = json.dumps(job | {"started": time.monotonic()})
+        job = {"file": str(file), "setup": asdict(setup), "started": time.monotonic()}
         self._process = subprocess.Popen(  # noqa: S603
-            [str(python), "-m", "benchmarks.harness.worker", argument],
+            [str(python), "-m", "benchmarks.harness.worker", json.dumps(job, default=str)],
             cwd=ROOT,
             env=os.environ | QUIET,
             stdin=subprocess.PIPE,
@@ -74,12 +77,6 @@ class Process:
         self._process.communicate()
         self._errors.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], self._timeout)[0]:
@@ -103,6 +100,7 @@ class Process:
         return f"{how}: {lines[-1].strip()}"[:300] if lines else how
 
 
+@dataclass(slots=True)
 class Pool:
     """Processes for one model, kept between workloads so that contenders can take turns.
 
@@ -110,27 +108,18 @@ class Pool:
     that hangs or cannot be loaded is not started again; one that crashes is.
     """
 
-    def __init__(
-        self,
-        contenders: Mapping[str, Contender],
-        artifacts: Artifacts,
-        *,
-        max_tokens: int,
-        threads: int,
-        timeout: float,
-    ) -> None:
-        self.contenders = contenders
-        self._artifacts = artifacts
-        self._max_tokens = max_tokens
-        self._threads = threads
-        self._timeout = timeout
-        self._purpose: Purpose = "throughput"
-        self._kept: dict[str, Process] = {}
-        self._excluded: dict[str, str] = {}
+    contenders: Mapping[str, Contender]
+    artifacts: Artifacts
+    _: KW_ONLY
+    timeout: float
+    """Seconds that a load or an answer may take."""
+    _purpose: Purpose = field(default="throughput", init=False)
+    _kept: dict[str, Process] = field(default_factory=dict, init=False)
+    _excluded: dict[str, str] = field(default_factory=dict, init=False)
 
     def prepare(self) -> None:
         """Make the environment and the artifact of each contender, before anything is timed."""
-        needed = self._artifacts.environments
+        needed = self.artifacts.environments
         every = ((one.environment, *needed(one.artifact)) for one in self.contenders.values())
         install(name for names in every for name in names)
         with ThreadPoolExecutor(SIDE_BY_SIDE) as executor:
@@ -165,35 +154,28 @@ class Pool:
             raise ContenderError(self._excluded[name])
         contender = self.contenders[name]
         try:
-            job = {
-                "file": str(contender.file),
-                "name": name,
-                "source": str(self._artifacts.artifact("source")),
-                "artifact": str(self.artifact(name)),
-                "max_tokens": self._max_tokens,
-                "purpose": self._purpose,
-                "threads": self._threads,
-            }
-            return Process(interpreter(contender.environment), job, timeout=self._timeout)
+            setup = Setup(
+                name,
+                self.artifact(name),
+                MAX_TOKENS[self.artifacts.model],
+                self._purpose,
+                available_threads(),
+            )
+            python = interpreter(contender.environment)
+            return Process(python, contender.file, setup, timeout=self.timeout)
         except ContenderError as error:
             self._excluded[name] = str(error)
             raise
 
     def artifact(self, name: str) -> Path:
         """Folder that the contender runs; ContenderError if it cannot be made."""
-        return self._artifacts.artifact(self.contenders[name].artifact)
+        return self.artifacts.artifact(self.contenders[name].artifact)
 
     def close(self) -> None:
         """End all kept processes."""
         for process in self._kept.values():
             process.close()
         self._kept.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def _prepare_one(self, name: str) -> None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -58,7 +58,8 @@ class Row:
 
 def read_rows(path: Path) -> list[Row]:
     """Read all rows of a file, without a last line that an interrupted run left incomplete."""
-    return list(_rows(path)) if path.is_file() else []
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    return [Row.from_json(line.decode()) for line in lines if line.endswith(b"\n")]
 
 
 def latest_rows(rows: Iterable[Row]) -> list[Row]:
@@ -69,21 +70,9 @@ def latest_rows(rows: Iterable[Row]) -> list[Row]:
 def append_rows(path: Path, rows: Sequence[Row]) -> None:
     """Append rows and sync them to disk; an incomplete last line is removed first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _cut_incomplete_line(path)
+    content = path.read_bytes() if path.is_file() else b""
     with path.open("ab") as file:
+        file.truncate(content.rfind(b"\n") + 1)
         file.writelines(row.to_json().encode() + b"\n" for row in rows)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    for line in path.read_bytes().splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            yield Row.from_json(line.decode())
-
-
-def _cut_incomplete_line(path: Path) -> None:
-    content = path.read_bytes() if path.is_file() else b""
-    if content and not content.endswith(b"\n"):
-        with path.open("rb+") as file:
-            file.truncate(content.rfind(b"\n") + 1)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.checkout import FOLDER, commit
 from benchmarks.harness.artifacts import Artifacts
@@ -19,8 +23,17 @@ from benchmarks.harness.plan import MAX_TOKENS, Workload
 from benchmarks.harness.processes import Pool
 from benchmarks.harness.rows import Row, append_rows, read_rows
 from benchmarks.harness.texts import Texts, read_retrieval
-from benchmarks.harness.turns import Answer, Turns
+from benchmarks.harness.turns import Turns
 from benchmarks.machine.describe import describe_machine
+
+NO_FIGURES: dict[str, Any] = {
+    "measure": "",
+    "unit": "",
+    "values": (),
+    "texts": 0,
+    "tokens": 0,
+    "error": "",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,7 @@ def run_model(run: Run, model: str, workloads: Sequence[Workload]) -> None:
     texts = Texts(artifacts.folder / "texts", artifacts.artifact("source"), MAX_TOKENS[model])
     with (
         tempfile.TemporaryDirectory() as scratch,
-        _pool(run, run.contenders, artifacts) as pool,
+        closing(Pool(run.contenders, artifacts, timeout=run.timeout)) as pool,
     ):
         pool.prepare()
         retrieval = read_retrieval(run.beir) if run.beir else None
@@ -73,46 +86,20 @@ def run_model(run: Run, model: str, workloads: Sequence[Workload]) -> None:
                 _log(f"  {name} {error}")
 
 
-def _pool(run: Run, contenders: Mapping[str, Contender], artifacts: Artifacts) -> Pool:
-    return Pool(
-        contenders,
-        artifacts,
-        max_tokens=MAX_TOKENS[artifacts.model],
-        threads=describe_machine().cores,
-        timeout=run.timeout,
-    )
-
-
 def _blank(contender: Contender, model: str, workload: Workload) -> Row:
     """The row of a contender at a workload, without the figures."""
     try:
         versions = installed(contender.environment).versions
     except ContenderError:
         versions = {}
-    return Row(
-        contender.name,
-        model,
-        workload.id,
-        measure="",
-        unit="",
-        values=(),
-        texts=0,
-        tokens=0,
-        machine=describe_machine(),
-        versions=versions,
-        commit=commit(),
-    )
+    row = partial(Row, contender.name, model, workload.id, **NO_FIGURES)
+    return row(machine=describe_machine(), versions=versions, commit=commit())
 
 
 def _is_done(rows: Sequence[Row], blanks: Iterable[Row]) -> bool:
     """Whether all of these were measured on this machine, with these versions, at this commit."""
-    done = {_circumstances(row) for row in rows}
-    return all(_circumstances(blank) in done for blank in blanks)
-
-
-def _circumstances(row: Row) -> tuple[object, ...]:
-    versions = tuple(sorted(row.versions.items()))
-    return row.contender, row.model, row.workload, row.machine, versions, row.commit
+    done = [replace(row, **NO_FIGURES) for row in rows]
+    return all(blank in done for blank in blanks)
 
 
 def _rows(blanks: Mapping[str, Row], turns: Turns, texts: int, tokens: int) -> Iterator[Row]:
@@ -122,18 +109,13 @@ def _rows(blanks: Mapping[str, Row], turns: Turns, texts: int, tokens: int) -> I
         if name in turns.failures:
             yield replace(row, error=turns.failures[name])
             continue
-        for measured, values in _gather(turns.answers[name]).items():
+        gathered: defaultdict[str, list[float]] = defaultdict(list)
+        for answer in turns.answers[name]:
+            for measured, value in answer.items():
+                gathered[measured] += value if isinstance(value, list) else [value]
+        for measured, values in gathered.items():
             unit = UNITS.get(measured, BYTES)
             yield replace(row, measure=measured, unit=unit, values=tuple(values))
-
-
-def _gather(answers: Sequence[Answer]) -> dict[str, list[float]]:
-    """The values of all repetitions, by measure."""
-    gathered: dict[str, list[float]] = {}
-    for answer in answers:
-        for measured, value in answer.items():
-            gathered.setdefault(measured, []).extend(value if isinstance(value, list) else [value])
-    return gathered
 
 
 def _make_reference(run: Run, artifacts: Artifacts, texts: Path) -> None:
@@ -141,10 +123,10 @@ def _make_reference(run: Run, artifacts: Artifacts, texts: Path) -> None:
     vectors = texts.with_suffix(".npy")
     if vectors.is_file():
         return
-    reference = replace(run.reference, environment=HARNESS)
-    part = texts.with_suffix(".part.npy")
-    with _pool(run, {reference.name: reference}, artifacts) as pool:
-        pool.ask(reference.name, "vectors", texts=str(texts), output=str(part))
+    name, part = run.reference.name, texts.with_suffix(".part.npy")
+    reference = {name: replace(run.reference, environment=HARNESS)}
+    with closing(Pool(reference, artifacts, timeout=run.timeout)) as pool:
+        pool.ask(name, "vectors", texts=str(texts), output=str(part))
     part.rename(vectors)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -85,7 +85,7 @@ def texts_of(tokenizer: Tokenizer, key: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """Queries, documents, and the relevance of documents to queries."""
+    """A retrieval task: queries, documents, and the relevance of documents to queries."""
 
     queries: list[str]
     """Those that have judgments."""
@@ -96,14 +96,10 @@ class Retrieval:
 
 
 def read_retrieval(folder: Path) -> Retrieval:
-    """Read a task.
+    """Read a task in BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``.
 
-    Raises
-    ------
-    OSError
-        A file is missing.
-    ValueError
-        A judgment names a document or query that does not exist.
+    OSError says that a file is missing; ValueError that a judgment names a document or query that
+    does not exist.
     """
     corpus = _entries(folder / "corpus.jsonl")
     queries = _entries(folder / "queries.jsonl")
@@ -125,7 +121,8 @@ class Texts:
     """Files of texts for one model, written at their first use."""
 
     def __init__(self, folder: Path, source: Path, max_tokens: int) -> None:
-        self.folder = folder / _digest()
+        made_of = Path(__file__).read_bytes() + STSB.read_bytes()
+        self.folder = folder / hashlib.sha256(made_of).hexdigest()[:12]
         self._source = source
         self._max_tokens = max_tokens
 
@@ -161,13 +158,9 @@ def _joined_texts(count: int, seed: int, size: Callable[[random.Random], int]) -
 def _single_tokens(tokenizer: Tokenizer) -> Sequence[str]:
     """Words of the sentences that are one token each, at any position."""
     special = len(tokenizer.encode("").ids)
-    words = dict.fromkeys(_words())
-    return [word for word in words if len(tokenizer.encode(f"a {word}").ids) == special + 2]
-
-
-def _words() -> Iterator[str]:
-    for sentence in sentences():
-        yield from (word for word in sentence.lower().split() if word.isascii() and word.isalpha())
+    words = dict.fromkeys(word for text in sentences() for word in text.lower().split())
+    plain = (word for word in words if word.isascii() and word.isalpha())
+    return [word for word in plain if len(tokenizer.encode(f"a {word}").ids) == special + 2]
 
 
 def _entries(path: Path) -> dict[str, str]:
@@ -177,7 +170,3 @@ def _entries(path: Path) -> dict[str, str]:
     return {
         str(entry["_id"]): f"{entry.get('title', '')} {entry['text']}".strip() for entry in entries
     }
-
-
-def _digest() -> str:
-    return hashlib.sha256(Path(__file__).read_bytes() + STSB.read_bytes()).hexdigest()[:12]

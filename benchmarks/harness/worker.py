@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks.contenders import Contender, Encode, Model, Purpose
+from benchmarks.contenders import Contender, Encode, Setup
 
 STATUS = Path("/proc/self/status")
 NOW, PEAK = "VmRSS", "VmHWM"  # its fields
@@ -27,27 +27,16 @@ Answer = dict[str, Any]
 class Worker:
     """A loaded contender. Its public methods are the requests that it answers."""
 
-    def __init__(
-        self,
-        file: str,
-        name: str,
-        source: str,
-        artifact: str,
-        max_tokens: int,
-        purpose: Purpose,
-        threads: int,
-        started: float,
-    ) -> None:
+    def __init__(self, file: Path, setup: Setup, started: float) -> None:
         """Import the module `file` and load its contender.
 
         `started` is when the harness started this process, by the monotonic clock.
         """
-        model = Model(Path(source), Path(artifact), max_tokens)
         before = time.monotonic()
-        module = _import(Path(file))
+        module = _import(file)
         imported = time.monotonic()
         after_import = memory_bytes(NOW)
-        self._encode: Encode = module.load(name, model, purpose, threads)
+        self._encode: Encode = module.load(setup)
         loaded = time.monotonic()
         self._started = started
         self.stages = {
@@ -179,7 +168,9 @@ def main() -> NoReturn:
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     try:
-        worker = Worker(**json.loads(sys.argv[1]))
+        job = json.loads(sys.argv[1])
+        setup = Setup(**job["setup"] | {"artifact": Path(job["setup"]["artifact"])})
+        worker = Worker(Path(job["file"]), setup, job["started"])
     except Exception as error:  # noqa: BLE001 - any error of a library is a result
         fail(error)
         os._exit(1)

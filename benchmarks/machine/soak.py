@@ -28,7 +28,6 @@ SINGLE = 50  # texts of a block that come one in a call
 ALLOWED = 0.10
 TAIL = 0.7  # of the Pareto distribution of lengths: two texts in a hundred reach the maximum
 BEYOND = 1.2  # length of the longest text, in maximums
-SEED = 0
 ROWS = 20  # of the table; the chart has all points
 
 
@@ -38,7 +37,12 @@ class Point:
 
     texts: int
     seconds: float
-    resident_bytes: int
+    megabytes: float
+    """Resident."""
+
+    def __str__(self) -> str:
+        """Row of a table."""
+        return f"| {self.texts:,} | {self.seconds:.0f} | {self.megabytes:.1f} MB |"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +52,24 @@ class Soak:
     manifest: Manifest
     points: tuple[Point, ...]
     """One for each block of texts."""
-    peak_bytes: int
+    peak_megabytes: float
     """The most that the process held at any time."""
 
     @property
     def growth(self) -> float:
         """Difference between the end and the first block, as a share of the latter."""
-        return self.points[-1].resident_bytes / self.points[0].resident_bytes - 1
+        return self.points[-1].megabytes / self.points[0].megabytes - 1
 
     @property
-    def flat(self) -> bool:
-        """Whether the growth is within the allowed range."""
-        return abs(self.growth) <= ALLOWED
+    def verdict(self) -> str:
+        """The growth in one sentence."""
+        first, last = self.points[0], self.points[-1]
+        where = "within" if abs(self.growth) <= ALLOWED else "beyond"
+        return (
+            f"{last.megabytes:.1f} MB after {last.texts:,} texts, {first.megabytes:.1f} MB after "
+            f"the first {first.texts:,}: {self.growth:+.1%}, {where} {ALLOWED:.0%}; "
+            f"peak {self.peak_megabytes:.1f} MB"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,17 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.soak", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--texts", type=int, default=100_000, metavar="N")
-    parser.add_argument(
-        "--record", type=Path, metavar="FOLDER", help="write soak-PRECISION.md and .svg"
-    )
+    parser.add_argument("--record", type=Path, metavar="FOLDER", help="write a table and a chart")
     options = parser.parse_args(arguments)
     if options.texts < 2 * BLOCK:
         parser.error(f"--texts {options.texts}: expected at least {2 * BLOCK}, which is two blocks")
     soak = run(options.bundle, options.texts)
-    print(verdict(soak))
+    print(soak.verdict)
     if options.record is not None:
         record(soak, options.record)
-    return 0 if soak.flat else 1
+    return int(abs(soak.growth) > ALLOWED)
 
 
 def run(bundle: Path, count: int) -> Soak:
@@ -91,12 +99,13 @@ def run(bundle: Path, count: int) -> Soak:
             for text in block[:SINGLE]:
                 embedder.encode(text)
             embedder.encode(block[SINGLE:])
-            points.append(Point(done, time.perf_counter() - start, _known(resident_bytes())))
-            print(_row(points[-1]), flush=True)
-        return Soak(embedder.manifest, tuple(points), _known(peak_bytes()))
+            seconds = time.perf_counter() - start
+            points.append(Point(done, seconds, _megabytes(resident_bytes())))
+            print(points[-1], flush=True)
+        return Soak(embedder.manifest, tuple(points), _megabytes(peak_bytes()))
 
 
-def texts_of_all_lengths(max_tokens: int, seed: int = SEED) -> Iterator[str]:
+def texts_of_all_lengths(max_tokens: int, seed: int = 0) -> Iterator[str]:
     """Yield texts of one word to more than `max_tokens`, without end; a seed repeats its texts.
 
     The lengths follow a Pareto distribution, so that most texts are short.
@@ -108,17 +117,6 @@ def texts_of_all_lengths(max_tokens: int, seed: int = SEED) -> Iterator[str]:
         yield " ".join(generator.choices(PASSAGE, k=words))
 
 
-def verdict(soak: Soak) -> str:
-    """Summarize the growth in one sentence."""
-    first, last = soak.points[0], soak.points[-1]
-    where = "within" if soak.flat else "beyond"
-    return (
-        f"{_megabytes(last.resident_bytes)} after {last.texts:,} texts, "
-        f"{_megabytes(first.resident_bytes)} after the first {first.texts:,}: "
-        f"{soak.growth:+.1%}, {where} {ALLOWED:.0%}; peak {_megabytes(soak.peak_bytes)}"
-    )
-
-
 def record(soak: Soak, folder: Path) -> None:
     """Write ``soak-PRECISION.md``, and the chart that it shows, to `folder`."""
     # Here, because at the top they would be part of the memory that is measured.
@@ -126,54 +124,39 @@ def record(soak: Soak, folder: Path) -> None:
 
     from benchmarks.chart_style import RC, looks, memory_chart  # noqa: PLC0415
 
-    name = f"soak-{soak.manifest.precision}"
-    contender = f"embedrt {soak.manifest.precision}"
+    model, precision = soak.manifest.name, soak.manifest.precision
+    contender = f"embedrt {precision}"
     styles = looks([contender])
-    points = [(float(point.texts), point.resident_bytes / 1e6) for point in soak.points]
-    first = points[0][1]
-    title = f"Memory while texts of all lengths are embedded, {soak.manifest.name}"
+    points = [(float(point.texts), point.megabytes) for point in soak.points]
+    low, high = points[0][1] * (1 - ALLOWED), points[0][1] * (1 + ALLOWED)
+    title = f"Memory while texts of all lengths are embedded, {model}"
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(RC):
         figure, axes = memory_chart(title, {contender: points}, styles)
-        low, high = first * (1 - ALLOWED), first * (1 + ALLOWED)
         axes.axhspan(low, high, color=styles[contender].color, alpha=0.12, lw=0)
-        figure.savefig(folder / f"{name}.svg", format="svg", metadata={"Date": None})
-    (folder / f"{name}.md").write_text(_report(soak, name), encoding="utf-8")
-
-
-def _report(soak: Soak, name: str) -> str:
+        figure.savefig(folder / f"soak-{precision}.svg", format="svg", metadata={"Date": None})
     step = max(1, len(soak.points) // ROWS)
-    shown = [soak.points[0], *soak.points[step - 1 :: step]]
-    versions = ", ".join(f"{n} {metadata.version(n)}" for n in ("onnxruntime", "numpy"))
-    python = f"{platform.machine()}, Python {platform.python_version()}"
-    return "\n".join(
-        (
-            f"# Memory over {soak.points[-1].texts:,} texts: {soak.manifest.name}",
-            "",
-            "Made by `python -m benchmarks.soak BUNDLE`; "
-            f"{available_threads()} threads, {python}, {versions}.",
-            "",
-            f"{verdict(soak)}.",
-            "",
-            f"![Resident memory as texts are embedded; the band is what is allowed]({name}.svg)",
-            "",
-            "| texts | seconds | resident |",
-            "|---:|---:|---:|",
-            *dict.fromkeys(_row(point) for point in shown),
-            "",
-        )
-    )
+    shown = dict.fromkeys([soak.points[0], *soak.points[step - 1 :: step]])
+    table = "\n".join(map(str, shown))
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("onnxruntime", "numpy"))
+    text = f"""\
+# Memory over {soak.points[-1].texts:,} texts: {model}
+
+Made by `python -m benchmarks.soak BUNDLE`; {available_threads()} threads, \
+{platform.machine()}, Python {platform.python_version()}, {versions}.
+
+{soak.verdict}.
+
+![Resident memory as texts are embedded; the band is what is allowed](soak-{precision}.svg)
+
+| texts | seconds | resident |
+|---:|---:|---:|
+{table}
+"""
+    (folder / f"soak-{precision}.md").write_text(text, encoding="utf-8")
 
 
-def _row(point: Point) -> str:
-    return f"| {point.texts:,} | {point.seconds:.0f} | {_megabytes(point.resident_bytes)} |"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
-
-
-def _known(size: int | None) -> int:
+def _megabytes(size: int | None) -> float:
     if size is None:
         raise OSError("memory cannot be read: /proc/self/status is missing; run the soak on Linux")
-    return size
+    return size / 1e6

@@ -6,6 +6,7 @@ the harness reads a module's constants without importing it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -19,10 +20,8 @@ class Preparation(Protocol):
 
     ENVIRONMENT: str
     """The file ``environments/<this>.txt``, or ``harness`` for the interpreter of the harness."""
-    ARTIFACTS: tuple[str, ...]
-    """Names of the folders that it makes, each with everything that a contender reads."""
-    NEEDS: str
-    """The artifact that it starts from, or an empty string."""
+    ARTIFACTS: Mapping[str, str]
+    """Names of the folders that it makes, each with the artifact that it is made from, if any."""
 
     def prepare(self, artifact: str, model: str, needed: Path, output: Path) -> None:
         """Make the artifact in `output`, an empty folder, from the artifact in `needed`."""

@@ -8,8 +8,7 @@ from pathlib import Path
 from ctranslate2.converters import TransformersConverter
 
 ENVIRONMENT = "ctranslate2-convert"
-ARTIFACTS = ("ctranslate2-int8",)
-NEEDS = "source"
+ARTIFACTS = {"ctranslate2-int8": "source"}
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:

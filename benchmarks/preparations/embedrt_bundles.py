@@ -9,8 +9,7 @@ from embedrt_export import export_model
 from embedrt_export.source.recipe import load_recipes
 
 ENVIRONMENT = "harness"
-ARTIFACTS = ("embedrt-fp32", "embedrt-int8")
-NEEDS = "source"
+ARTIFACTS = {"embedrt-fp32": "source", "embedrt-int8": "source"}
 OF_THIS_CHECKOUT = True
 
 

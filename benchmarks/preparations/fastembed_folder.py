@@ -9,8 +9,7 @@ from pathlib import Path
 from embedrt_export.source.recipe import load_recipes
 
 ENVIRONMENT = "harness"
-ARTIFACTS = ("fastembed",)
-NEEDS = "sentence-transformers-onnx"
+ARTIFACTS = {"fastembed": "sentence-transformers-onnx"}
 
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 

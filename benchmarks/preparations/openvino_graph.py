@@ -14,8 +14,7 @@ from benchmarks.checkout import CALIBRATION
 from benchmarks.padding import open_tokenizer, padded_batches
 
 ENVIRONMENT = "openvino"
-ARTIFACTS = ("openvino", "openvino-int8")
-NEEDS = "onnx"
+ARTIFACTS = {"openvino": "onnx", "openvino-int8": "onnx"}
 CALIBRATION_TOKENS = 128
 
 

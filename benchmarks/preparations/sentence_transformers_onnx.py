@@ -13,12 +13,11 @@ from sentence_transformers import (
 )
 
 ENVIRONMENT = "sentence-transformers-onnx"
-ARTIFACTS = (
-    "sentence-transformers-onnx",
-    "sentence-transformers-onnx-o3",
-    "sentence-transformers-onnx-qint8",
-)
-NEEDS = "source"
+ARTIFACTS = {
+    "sentence-transformers-onnx": "source",
+    "sentence-transformers-onnx-o3": "source",
+    "sentence-transformers-onnx-qint8": "source",
+}
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:

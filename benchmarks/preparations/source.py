@@ -8,8 +8,7 @@ from pathlib import Path
 from model_folders import FULL_SIZE, make_full_size, minilm_folder
 
 ENVIRONMENT = "harness"
-ARTIFACTS = ("source",)
-NEEDS = ""
+ARTIFACTS = {"source": ""}
 
 FILES = """
     modules.json config.json config_sentence_transformers.json sentence_bert_config.json

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def test_environments_are_made_side_by_side_and_each_once(
     users = {"a": "one", "b": "harness", "c": "other", "d": "one"}
     chosen = {name: replace(right, environment=user) for name, user in users.items()}
     artifacts = Artifacts(MAIN_MODEL, folder)
-    with Pool(chosen, artifacts, max_tokens=256, threads=1, timeout=60) as pool:
+    with closing(Pool(chosen, artifacts, timeout=60)) as pool:
         pool.prepare()
         pool.prepare()
     assert sorted(made) == ["one", "other"]
@@ -209,7 +210,7 @@ def test_artifacts_are_made_side_by_side_and_what_both_need_once(
     users = {"a": "openvino", "b": "onnx-dynamic-int8", "c": "openvino"}
     chosen = {name: replace(right, artifact=artifact) for name, artifact in users.items()}
     artifacts = Artifacts(MAIN_MODEL, folder)
-    with Pool(chosen, artifacts, max_tokens=256, threads=1, timeout=60) as pool:
+    with closing(Pool(chosen, artifacts, timeout=60)) as pool:
         pool.prepare()
     assert sorted(made) == ["onnx", "onnx-dynamic-int8", "openvino"]
 
