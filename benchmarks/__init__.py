@@ -1,8 +1,8 @@
 """Speed, size and quality of embedrt beside its peers.
 
-The rooms import each other in one direction: `report` reads what `harness` measures; `harness`
-starts what `contenders` and `preparations` define; `machine` stands apart and knows the hardware.
-The modules beside this one are commands, and what several rooms share. README.md has the method.
+The rooms import each other in one direction only: `report` reads the rows of `harness`, which runs
+`contenders` and `preparations` and describes the `machine`. The modules of this folder are commands
+(`run`, `roofline`, `soak`) and code that several rooms share. README.md explains the method.
 """
 
 MAIN_MODEL = "all-MiniLM-L6-v2"

@@ -1,8 +1,7 @@
 """The look of all charts: readable on white and on near-black, and by the color-blind.
 
-Backgrounds are transparent. Ink and colors are of medium lightness, with a contrast of at least 3
-to both backgrounds. embedrt's lines are also wider than the others, and a line's name stands at its
-end.
+Backgrounds are transparent. Ink and colors have a contrast of at least 3 to both backgrounds.
+embedrt's lines are also wider than the others, and the name of a line is at its end.
 """
 
 from __future__ import annotations

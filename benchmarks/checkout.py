@@ -35,22 +35,19 @@ def commit() -> str:
     return f"{head}+{code_digest()}" if changed or head == "no-commit" else head
 
 
-def run_command(
-    command: Sequence[str], *, timeout: float | None = None, environment: Mapping[str, str] = {}
-) -> str:
-    """Run a command in the checkout and return its output.
+def run_command(command: Sequence[str], variables: Mapping[str, str] = {}) -> str:
+    """Run a command in the checkout, with these variables too; return its output.
 
-    OSError and SubprocessError say that it cannot be started, fails, or takes more than `timeout`
-    seconds. The variables of `environment` are added to those of this process.
+    OSError or SubprocessError if it cannot be started, fails, or takes more than half an hour.
     """
     return subprocess.run(  # noqa: S603
         command,
         cwd=ROOT,
-        env=os.environ | dict(environment),
+        env=os.environ | dict(variables),
         capture_output=True,
         text=True,
         check=True,
-        timeout=timeout,
+        timeout=1800,
     ).stdout
 
 

@@ -24,13 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a selection that takes minutes")
     parser.add_argument("--contenders", nargs="+", metavar="NAME", choices=known)
     parser.add_argument("--models", nargs="+", choices=MAX_TOKENS, default=list(MAX_TOKENS))
-    parser.add_argument(
-        "--workloads", nargs="+", metavar="ID", help="only these and those below them"
-    )
+    parser.add_argument("--workloads", nargs="+", metavar="ID", help="these and those below them")
     parser.add_argument("--beir", type=Path, metavar="FOLDER", help="retrieval task to score")
-    parser.add_argument(
-        "--timeout", type=float, default=900, metavar="S", help="limit for one load or answer"
-    )
+    parser.add_argument("--timeout", type=float, default=900, metavar="S", help="for one answer")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # which closes the workers
     names = options.contenders or (QUICK_CONTENDERS if options.quick else tuple(known))
@@ -44,12 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     make_plan = quick_plan if options.quick else full_plan
     for model in options.models:
         plan = make_plan(model, beir=options.beir is not None)
-        wanted = options.workloads or [workload.id for workload in plan]
-        run_model(run, model, [workload for workload in plan if _is_among(workload.id, wanted)])
-
-
-def _is_among(workload: str, wanted: Sequence[str]) -> bool:
-    return any(workload == one or workload.startswith(f"{one}/") for one in wanted)
+        wanted = tuple(f"{name}/" for name in options.workloads or [one.id for one in plan])
+        run_model(run, model, [one for one in plan if f"{one.id}/".startswith(wanted)])
 
 
 if __name__ == "__main__":

@@ -45,15 +45,9 @@ def spread(values: Sequence[float]) -> float:
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """Compare two interleaved series, repetition by repetition.
+    """Compare two interleaved series by pairs, which a slowdown of the machine affects alike.
 
-    The two values of a pair were measured in the same round, so a slowdown of the machine affects
-    both.
-
-    Raises
-    ------
-    ValueError
-        The series are empty or differ in length: they were not interleaved.
+    ValueError if the series are empty or differ in length: they were not interleaved.
     """
     if len(numerator) != len(denominator) or not numerator:
         raise ValueError(

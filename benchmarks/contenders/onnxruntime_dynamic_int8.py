@@ -1,7 +1,4 @@
-"""ONNX Runtime's dynamic int8 quantization of optimum's export: the standard way without embedrt.
-
-The graph comes from `benchmarks.preparations.onnx_graphs`.
-"""
+"""ONNX Runtime's dynamic int8 quantization of optimum's export: the usual way without embedrt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO through its own API, its fastest use.
+"""OpenVINO through its own API, which is the fastest way to use it.
 
 The hint LATENCY is for one text at a time; THROUGHPUT is for many, with as many simultaneous
 requests as OpenVINO recommends.

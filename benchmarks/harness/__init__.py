@@ -1,6 +1,6 @@
 """Measuring: a plan of workloads, contenders that take turns at each, and rows of raw figures.
 
-`run` does one model, workload by workload; `measuring` has a function for each kind of work.
-Contenders run in `process`es of their own (`worker` is inside), on `environments` and `artifacts`
-that are made once.
+`run` measures a model, workload by workload; `measuring` has a function for each kind of workload.
+Contenders run in `processes` of their own, each with a `worker` inside; their `environments` and
+`artifacts` are made once.
 """

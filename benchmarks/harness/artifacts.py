@@ -14,8 +14,6 @@ from benchmarks.harness.catalog import Preparation, preparations
 from benchmarks.harness.environments import QUIET, interpreter
 from benchmarks.harness.errors import ContenderError
 
-TIMEOUT_SECONDS = 1800
-
 
 class Artifacts:
     """The artifacts of one model. Safe to use from several threads."""
@@ -27,10 +25,7 @@ class Artifacts:
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
 
     def artifact(self, name: str) -> Path:
-        """Return the folder of the artifact; if it is missing, make it and what it needs.
-
-        ContenderError says that it cannot be made, which is not tried twice.
-        """
+        """Folder of the artifact, made if missing; ContenderError if that fails or has failed."""
         preparation = preparations()[name]
         output = self._output(preparation)
         with self._locks[name]:
@@ -68,8 +63,7 @@ class Artifacts:
         try:
             run_command(
                 [*command, module, name, self.model, str(needed), str(part)],
-                environment=QUIET | {"PYTHONPATH": str(ROOT / "tests")},
-                timeout=TIMEOUT_SECONDS,
+                QUIET | {"PYTHONPATH": str(ROOT / "tests")},
             )
         except subprocess.TimeoutExpired as error:
             raise ContenderError(f"not prepared: {name} took too long") from error

@@ -10,6 +10,8 @@ from typing import Any
 
 from benchmarks.checkout import FOLDER
 
+CONSTANTS = frozenset({"ENVIRONMENT", "CONTENDERS", "ARTIFACTS", "OF_THIS_CHECKOUT"})
+
 
 @dataclass(frozen=True, slots=True)
 class Contender:
@@ -19,8 +21,6 @@ class Contender:
     file: Path
     environment: str
     artifact: str
-    compiles: bool
-    """Whether its first vector of a shape waits for a compiler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Preparation:
 def contenders(folder: Path = FOLDER / "contenders") -> dict[str, Contender]:
     """All contenders by name, in the order of their files."""
     return {
-        name: Contender(name, file, found["ENVIRONMENT"], artifact, found.get("COMPILES", False))
+        name: Contender(name, file, found["ENVIRONMENT"], artifact)
         for file, found in _constants(folder)
         for name, artifact in found.get("CONTENDERS", {}).items()
     }
@@ -56,14 +56,11 @@ def preparations(folder: Path = FOLDER / "preparations") -> dict[str, Preparatio
 
 
 def _constants(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Each module, with the literals that are assigned to names in capitals at its top."""
+    """Each module, with the values of those of `CONSTANTS` that it sets."""
     for file in sorted(folder.glob("*.py")):
         constants = {}
         for statement in ast.parse(file.read_text(encoding="utf-8")).body:
             match statement:
-                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name.isupper():
-                    try:
-                        constants[name] = ast.literal_eval(value)
-                    except ValueError:
-                        continue
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in CONSTANTS:
+                    constants[name] = ast.literal_eval(value)
         yield file, constants

@@ -25,7 +25,6 @@ from benchmarks.harness.errors import ContenderError
 REQUIREMENTS = FOLDER / "environments"
 ENVIRONMENTS = FOLDER / ".environments"
 HARNESS = "harness"  # the interpreter that runs this
-INSTALL_SECONDS = 1800
 SIDE_BY_SIDE = 2  # environments or artifacts made at once; each keeps about one core busy
 QUIET = {  # variables for everything that runs in an environment
     "HF_HUB_OFFLINE": "1",
@@ -56,10 +55,7 @@ def install(names: Iterable[str]) -> None:
 
 
 def interpreter(name: str) -> Path:
-    """Path of the environment's Python. Missing and outdated environments are made first.
-
-    ContenderError says that the environment cannot be installed.
-    """
+    """The environment's Python, made if missing or outdated; ContenderError if that fails."""
     if name == HARNESS:
         return Path(sys.executable)
     if reason := _make(name):
@@ -70,7 +66,7 @@ def interpreter(name: str) -> Path:
 @cache
 def installed(name: str) -> Installed:
     """What the environment contains; ContenderError if it cannot be installed."""
-    return Installed(**json.loads(_run([str(interpreter(name)), "-m", __name__])))
+    return Installed(**json.loads(run_command([str(interpreter(name)), "-m", __name__])))
 
 
 def describe() -> Installed:
@@ -96,7 +92,10 @@ def _make(name: str) -> str:
     """Make the environment unless it is up to date; return what failed. Nothing is tried twice."""
     requirements = REQUIREMENTS / f"{name}.txt"
     folder = ENVIRONMENTS / name
-    stamp, wanted = folder / "stamp", _stamp(requirements)
+    # It is made of its file, and of embedrt's code if that is installed from the checkout.
+    text = requirements.read_text(encoding="utf-8")
+    made_of = text + (code_digest() if "." in text.splitlines() else "")
+    stamp, wanted = folder / "stamp", hashlib.sha256(made_of.encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return ""
     print(f"installing {requirements.name}", file=sys.stderr, flush=True)
@@ -106,26 +105,16 @@ def _make(name: str) -> str:
     # Most modules are never imported; the others are compiled by their first import.
     pip += ["--no-compile", "--disable-pip-version-check"]
     try:
-        _run([sys.executable, "-m", "venv", str(folder)])
-        _run([*pip, "--requirement", str(requirements)])
+        run_command([sys.executable, "-m", "venv", str(folder)])
+        run_command([*pip, "--requirement", str(requirements)])
     except (OSError, subprocess.SubprocessError) as error:
         # Of pip's output, the first line that is an error, else the last.
-        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        output = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+        lines = (output.strip() or str(error)).splitlines()
         reason = next((line for line in lines if line.startswith("ERROR")), lines[-1])
         return f"not installed: {name}: {reason.strip()}"
     stamp.write_text(wanted)
     return ""
-
-
-def _stamp(requirements: Path) -> str:
-    """Digest of the requirements, and of embedrt's code if they install it."""
-    text = requirements.read_text(encoding="utf-8")
-    own = code_digest() if "." in text.splitlines() else ""
-    return hashlib.sha256((text + own).encode()).hexdigest()
-
-
-def _run(command: list[str]) -> str:
-    return run_command(command, timeout=INSTALL_SECONDS)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Reasons for which a contender has no figures."""
 
-from __future__ import annotations
-
 
 class ContenderError(Exception):
     """A contender cannot be installed or prepared, crashes, hangs, or answers wrongly."""

@@ -1,12 +1,15 @@
-"""How each kind of workload is measured. A kind is one function and its entry in `KINDS`."""
+"""How each kind of workload is measured. A kind is one function and its entry in `KINDS`.
+
+Contenders do a workload in turns, so that a slow phase of the machine affects all of them.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +20,20 @@ from benchmarks.harness.errors import ContenderError
 from benchmarks.harness.plan import Workload
 from benchmarks.harness.processes import Pool
 from benchmarks.harness.texts import BLOCK, Retrieval, Texts, pairs, sentences
-from benchmarks.harness.turns import Answer, Turns, take_turns
 
 TEXTS_PER_BATCH = 32  # where vectors of batches are compared with those of single texts
 PAUSE = 0.05  # seconds between the calls of a service with little load
-STAGES = ("total", "python", "import", "load", "first vector")
 UNITS = {
-    **dict.fromkeys(("seconds", "latency", *STAGES, "compile"), "seconds"),
+    **dict.fromkeys(("seconds", "latency"), "seconds"),
+    **dict.fromkeys(("total", "python", "import", "load", "first vector", "compile"), "seconds"),
     **dict.fromkeys(("ndcg@10", "share", "mean", "first percentile", "smallest"), ""),
     "spearman": "points",
 }
 BYTES = "bytes"  # the unit of all other measures
 
 Vectors = NDArray[np.float32]
+Answer = dict[str, Any]
+"""Values by measure, one or a list of them for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +49,64 @@ class Bench:
     """Vectors by contender and texts, kept because several scores use them."""
 
 
+def _all_texts(bench: Bench, workload: Workload) -> tuple[int, int]:
+    return len(bench.texts.read(workload.texts)), bench.texts.tokens(workload.texts)
+
+
+Once = Callable[[Bench, Workload, str], Answer]
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How one kind of workload is measured."""
 
-    once: Callable[[Bench, Workload, str], Answer]
-    """One repetition by a contender: its values by measure, one or a list of them for each."""
+    once: Once
+    """One repetition by a contender."""
     timed: bool = False
     """Whether the first repetition warms up and is not counted."""
     compared: bool = False
     """Whether it compares vectors with the reference's; timed work does so before it begins."""
     fresh: bool = False
     """Whether each repetition starts a process, while no other process is loaded."""
-    extent: Callable[[Bench, Workload], tuple[int, int]] | None = None
-    """Texts and tokens of a repetition, if they are not those that the workload names."""
+    extent: Callable[[Bench, Workload], tuple[int, int]] = _all_texts
+    """Texts and tokens of a repetition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """The answers of all contenders."""
+
+    answers: dict[str, list[Answer]]
+    """One for each repetition, of each contender that never failed."""
+    failures: dict[str, str]
+    """Reasons of the others."""
+
+
+def take_turns(
+    names: Sequence[str],
+    repetitions: int,
+    warm_up: Callable[[str], object],
+    once: Callable[[str], Answer],
+) -> Turns:
+    """Warm up each contender, then have all of them do the work once a round.
+
+    Another contender is first in each round. A contender that fails takes no further part.
+    """
+    turns = Turns({name: [] for name in names}, {})
+    for turn in range(-1, repetitions):
+        first = max(turn, 0) % len(names)
+        for name in (*names[first:], *names[:first]):
+            if name in turns.failures:
+                continue
+            try:
+                if turn < 0:
+                    warm_up(name)
+                else:
+                    turns.answers[name].append(once(name))
+            except ContenderError as error:
+                turns.failures[name] = str(error)
+                del turns.answers[name]
+    return turns
 
 
 def measure(bench: Bench, workload: Workload, names: Sequence[str]) -> Turns:
@@ -70,62 +118,47 @@ def measure(bench: Bench, workload: Workload, names: Sequence[str]) -> Turns:
 
     def warm_up(name: str) -> None:
         if kind.timed and kind.compared:
-            quality.check_answer(_vectors(bench, name, workload.texts), _reference(bench, workload))
+            vectors = _vectors(bench, name, bench.texts.file(workload.texts))
+            quality.check_answer(vectors, _reference(bench, workload))
         if kind.timed:
             once(name)
 
     def once(name: str) -> Answer:
-        return kind.once(bench, workload, name)
+        try:
+            return kind.once(bench, workload, name)
+        finally:
+            if kind.fresh:
+                bench.pool.close()
 
     return take_turns(names, workload.repetitions, warm_up, once)
 
 
-def extent(bench: Bench, workload: Workload) -> tuple[int, int]:
-    """Texts and tokens of one repetition; 0 and 0 if it embeds nothing."""
-    if special := KINDS[workload.kind].extent:
-        return special(bench, workload)
-    return len(bench.texts.read(workload.texts)), bench.texts.tokens(workload.texts)
-
-
-def _asked(do: str, **arguments: float) -> Kind:
-    """Have a worker time itself."""
+def _asked(do: str, **arguments: float) -> Once:
+    """Have a worker do it with the texts."""
 
     def once(bench: Bench, workload: Workload, name: str) -> Answer:
         return bench.pool.ask(name, do, texts=str(bench.texts.file(workload.texts)), **arguments)
 
-    return Kind(once, timed=True, compared=True)
+    return once
 
 
 def _concurrent(bench: Bench, workload: Workload, name: str) -> Answer:
     """Several threads that call with one text at a time."""
-    texts = str(bench.texts.file(workload.texts))
-    return bench.pool.ask(name, "concurrent", texts=texts, callers=workload.count)
-
-
-def _startup(bench: Bench, workload: Workload, name: str) -> Answer:
-    """From the start of a process to its first vector."""
-    text = bench.texts.read(workload.texts)[0]
-    with closing(bench.pool.fresh(name)) as process:
-        answer = bench.pool.ask_process(name, process, "first", text=text)
-    kept = (*STAGES, "compile") if bench.pool.contenders[name].compiles else STAGES
-    return {stage: answer[stage] for stage in kept}
+    return _asked("concurrent", callers=workload.count)(bench, workload, name)
 
 
 def _memory(bench: Bench, workload: Workload, name: str) -> Answer:
     """Memory of a process after each block of texts."""
-    with closing(bench.pool.fresh(name)) as process:
-        blocks = [
-            bench.pool.ask_process(name, process, "remember", texts=str(bench.texts.file(key)))
-            for key in _blocks(workload)
-        ]
-    if not blocks[0]["peak"]:
+    files = [str(bench.texts.file(key)) for key in _blocks(workload)]
+    answers = [bench.pool.ask(name, "remember", texts=file) for file in files]
+    if not answers[0]["peak"]:
         raise ContenderError("memory cannot be read: this system has no /proc/self/status")
-    last = {"after 10000 texts": blocks[-1]["now"]} if len(blocks) * BLOCK == 10_000 else {}
+    last = {"after 10000 texts": answers[-1]["now"]} if len(answers) * BLOCK == 10_000 else {}
     return {
-        "after import": blocks[0]["after import"],
-        "after load": blocks[0]["after load"],
-        "peak 1000 texts": blocks[0]["peak"],
-        "curve": [block["now"] for block in blocks],
+        "after import": answers[0]["after import"],
+        "after load": answers[0]["after load"],
+        "peak 1000 texts": answers[0]["peak"],
+        "curve": [answer["now"] for answer in answers],
         **last,
     }
 
@@ -163,26 +196,29 @@ def _cosine(bench: Bench, workload: Workload, name: str) -> Answer:
 
 def _same_bytes(bench: Bench, workload: Workload, name: str) -> Answer:
     """Share of texts whose vectors are the same bytes alone and in a batch."""
-    alone = _vectors(bench, name, workload.texts, batch=1)
-    together = _vectors(bench, name, workload.texts, batch=TEXTS_PER_BATCH)
+    texts = bench.texts.file(workload.texts)
+    alone = _vectors(bench, name, texts, batch=1)
+    together = _vectors(bench, name, texts, batch=TEXTS_PER_BATCH)
     return {"share": quality.share_of_equal_rows(alone, together)}
 
 
 def _beir(bench: Bench, workload: Workload, name: str) -> Answer:
     """Rank the documents for each query."""
     del workload
-    task = _retrieval(bench)
+    assert bench.retrieval is not None  # only with --beir is this workload in the plan
+    task = bench.retrieval
     path = bench.scratch / "retrieval.json"
     vectors = []
     for texts in (task.queries, task.documents):
         path.write_text(json.dumps(texts), encoding="utf-8")
-        vectors.append(_ask_vectors(bench, name, path))
+        vectors.append(_vectors(bench, name, path))
     queries, documents = vectors
     return {"ndcg@10": quality.ndcg(queries, documents, task.judgments)}
 
 
 def _one_text(bench: Bench, workload: Workload) -> tuple[int, int]:
-    return 1, bench.texts.tokens(workload.texts) // len(bench.texts.read(workload.texts))
+    texts, tokens = _all_texts(bench, workload)
+    return 1, tokens // texts
 
 
 def _all_blocks(bench: Bench, workload: Workload) -> tuple[int, int]:
@@ -191,16 +227,16 @@ def _all_blocks(bench: Bench, workload: Workload) -> tuple[int, int]:
 
 def _all_documents(bench: Bench, workload: Workload) -> tuple[int, int]:
     del workload
-    task = _retrieval(bench)
-    return len(task.queries) + len(task.documents), 0
+    assert bench.retrieval is not None
+    return len(bench.retrieval.queries) + len(bench.retrieval.documents), 0
 
 
 KINDS = {
-    "each": _asked("each"),  # a call for each text
-    "spaced": _asked("each", pause=PAUSE),
-    "call": _asked("call"),  # a call with all texts
+    "each": Kind(_asked("each"), timed=True, compared=True),  # a call for each text
+    "spaced": Kind(_asked("each", pause=PAUSE), timed=True, compared=True),
+    "call": Kind(_asked("call"), timed=True, compared=True),  # a call with all texts
     "concurrent": Kind(_concurrent, timed=True, compared=True),
-    "startup": Kind(_startup, timed=True, fresh=True, extent=_one_text),
+    "startup": Kind(_asked("first"), timed=True, fresh=True, extent=_one_text),
     "memory": Kind(_memory, fresh=True, extent=_all_blocks),
     "size": Kind(_size, extent=lambda *_: (0, 0)),
     "stsb": Kind(_stsb),
@@ -213,15 +249,11 @@ KINDS = {
 def _known_vectors(bench: Bench, workload: Workload, name: str) -> Vectors:
     key = name, workload.texts
     if key not in bench.known:
-        bench.known[key] = _vectors(bench, *key)
+        bench.known[key] = _vectors(bench, name, bench.texts.file(workload.texts))
     return bench.known[key]
 
 
-def _vectors(bench: Bench, name: str, texts: str, batch: int | None = None) -> Vectors:
-    return _ask_vectors(bench, name, bench.texts.file(texts), batch)
-
-
-def _ask_vectors(bench: Bench, name: str, texts: Path, batch: int | None = None) -> Vectors:
+def _vectors(bench: Bench, name: str, texts: Path, batch: int | None = None) -> Vectors:
     output = bench.scratch / "vectors.npy"
     bench.pool.ask(name, "vectors", texts=str(texts), output=str(output), batch=batch)
     vectors: Vectors = np.load(output)
@@ -231,12 +263,6 @@ def _ask_vectors(bench: Bench, name: str, texts: Path, batch: int | None = None)
 def _reference(bench: Bench, workload: Workload) -> Vectors:
     vectors: Vectors = np.load(bench.texts.file(workload.texts).with_suffix(".npy"))
     return vectors
-
-
-def _retrieval(bench: Bench) -> Retrieval:
-    if bench.retrieval is None:
-        raise ValueError("a retrieval workload needs a task: pass --beir FOLDER")
-    return bench.retrieval
 
 
 def _blocks(workload: Workload) -> list[str]:

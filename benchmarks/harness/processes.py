@@ -29,10 +29,7 @@ class Process:
     """A process with one loaded contender: see `benchmarks.harness.worker`."""
 
     def __init__(self, python: Path, file: Path, setup: Setup, *, timeout: float) -> None:
-        """Start a worker and wait until it has loaded the contender of `file`.
-
-        ContenderError says that this failed or took more than `timeout` seconds.
-        """
+        """Start a worker and have it load the contender; ContenderError if it fails or is slow."""
         self._timeout = timeout
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         job = {"file": str(file), "setup": asdict(setup), "started": time.monotonic()}
@@ -54,8 +51,7 @@ class Process:
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Call a method of the worker and return its answer.
 
-        ContenderError says that the contender failed, crashed or exceeded the timeout. After a
-        crash or a timeout the process has ended.
+        ContenderError if it fails, crashes or exceeds the timeout. The last two end the process.
         """
         assert self._process.stdin is not None
         try:
@@ -85,19 +81,15 @@ class Process:
             raise HungError(f"hung: no answer within {self._timeout:g} s")
         line = self._process.stdout.readline()
         if not line:
-            raise ContenderError(f"crashed: {self._crash()}")
+            code = self._process.wait()
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+            self._errors.seek(0)
+            last = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2].strip()
+            raise ContenderError("crashed: " + (f"{how}: {last}"[:300] if last else how))
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise ContenderError(f"failed: {answer['error']}")
         return answer
-
-    def _crash(self) -> str:
-        """How the process ended, and the last line of its stderr."""
-        code = self._process.wait()
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return f"{how}: {lines[-1].strip()}"[:300] if lines else how
 
 
 @dataclass(slots=True)
@@ -132,40 +124,32 @@ class Pool:
             self._purpose = purpose
 
     def ask(self, name: str, do: str, **arguments: Any) -> dict[str, Any]:
-        """Ask the contender's kept process, which is started if it does not run."""
+        """Ask the contender's process, started if it does not run; ContenderError if it fails."""
+        if name in self._excluded:
+            raise ContenderError(self._excluded[name])
         process = self._kept.get(name)
         if process is None or not process.alive:
-            if process is not None:
-                process.close()
-            process = self._kept[name] = self.fresh(name)
-        return self.ask_process(name, process, do, **arguments)
-
-    def ask_process(self, name: str, process: Process, do: str, **arguments: Any) -> dict[str, Any]:
-        """Ask a process of this contender; if it hangs, the contender is not started again."""
+            process = self._start(name)
         try:
             return process.ask(do, **arguments)
         except HungError as error:
             self._excluded[name] = str(error)
             raise
 
-    def fresh(self, name: str) -> Process:
-        """Start a new process of the contender, which the caller closes."""
-        if name in self._excluded:
-            raise ContenderError(self._excluded[name])
+    def _start(self, name: str) -> Process:
+        if name in self._kept:
+            self._kept.pop(name).close()
         contender = self.contenders[name]
         try:
-            setup = Setup(
-                name,
-                self.artifact(name),
-                MAX_TOKENS[self.artifacts.model],
-                self._purpose,
-                available_threads(),
-            )
             python = interpreter(contender.environment)
-            return Process(python, contender.file, setup, timeout=self.timeout)
+            limit, threads = MAX_TOKENS[self.artifacts.model], available_threads()
+            setup = Setup(name, self.artifact(name), limit, self._purpose, threads)
+            process = Process(python, contender.file, setup, timeout=self.timeout)
         except ContenderError as error:
             self._excluded[name] = str(error)
             raise
+        self._kept[name] = process
+        return process
 
     def artifact(self, name: str) -> Path:
         """Folder that the contender runs; ContenderError if it cannot be made."""

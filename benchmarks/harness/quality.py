@@ -20,21 +20,18 @@ LENGTH_TOLERANCE = 0.01  # difference from 1 that bf16 needs
 
 def check_answer(vectors: FloatArray, reference: FloatArray) -> None:
     """Raise ContenderError unless the vectors agree with the reference as well as int8 can."""
+    wrong = "answered wrongly:"
     if vectors.shape != reference.shape:
-        raise ContenderError(
-            f"answered wrongly: vectors of shape {vectors.shape}, not {reference.shape}"
-        )
+        raise ContenderError(f"{wrong} vectors of shape {vectors.shape}, not {reference.shape}")
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    if not np.all(np.abs(lengths - 1) <= LENGTH_TOLERANCE):  # also finds NaN
-        raise ContenderError(
-            f"answered wrongly: a vector has length {lengths[np.argmax(np.abs(lengths - 1))]:.3f}"
-        )
+    off = np.abs(lengths - 1)
+    if not np.all(off <= LENGTH_TOLERANCE):  # also finds NaN
+        raise ContenderError(f"{wrong} a vector has length {lengths[np.argmax(off)]:.3f}")
     found = cosines(vectors, reference)
-    if found.mean() < LOWEST_MEAN_COSINE or found.min() < LOWEST_COSINE:
-        raise ContenderError(
-            f"answered wrongly: cosine to the fp32 reference {found.mean():.4f} in the mean, "
-            f"{found.min():.4f} at the least"
-        )
+    mean, least = found.mean(), found.min()
+    if mean < LOWEST_MEAN_COSINE or least < LOWEST_COSINE:
+        scores = f"{mean:.4f} in the mean, {least:.4f} at the least"
+        raise ContenderError(f"{wrong} cosine to the fp32 reference {scores}")
 
 
 def cosines(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
@@ -59,12 +56,8 @@ def ndcg(
 ) -> float:
     """Mean over the queries of the normalized discounted gain of the `depth` nearest documents.
 
-    Parameters
-    ----------
-    queries, documents
-        Vectors of length 1. Shape: (queries, dimension) and (documents, dimension).
-    judgments
-        For each query, the relevance of its relevant documents, by their row.
+    Vectors have length 1. Shape: (queries, dimension) and (documents, dimension). `judgments` are,
+    for each query, the relevance of its relevant documents, by their row.
     """
     scores = queries @ documents.T  # (queries, documents)
     nearest = np.argsort(-scores, axis=1, kind="stable")[:, :depth]

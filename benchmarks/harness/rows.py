@@ -37,11 +37,6 @@ class Row:
     error: str = ""
     """Why there are no values: not installed, crashed, hung, answered wrongly."""
 
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What identifies a measurement within a run."""
-        return self.model, self.workload, self.contender, self.measure
-
     @classmethod
     def from_json(cls, line: str) -> Self:
         """Parse a line that `to_json` wrote."""
@@ -64,7 +59,8 @@ def read_rows(path: Path) -> list[Row]:
 
 def latest_rows(rows: Iterable[Row]) -> list[Row]:
     """Keep the last row of each measure of each contender, which may have been measured again."""
-    return list({row.key: row for row in rows}.values())
+    latest = {(row.model, row.workload, row.contender, row.measure): row for row in rows}
+    return list(latest.values())
 
 
 def append_rows(path: Path, rows: Sequence[Row]) -> None:

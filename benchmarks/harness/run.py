@@ -18,12 +18,11 @@ from benchmarks.harness.artifacts import Artifacts
 from benchmarks.harness.catalog import Contender
 from benchmarks.harness.environments import HARNESS, installed
 from benchmarks.harness.errors import ContenderError
-from benchmarks.harness.measuring import BYTES, KINDS, UNITS, Bench, extent, measure
+from benchmarks.harness.measuring import BYTES, KINDS, UNITS, Bench, Turns, measure
 from benchmarks.harness.plan import MAX_TOKENS, Workload
 from benchmarks.harness.processes import Pool
 from benchmarks.harness.rows import Row, append_rows, read_rows
 from benchmarks.harness.texts import Texts, read_retrieval
-from benchmarks.harness.turns import Turns
 from benchmarks.machine.describe import describe_machine
 
 NO_FIGURES: dict[str, Any] = {
@@ -34,6 +33,7 @@ NO_FIGURES: dict[str, Any] = {
     "tokens": 0,
     "error": "",
 }
+log = partial(print, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +73,19 @@ def run_model(run: Run, model: str, workloads: Sequence[Workload]) -> None:
                 for name, contender in run.contenders.items()
             }
             if _is_done(read_rows(run.output), blanks.values()):
-                _log(f"{place}: already measured")
+                log(f"{place}: already measured")
                 continue
-            _log(place)
-            if KINDS[workload.kind].compared:
+            log(place)
+            kind = KINDS[workload.kind]
+            if kind.compared:
                 _make_reference(run, artifacts, texts.file(workload.texts))
             start = time.monotonic()
             turns = measure(bench, workload, list(run.contenders))
-            append_rows(run.output, list(_rows(blanks, turns, *extent(bench, workload))))
-            _log(f"{place}: {time.monotonic() - start:.0f} s")
+            extent = kind.extent(bench, workload)
+            append_rows(run.output, list(_rows(blanks, turns, *extent)))
+            log(f"{place}: {time.monotonic() - start:.0f} s")
             for name, error in turns.failures.items():
-                _log(f"  {name} {error}")
+                log(f"  {name} {error}")
 
 
 def _blank(contender: Contender, model: str, workload: Workload) -> Row:
@@ -128,7 +130,3 @@ def _make_reference(run: Run, artifacts: Artifacts, texts: Path) -> None:
     with closing(Pool(reference, artifacts, timeout=run.timeout)) as pool:
         pool.ask(name, "vectors", texts=str(texts), output=str(part))
     part.rename(vectors)
-
-
-def _log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,10 +57,13 @@ def many_texts(count: int, seed: int) -> list[str]:
 
 def exact_texts(tokenizer: Tokenizer, tokens: int, count: int) -> list[str]:
     """Different texts of exactly so many tokens, including special tokens."""
-    words = _single_tokens(tokenizer)
     special = len(tokenizer.encode("").ids)
+    words = dict.fromkeys(word for text in sentences() for word in text.lower().split())
+    plain = (word for word in words if word.isascii() and word.isalpha())
+    # Words that are one token each, at any position.
+    single = [word for word in plain if len(tokenizer.encode(f"a {word}").ids) == special + 2]
     generator = random.Random(tokens)  # noqa: S311
-    texts = [" ".join(generator.choices(words, k=tokens - special)) for _ in range(count)]
+    texts = [" ".join(generator.choices(single, k=tokens - special)) for _ in range(count)]
     if any(len(tokenizer.encode(text).ids) != tokens for text in texts) or len(set(texts)) < count:
         raise ValueError(f"this tokenizer does not allow {count} texts of {tokens} tokens")
     return texts
@@ -98,8 +101,7 @@ class Retrieval:
 def read_retrieval(folder: Path) -> Retrieval:
     """Read a task in BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``.
 
-    OSError says that a file is missing; ValueError that a judgment names a document or query that
-    does not exist.
+    OSError if a file is missing, ValueError if a judgment names what is in neither of the others.
     """
     corpus = _entries(folder / "corpus.jsonl")
     queries = _entries(folder / "queries.jsonl")
@@ -153,14 +155,6 @@ def _joined_texts(count: int, seed: int, size: Callable[[random.Random], int]) -
     while len(texts) < count:
         texts[" ".join(generator.sample(source, size(generator)))] = None
     return list(texts)
-
-
-def _single_tokens(tokenizer: Tokenizer) -> Sequence[str]:
-    """Words of the sentences that are one token each, at any position."""
-    special = len(tokenizer.encode("").ids)
-    words = dict.fromkeys(word for text in sentences() for word in text.lower().split())
-    plain = (word for word in words if word.isascii() and word.isalpha())
-    return [word for word in plain if len(tokenizer.encode(f"a {word}").ids) == special + 2]
 
 
 def _entries(path: Path) -> dict[str, str]:

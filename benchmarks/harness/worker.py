@@ -16,10 +16,9 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks.contenders import Contender, Encode, Setup
+from benchmarks.contenders import Contender, Setup
 
 STATUS = Path("/proc/self/status")
-NOW, PEAK = "VmRSS", "VmHWM"  # its fields
 
 Answer = dict[str, Any]
 
@@ -28,36 +27,38 @@ class Worker:
     """A loaded contender. Its public methods are the requests that it answers."""
 
     def __init__(self, file: Path, setup: Setup, started: float) -> None:
-        """Import the module `file` and load its contender.
-
-        `started` is when the harness started this process, by the monotonic clock.
-        """
+        """Import a module and load its contender; the process began at `started` (monotonic)."""
         before = time.monotonic()
-        module = _import(file)
+        spec = importlib.util.spec_from_file_location(f"contender_{file.stem}", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module: Any = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
         imported = time.monotonic()
-        after_import = memory_bytes(NOW)
-        self._encode: Encode = module.load(setup)
+        after_import = memory_bytes("VmRSS")
+        contender: Contender = module
+        self._encode = contender.load(setup)
         loaded = time.monotonic()
         self._started = started
+        self._compiles = getattr(contender, "COMPILES", False)
         self.stages = {
             "python": before - started,
             "import": imported - before,
             "load": loaded - imported,
         }
-        self.memory = {"after import": after_import, "after load": memory_bytes(NOW)}
+        self.memory = {"after import": after_import, "after load": memory_bytes("VmRSS")}
 
-    def first(self, text: str) -> Answer:
-        """Time the first vector, and the second to see how much of the first was compiling."""
+    def first(self, texts: str) -> Answer:
+        """Time the first vector; the second tells how much of the first was compiling."""
+        text = _read(texts)[0]
         loaded = time.monotonic()
         self._encode([text])
         done = time.monotonic()
         self._encode([text])
         again = time.monotonic() - done
-        return self.stages | {
-            "first vector": done - loaded,
-            "total": done - self._started,
-            "compile": max(0.0, done - loaded - again),
-        }
+        stages = {"total": done - self._started, **self.stages, "first vector": done - loaded}
+        compiling = {"compile": max(0.0, done - loaded - again)}
+        return stages | compiling if self._compiles else stages
 
     def vectors(self, texts: str, output: str, batch: int | None = None) -> Answer:
         """Embed all texts in one call, or `batch` texts in a call, and save the vectors."""
@@ -111,7 +112,7 @@ class Worker:
     def remember(self, texts: str) -> Answer:
         """Embed the texts in one call and return the memory of the process."""
         self._encode(_read(texts))
-        return self.memory | {"peak": memory_bytes(PEAK), "now": memory_bytes(NOW)}
+        return self.memory | {"peak": memory_bytes("VmHWM"), "now": memory_bytes("VmRSS")}
 
     def _time_one(self, text: str) -> float:
         start = time.perf_counter()
@@ -125,7 +126,7 @@ def _since(start: float) -> float:
 
 
 def memory_bytes(field: str) -> int:
-    """Resident memory of this process, `NOW` or at its `PEAK`; 0 on systems without ``/proc``."""
+    """Resident memory of this process, now (VmRSS) or at its peak (VmHWM); 0 if unknown."""
     lines = STATUS.read_text().splitlines() if STATUS.is_file() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
 
@@ -133,23 +134,6 @@ def memory_bytes(field: str) -> int:
 def _read(texts: str) -> list[str]:
     every: list[str] = json.loads(Path(texts).read_text(encoding="utf-8"))
     return every
-
-
-def _import(file: Path) -> Contender:
-    spec = importlib.util.spec_from_file_location(f"contender_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    contender: Contender = module
-    return contender
-
-
-def _listen(requests: queue.SimpleQueue[str]) -> None:
-    """Queue requests; when stdin closes, end the process at once."""
-    for line in sys.stdin:
-        requests.put(line)
-    os._exit(0)  # without the shutdown of libraries, some of which hang
 
 
 def main() -> NoReturn:
@@ -165,8 +149,13 @@ def main() -> NoReturn:
         lines = str(error).strip().splitlines() or [""]
         answer({"error": f"{type(error).__name__}: {lines[0]}"[:300]})
 
+    def listen() -> None:
+        for line in sys.stdin:
+            requests.put(line)
+        os._exit(0)  # the harness ended; some libraries would hang in their shutdown
+
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    threading.Thread(target=listen, daemon=True).start()
     try:
         job = json.loads(sys.argv[1])
         setup = Setup(**job["setup"] | {"artifact": Path(job["setup"]["artifact"])})

@@ -1,5 +1,5 @@
-"""The hardware: what it is, what it can do at most, and how embedrt uses it.
+"""The hardware: its description, its highest rates, and how much of them embedrt uses.
 
-`describe` is what each row of a benchmark says about the machine. `limits` measures its highest
-rates, `roofline` compares a bundle with them, and `soak` watches memory over many texts.
+`describe` makes the description that each row of a benchmark carries. `limits` measures the rates,
+`roofline` compares a bundle with them, and `soak` records the memory of a long run.
 """

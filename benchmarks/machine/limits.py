@@ -6,7 +6,7 @@ Memory bandwidth is that of a copy larger than the caches.
 
 from __future__ import annotations
 
-import time
+import timeit
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,9 +87,4 @@ def _copy(threads: int) -> Callable[[], object]:
 
 
 def _fastest(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(REPETITIONS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(timeit.repeat(work, number=1, repeat=REPETITIONS))

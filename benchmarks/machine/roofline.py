@@ -13,7 +13,7 @@ import json
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,15 +111,10 @@ def profile_bundle(path: Path, limits: Mapping[int, Limits]) -> Iterator[Profile
         threads, runs = _profiled_runs(bundle, ids)
         limit = limits.get(threads) or limits[max(limits)]
         microseconds = np.median([sum(event["dur"] for event in run) for run in runs])
-        yield Profile(
-            path.name,
-            bundle.manifest.precision,
-            texts,
-            tokens,
-            limit.threads,
-            float(microseconds) / 1e6,
-            tuple(shares(runs, limit)),
-        )
+        seconds = float(microseconds) / 1e6
+        found = tuple(shares(runs, limit))
+        precision = bundle.manifest.precision
+        yield Profile(path.name, precision, texts, tokens, limit.threads, seconds, found)
 
 
 def shares(runs: Sequence[Sequence[Event]], limits: Limits) -> Iterator[Share]:
@@ -204,18 +199,13 @@ def _profiled_runs(bundle: Bundle, input_ids: NDArray[np.int64]) -> tuple[int, l
             session.run(input_ids)
         events: list[Event] = json.loads(Path(made[-1].end_profiling()).read_text())
     threads = int(made[-1].get_session_options().intra_op_num_threads)
-    return threads, _split_runs(events)[WARM_UP:]
-
-
-def _split_runs(events: Iterable[Event]) -> list[list[Event]]:
-    """The nodes of each run, in order: the profiler reports a run at its end."""
-    runs: list[list[Event]] = [[]]
+    runs: list[list[Event]] = [[]]  # the profiler reports a run at its end
     for event in sorted(events, key=lambda event: event["ts"] + event["dur"]):
         if event.get("cat") == "Node" and "op_name" in event.get("args", {}):
             runs[-1].append(event)
         elif event["name"] == "model_run":
             runs.append([])
-    return [run for run in runs if run]
+    return threads, [run for run in runs if run][WARM_UP:]
 
 
 def _shape(one: Mapping[str, Sequence[int]]) -> Sequence[int]:

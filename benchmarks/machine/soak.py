@@ -106,10 +106,7 @@ def run(bundle: Path, count: int) -> Soak:
 
 
 def texts_of_all_lengths(max_tokens: int, seed: int = 0) -> Iterator[str]:
-    """Yield texts of one word to more than `max_tokens`, without end; a seed repeats its texts.
-
-    The lengths follow a Pareto distribution, so that most texts are short.
-    """
+    """Yield texts of one word to more than `max_tokens`, most of them short, without end."""
     generator = random.Random(seed)  # noqa: S311 - chance, not secrets
     longest = int(BEYOND * max_tokens)
     while True:

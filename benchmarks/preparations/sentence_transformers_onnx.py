@@ -32,8 +32,9 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
         export_optimized_onnx_model(encoder, "O3", str(output))
         wanted = output / "onnx" / "model_O3.onnx"
     elif artifact.endswith("qint8"):
-        export_dynamic_quantized_onnx_model(encoder, _quantization(), str(output))
-        wanted = output / "onnx" / f"model_qint8_{_quantization()}.onnx"
+        quantization = _quantization()
+        export_dynamic_quantized_onnx_model(encoder, quantization, str(output))
+        wanted = output / "onnx" / f"model_qint8_{quantization}.onnx"
     graph = wanted.read_bytes()
     shutil.rmtree(output / "onnx")
     wanted.parent.mkdir()

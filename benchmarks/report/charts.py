@@ -7,28 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib import ticker
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import (
-    FixedLocator,
-    Locator,
-    LogLocator,
-    NullLocator,
-    StrMethodFormatter,
-)
 
 from benchmarks import MAIN_MODEL, OURS
-from benchmarks.chart_style import (
-    INK,
-    RC,
-    axes_of,
-    draw_lines,
-    looks,
-    memory_chart,
-    name_ends,
-    name_points,
-)
+from benchmarks import chart_style as style
 from benchmarks.report.results import Results, size_of
 from benchmarks.report.sections import CURVE, PARTS
 from benchmarks.statistics import median, significant
@@ -56,7 +41,7 @@ def write_charts(results: Results, folder: Path) -> tuple[str, ...]:
     for name, chart in CHARTS.items():
         path = folder / f"{name}.svg"
         path.unlink(missing_ok=True)
-        with mpl.rc_context(RC):
+        with mpl.rc_context(style.RC):
             figure = chart.draw(results.of_model(MAIN_MODEL))
             if figure is not None:
                 figure.savefig(path, format="svg", metadata={"Date": None})
@@ -68,14 +53,13 @@ def draw_quality(results: Results) -> Figure | None:
     """Throughput to the right, quality upward: one point for each contender."""
     points = {
         name: (row.texts / median(row.values), quality)
-        for name in results.contenders
+        for name, quality in results.medians("quality/stsb", "spearman").items()
         if (row := results.row(name, "corpus"))
-        and (quality := results.median(name, "quality/stsb", "spearman")) is not None
     }
     if not points:
         return None
-    styles = looks(results.contenders)
-    figure, axes = axes_of(
+    styles = style.looks(results.contenders)
+    figure, axes = style.axes_of(
         f"Speed and quality, {MAIN_MODEL}: up and to the right is better",
         "texts a second",
         "Spearman correlation on STSb test",
@@ -88,31 +72,30 @@ def draw_quality(results: Results) -> Figure | None:
         )  # fmt: skip
     axes.set_xscale("log")
     axes.margins(x=0.15, y=0.2)
-    _plain_numbers(axes.xaxis, LogLocator(subs=(1, 2, 5)))
-    name_points(axes, points, styles)
+    _plain_numbers(axes.xaxis, ticker.LogLocator(subs=(1, 2, 5)))
+    style.name_points(axes, points, styles)
     return figure
 
 
 def draw_latency(results: Results) -> Figure | None:
     """Median time of one text by its length, both on logarithmic axes."""
     workloads = results.workloads("latency/")
-    lines = {}
-    for name in results.contenders:
-        medians = {size_of(workload): results.median(name, workload) for workload in workloads}
-        if points := [(size, time * 1e3) for size, time in medians.items() if time is not None]:
-            lines[name] = points
+    lines: dict[str, list[style.Point]] = {}
+    for workload in workloads:
+        for name, time in results.medians(workload).items():
+            lines.setdefault(name, []).append((size_of(workload), time * 1e3))
     if not lines:
         return None
-    styles = looks(results.contenders)
-    figure, axes = axes_of(
+    styles = style.looks(results.contenders)
+    figure, axes = style.axes_of(
         f"One text, {MAIN_MODEL}: lower is better", "tokens", "milliseconds, median", height=6
     )
-    draw_lines(axes, lines, styles, markers=True)
+    style.draw_lines(axes, lines, styles, markers=True)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _plain_numbers(axes.xaxis, FixedLocator([size_of(workload) for workload in workloads]))
-    _plain_numbers(axes.yaxis, LogLocator(subs=(1, 2, 5)))
-    name_ends(axes, lines, styles)
+    _plain_numbers(axes.xaxis, ticker.FixedLocator([size_of(workload) for workload in workloads]))
+    _plain_numbers(axes.yaxis, ticker.LogLocator(subs=(1, 2, 5)))
+    style.name_ends(axes, lines, styles)
     return figure
 
 
@@ -126,34 +109,31 @@ def draw_memory(results: Results) -> Figure | None:
             curves[name] = [(x, size / 1e6) for x, size in zip(texts, row.values, strict=True)]
     if not curves:
         return None
-    styles = looks(results.contenders)
-    figure, axes = memory_chart(
+    styles = style.looks(results.contenders)
+    figure, axes = style.memory_chart(
         f"Memory while texts of many lengths are embedded, {MAIN_MODEL}", curves, styles
     )
-    name_ends(axes, curves, styles)
+    style.name_ends(axes, curves, styles)
     return figure
 
 
 def draw_startup(results: Results) -> Figure | None:
     """Seconds from the start of a process to its first vector, one bar for each contender."""
-    totals = {
-        name: total
-        for name in results.contenders
-        if (total := results.median(name, "startup", "total")) is not None
-    }
+    totals = results.medians("startup", "total")
     if not totals:
         return None
-    styles = looks(results.contenders)
+    parts = {part: results.medians("startup", part) for part in PARTS}
+    styles = style.looks(results.contenders)
     names = sorted(totals, key=lambda name: totals[name])
     right = right_end(list(totals.values()))
-    figure, axes = axes_of(
+    figure, axes = style.axes_of(
         f"Process start to first vector, {MAIN_MODEL}: shorter is better", "seconds", "",
         height=1.7 + 0.33 * len(names),
     )  # fmt: skip
     for place, name in enumerate(names):
         left = 0.0
-        for part, shade in zip(PARTS, SHADES, strict=True):
-            width = results.median(name, "startup", part) or 0.0
+        for widths, shade in zip(parts.values(), SHADES, strict=True):
+            width = widths.get(name, 0.0)
             axes.barh(place, width, left=left, height=0.66, color=styles[name].color, alpha=shade)
             left += width
         cut = " (the bar is cut)" if totals[name] > right else ""
@@ -169,7 +149,7 @@ def draw_startup(results: Results) -> Figure | None:
     axes.set_xlim(0, right)
     axes.grid(visible=False, axis="y")
     figure.legend(
-        handles=[Patch(facecolor=INK, alpha=shade) for shade in SHADES],
+        handles=[Patch(facecolor=style.INK, alpha=shade) for shade in SHADES],
         labels=list(PARTS),
         loc="outside lower center",
         ncols=len(PARTS),
@@ -184,11 +164,11 @@ def right_end(totals: Sequence[float]) -> float:
     return second if second and longest > FAR * second else longest
 
 
-def _plain_numbers(axis: Axis, locator: Locator) -> None:
+def _plain_numbers(axis: Axis, locator: ticker.Locator) -> None:
     """Label a logarithmic axis with plain numbers, only where the locator says."""
     axis.set_major_locator(locator)
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter(ticker.StrMethodFormatter("{x:,g}"))
 
 
 CHARTS = {

@@ -52,9 +52,7 @@ def report(
     for heading in SECTIONS:
         found = section(main, heading, peers) or ["Not measured."]
         lines += [f"## {heading}", "", *found, "", *_charts(heading, drawn)]
-    for model in results.models:
-        if model == MAIN_MODEL:
-            continue
+    for model in (one for one in results.models if one != MAIN_MODEL):
         lines += [f"## {model}", "", "At full size, with random weights.", ""]
         for heading in SECTIONS:
             if found := section(results.of_model(model), heading, peers):
@@ -96,14 +94,12 @@ def agreement(first: Results, second: Results) -> list[str]:
 def _ratios(results: Results) -> Iterator[tuple[tuple[str, str, str], float]]:
     for model in results.models:
         found = results.of_model(model)
-        for row in found.rows:
-            time = row.measure == SECONDS or (row.workload, row.measure) == ("startup", "total")
-            if not time or row.contender == REFERENCE:
-                continue
-            ours = found.median(row.contender, row.workload, row.measure)
-            reference = found.median(REFERENCE, row.workload, row.measure)
-            if ours and reference:
-                yield (row.contender, model, row.workload), ours / reference
+        for workload in found.workloads(""):
+            times = found.medians(workload, "total" if workload == "startup" else SECONDS)
+            reference = times.pop(REFERENCE, 0.0)
+            for name, time in times.items():
+                if time and reference:
+                    yield (name, model, workload), time / reference
 
 
 def _targets(findings: Sequence[Finding]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks import MAIN_MODEL, OURS, REFERENCE
 from benchmarks.harness.rows import Row
-from benchmarks.report import cells
+from benchmarks.report import tables
 from benchmarks.report.results import Results
 from benchmarks.report.tables import NOTHING, Column, comparison
 from benchmarks.statistics import median
@@ -18,13 +18,13 @@ def headline(results: Results, peers: Sequence[str]) -> list[str]:
     """Return the lines: a sentence for each of `OURS`, a table of all contenders, the machine."""
     main = results.of_model(MAIN_MODEL)
     columns = [
-        Column("texts/s", CORPUS, cells.texts_per_second),
+        Column("texts/s", CORPUS, tables.texts_per_second),
         *(_times_as_fast(main, name) for name in OURS),
-        Column("16 tokens, ms", "latency/16", cells.milliseconds),
-        Column("start, s", "startup", cells.seconds, "total"),
-        Column("peak MB", "memory", cells.megabytes, "peak 1000 texts"),
-        Column("STSb", "quality/stsb", cells.decimals(2), "spearman", highest=True),
-        Column("same bytes", "quality/same bytes", cells.same_bytes, "share", highest=True),
+        Column("16 tokens, ms", "latency/16", tables.milliseconds),
+        Column("start, s", "startup", tables.seconds, "total"),
+        Column("peak MB", "memory", tables.megabytes, "peak 1000 texts"),
+        Column("STSb", "quality/stsb", tables.decimals(2), "spearman", highest=True),
+        Column("same bytes", "quality/same bytes", tables.same_bytes, "share", highest=True),
     ]
     table = comparison(main, columns, peers)
     return [*_sentences(main, peers), *table, "", _provenance(results), ""]
@@ -32,9 +32,9 @@ def headline(results: Results, peers: Sequence[str]) -> list[str]:
 
 def _times_as_fast(results: Results, ours: str) -> Column:
     """How many times as fast as each contender `ours` is."""
+    mine = results.medians(CORPUS).get(ours)
 
     def cell(row: Row) -> str:
-        mine = results.median(ours, row.workload)
         if mine is None or row.contender == ours:
             return NOTHING
         return f"{median(row.values) / mine:.2f}"
@@ -43,20 +43,21 @@ def _times_as_fast(results: Results, ours: str) -> Column:
 
 
 def _sentences(results: Results, peers: Sequence[str]) -> Iterator[str]:
-    fastest = Column("", CORPUS, cells.seconds).best(results, peers)
-    rivals = {REFERENCE: REFERENCE}
-    rivals.setdefault(fastest, f"the fastest peer, {fastest}")
+    times = results.medians(CORPUS)
+    rivals = {REFERENCE: REFERENCE} if REFERENCE in times else {}
+    if measured := [name for name in peers if name in times]:
+        fastest = min(measured, key=lambda name: times[name])
+        rivals.setdefault(fastest, f"the fastest peer, {fastest}")
     for ours in OURS:
         row = results.row(ours, CORPUS)
         if row is None:
             continue
         compared = ", ".join(
-            f"{theirs / median(row.values):.2f} times as fast as {what}"
+            f"{times[name] / times[ours]:.2f} times as fast as {what}"
             for name, what in rivals.items()
-            if (theirs := results.median(name, CORPUS)) is not None
         )
         speed = (
-            f"{row.texts:,} texts of mixed lengths at {cells.texts_per_second(row)} texts a second"
+            f"{row.texts:,} texts of mixed lengths at {tables.texts_per_second(row)} texts a second"
         )
         yield f"**{ours}** embeds {speed}{': ' if compared else ''}{compared}."
         yield ""

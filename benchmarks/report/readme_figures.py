@@ -27,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     before = options.readme.read_text(encoding="utf-8")
     after = with_figures(before, read_results(options.rows))
-    if options.check and before != after:
-        raise SystemExit(f"{options.readme}: its figures are not those of {options.rows}")
-    if before != after:
+    if not options.check:
         options.readme.write_text(after, encoding="utf-8")
+    elif before != after:
+        raise SystemExit(f"{options.readme}: its figures are not those of {options.rows}")
 
 
 def with_figures(readme: str, results: Results) -> str:

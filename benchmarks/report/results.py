@@ -26,10 +26,7 @@ class Results:
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> Self:
-        """Keep the rows of a run that count.
-
-        The last row of a contender at a workload says whether it failed there.
-        """
+        """Keep the rows that count: the last of a contender at a workload says if it failed."""
         every = list(rows)
         failed = {(row.contender, row.model, row.workload): bool(row.error) for row in every}
         return cls(
@@ -48,8 +45,7 @@ class Results:
     def contenders(self) -> tuple[str, ...]:
         """Those of embedrt first, then the others in the order in which they ran."""
         found = dict.fromkeys(row.contender for row in self.rows)
-        ours = [name for name in OURS if name in found]
-        return (*ours, *(name for name in found if name not in OURS))
+        return tuple(dict.fromkeys([*(name for name in OURS if name in found), *found]))
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -70,14 +66,10 @@ class Results:
         """Return the row, or None if there is no figure."""
         return self._measured.get((contender, workload, measure))
 
-    def median(self, contender: str, workload: str, measure: str = SECONDS) -> float | None:
-        """Return the median, or None if there is no figure."""
-        row = self.row(contender, workload, measure)
-        return median(row.values) if row else None
-
-    def failed(self, contender: str, workload: str) -> bool:
-        """Whether a contender was run at a workload and gave no figure."""
-        return any((row.contender, row.workload) == (contender, workload) for row in self.failures)
+    def medians(self, workload: str, measure: str = SECONDS) -> dict[str, float]:
+        """Return the medians of all contenders that have a figure."""
+        rows = {name: self.row(name, workload, measure) for name in self.contenders}
+        return {name: median(row.values) for name, row in rows.items() if row}
 
     def workloads(self, prefix: str) -> tuple[str, ...]:
         """Return the workloads that begin with `prefix`, in the order of their sizes."""

@@ -6,25 +6,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from benchmarks.report import cells
+from benchmarks.report import tables
 from benchmarks.report.results import Results, size_of
 from benchmarks.report.tables import Column, comparison
 
 PARTS = ("python", "import", "load", "first vector")
 CURVE = "curve"
 
-PERCENTILES = cells.percentiles(0.50, 0.95, 0.99)
-P99 = cells.percentiles(0.99)
+PERCENTILES = tables.percentiles(0.50, 0.95, 0.99)
+P99 = tables.percentiles(0.99)
+TWO, FOUR = tables.decimals(2), tables.decimals(4)
 
 # By heading, and there by the note above each table. A column whose workload ends with a slash
 # stands for one of each size: for "8 tokens" of latency/8, "16 tokens" of latency/16, and so on.
 SECTIONS: Mapping[str, Mapping[str, Sequence[Column]]] = {
     "Many texts of mixed lengths": {
         "": [
-            Column("texts/s", "corpus", cells.texts_per_second),
-            Column("tokens/s", "corpus", cells.tokens_per_second),
-            Column("seconds", "corpus", cells.seconds),
-            Column("middle half", "corpus", cells.middle_half),
+            Column("texts/s", "corpus", tables.texts_per_second),
+            Column("tokens/s", "corpus", tables.tokens_per_second),
+            Column("seconds", "corpus", tables.seconds),
+            Column("middle half", "corpus", tables.middle_half),
         ],
     },
     "One text": {
@@ -36,53 +37,51 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[Column]]] = {
         ],
     },
     "Batches": {
-        "Milliseconds a call, median.": [Column("{:,} texts", "batch/", cells.milliseconds)],
+        "Milliseconds a call, median.": [Column("{:,} texts", "batch/", tables.milliseconds)],
     },
     "Concurrent callers": {
         "": [
-            Column("{:,} at once: texts/s", "concurrent/", cells.texts_per_second),
+            Column("{:,} at once: texts/s", "concurrent/", tables.texts_per_second),
             Column("p99, ms", "concurrent/", P99, "latency"),
         ],
     },
     "Start-up": {
         "Seconds, median. What the first vector took longer than the second counts as compiling.": [
-            *(Column(part, "startup", cells.seconds, part) for part in ("total", *PARTS)),
-            Column("of it compiling", "startup", cells.seconds, "compile"),
+            *(Column(part, "startup", tables.seconds, part) for part in ("total", *PARTS)),
+            Column("of it compiling", "startup", tables.seconds, "compile"),
         ],
     },
     "Memory": {
         "Megabytes that the process holds; 1 MB is 10⁶ bytes.": [
-            Column("after import", "memory", cells.megabytes, "after import"),
-            Column("after load", "memory", cells.megabytes, "after load"),
-            Column("peak, 1,000 texts", "memory", cells.megabytes, "peak 1000 texts"),
-            Column("after 10,000 texts", "memory", cells.megabytes, "after 10000 texts"),
+            Column("after import", "memory", tables.megabytes, "after import"),
+            Column("after load", "memory", tables.megabytes, "after load"),
+            Column("peak, 1,000 texts", "memory", tables.megabytes, "peak 1000 texts"),
+            Column("after 10,000 texts", "memory", tables.megabytes, "after 10000 texts"),
         ],
     },
     "How time grows": {
         "Milliseconds a call, by the number of its texts.": [
-            Column("{:,} texts", "growth/texts/", cells.milliseconds)
+            Column("{:,} texts", "growth/texts/", tables.milliseconds)
         ],
         "Milliseconds a call with 16 texts, by the number of each one's tokens.": [
-            Column("{:,} tokens", "growth/tokens/", cells.milliseconds)
+            Column("{:,} tokens", "growth/tokens/", tables.milliseconds)
         ],
     },
     "Size": {
         "Megabytes on disk.": [
-            Column("model", "size", cells.megabytes, "bundle"),
-            Column("installed packages", "size", cells.megabytes, "installed"),
+            Column("model", "size", tables.megabytes, "bundle"),
+            Column("installed packages", "size", tables.megabytes, "installed"),
         ],
     },
     "Quality": {
         "": [
-            Column("STSb Spearman", "quality/stsb", cells.decimals(2), "spearman", highest=True),
-            Column(
-                "SciFact nDCG@10", "quality/scifact", cells.decimals(4), "ndcg@10", highest=True
-            ),
+            Column("STSb Spearman", "quality/stsb", TWO, "spearman", highest=True),
+            Column("SciFact nDCG@10", "quality/scifact", FOUR, "ndcg@10", highest=True),
             *(
-                Column(f"cosine to fp32: {m}", "quality/cosine", cells.decimals(4), m, highest=True)
-                for m in ("mean", "first percentile", "smallest")
+                Column(f"cosine to fp32: {one}", "quality/cosine", FOUR, one, highest=True)
+                for one in ("mean", "first percentile", "smallest")
             ),
-            Column("same bytes", "quality/same bytes", cells.same_bytes, "share", highest=True),
+            Column("same bytes", "quality/same bytes", tables.same_bytes, "share", highest=True),
         ],
     },
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +28,7 @@ class Target:
     form: Form
     model: str = MAIN_MODEL
     measure: str = SECONDS
-    against: tuple[str, ...] | Literal["peers"] = ()
+    against: Sequence[str] | Literal["peers"] = ()
     per: float = 1.0
     digits: int = 2
     at_least: float | None = None
@@ -38,6 +40,8 @@ class Target:
             raise ValueError(f"{self.what}: expected one of at_least and at_most")
         if (self.form == "value") == bool(self.against):
             raise ValueError(f"{self.what}: a value stands alone, every other form is against some")
+        if isinstance(self.against, str) and self.against != PEERS:
+            raise ValueError(f"against={self.against!r}; expected {PEERS!r} or names of contenders")
 
     @property
     def limit(self) -> str:
@@ -55,9 +59,9 @@ class Target:
 
     def is_met(self, value: float) -> bool:
         """Whether this value meets the target."""
-        if self.at_least is not None:
-            return value >= self.at_least
-        return self.at_most is not None and value <= self.at_most
+        least = -math.inf if self.at_least is None else self.at_least
+        most = math.inf if self.at_most is None else self.at_most
+        return least <= value <= most
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Targets:
     """All targets, and the contenders that are yardsticks instead of peers."""
 
     targets: tuple[Target, ...]
-    yardsticks: tuple[str, ...]
+    yardsticks: Sequence[str]
 
     def peers(self, results: Results) -> tuple[str, ...]:
         """Return every contender that is neither embedrt nor a yardstick."""
@@ -101,35 +105,21 @@ class Targets:
 def load_targets(path: Path = PATH) -> Targets:
     """Read the targets; raise ValueError or TypeError that names a wrong field."""
     content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    return Targets(
-        tuple(
-            Target(**fields | {"against": _names(fields.get("against", ()))})
-            for fields in content["target"]
-        ),
-        yardsticks=tuple(content["yardsticks"]),
-    )
+    targets = tuple(Target(**one) for one in content["target"])
+    return Targets(targets, tuple(content["yardsticks"]))
 
 
-def _names(against: str | list[str]) -> tuple[str, ...] | Literal["peers"]:
-    if not isinstance(against, str):
-        return tuple(against)
-    if against != PEERS:
-        raise ValueError(f"against={against!r}; expected {PEERS!r} or a list of contenders")
-    return PEERS
-
-
-def _find(target: Target, against: tuple[str, ...], results: Results) -> Finding:
-    found = results.of_model(target.model)
-    ours = found.median(target.contender, target.workload, target.measure)
+def _find(target: Target, against: Sequence[str], results: Results) -> Finding:
+    medians = results.of_model(target.model).medians(target.workload, target.measure)
+    ours = medians.get(target.contender)
     if target.form == "value":
         return Finding(target, None if ours is None else ours / target.per)
-    medians = {name: found.median(name, target.workload, target.measure) for name in against}
-    missing = tuple(name for name, figure in medians.items() if figure is None)
-    measured = {name: figure for name, figure in medians.items() if figure is not None}
-    peer = min(measured, key=lambda name: measured[name], default="")
+    missing = tuple(name for name in against if name not in medians)
+    measured = [name for name in against if name in medians]
+    peer = min(measured, key=lambda name: medians[name], default="")
     if ours is None or not peer:
         return Finding(target, None, peer, missing)
-    theirs = measured[peer]
+    theirs = medians[peer]
     if target.form == "difference":
         return Finding(target, ours - theirs, peer, missing)
     quotient = theirs / ours if target.form == "speed" else ours / theirs

@@ -22,12 +22,11 @@ from benchmarks.checkout import ROOT
 from benchmarks.harness import environments
 from benchmarks.harness.artifacts import Artifacts
 from benchmarks.harness.catalog import Contender, contenders
-from benchmarks.harness.measuring import PAUSE
+from benchmarks.harness.measuring import PAUSE, take_turns
 from benchmarks.harness.plan import Workload
 from benchmarks.harness.processes import Pool
 from benchmarks.harness.rows import Row, append_rows, read_rows
 from benchmarks.harness.run import Run, run_model
-from benchmarks.harness.turns import take_turns
 from benchmarks.statistics import median
 
 FAKES = Path(__file__).parent / "fakes"
@@ -180,7 +179,7 @@ def test_environments_are_made_side_by_side_and_each_once(
         (tmp_path / f"{name}.txt").touch()
     monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
     monkeypatch.setattr(environments, "ENVIRONMENTS", tmp_path / "made")
-    monkeypatch.setattr(environments, "_run", fake)
+    monkeypatch.setattr(environments, "run_command", fake)
     right = contenders(FAKES)["right"]
     users = {"a": "one", "b": "harness", "c": "other", "d": "one"}
     chosen = {name: replace(right, environment=user) for name, user in users.items()}
@@ -226,7 +225,7 @@ def test_what_is_prepared_takes_no_environment(folder: Path) -> None:
 def test_what_cannot_be_prepared_is_told_as_such(folder: Path) -> None:
     run = make_run(folder, "right")
     # The tokenizer alone is no model that anything could be exported from.
-    other = Contender("other", FAKES / "fake.py", "harness", "onnx", compiles=False)
+    other = Contender("other", FAKES / "fake.py", "harness", "onnx")
     row, right = measured(replace(run, contenders={"other": other, **run.contenders}), CORPUS)
     assert row.error.startswith("not prepared: onnx: ")
     assert not right.error
