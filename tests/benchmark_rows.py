@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.plan import MAIN_MODEL
-from benchmarks.rows import Machine, Row
+from benchmarks import MAIN_MODEL
+from benchmarks.harness.rows import Row
+from benchmarks.machine.describe import Machine
 
 MACHINE = Machine("A Processor", ("avx2",), 2, 8 * 2**30, "an-os")
 PARTS = ("python", "import", "load", "first vector")

@@ -1,4 +1,4 @@
-"""The folder that fastembed reads: the encoder's ONNX graph, its config and its tokenizer."""
+"""The folder that fastembed reads: the ONNX graph of the encoder, config and tokenizer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 from embedrt_export.source.recipe import load_recipes
 
 ENVIRONMENT = "harness"
-ARTIFACTS = ("fastembed",)
-NEEDS = "sentence-transformers-onnx"
+ARTIFACTS = {"fastembed": "sentence-transformers-onnx"}
 
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
-    """Copy the files, and have the tokenizer cut where the model does: it obeys its config."""
+    """Copy the files and set the maximum length, which the tokenizer takes from its config."""
     del artifact
     for file in FILES:
         shutil.copy(needed / file, output)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from benchmarks.beir import read_retrieval
-from benchmarks.failure import ContenderError
-from benchmarks.quality import check_answer, ndcg, share_of_equal_rows, spearman
+from benchmarks.harness.errors import ContenderError
+from benchmarks.harness.quality import check_answer, ndcg, share_of_equal_rows, spearman
+from benchmarks.harness.texts import read_retrieval
 
 Vectors = NDArray[np.float32]
 

@@ -14,16 +14,16 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from benchmark_rows import CORPUS, MACHINE, row, run_rows
-from benchmarks import readme_figures
 from benchmarks.chart_style import COLORS, INK, looks, spread_out
-from benchmarks.charts import _right_end
 from benchmarks.checkout import ROOT
-from benchmarks.report import main, report
-from benchmarks.results import Results
-from benchmarks.rows import Row, append_rows
-from benchmarks.runs import agreement, pairs
-from benchmarks.tables import significant
-from benchmarks.targets import load_targets
+from benchmarks.harness.rows import Row, append_rows
+from benchmarks.report import readme_figures
+from benchmarks.report.__main__ import main
+from benchmarks.report.charts import right_end
+from benchmarks.report.document import agreement, pairs, report
+from benchmarks.report.results import Results
+from benchmarks.report.targets import load_targets
+from benchmarks.statistics import significant
 
 CHARTS = ("latency", "memory", "quality", "startup")
 
@@ -212,7 +212,7 @@ class TestCharts:
     def test_one_bar_that_would_hide_the_others_is_cut(
         self, totals: list[float], end: float
     ) -> None:
-        assert _right_end(totals) == end
+        assert right_end(totals) == end
 
     def test_names_are_moved_apart_and_no_farther(self) -> None:
         moved = spread_out({"a": 0.0, "b": 1.0, "c": 50.0}, 10)

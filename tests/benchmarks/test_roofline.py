@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("onnx")
 
 from benchmarks.checkout import ROOT
-from benchmarks.limits import Limits
-from benchmarks.roofline import Profile, shares, table, work_of
+from benchmarks.machine.limits import Limits
+from benchmarks.machine.roofline import Profile, shares, table, work_of
 
 LIMITS = Limits(threads=1, fp32=100e9, int8=400e9, memory=10e9)
 
