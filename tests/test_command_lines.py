@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmark_rows import run_rows
-from benchmarks.rows import append_rows
+from benchmarks.harness.rows import append_rows
 from embedrt.cli import COMMANDS, main, parse
 
 ROOT = Path(__file__).parents[1]
@@ -100,20 +100,33 @@ def test_usage_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) ->
     assert vars(parse(re.sub(r" ?\[.*?\]", "", line).split()))["command"] == command
 
 
+MAIN = {"benchmarks.report": "benchmarks.report.__main__"}  # what `python -m` runs of a package
+
+
 def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`run` would install the contenders' environments: what it measures is left out."""
     monkeypatch.chdir(tmp_path)
     append_rows(tmp_path / "rows.jsonl", run_rows())
-    monkeypatch.setattr("benchmarks.report.FOLDER", tmp_path / "report")
+    monkeypatch.setattr("benchmarks.report.__main__.FOLDER", tmp_path / "report")
     measured: list[str] = []
     monkeypatch.setattr("benchmarks.run.run_model", lambda _, model, __: measured.append(model))
-    lines = shown(".venv/bin/python -m")
-    assert len(lines) == 2
-    for line in lines:
+    for name in ("run", "report"):
+        (line,) = shown(f".venv/bin/python -m benchmarks.{name}")
         _, _, module, *arguments = line.split()
-        import_module(module).main(arguments)
+        import_module(MAIN.get(module, module)).main(arguments)
     assert measured
     assert (tmp_path / "report" / "report.md").is_file()
+
+
+@pytest.mark.parametrize("name", ["roofline", "soak", "report.readme_figures"])
+def test_benchmarks_of_one_bundle(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """They measure for minutes: that the documents' arguments are theirs is looked up."""
+    (line,) = shown(f".venv/bin/python -m benchmarks.{name}")
+    argument = line.split()[3].rstrip(".")
+    with pytest.raises(SystemExit) as ended:
+        import_module(f"benchmarks.{name}").main(["--help"])
+    assert ended.value.code == 0
+    assert argument.lower() in capsys.readouterr().out.lower()
 
 
 def test_help_of_the_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
