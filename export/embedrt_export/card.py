@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from huggingface_hub import metadata_load
-
 from embedrt.bundle.manifest import Manifest
 
 TEMPLATE = """\
@@ -63,12 +59,3 @@ def model_card(manifest: Manifest) -> str:
         tolerance=agreement.tolerance,
         min_cosine=agreement.min_cosine,
     )
-
-
-def read_license(folder: Path) -> str | None:
-    """Return the licence that the model's own card declares."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return None
-    declared = (metadata_load(card) or {}).get("license")
-    return declared if isinstance(declared, str) else None

@@ -26,7 +26,7 @@ from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
 from embedrt.bundle.writer import Staging, staged_bundle
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.assemble import Built, build_graph, quantize_graph
-from embedrt_export.card import model_card, read_license
+from embedrt_export.card import model_card
 from embedrt_export.int8.calibration import read_calibration
 from embedrt_export.int8.ladder import Quantized
 from embedrt_export.int8.quality import Quality
@@ -37,6 +37,7 @@ from embedrt_export.proof.agreement import (
     require_agreement,
 )
 from embedrt_export.proof.oracle import Oracle
+from embedrt_export.source.card import read_license
 from embedrt_export.source.checkpoint import weight_files
 from embedrt_export.source.find import Source, find_source
 from embedrt_export.source.recipe import Fact, Recipe

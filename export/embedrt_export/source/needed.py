@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from embedrt.errors import SourceError
+from embedrt_export.source.card import CARD
 from embedrt_export.source.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH, weight_files
 from embedrt_export.source.settings import HEAD_MODULES, MODULES, WEIGHTED_MODULES
 
@@ -15,7 +16,6 @@ from embedrt_export.source.settings import HEAD_MODULES, MODULES, WEIGHTED_MODUL
 SMALL_KINDS = frozenset(
     [".bpe", ".codes", ".jinja", ".json", ".model", ".spm", ".tiktoken", ".tokenizer", ".txt"]
 )
-CARD = "README.md"
 # Written by trainers, and read by nothing that loads a model.
 UNREAD = frozenset({"data_config.json", "trainer_state.json"})
 OTHER_BACKENDS = frozenset({"onnx", "openvino"})
