@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from huggingface_hub import ModelCard
-
 from embedrt.bundle.manifest import Manifest
-from embedrt_export.source.files import read_text
 
 TEMPLATE = """\
 # {name}
@@ -64,13 +59,3 @@ def model_card(manifest: Manifest) -> str:
         tolerance=agreement.tolerance,
         min_cosine=agreement.min_cosine,
     )
-
-
-def read_license(folder: Path) -> str | None:
-    """Return the licence that the model's own card declares."""
-    card = folder / "README.md"
-    text = read_text(card) if card.is_file() else ""
-    if not text.lstrip().startswith("---"):
-        return None
-    declared = ModelCard(text, ignore_metadata_errors=True).data.get("license")
-    return declared if isinstance(declared, str) else None

@@ -26,13 +26,14 @@ from embedrt.bundle.writer import Staging, staged_bundle
 from embedrt.errors import UnsupportedModelError
 from embedrt.files import expand
 from embedrt_export.assemble import Built, build_graph, quantize_graph
-from embedrt_export.card import model_card, read_license
+from embedrt_export.card import model_card
 from embedrt_export.int8.calibration import read_calibration
 from embedrt_export.int8.ladder import Quantized
 from embedrt_export.int8.quality import Quality
 from embedrt_export.proof.agreement import prove
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.probes import probes
+from embedrt_export.source.card import read_license
 from embedrt_export.source.checkpoint import weight_files
 from embedrt_export.source.find import Source, find_source
 from embedrt_export.source.prompts import refuse_unpooled_prompts

@@ -19,7 +19,7 @@ from embedrt import Bundle
 from embedrt.cli import main
 from embedrt.errors import SourceError
 from embedrt_export import export_model
-from embedrt_export.source.find import find_source, needed_files
+from embedrt_export.source import find_source, needed_files
 from hub_server import Hub, Repository, serve
 from model_folders import PACKAGE, make_small, minilm_folder
 

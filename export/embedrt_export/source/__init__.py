@@ -1,6 +1,11 @@
 """A model's files: where they come from and what they say.
 
-`find` locates a model on disk or on the hub, `recipe` holds what is expected of known models,
-`settings` reads a model's configuration and `checkpoint` its weights. No other room opens a file of
-a model.
+`find` locates a model: a folder, a package, or a repository on the `hub`, of which `needed` knows
+what to fetch. `recipe` holds what is expected of known models, `settings` reads a model's
+configuration, `checkpoint` its weights and `card` its license. No other room opens a file of a
+model.
 """
+
+from embedrt_export.source.find import Source as Source
+from embedrt_export.source.find import find_source as find_source
+from embedrt_export.source.needed import needed_files as needed_files

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path, PurePosixPath
-
-from huggingface_hub import HfApi, snapshot_download
+from pathlib import Path
 
 from embedrt.errors import SourceError
-from embedrt_export.source.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH
+from embedrt_export.source.hub import fetch_model
 from embedrt_export.source.recipe import Recipe, load_recipes
 from embedrt_export.source.settings import MODULES
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-# Configs and tokenizers by file name, wherever in the repository they lie.
-SMALL_FILES = frozenset(
-    """
-    modules.json config.json config_sentence_transformers.json sentence_bert_config.json
-    tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.txt
-    vocab.json merges.txt bpe.codes sentencepiece.bpe.model spiece.model tokenizer.model README.md
-    """.split()
-)
-OTHER_BACKENDS = frozenset({"onnx", "openvino"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,38 +83,15 @@ def _package_folder(package: str) -> Path | None:
 
 def _download(model: str, revision: str | None, recipe: Recipe | None) -> Source:
     try:
-        info = HfApi().model_info(model, revision=revision)
-        needed = needed_files([entry.rfilename for entry in info.siblings or []])
-        folder = snapshot_download(model, revision=info.sha, allow_patterns=needed)
+        folder = fetch_model(model, revision)
+    except SourceError:
+        raise
     except Exception as error:  # the hub client's many: offline, unknown, gated, disk full
         option = f"{recipe.name} --files FOLDER" if recipe else "FOLDER"
+        commit = f" at {revision}" if revision else ""
         raise SourceError(
-            f"{model} cannot be downloaded from the hub ({type(error).__name__}: {error}). "
+            f"{model}{commit} cannot be downloaded from the hub ({type(error).__name__}: {error}). "
             "Check the id and the network; or, where there is none, copy the model's files from a "
             f"machine that has them and export that folder: embedrt export {option}"
         ) from error
-    return Source(Path(folder), model, "hub", info.sha, recipe)
-
-
-def needed_files(files: Sequence[str]) -> list[str]:
-    """Return the files that an export reads: small ones, and of each folder's weights one kind."""
-    needed: list[str] = []
-    paths = [
-        path for file in files if not OTHER_BACKENDS & set((path := PurePosixPath(file)).parts)
-    ]
-    for folder in sorted({path.parent for path in paths}):
-        inside = [path for path in paths if path.parent == folder]
-        needed += [str(path) for path in inside if path.name in SMALL_FILES]
-        for stem in (SAFETENSORS, TORCH):
-            weights = [path for path in inside if _is_weight(path.name, stem)]
-            if weights:
-                needed += [str(path) for path in weights]
-                break
-    return needed
-
-
-def _is_weight(name: str, standard: str) -> bool:
-    """Whether this is ``model.safetensors``, its index, or a shard ``model-00001-of-00002...``."""
-    stem, _, suffix = standard.rpartition(".")
-    shard = re.fullmatch(rf"{re.escape(stem)}-\d+-of-\d+\.{suffix}", name)
-    return bool(shard) or name in (standard, standard + INDEX_SUFFIX)
+    return Source(folder, model, "hub", folder.name, recipe)

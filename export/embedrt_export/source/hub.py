@@ -1,0 +1,173 @@
+"""A model on the hub, or in the cache that the hub's client keeps."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+import huggingface_hub
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub.utils.tqdm import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
+
+from embedrt.errors import SourceError
+from embedrt_export.quiet import quiet
+from embedrt_export.source.needed import (
+    absent_settings,
+    is_small,
+    missing_parts,
+    module_folders,
+    needed_files,
+)
+from embedrt_export.source.settings import MODULES
+
+LARGEST_SMALL_BYTES = 100_000_000  # the largest tokenizer.json has 35 MB; larger files are data
+
+logger = logging.getLogger(__name__)
+
+
+def fetch_model(model: str, revision: str | None) -> Path:
+    """Return the folder of a model's files at one commit; the folder's name is that commit.
+
+    The hub is asked first. Where it cannot be asked, or refuses, the client's cache is taken if it
+    has the whole model, as sentence-transformers does.
+
+    Raises
+    ------
+    SourceError
+        The repository is no sentence-transformers model, or the cache has a part of one only.
+    Exception
+        The client's own errors: no connection, an unknown id or revision, a full disk.
+    """
+    try:
+        info = HfApi().model_info(
+            model, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
+        )
+    except RevisionNotFoundError:
+        raise
+    except Exception as error:  # offline, unreachable, gated, private, gone
+        folder = _cached_folder(model, revision)
+        if folder is None:
+            raise
+        _check_cached(model, folder, type(error).__name__)
+        return folder
+    return _download(model, revision, info)
+
+
+def _cache() -> str | None:
+    """Return the folder that sentence-transformers caches in; None for the client's own."""
+    return os.environ.get("SENTENCE_TRANSFORMERS_HOME") or None
+
+
+def _download(model: str, revision: str | None, info: ModelInfo) -> Path:
+    sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or []}
+    if MODULES not in sizes:
+        raise SourceError(
+            f"{model} is no sentence-transformers model: its repository has no {MODULES}. Load it "
+            "with sentence-transformers, choose its pooling, and save it; then export that folder"
+        )
+    with quiet(), _without_bars():
+        modules = hf_hub_download(model, MODULES, revision=info.sha, cache_dir=_cache())
+    needed = _needed(sizes, module_folders(Path(modules)))
+    megabytes = sum(sizes[name] for name in needed) / 1e6
+    logger.info("fetching %d files of %s, %.1f MB", len(needed), model, megabytes)
+    with quiet(), _without_bars():
+        folder = Path(
+            snapshot_download(
+                model,
+                revision=revision,  # a branch by its name, by which the cache is asked later
+                allow_patterns=[glob.escape(name) for name in needed],
+                cache_dir=_cache(),
+            )
+        )
+    if folder.name != info.sha or not all((folder / name).is_file() for name in needed):
+        raise SourceError(f"{model} changed on the hub while it was downloaded; export it again")
+    return folder
+
+
+def _needed(sizes: dict[str, int], folders: Collection[PurePosixPath]) -> list[str]:
+    """Return the files in `folders` that an export reads, without data that looks like settings."""
+    return needed_files(
+        [
+            name
+            for name, size in sizes.items()
+            if (path := PurePosixPath(name)).parent in folders
+            and (size <= LARGEST_SMALL_BYTES or not is_small(path.name))
+        ]
+    )
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Switch the client's progress bars off."""
+    were_off = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were_off:
+            enable_progress_bars()
+
+
+def _cached_folder(model: str, revision: str | None) -> Path | None:
+    """Return the folder in the client's cache; None where there is nothing of the revision."""
+    try:
+        folder = snapshot_download(
+            model,
+            revision=revision,
+            allow_patterns=[],  # which files must be there is the business of `_check_cached`
+            local_files_only=True,
+            cache_dir=_cache(),
+        )
+    except LocalEntryNotFoundError:
+        return None
+    return Path(folder)
+
+
+def _check_cached(model: str, folder: Path, why: str) -> None:
+    """Raise SourceError where the cache has only a part of the model."""
+    listed = _cached_names(model, folder)
+    absent = absent_settings(folder)
+    missing = missing_parts(folder) + [name for name in absent if listed and name in listed]
+    if missing:
+        raise SourceError(
+            f"{model} at {folder.name} is only in part in the hub's cache, and the hub cannot be "
+            f"asked ({why}). {folder} lacks {', '.join(missing)}. Export it once with the hub in "
+            "reach; or copy the model's files from a machine that has them, and export that folder"
+        )
+    logger.warning(
+        "%s at %s comes from the hub's cache: the hub cannot be asked (%s)", model, folder.name, why
+    )
+    unknown = [name for name in absent if listed is None and not _is_known(model, folder, name)]
+    if unknown:
+        logger.warning(
+            "the cache lacks %s and does not tell whether the model has them", ", ".join(unknown)
+        )
+
+
+def _cached_names(model: str, folder: Path) -> Collection[str] | None:
+    """Return the names of the repository's files, where the client has kept their list."""
+    list_files = getattr(huggingface_hub, "get_cached_repo_tree", None)  # from 2.0 on
+    if list_files is not None:
+        with suppress(Exception):  # there is none, or another version wrote it
+            return {
+                file.path for file in list_files(model, revision=folder.name, cache_dir=_cache())
+            }
+    return None
+
+
+def _is_known(model: str, folder: Path, name: str) -> bool:
+    """Whether the client has asked for a file and either got it or learned that there is none."""
+    found = huggingface_hub.try_to_load_from_cache(
+        model, name, revision=folder.name, cache_dir=_cache()
+    )
+    return found is not None
