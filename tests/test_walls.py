@@ -129,6 +129,10 @@ def imports_that_point_up(one: Import) -> bool:
         return False
     module = f"{one.module}.{one.name}" if one.module == package else one.module
     importer, imported = room_of(one.importer), room_of(module)
+    if imported not in {room for floor in FLOORS[package] for room in floor}:
+        imported = {"embedrt": "embedder", "embedrt_export": "pipeline"}.get(package, "")
+        if not imported:  # a constant of the package
+            return False
     if importer in (imported, "__main__") or not imported:
         return False
     floors = {room: floor for floor, rooms in enumerate(FLOORS[package]) for room in rooms}
@@ -140,7 +144,8 @@ def reads_files(name: str, source: str) -> bool:
     if not name.startswith("embedrt_export.") or name.startswith(MODEL_FILES) or name in OWN_FILES:
         return False
     calls = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
-    return any(getattr(f, "id", getattr(f, "attr", "")) in READING for f in calls)
+    names = {ast.unparse(function) for function in calls} - {"Bundle.open"}
+    return any(name.rpartition(".")[2] in READING for name in names)
 
 
 WALLS = [

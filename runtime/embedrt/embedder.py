@@ -52,14 +52,9 @@ class Embedder:
         cache_mb: float = 0,
         max_waiting_tokens: int | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads={threads}; expected at least 1, or None for all there are")
-        if not cache_mb >= 0:
-            raise ValueError(f"cache_mb={cache_mb}; expected at least 0")
-        if max_waiting_tokens is not None and max_waiting_tokens < 1:
-            raise ValueError(
-                f"max_waiting_tokens={max_waiting_tokens}; expected at least 1, or None"
-            )
+        _check_at_least("threads", threads, 1, "or None for all there are")
+        _check_at_least("cache_mb", cache_mb, 0)
+        _check_at_least("max_waiting_tokens", max_waiting_tokens, 1, "or None")
         if overlong not in get_args(Overlong):
             raise ValueError(f"overlong={overlong!r}; expected one of {list(get_args(Overlong))}")
         check_graph(bundle.graph)
@@ -405,3 +400,10 @@ def _with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
     """Ask for the prompt of this name, unless the caller chose one."""
     chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
     return options if chosen else {**options, "prompt_name": name}
+
+
+def _check_at_least(name: str, value: float | None, least: int, otherwise: str = "") -> None:
+    # Written so that NaN fails.
+    if value is not None and not value >= least:
+        expected = ", ".join(filter(None, [f"at least {least}", otherwise]))
+        raise ValueError(f"{name}={value}; expected {expected}")

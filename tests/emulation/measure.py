@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from embedrt import Embedder
 from embedrt.cli import main as embedrt_command
-from embedrt.engine.cpu import clips_int8
+from embedrt.engine.session import clips_int8
 
 FILE = Path(__file__).parents[1] / "data" / "stsb" / "stsb-en-test.csv"
 TEXTS = 200

@@ -22,8 +22,7 @@ from transformers import AutoConfig, BertTokenizerFast
 
 from embedrt import Bundle, Embedder
 from embedrt.bundle.graph_rules import INPUT
-from embedrt.engine.cpu import clips_int8
-from embedrt.engine.session import Session
+from embedrt.engine.session import Session, clips_int8
 from embedrt.errors import QualityError, SourceError
 from embedrt.text.tokenizer import TokenIds
 from embedrt.verify import check_probes

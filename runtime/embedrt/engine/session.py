@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import AGAIN, Precision
-from embedrt.engine.cpu import clips_int8
+from embedrt.engine.clipping import EXACT, largest_product, largest_rows
 from embedrt.errors import BundleCorruptError, BundleFormatError, NonFiniteEmbeddingError
 
 # ONNX Runtime's Linux wheels upload usage data unless this is set before the import.
@@ -96,6 +97,19 @@ class Session:
             f"{self._graph} {what} in ONNX Runtime {ort.__version__} for token ids of shape "
             f"{input_ids.shape}, the largest {input_ids.max()}; {AGAIN}"
         )
+
+
+@cache
+def clips_int8() -> bool:
+    """Whether ONNX Runtime clips uint8 x int8 products here. Takes a few milliseconds, once."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(
+        largest_product(), sess_options=options, providers=["CPUExecutionProvider"]
+    )
+    (product,) = session.run(["product"], {"rows": largest_rows()})
+    return bool((product != EXACT).any())
 
 
 def _line(error: Exception) -> str:
