@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from embedrt.bundle.manifest import FORMAT_VERSION, Agreement, Manifest, Source
+from embedrt.bundle.manifest import (
+    FORMAT_VERSION,
+    INPUTS,
+    OUTPUTS,
+    Agreement,
+    Manifest,
+    Source,
+)
 from embedrt.bundle.writer import staged_bundle
 
 WORDS = 10
@@ -103,6 +110,9 @@ def tiny_manifest(**changes: Any) -> Manifest:
     facts: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "name": "tiny",
+        "task": "embedding",
+        "inputs": INPUTS["embedding"],
+        "outputs": OUTPUTS["embedding"],
         "source": Source(
             id="someone/tiny", origin="folder", revision=None, license="mit", weights={"w": "00"}
         ),
@@ -144,7 +154,7 @@ def make_tiny(
     table = np.eye(WORDS, dtype=np.float32) if table is None else table
     expected = [{"text": "w1 w2", "embedding": (table[1] + table[2]).tolist()}]
     with staged_bundle(folder) as staging:
-        staging.add("model.onnx", tiny_graph(table) if graph is None else graph)
+        staging.add_graph(tiny_graph(table) if graph is None else graph)
         staging.add("tokenizer.json", tiny_tokenizer().to_str().encode())
         staging.add("probes.json", (json.dumps(expected) if probes is None else probes).encode())
         staging.add("README.md", b"# tiny\n")

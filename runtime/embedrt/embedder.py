@@ -60,13 +60,18 @@ class Embedder:
     """A loaded bundle. Safe to use from many threads; close it, or use it in a ``with`` block."""
 
     def __init__(
-        self, bundle: Bundle, *, threads: int | None = None, overlong: Overlong = "truncate"
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        overlong: Overlong = "truncate",
+        mapped: bool = True,
     ) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads={threads}; expected at least 1, or None for all there are")
         if overlong not in get_args(Overlong):
             raise ValueError(f"overlong={overlong!r}; expected one of {list(get_args(Overlong))}")
-        check_graph(bundle.graph)
+        check_graph(bundle.graph, bundle.weights_size)
         self._manifest = bundle.manifest
         self._overlong = overlong
         self._tokenizer = Tokenizer(
@@ -75,7 +80,10 @@ class Embedder:
             truncation_side=bundle.manifest.truncation_side,
         )
         self._engine = Engine(
-            bundle.graph, bundle.manifest.precision, threads or available_threads()
+            bundle.graph,
+            bundle.manifest.precision,
+            threads or available_threads(),
+            bundle.load_weights(mapped=mapped),
         )
         if self._engine.dimension not in (None, self.dimension):
             raise BundleCorruptError(
@@ -83,7 +91,11 @@ class Embedder:
                 f"manifest says {self.dimension}; copy or export the bundle again"
             )
         self._load_again = partial(
-            type(self).load, bundle.path.absolute(), threads=threads, overlong=overlong
+            type(self).load,
+            bundle.path.absolute(),
+            threads=threads,
+            overlong=overlong,
+            mapped=mapped,
         )
 
     @classmethod
@@ -94,6 +106,7 @@ class Embedder:
         threads: int | None = None,
         overlong: Overlong = "truncate",
         verify: Verify = "size",
+        mapped: bool = True,
     ) -> Self:
         """Load a bundle.
 
@@ -108,13 +121,18 @@ class Embedder:
             sentence-transformers does; do so and ``"warn"``; or ``"error"``, an OverlongTextError.
         verify
             ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` every byte of them.
+        mapped
+            Whether to map the weights, so that all processes that load the bundle share them. A
+            mapped file must stay as it is: where it is cut, the process dies of SIGBUS. False reads
+            the weights into this process's own memory.
 
         Raises
         ------
         BundleError
             Nothing there, an unknown format, or files that are not those of the manifest.
         """
-        return cls(Bundle.open(path, verify=verify), threads=threads, overlong=overlong)
+        bundle = Bundle.open(path, verify=verify)
+        return cls(bundle, threads=threads, overlong=overlong, mapped=mapped)
 
     @property
     def manifest(self) -> Manifest:

@@ -12,6 +12,7 @@ then all cores are slower, but for what takes one core longer than they lose.
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import Precision
+from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.session import FloatArray, Session
 from embedrt.errors import ClosedError, ForkedError
 
@@ -46,12 +48,15 @@ LONGEST_LOAD = 10.0  # seconds that a fork waits for
 class Engine:
     """Runs batches of token ids. Safe to use from many threads, and in a fork while idle."""
 
-    def __init__(self, graph: Path, precision: Precision, threads: int) -> None:
+    def __init__(
+        self, graph: Path, precision: Precision, threads: int, weights: mmap.mmap | None = None
+    ) -> None:
         self.threads = threads
         self._graph = graph.absolute()
-        self._file = _identity(graph)
+        self._files = _identity(graph)
         self._precision: Precision = precision
-        self._one_core = Session(graph, precision)
+        self._weights = weights
+        self._one_core = Session(graph, precision, weights=weights)
         self._all_cores: Session | None = None
         self._loading: Future[None] | None = None
         self._alone = 0
@@ -150,15 +155,18 @@ class Engine:
                 self._loading = self._workers.submit(self._load_for_all_cores)
 
     def _load_for_all_cores(self) -> None:
-        session = Session(self._graph, self._precision, threads=self.threads)
+        session = Session(
+            self._graph, self._precision, threads=self.threads, weights=self._weights
+        )
         # Another bundle may have taken its place: two models must never be mixed.
-        if _identity(self._graph) == self._file and not self._closed:
+        if _identity(self._graph) == self._files and not self._closed:
             self._all_cores = session
 
 
-def _identity(file: Path) -> tuple[int, int, int, int]:
-    status = file.stat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _identity(graph: Path) -> list[tuple[int, int, int, int]]:
+    """Of the graph, and of the weights beside it where the format has them there."""
+    files = [file.stat() for file in (graph, graph.with_name(WEIGHTS)) if file.exists()]
+    return [(file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns) for file in files]
 
 
 _ENGINES: WeakSet[Engine] = WeakSet()
