@@ -53,9 +53,22 @@ def message(*fields: Field) -> bytes:
 
 def tensor(name: str, array: NDArray[Any], *extra: Field) -> bytes:
     """A TensorProto with its data inside."""
+    return described(name, array, (9, array.tobytes()), *extra)
+
+
+def outside(name: str, array: NDArray[Any], at: int, **changes: str) -> bytes:
+    """A TensorProto whose data lies in ``weights.bin``, but for `changes` to what it says so."""
+    place = {"location": "weights.bin", "offset": str(at), "length": str(array.nbytes)}
+    entries: list[Field] = [
+        (13, message((1, key), (2, text))) for key, text in {**place, **changes}.items()
+    ]
+    return described(name, array, *entries, (14, 1))
+
+
+def described(name: str, array: NDArray[Any], *extra: Field) -> bytes:
+    """A TensorProto without its data."""
     kind = FLOAT if array.dtype == np.float32 else INT64
-    dimensions: list[Field] = [(1, size) for size in array.shape]
-    return message(*dimensions, (2, kind), (8, name), (9, array.tobytes()), *extra)
+    return message(*((1, size) for size in array.shape), (2, kind), (8, name), *extra)
 
 
 def node(operator: str, inputs: list[str], output: str, *extra: Field) -> bytes:

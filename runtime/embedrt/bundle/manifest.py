@@ -221,7 +221,7 @@ def _check_values(manifest: Manifest) -> None:
         if getattr(manifest, name) != expected[manifest.task]:
             raise _wrong(
                 f"manifest.json.{name} does not fit task {manifest.task!r}; expected "
-                f"{[value.name for value in expected[manifest.task]]} of models/README.md"
+                f"{_as_json(expected[manifest.task])}"
             )
     if (manifest.precision == "int8") != (manifest.quantization is not None):
         expected = "an object" if manifest.precision == "int8" else "null"

@@ -40,13 +40,14 @@ from embedrt.bundle.protobuf import (
 WEIGHTS = "weights.bin"
 ALIGNMENT = 64  # bytes: a cache line, and as wide as any register that reads weights
 # Fewer bytes stay in the graph: shapes and scalars, which ONNX Runtime looks at when it loads one.
-LEAST = 1024
+LEAST = 256
 
 # Bytes of an element, by number of ONNX's type: floats and integers of whole bytes.
 ITEM_SIZES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 ELSEWHERE = 1  # the TENSOR_LOCATION of data in another file
 LOCATION, OFFSET, LENGTH = "location", "offset", "length"
 _MOST_DIGITS = 12
+_ENTRY = [(ENTRY_KEY, BYTES), (ENTRY_VALUE, BYTES)]
 
 _DESCRIPTION = frozenset({TENSOR_DIMENSIONS, TENSOR_TYPE, TENSOR_NAME, TENSOR_COMMENT})
 _PLACE = frozenset({TENSOR_EXTERNAL, TENSOR_LOCATION})
@@ -127,11 +128,11 @@ def check_places(data: Data, tensors: Iterable[Span], size: int) -> Iterator[str
 
 
 def _place(data: Data, tensor: list[Field], size: int) -> _Place:
-    if other := {number for number, _ in tensor} - _DESCRIPTION - _PLACE:
-        raise _MisplacedError(f"in {WEIGHTS} has fields {reprlib.repr(sorted(other))} as well")
     where = [span for number, span in tensor if number == TENSOR_LOCATION]
     if len(where) != 1 or number_of(data, tensor, TENSOR_LOCATION) != ELSEWHERE:
         raise _MisplacedError("does not say once that its data lies in another file")
+    if other := {number for number, _ in tensor} - _DESCRIPTION - _PLACE:
+        raise _MisplacedError(f"in {WEIGHTS} has fields {reprlib.repr(sorted(other))} as well")
     entries = _entries(data, tensor)
     if entries[LOCATION] != WEIGHTS:
         raise _MisplacedError(f"has its data in {reprlib.repr(entries[LOCATION])}")
@@ -151,7 +152,7 @@ def _entries(data: Data, tensor: list[Field]) -> dict[str, str]:
         if number != TENSOR_EXTERNAL:
             continue
         parts = list(read_fields(data, span)) if span.kind == BYTES else []
-        if [number for number, _ in parts] != [ENTRY_KEY, ENTRY_VALUE]:
+        if [(part, value.kind) for part, value in parts] != _ENTRY:
             raise _MisplacedError("tells its place in other than keys with their values")
         entries.append((text_of(data, parts, ENTRY_KEY), text_of(data, parts, ENTRY_VALUE)))
     keys = sorted(key for key, _ in entries)
