@@ -309,7 +309,7 @@ class TestInfo:
     ) -> None:
         bundle = make_tiny(tmp_path / "full", prompts={"query": "q: "}, agreement=None)
         text = in_process(capsys, "info", bundle)
-        for fact in ("query='q: '", "mean + max", "never proven", "someone/tiny"):
+        for fact in ("version 2, embedding", "query='q: '", "mean + max", "never proven", "someone/tiny"):
             assert fact in text
 
     def test_json_is_the_manifest(self, minilm: Path) -> None:
@@ -323,7 +323,7 @@ class TestInfo:
 class TestVerify:
     def test_whole_bundle(self, minilm: Path) -> None:
         first, second = succeed("verify", minilm).splitlines()
-        assert first == "files: 4 as the manifest says, by sha256"
+        assert first == "files: 5 as the manifest says, by sha256"
         assert "largest difference" in second
 
     def test_one_altered_byte(self, tiny: Path) -> None:
@@ -356,7 +356,7 @@ class TestExport:
 class TestUsage:
     def test_help(self) -> None:
         text = succeed("--help")
-        for command in ("encode", "search", "info", "verify", "bench", "export"):
+        for command in ("encode", "search", "info", "verify", "upgrade", "bench", "export"):
             assert command in text
 
     @pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["encode"], ["info", "a", "b"]])
