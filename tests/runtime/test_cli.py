@@ -309,7 +309,13 @@ class TestInfo:
     ) -> None:
         bundle = make_tiny(tmp_path / "full", prompts={"query": "q: "}, agreement=None)
         text = in_process(capsys, "info", bundle)
-        for fact in ("version 2, embedding", "query='q: '", "mean + max", "never proven", "someone/tiny"):
+        for fact in (
+            "version 2, embedding",
+            "query='q: '",
+            "mean + max",
+            "never proven",
+            "someone/tiny",
+        ):
             assert fact in text
 
     def test_json_is_the_manifest(self, minilm: Path) -> None:

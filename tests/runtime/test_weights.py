@@ -366,9 +366,7 @@ class TestRead:
             assert embedder.encode(texts).tobytes() == expected
             assert embedder._load_again.keywords["mapped"] is False
 
-    def test_where_the_system_cannot_map(
-        self, tiny: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_where_the_system_cannot_map(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = mmap.mmap
 
         def refuse(descriptor: int, size: int, **options: Any) -> mmap.mmap:

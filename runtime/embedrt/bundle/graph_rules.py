@@ -1,8 +1,8 @@
 """What a graph file holds, read from its bytes before ONNX Runtime sees it.
 
 A graph is refused here for what it asks for: operators outside the format's list, weights in files
-that are not the bundle's, subgraphs, local functions. Only the outline is read; weights are skipped,
-so that a graph of a gigabyte takes a millisecond.
+that are not the bundle's, subgraphs, local functions. Only the outline is read; weights are
+skipped, so that a graph of a gigabyte takes a millisecond.
 """
 
 from __future__ import annotations

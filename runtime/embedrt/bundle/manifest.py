@@ -174,8 +174,8 @@ class Manifest:
         if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             raise BundleFormatError(
                 f"manifest.json has format_version {reprlib.repr(version)} and this version of "
-                f"embedrt reads 1 to {FORMAT_VERSION}; install the embedrt that made the bundle, or "
-                "export the model again"
+                f"embedrt reads 1 to {FORMAT_VERSION}; install the embedrt that made the bundle, "
+                "or export the model again"
             )
         manifest = _decode(_upgrade(value) if version == 1 else value, cls, "manifest.json")
         assert isinstance(manifest, cls)  # for the type checker: _decode made it
@@ -217,11 +217,11 @@ def _check_values(manifest: Manifest) -> None:
     for name, most in (("dimension", MAX_DIMENSION), ("max_tokens", MAX_TOKENS)):
         if not 1 <= (value := getattr(manifest, name)) <= most:
             raise _wrong(f"manifest.json.{name} is {reprlib.repr(value)}; expected 1 to {most}")
-    for name, expected in (("inputs", INPUTS), ("outputs", OUTPUTS)):
-        if getattr(manifest, name) != expected[manifest.task]:
+    for name, known in (("inputs", INPUTS), ("outputs", OUTPUTS)):
+        if getattr(manifest, name) != known[manifest.task]:
             raise _wrong(
                 f"manifest.json.{name} does not fit task {manifest.task!r}; expected "
-                f"{_as_json(expected[manifest.task])}"
+                f"{_as_json(known[manifest.task])}"
             )
     if (manifest.precision == "int8") != (manifest.quantization is not None):
         expected = "an object" if manifest.precision == "int8" else "null"

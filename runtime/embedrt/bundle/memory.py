@@ -11,8 +11,9 @@ from pathlib import Path
 def load_file(file: Path, *, mapped: bool = True) -> mmap.mmap:
     """Return the content of a file that is not empty.
 
-    Mapped, it is shared with every process that maps the file, and follows what is done to it: where
-    the file is cut, a read beyond its end kills the process. Read, it is this process's own copy.
+    Mapped, it is shared with every process that maps the file, and changes with it: if the file is
+    cut, a read beyond its end kills the process. Read, it is this process's own copy.
+
     Raises OSError where the file cannot be read, ValueError where it is empty.
     """
     with file.open("rb") as stream:

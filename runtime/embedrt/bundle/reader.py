@@ -1,7 +1,7 @@
 """Bundles on disk: how one is opened and checked.
 
-The other way is in `writer`. A bundle is trusted only after its manifest has been parsed strictly and
-every file it names has been found, plain and of the right size, directly inside the folder.
+The other way is in `writer`. A bundle is trusted only after its manifest has been parsed strictly
+and every file it names has been found, plain and of the right size, directly inside the folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Weights beside the graph, in one file that every session and every process maps.
 
-A tensor of the graph says where its bytes lie, as ONNX's external data. The writer here lays them
-out, and the check here is all that a reader relies on: ONNX Runtime maps what the graph tells it to.
+A tensor of the graph says where its bytes lie, as ONNX's external data. What it says is written
+here, and checked here before ONNX Runtime maps what it is told to.
 """
 
 from __future__ import annotations

@@ -155,9 +155,7 @@ class Engine:
                 self._loading = self._workers.submit(self._load_for_all_cores)
 
     def _load_for_all_cores(self) -> None:
-        session = Session(
-            self._graph, self._precision, threads=self.threads, weights=self._weights
-        )
+        session = Session(self._graph, self._precision, threads=self.threads, weights=self._weights)
         # Another bundle may have taken its place: two models must never be mixed.
         if _identity(self._graph) == self._files and not self._closed:
             self._all_cores = session
