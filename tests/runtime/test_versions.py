@@ -121,6 +121,20 @@ class TestUpgrade:
         assert main(["verify", str(new)]) == 0
         assert beside(tmp_path) == {"new"}
 
+    def test_where_weights_are_rewritten_at_load(
+        self, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on processors that would clip: ONNX Runtime then copies them, from wherever."""
+        upgrade_bundle(DATA / precision, tmp_path / "new")
+        monkeypatch.setattr("embedrt.engine.session.clips_int8", lambda: True)
+        old, new = DATA / precision, tmp_path / "new"
+        found = []
+        for bundle, mapped in ((old, True), (new, True), (new, False)):
+            with Embedder.load(bundle, mapped=mapped) as embedder:
+                found.append(embedder.encode(TEXTS))
+        assert np.abs(found[0] - recorded(precision)).max() < 1e-5
+        assert len({vectors.tobytes() for vectors in found}) == 1
+
     def test_needs_neither_torch_nor_onnx(self, precision: str, tmp_path: Path) -> None:
         program = (
             "import sys\n"
