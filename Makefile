@@ -8,7 +8,7 @@ BIN := .venv/bin
 LIGHT := .venv-light/bin
 LOWEST := .venv-lowest/bin
 VERSIONED := $(addprefix tests/runtime/test_, embedder.py tokenizer.py session.py precision.py \
-	public.py similarity.py same_bytes.py cli.py)
+	public.py similarity.py same_bytes.py cli.py weights.py versions.py)
 BUNDLE := models/all-MiniLM-L6-v2-fp32
 BUNDLE_INT8 := models/all-MiniLM-L6-v2-int8
 INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint constraints.txt

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from embedrt.bundle.manifest import FORMAT_VERSION, Agreement, Manifest, Source
+from embedrt.bundle.manifest import (
+    FORMAT_VERSION,
+    INPUTS,
+    OUTPUTS,
+    Agreement,
+    Manifest,
+    Source,
+)
 from embedrt.bundle.writer import staged_bundle
 
 WORDS = 10
@@ -46,9 +53,22 @@ def message(*fields: Field) -> bytes:
 
 def tensor(name: str, array: NDArray[Any], *extra: Field) -> bytes:
     """A TensorProto with its data inside."""
+    return described(name, array, (9, array.tobytes()), *extra)
+
+
+def outside(name: str, array: NDArray[Any], at: int, **changes: str) -> bytes:
+    """A TensorProto whose data lies in ``weights.bin``, but for `changes` to what it says so."""
+    place = {"location": "weights.bin", "offset": str(at), "length": str(array.nbytes)}
+    entries: list[Field] = [
+        (13, message((1, key), (2, text))) for key, text in {**place, **changes}.items()
+    ]
+    return described(name, array, *entries, (14, 1))
+
+
+def described(name: str, array: NDArray[Any], *extra: Field) -> bytes:
+    """A TensorProto without its data."""
     kind = FLOAT if array.dtype == np.float32 else INT64
-    dimensions: list[Field] = [(1, size) for size in array.shape]
-    return message(*dimensions, (2, kind), (8, name), (9, array.tobytes()), *extra)
+    return message(*((1, size) for size in array.shape), (2, kind), (8, name), *extra)
 
 
 def node(operator: str, inputs: list[str], output: str, *extra: Field) -> bytes:
@@ -103,6 +123,9 @@ def tiny_manifest(**changes: Any) -> Manifest:
     facts: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "name": "tiny",
+        "task": "embedding",
+        "inputs": INPUTS["embedding"],
+        "outputs": OUTPUTS["embedding"],
         "source": Source(
             id="someone/tiny", origin="folder", revision=None, license="mit", weights={"w": "00"}
         ),
@@ -144,7 +167,7 @@ def make_tiny(
     table = np.eye(WORDS, dtype=np.float32) if table is None else table
     expected = [{"text": "w1 w2", "embedding": (table[1] + table[2]).tolist()}]
     with staged_bundle(folder) as staging:
-        staging.add("model.onnx", tiny_graph(table) if graph is None else graph)
+        staging.add_graph(tiny_graph(table) if graph is None else graph)
         staging.add("tokenizer.json", tiny_tokenizer().to_str().encode())
         staging.add("probes.json", (json.dumps(expected) if probes is None else probes).encode())
         staging.add("README.md", b"# tiny\n")

@@ -14,6 +14,8 @@ from embedrt import Bundle, Embedder
 from embedrt.bundle.graph_rules import check_graph
 from embedrt.bundle.manifest import (
     FORMAT_VERSION,
+    INPUTS,
+    OUTPUTS,
     Agreement,
     Manifest,
     Precision,
@@ -22,6 +24,7 @@ from embedrt.bundle.manifest import (
 )
 from embedrt.bundle.manifest import Source as ManifestSource
 from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
+from embedrt.bundle.weights import WEIGHTS
 from embedrt.bundle.writer import Staging, staged_bundle
 from embedrt.errors import UnsupportedModelError
 from embedrt.files import expand
@@ -128,8 +131,8 @@ def export_model(
     target = expand(output or Path("models") / manifest.name)
     with staged_bundle(target) as staging:
         logger.info("writing a %s graph of %d bytes", built.builder, graph.ByteSize())
-        staging.add(GRAPH, graph.SerializeToString(deterministic=True))
-        check_graph(staging.path / GRAPH)
+        staging.add_graph(graph.SerializeToString(deterministic=True))
+        check_graph(staging.path / GRAPH, (staging.path / WEIGHTS).stat().st_size)
         staging.add(TOKENIZER, oracle.tokenizer_json().encode())
         staging.add(PROBES, probes(oracle))
         staging.add(CARD, b"")
@@ -175,6 +178,9 @@ def _describe(
     return Manifest(
         format_version=FORMAT_VERSION,
         name=f"{name}-{precision}",
+        task="embedding",
+        inputs=INPUTS["embedding"],
+        outputs=OUTPUTS["embedding"],
         source=ManifestSource(
             id=source.id,
             origin=source.origin,

@@ -28,7 +28,14 @@ from embedrt.engine.scheduler import Engine, Stats
 from embedrt.errors import BundleCorruptError
 from embedrt.postprocess import EmbeddingPrecision
 from embedrt.progress import progress_bar
-from embedrt.request import STREAM_CACHE_BYTES, EncodeOptions, Request, Requests
+from embedrt.request import (
+    STREAM_CACHE_BYTES,
+    EncodeOptions,
+    Request,
+    Requests,
+    check_at_least,
+    with_prompt,
+)
 from embedrt.similarity import Hit
 from embedrt.spellings import OMITTED, Spellings
 from embedrt.text.inputs import Texts, as_batch, as_text
@@ -51,13 +58,14 @@ class Embedder:
         overlong: Overlong = "truncate",
         cache_mb: float = 0,
         max_waiting_tokens: int | None = None,
+        mapped: bool = True,
     ) -> None:
-        _check_at_least("threads", threads, 1, "or None for all there are")
-        _check_at_least("cache_mb", cache_mb, 0)
-        _check_at_least("max_waiting_tokens", max_waiting_tokens, 1, "or None")
+        check_at_least("threads", threads, 1, "or None for all there are")
+        check_at_least("cache_mb", cache_mb, 0)
+        check_at_least("max_waiting_tokens", max_waiting_tokens, 1, "or None")
         if overlong not in get_args(Overlong):
             raise ValueError(f"overlong={overlong!r}; expected one of {list(get_args(Overlong))}")
-        check_graph(bundle.graph)
+        check_graph(bundle.graph, bundle.weights_size)
         self._manifest = bundle.manifest
         self._tokenizer = Tokenizer(
             bundle.tokenizer,
@@ -69,6 +77,7 @@ class Embedder:
             bundle.manifest.precision,
             threads or available_threads(),
             self._tokenizer.batch_ids,
+            weights=bundle.load_weights(mapped=mapped),
             max_tokens=self.max_tokens,
             cache_bytes=int(cache_mb * MEGABYTE),
             max_waiting_tokens=max_waiting_tokens,
@@ -87,6 +96,7 @@ class Embedder:
             overlong=overlong,
             cache_mb=cache_mb,
             max_waiting_tokens=max_waiting_tokens,
+            mapped=mapped,
         )
 
     @classmethod
@@ -99,6 +109,7 @@ class Embedder:
         cache_mb: float = 0,
         max_waiting_tokens: int | None = None,
         verify: Verify = "size",
+        mapped: bool = True,
     ) -> Self:
         """Load a bundle.
 
@@ -119,6 +130,10 @@ class Embedder:
             calls are queued. A call to an idle Embedder is never refused.
         verify
             ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` every byte of them.
+        mapped
+            Whether to map the weights, so that all processes that load the bundle share them. A
+            mapped file must stay as it is: where it is cut, the process dies of SIGBUS. False reads
+            the weights into this process's own memory.
 
         Raises
         ------
@@ -131,6 +146,7 @@ class Embedder:
             overlong=overlong,
             cache_mb=cache_mb,
             max_waiting_tokens=max_waiting_tokens,
+            mapped=mapped,
         )
 
     @property
@@ -170,11 +186,11 @@ class Embedder:
         """Return `max_tokens`."""
         return self.max_tokens
 
-    def get_sentence_embedding_dimension(self) -> int:
+    def get_embedding_dimension(self) -> int:
         """Return `dimension`."""
         return self.dimension
 
-    get_embedding_dimension = get_sentence_embedding_dimension
+    get_sentence_embedding_dimension = get_embedding_dimension
 
     def encode(
         self,
@@ -266,7 +282,7 @@ class Embedder:
         self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
     ) -> NDArray[Any]:
         """Embed queries: `encode` with the prompt ``query``, or with none, never the default."""
-        return self.encode(texts, **_with_prompt(options, self._requests.prompts.query))
+        return self.encode(texts, **with_prompt(options, self._requests.prompts.query))
 
     def encode_document(
         self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
@@ -275,7 +291,7 @@ class Embedder:
 
         The first of these that the model has, or none, never the default.
         """
-        return self.encode(texts, **_with_prompt(options, self._requests.prompts.document))
+        return self.encode(texts, **with_prompt(options, self._requests.prompts.document))
 
     def embed_stream(
         self,
@@ -394,16 +410,3 @@ class Embedder:
         finally:  # also where the consumer stops early, or the texts fail
             for request in started:
                 self._engine.cancel(request.call)
-
-
-def _with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
-    """Ask for the prompt of this name, unless the caller chose one."""
-    chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
-    return options if chosen else {**options, "prompt_name": name}
-
-
-def _check_at_least(name: str, value: float | None, least: int, otherwise: str = "") -> None:
-    # Written so that NaN fails.
-    if value is not None and not value >= least:
-        expected = ", ".join(filter(None, [f"at least {least}", otherwise]))
-        raise ValueError(f"{name}={value}; expected {expected}")

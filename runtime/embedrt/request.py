@@ -79,7 +79,7 @@ class Requests:
         texts = read_spellings(texts, spellings)
         finish = Finish(self._dimension, truncate_dim, normalize_embeddings, precision)
         prefix = self.prompts.choose(prompt_name, prompt)
-        _check_batch_size(batch_size)
+        check_at_least("batch_size", batch_size, 1, "or None")
         is_one = isinstance(texts, str)
         batch = [as_text(texts)] if is_one else as_batch(texts)
         call, truncations = self._call(
@@ -109,7 +109,7 @@ class Requests:
             )
         finish = Finish(self._dimension, truncate_dim, normalize_embeddings, precision)
         prefix = self.prompts.choose(prompt_name, prompt)
-        _check_batch_size(batch_size)
+        check_at_least("batch_size", batch_size, 1, "or None")
         return self._blocks(stream(texts), prefix, batch_size, finish, cache)
 
     def _blocks(
@@ -152,6 +152,15 @@ class Requests:
         return call, truncations
 
 
-def _check_batch_size(batch_size: int | None) -> None:
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; expected at least 1, or None")
+def with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
+    """Ask for the prompt of this name, unless the caller chose one."""
+    chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
+    return options if chosen else {**options, "prompt_name": name}
+
+
+def check_at_least(name: str, value: float | None, least: int, otherwise: str = "") -> None:
+    """Raise ValueError for an argument that is less than it may be; None is never."""
+    # Written so that NaN fails.
+    if value is not None and not value >= least:
+        expected = ", ".join(filter(None, [f"at least {least}", otherwise]))
+        raise ValueError(f"{name}={value}; expected {expected}")

@@ -46,7 +46,7 @@ def check_probes(embedder: Embedder, bundle: Bundle) -> float:
     agreement = bundle.manifest.agreement
     if agreement is None:
         raise BundleCorruptError(f"{bundle.path} was never proven: export the model again")
-    texts, expected = _read_probes(bundle)
+    texts, expected = read_probes(bundle)
     found = embedder.encode(texts, prompt="")
     difference = largest_difference(found, expected, normalized=bundle.manifest.normalized)
     allowed = SLACK[bundle.manifest.precision] * agreement.tolerance
@@ -59,7 +59,11 @@ def check_probes(embedder: Embedder, bundle: Bundle) -> float:
     return difference
 
 
-def _read_probes(bundle: Bundle) -> tuple[list[str], NDArray[np.float32]]:
+def read_probes(bundle: Bundle) -> tuple[list[str], NDArray[np.float32]]:
+    """Return the probes' texts and the original's vectors, shape (n, dimension).
+
+    Raises BundleCorruptError where the file holds something else.
+    """
     try:
         probes = json.loads(bundle.probes.read_text(encoding="utf-8"))
         texts = [as_text(probe["text"]) for probe in probes]

@@ -14,8 +14,8 @@ import pytest
 from embedrt import Bundle
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export import export_model
-from embedrt_export.card import read_license
 from embedrt_export.int8.calibration import read_calibration
+from embedrt_export.source.card import read_license
 from embedrt_export.source.checkpoint import weight_files
 from embedrt_export.source.files import read_json, read_text
 from embedrt_export.source.recipe import FOLDER, load_recipes

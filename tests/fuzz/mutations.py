@@ -11,12 +11,14 @@ from random import Random
 from typing import Any
 
 from embedrt.bundle.reader import CARD, GRAPH, MANIFEST, PROBES, TOKENIZER, describe_file
+from embedrt.bundle.weights import WEIGHTS
 from fuzz.graphs import mutate_graph
 from fuzz.odd import NUMBERS, STRINGS, mutate_bytes
 from fuzz.seeds import Files, seeds
 
 SEEDS = seeds()
-KINDS = (GRAPH, GRAPH, GRAPH, TOKENIZER, TOKENIZER, MANIFEST, PROBES, CARD, "folder")
+KINDS = (GRAPH, GRAPH, GRAPH, WEIGHTS, TOKENIZER, TOKENIZER, MANIFEST, PROBES, CARD, "folder")
+NAMES = (GRAPH, WEIGHTS, TOKENIZER, PROBES, CARD, MANIFEST)
 DEEP, TWICE = "\0deep", "\0twice"  # put into JSON as text
 
 
@@ -61,8 +63,7 @@ def _mutate_file(name: str, content: bytes, random: Random) -> tuple[bytes, str]
 
 
 def _mutate_folder(folder: Path, random: Random) -> str:
-    name = random.choice((GRAPH, TOKENIZER, PROBES, CARD, MANIFEST))
-    other = random.choice((GRAPH, TOKENIZER, PROBES, CARD, MANIFEST))
+    name, other = random.choice(NAMES), random.choice(NAMES)
     file, spare = folder / name, folder / "spare"
     shutil.copy(file, spare)
     ways: dict[str, Callable[[], object]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from tokenizers import pre_tokenizers as pre
 
 from embedrt.bundle.graph_rules import INPUT, OUTPUT
 from embedrt.bundle.manifest import Agreement, Manifest
+from embedrt.bundle.weights import move_weights
 from tiny_bundle import (
     FLOAT,
     INT64,
@@ -178,8 +180,10 @@ def seeds() -> list[tuple[Files, Manifest]]:
 
 
 def _files(graph: bytes, tokenizer: Tokenizer, probes: list[dict[str, Any]]) -> Files:
+    weights = io.BytesIO()
     return {
-        "model.onnx": graph,
+        "model.onnx": move_weights(graph, weights),
+        "weights.bin": weights.getvalue(),
         "tokenizer.json": tokenizer.to_str().encode(),
         "probes.json": json.dumps(probes).encode(),
         "README.md": b"# a seed\n",

@@ -339,7 +339,7 @@ class TestInfo:
         )
         text = in_process(capsys, "info", bundle)
         shown = "query='q: ' (the default), document=''\n"
-        for fact in (shown, "mean + max", "never proven", "someone/tiny"):
+        for fact in (shown, "version 2, embedding", "mean + max", "never proven", "someone/tiny"):
             assert fact in text
 
     def test_json_is_the_manifest(self, minilm: Path) -> None:
@@ -355,7 +355,7 @@ class TestInfo:
 class TestVerify:
     def test_whole_bundle(self, minilm: Path) -> None:
         first, second = succeed("verify", minilm).splitlines()
-        assert first == "files: 4 as the manifest says, by sha256"
+        assert first == "files: 5 as the manifest says, by sha256"
         assert "largest difference" in second
 
     def test_one_altered_byte(self, tiny: Path) -> None:
@@ -388,7 +388,7 @@ class TestExport:
 class TestUsage:
     def test_help(self) -> None:
         text = succeed("--help")
-        for command in ("encode", "search", "info", "verify", "bench", "export"):
+        for command in ("encode", "search", "info", "verify", "upgrade", "bench", "export"):
             assert command in text
 
     @pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["encode"], ["info", "a", "b"]])

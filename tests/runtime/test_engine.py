@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import sys
 import threading
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 import embedrt.engine.sessions
 from embedrt import Embedder
 from embedrt.bundle.reader import GRAPH
+from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.call import Call, TokenIds
 from embedrt.engine.scheduler import Engine
 from embedrt.engine.session import FloatArray, Session
@@ -244,6 +246,27 @@ class TestAllCores:
             sessions.loading.exception(timeout=30)
             assert sessions.all_cores is None
             assert embedder.encode("w1").max() == 1
+
+    @pytest.mark.parametrize("how", ["renamed", "overwritten", "touched", "removed"])
+    def test_nor_from_other_weights(self, tiny: Path, tmp_path: Path, how: str) -> None:
+        """The graph is the same. A file that was mapped is still there when its name is gone."""
+        other = make_tiny(tmp_path / "other", table=2 * np.eye(WORDS, dtype=np.float32))
+        assert (other / GRAPH).read_bytes() == (tiny / GRAPH).read_bytes()
+        with Embedder.load(tiny, threads=2) as embedder:
+            if how == "renamed":
+                (other / WEIGHTS).rename(tiny / WEIGHTS)
+            elif how == "overwritten":
+                shutil.copyfile(other / WEIGHTS, tiny / WEIGHTS)
+            elif how == "touched":
+                os.utime(tiny / WEIGHTS, (1, 1))
+            else:
+                (tiny / WEIGHTS).unlink()
+            for _ in range(ALONE_BEFORE_ALL_CORES):
+                assert embedder.encode("w1").max() == 1 or how == "overwritten"
+            sessions = embedder._engine._sessions
+            assert sessions.loading
+            sessions.loading.exception(timeout=30)
+            assert sessions.all_cores is None
 
 
 class TestPrepareToFork:

@@ -17,6 +17,7 @@ import pytest
 from embedrt import Embedder
 from embedrt.bundle.graph_rules import check_graph
 from embedrt.bundle.reader import GRAPH, MANIFEST, PROBES, TOKENIZER
+from embedrt.bundle.weights import WEIGHTS
 from embedrt.bundle.writer import staged_bundle
 from embedrt.cli import main
 from embedrt.engine.session import Session
@@ -49,6 +50,7 @@ def bundle_of(folder: Path, **files: bytes) -> Path:
     """A tiny bundle in order, but for the content of these files (``.`` as ``_``)."""
     whole = {
         GRAPH: tiny_graph(TABLE),
+        WEIGHTS: b"",
         TOKENIZER: tiny_tokenizer().to_str().encode(),
         PROBES: json.dumps([{"text": "w1", "embedding": TABLE[1].tolist()}]).encode(),
         "README.md": b"# tiny\n",
@@ -75,7 +77,7 @@ def verify(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What ``embedrt verify`` says of a bundle that is not in order."""
     assert main(["verify", str(folder)]) == 1
     captured = capsys.readouterr()
-    assert captured.out == "files: 4 as the manifest says, by sha256\n"
+    assert captured.out == "files: 5 as the manifest says, by sha256\n"
     return captured.err
 
 

@@ -37,6 +37,7 @@ FULL = tiny_manifest(
     files={"README.md": FileEntry(size=3, sha256="ab")},
 )
 AGAIN = "; copy or export the bundle again"
+NEW = ("task", "inputs", "outputs")  # with version 2
 Path = tuple[str | int, ...]
 
 
@@ -167,6 +168,7 @@ def test_field_of_the_wrong_kind_is_named(place: Path, wrong: object) -> None:
     ("name", "value", "good"),
     [
         ("builder", "handmade", "fused"),
+        ("task", "rerank", "embedding"),
         ("precision", "fp7", "fp32"),
         ("truncation_side", "middle", "left"),
         ("similarity", "jaccard", "cosine"),
@@ -194,11 +196,52 @@ def test_unknown_version(version: object) -> None:
 
 
 def test_a_later_version_says_what_to_do_before_its_fields_are_looked_at() -> None:
-    with pytest.raises(BundleFormatError, match="format_version 2") as caught:
-        Manifest.from_json('{"format_version": 2, "unheard-of": true}')
+    with pytest.raises(BundleFormatError, match="format_version 3") as caught:
+        Manifest.from_json('{"format_version": 3, "unheard-of": true}')
     assert str(caught.value) == (
-        "manifest.json has format_version 2 and this version of embedrt reads 1; install the "
+        "manifest.json has format_version 3 and this version of embedrt reads 1 to 2; install the "
         "embedrt that made the bundle, or export the model again"
+    )
+
+
+class TestVersion1:
+    """Its manifests lack what came with version 2."""
+
+    def old(self, **changes: Any) -> str:
+        facts = {name: value for name, value in content().items() if name not in NEW}
+        return json.dumps({**facts, "format_version": 1, **changes})
+
+    def test_what_it_implies_is_filled_in(self) -> None:
+        assert Manifest.from_json(self.old()) == dataclasses.replace(FULL, format_version=1)
+
+    @pytest.mark.parametrize("name", NEW)
+    def test_it_has_none_of_the_new_fields(self, name: str) -> None:
+        with pytest.raises(BundleFormatError) as caught:
+            Manifest.from_json(self.old(**{name: content()[name]}))
+        assert str(caught.value) == f"manifest.json has unknown fields: ['{name}']{AGAIN}"
+
+    def test_it_is_read_as_strictly(self) -> None:
+        with pytest.raises(BundleFormatError, match=r"^manifest\.json\.dimension is 0"):
+            Manifest.from_json(self.old(dimension=0))
+        with pytest.raises(BundleFormatError, match=r"has unknown fields: \['surprise'\]"):
+            Manifest.from_json(self.old(surprise=1))
+
+
+@pytest.mark.parametrize("name", ["inputs", "outputs"])
+@pytest.mark.parametrize("change", ["missing", "twice", "name", "dtype", "axes"])
+def test_inputs_and_outputs_are_those_of_the_task(name: str, change: str) -> None:
+    (value,) = content()[name]
+    other = {
+        "name": "token_type_ids",
+        "dtype": "float32" if name == "inputs" else "int64",
+        "axes": ["batch"],
+    }
+    wrong = {"missing": [], "twice": [value, value]}
+    values = wrong[change] if change in wrong else [{**value, change: other[change]}]
+    with pytest.raises(BundleFormatError) as caught:
+        Manifest.from_json(json.dumps({**content(), name: values}))
+    assert str(caught.value) == (
+        f"manifest.json.{name} does not fit task 'embedding'; expected {[value]}{AGAIN}"
     )
 
 

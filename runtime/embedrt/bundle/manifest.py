@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from embedrt.errors import BundleFormatError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_DIMENSION = 1 << 16
 MAX_TOKENS = 1 << 20
 AGAIN = "copy or export the bundle again"  # the remedy for what no person would mend by hand
@@ -27,6 +27,9 @@ Precision = Literal["fp32", "int8"]
 Scheme = Literal["static", "row", "wide"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
+Task = Literal["embedding"]
+ElementType = Literal["int64", "float32"]
+Axis = Literal["batch", "tokens", "dimension"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +94,36 @@ class Quantization:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """An input or output of the graph."""
+
+    name: str
+    dtype: ElementType
+    axes: tuple[Axis, ...]
+    """What each axis counts; ``dimension`` is the manifest's number."""
+
+
+# What the graph of each task takes and gives.
+INPUTS: dict[Task, tuple[Value, ...]] = {
+    "embedding": (Value(name="input_ids", dtype="int64", axes=("batch", "tokens")),),
+}
+OUTPUTS: dict[Task, tuple[Value, ...]] = {
+    "embedding": (Value(name="embedding", dtype="float32", axes=("batch", "dimension")),),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """A bundle's ``manifest.json``."""
 
     format_version: int
+    """Of the bundle on disk. What older versions leave out is filled in as it is read."""
     name: str
     source: Source
+    task: Task
+    """What the graph computes."""
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
     family: str
     """The encoder's architecture: ``bert``, ``mpnet``, ..."""
     builder: Builder
@@ -144,16 +171,32 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise _wrong(f"manifest.json is not JSON: {error}") from error
         version = value.get("format_version") if isinstance(value, dict) else None
-        if version != FORMAT_VERSION:
+        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             raise BundleFormatError(
                 f"manifest.json has format_version {reprlib.repr(version)} and this version of "
-                f"embedrt reads {FORMAT_VERSION}; install the embedrt that made the bundle, or "
-                "export the model again"
+                f"embedrt reads 1 to {FORMAT_VERSION}; install the embedrt that made the bundle, "
+                "or export the model again"
             )
-        manifest = _decode(value, cls, "manifest.json")
+        manifest = _decode(_upgrade(value) if version == 1 else value, cls, "manifest.json")
         assert isinstance(manifest, cls)  # for the type checker: _decode made it
         _check_values(manifest)
         return manifest
+
+
+def _upgrade(fields: dict[str, Any]) -> dict[str, Any]:
+    """Add to a manifest of version 1 what version 2 says and version 1 implies."""
+    implied = {
+        "task": "embedding",
+        "inputs": _as_json(INPUTS["embedding"]),
+        "outputs": _as_json(OUTPUTS["embedding"]),
+    }
+    if unknown := sorted(fields.keys() & implied.keys()):
+        raise _wrong(f"manifest.json has unknown fields: {reprlib.repr(unknown)}")
+    return {**fields, **implied}
+
+
+def _as_json(values: tuple[Value, ...]) -> list[dict[str, Any]]:
+    return [{"name": v.name, "dtype": v.dtype, "axes": list(v.axes)} for v in values]
 
 
 def _wrong(problem: str) -> BundleFormatError:
@@ -174,6 +217,12 @@ def _check_values(manifest: Manifest) -> None:
     for name, most in (("dimension", MAX_DIMENSION), ("max_tokens", MAX_TOKENS)):
         if not 1 <= (value := getattr(manifest, name)) <= most:
             raise _wrong(f"manifest.json.{name} is {reprlib.repr(value)}; expected 1 to {most}")
+    for name, known in (("inputs", INPUTS), ("outputs", OUTPUTS)):
+        if getattr(manifest, name) != known[manifest.task]:
+            raise _wrong(
+                f"manifest.json.{name} does not fit task {manifest.task!r}; expected "
+                f"{_as_json(known[manifest.task])}"
+            )
     if (manifest.precision == "int8") != (manifest.quantization is not None):
         expected = "an object" if manifest.precision == "int8" else "null"
         raise _wrong(

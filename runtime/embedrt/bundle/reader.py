@@ -7,12 +7,15 @@ to a plain file is one, for so model hubs' caches and Kubernetes lay them out.
 
 from __future__ import annotations
 
+import mmap
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from embedrt.bundle.manifest import AGAIN, FileEntry, Manifest
+from embedrt.bundle.memory import load_file
+from embedrt.bundle.weights import WEIGHTS
 from embedrt.errors import (
     BundleCorruptError,
     BundleError,
@@ -29,8 +32,15 @@ CARD = "README.md"
 
 MAX_MANIFEST_BYTES = 1 << 20
 # What a reader takes into memory whole is bounded before it is read.
-MAX_BYTES = {GRAPH: (1 << 31) - 1, TOKENIZER: 1 << 28, PROBES: 1 << 24, CARD: 1 << 20}
+MAX_BYTES = {
+    GRAPH: (1 << 31) - 1,
+    WEIGHTS: 1 << 36,
+    TOKENIZER: 1 << 28,
+    PROBES: 1 << 24,
+    CARD: 1 << 20,
+}
 FILES = frozenset(MAX_BYTES)
+FILES_OF_VERSION_1 = FILES - {WEIGHTS}
 
 Verify = Literal["size", "sha256"]
 
@@ -46,6 +56,12 @@ class Bundle:
     def graph(self) -> Path:
         """The ONNX graph."""
         return self.path / GRAPH
+
+    @property
+    def weights_size(self) -> int | None:
+        """Bytes of the file that holds the graph's weights; None where the graph holds them."""
+        entry = self.manifest.files.get(WEIGHTS)
+        return entry.size if entry else None
 
     @property
     def tokenizer(self) -> Path:
@@ -82,9 +98,10 @@ class Bundle:
             raise ValueError(f"verify={verify!r}; expected one of {list(get_args(Verify))}")
         path = expand(path)
         manifest = _read_manifest(path)
-        if unexpected := manifest.files.keys() ^ FILES:
+        expected = FILES_OF_VERSION_1 if manifest.format_version == 1 else FILES
+        if unexpected := manifest.files.keys() ^ expected:
             raise BundleFormatError(
-                f"{path}: manifest.files must name exactly {sorted(FILES)}; "
+                f"{path}: manifest.files must name exactly {sorted(expected)}; "
                 f"differs in {reprlib.repr(sorted(unexpected))}; {AGAIN}"
             )
         for name, entry in manifest.files.items():
@@ -93,6 +110,21 @@ class Bundle:
             except OSError as error:
                 raise _unreadable(path / name, error) from error
         return cls(path, manifest)
+
+    def load_weights(self, *, mapped: bool = True) -> mmap.mmap | None:
+        """Return the weights in memory, where ONNX Runtime does not map their file itself.
+
+        It maps what lies, all links followed, beside the graph; where it shall not, or there is
+        nothing to map, it is not asked to. Raises BundleCorruptError.
+        """
+        file = self.path / WEIGHTS
+        beside = file.resolve() == self.graph.resolve().with_name(WEIGHTS)
+        if not self.weights_size or (mapped and beside):
+            return None
+        try:
+            return load_file(file, mapped=mapped)
+        except OSError as error:
+            raise _unreadable(file, error) from error
 
 
 def describe_file(path: Path) -> FileEntry:

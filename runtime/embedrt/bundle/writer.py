@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedrt.bundle.manifest import Manifest
-from embedrt.bundle.reader import FILES, MANIFEST, describe_file
+from embedrt.bundle.protobuf import Data
+from embedrt.bundle.reader import FILES, GRAPH, MANIFEST, describe_file
+from embedrt.bundle.weights import WEIGHTS, move_weights
 from embedrt.errors import EmbedrtError, ExportError
 from embedrt.files import expand, take_after
 
@@ -39,6 +41,12 @@ class Staging:
     def add(self, name: str, content: bytes) -> None:
         """Write one of the bundle's files."""
         (self.path / name).write_bytes(content)
+
+    def add_graph(self, model: Data) -> None:
+        """Write a graph that holds its weights, with the weights beside it."""
+        with (self.path / WEIGHTS).open("wb") as weights:
+            outline = move_weights(model, weights)
+        self.add(GRAPH, outline)
 
     def seal(self, manifest: Manifest) -> Manifest:
         """Describe the files in the manifest and write it; return it so completed."""

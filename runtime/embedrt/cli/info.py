@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> None:
     size = sum(entry.size for entry in manifest.files.values())
     rows = {
         "name": manifest.name,
+        "format": f"version {manifest.format_version}, {manifest.task}",
         "source": f"{source.id} ({origin})",
         "license": source.license or "not declared",
         "encoder": f"{manifest.family}, {manifest.builder}, {manifest.precision}",

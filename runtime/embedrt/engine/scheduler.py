@@ -7,6 +7,7 @@ there is work and end when there is none, take their texts together.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,6 +63,7 @@ class Engine:
         threads: int,
         tokenize: TokenizeTexts,
         *,
+        weights: mmap.mmap | None = None,
         max_tokens: int,
         cache_bytes: int = 0,
         max_waiting_tokens: int | None = None,
@@ -71,7 +73,7 @@ class Engine:
         self._max_tokens = max_tokens
         self._cache_bytes = cache_bytes
         self._max_waiting_tokens = max_waiting_tokens
-        self._sessions = Sessions(graph, precision, threads)
+        self._sessions = Sessions(graph, precision, threads, weights)
         self._broken = ""
         self._closed = False
         self._start_anew()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import AGAIN, Precision
+from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.clipping import EXACT, largest_product, largest_rows
 from embedrt.errors import BundleCorruptError, BundleFormatError, NonFiniteEmbeddingError
 
@@ -29,10 +31,18 @@ SILENT = 4  # ONNX Runtime's log level "fatal": what goes wrong is raised, not p
 class Session:
     """One loaded graph: `run` may be called from many threads.
 
-    Each run takes `threads` cores; the bytes that come out do not depend on how many.
+    Each run takes `threads` cores; the bytes that come out do not depend on how many. `weights` is
+    the content of the file of weights; without it, ONNX Runtime maps the file beside the graph.
     """
 
-    def __init__(self, graph: Path, precision: Precision = "fp32", *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        graph: Path,
+        precision: Precision = "fp32",
+        *,
+        threads: int = 1,
+        weights: mmap.mmap | None = None,
+    ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = SILENT
         # With one thread there is no pool. The threads of a pool spin between the steps of a run,
@@ -50,6 +60,14 @@ class Session:
         # In many, runs side by side pass them from one core to another: a quarter slower where the
         # cores share no cache. The tokens of a batch and of a text bound the number of shapes.
         options.enable_mem_pattern = True
+        if weights is not None:
+            options.add_external_initializers_from_files_in_memory(
+                [WEIGHTS], [weights], [len(weights)]
+            )
+            # ONNX Runtime before 1.31 does not know this and copies them for each session.
+            options.add_session_config_entry(
+                "session.use_external_initializer_file_buffers_directly", "1"
+            )
         try:
             self._session = ort.InferenceSession(
                 str(graph),
@@ -68,6 +86,7 @@ class Session:
         self.dimension: int | None = components if isinstance(components, int) else None
         """Components of an embedding, where the graph tells."""
         self._graph = graph
+        self._weights = weights  # used as long as there is the session
         if kinds != KINDS:
             raise BundleFormatError(
                 f"{graph} has input and output of type and rank {kinds}; expected {KINDS}; {AGAIN}"

@@ -11,6 +11,7 @@ them: then all cores are slower, but for what takes one core longer than they lo
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import Precision
+from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.session import FloatArray, Session
 
 # A caller who comes alone so often will come again: worth the memory of a second copy.
@@ -39,12 +41,15 @@ Aside = Callable[[Callable[[], None]], Future[None]]
 class Sessions:
     """Chooses the session for a batch, and measures how fast one core is."""
 
-    def __init__(self, graph: Path, precision: Precision, threads: int) -> None:
+    def __init__(
+        self, graph: Path, precision: Precision, threads: int, weights: mmap.mmap | None = None
+    ) -> None:
         self._graph = graph.absolute()
-        self._file = _identity(graph)
+        self._files = _identity(graph)
+        self._weights = weights
         self._precision: Precision = precision
         self._threads = threads
-        self.one_core = Session(graph, precision)
+        self.one_core = Session(graph, precision, weights=weights)
         self.all_cores: Session | None = None
         self.loading: Future[None] | None = None
         self._closed = False
@@ -93,12 +98,15 @@ class Sessions:
         self._alone = 0
 
     def _load_for_all_cores(self) -> None:
-        session = Session(self._graph, self._precision, threads=self._threads)
+        session = Session(
+            self._graph, self._precision, threads=self._threads, weights=self._weights
+        )
         # Another bundle may have taken its place: two models must never be mixed.
-        if _identity(self._graph) == self._file and not self._closed:
+        if _identity(self._graph) == self._files and not self._closed:
             self.all_cores = session
 
 
-def _identity(file: Path) -> tuple[int, int, int, int]:
-    status = file.stat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _identity(graph: Path) -> list[tuple[int, int, int, int]]:
+    """Of the graph, and of the weights beside it where the format has them there."""
+    files = [file.stat() for file in (graph, graph.with_name(WEIGHTS)) if file.exists()]
+    return [(file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns) for file in files]
