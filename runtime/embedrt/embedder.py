@@ -154,7 +154,7 @@ class Embedder:
             pyarrow string array.
         prompt_name
             Which of the manifest's prompts to put before each text; by default its default prompt.
-            ``query`` and ``document`` put nothing where the manifest does not have them.
+            ``query`` and ``document`` are empty where the manifest does not have them.
         prompt
             A text to put before each text, instead of a named one.
         batch_size
@@ -221,13 +221,13 @@ class Embedder:
         return await asyncio.to_thread(self.encode, texts, **options)
 
     def encode_query(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
-        """Embed queries: `encode` with the prompt ``query``, or with none, never the default."""
+        """Embed queries: `encode` with the prompt ``query``, or none; never with the default."""
         return self.encode(texts, **_with_prompt(options, self._prompts.query))
 
     def encode_document(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
         """Embed documents: `encode` with the prompt ``document``, ``passage`` or ``corpus``.
 
-        The first of these that the model has, or none, never the default.
+        It uses the first of these that the model has, or none; never the default.
         """
         return self.encode(texts, **_with_prompt(options, self._prompts.document))
 
@@ -298,7 +298,7 @@ class Embedder:
         )
 
     def token_ids(self, text: str) -> TokenIds:
-        """Token ids that the encoder gets for a text without a prompt. Shape: (tokens,)."""
+        """Tokenize and truncate a text, without adding a prompt. Shape: (tokens,)."""
         return self._tokenizer.ids(as_text(text))
 
     def close(self) -> None:
@@ -389,7 +389,7 @@ def _fill(
 
 
 def _with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
-    """Ask for the prompt of this name, unless the caller chose one."""
+    """Add the prompt of this name, unless the caller chose one."""
     chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
     return options if chosen else {**options, "prompt_name": name}
 
