@@ -214,7 +214,7 @@ class Embedder:
             pyarrow string array.
         prompt_name
             Which of the manifest's prompts to put before each text; by default its default prompt.
-            ``query`` and ``document`` put nothing where the manifest does not have them.
+            ``query`` and ``document`` are empty where the manifest does not have them.
         prompt
             A text to put before each text, instead of a named one.
         batch_size
@@ -281,7 +281,7 @@ class Embedder:
     def encode_query(
         self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
     ) -> NDArray[Any]:
-        """Embed queries: `encode` with the prompt ``query``, or with none, never the default."""
+        """Embed queries: `encode` with the prompt ``query``, or none; never with the default."""
         return self.encode(texts, **with_prompt(options, self._requests.prompts.query))
 
     def encode_document(
@@ -289,7 +289,7 @@ class Embedder:
     ) -> NDArray[Any]:
         """Embed documents: `encode` with the prompt ``document``, ``passage`` or ``corpus``.
 
-        The first of these that the model has, or none, never the default.
+        It uses the first of these that the model has, or none; never the default.
         """
         return self.encode(texts, **with_prompt(options, self._requests.prompts.document))
 

@@ -20,22 +20,23 @@ from embedrt.bundle.manifest import AGAIN, Precision
 from embedrt.bundle.reader import Bundle
 from embedrt.embedder import Embedder
 from embedrt.errors import BundleCorruptError, EmbedrtError
-from embedrt.text.inputs import as_text
+from embedrt.text.inputs import as_text, start_of
 
 # How many tolerances a difference may be on other processors, which round otherwise. That of int8
 # has room for it already.
 SLACK: dict[Precision, float] = {"fp32": 10, "int8": 1}
 
 
-def largest_difference(
+def row_differences(
     found: NDArray[np.float32], expected: NDArray[np.float32], *, normalized: bool
-) -> float:
-    """Return the largest difference of a component, as `Agreement.max_difference` defines it.
+) -> NDArray[np.float32]:
+    """Return each row's largest difference of a component, as `Agreement` defines it.
 
-    Shape: (n, dimension) twice.
+    Shape: (n, dimension) twice to (n,).
     """
     scale = 1.0 if normalized else np.abs(expected).max(axis=1, keepdims=True)
-    return float(np.max(np.abs(found - expected) / scale))
+    differences: NDArray[np.float32] = np.max(np.abs(found - expected) / scale, axis=1)
+    return differences
 
 
 def check_probes(embedder: Embedder, bundle: Bundle) -> float:
@@ -48,13 +49,15 @@ def check_probes(embedder: Embedder, bundle: Bundle) -> float:
         raise BundleCorruptError(f"{bundle.path} was never proven: export the model again")
     texts, expected = read_probes(bundle)
     found = embedder.encode(texts, prompt="")
-    difference = largest_difference(found, expected, normalized=bundle.manifest.normalized)
+    differences = row_differences(found, expected, normalized=bundle.manifest.normalized)
+    worst = int(differences.argmax())  # NaN counts as the largest
+    difference = float(differences[worst])
     allowed = SLACK[bundle.manifest.precision] * agreement.tolerance
     if not difference <= allowed:
         raise BundleCorruptError(
             f"{bundle.path} gives vectors that differ by {difference:.1e} from the original's on "
-            f"this machine; at most {allowed:g} is expected. Please report "
-            "your processor and the version of onnxruntime"
+            f"this machine, most on {start_of(texts[worst])}; at most {allowed:g} is expected. "
+            "Report your processor and the version of onnxruntime"
         )
     return difference
 

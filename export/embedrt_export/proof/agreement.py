@@ -1,4 +1,4 @@
-"""What the comparison must show before a bundle exists."""
+"""The agreement with the original that a bundle must have before it exists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from embedrt_export.proof.oracle import Oracle
 
 
 def prove(embedder: Embedder, oracle: Oracle) -> Agreement:
-    """Compare a bundle with its original; raise ProofError, with what differs, if they part."""
+    """Compare a bundle with its original; raise ProofError with what differs if they disagree."""
     precision = embedder.manifest.precision
     comparisons = compare(embedder, oracle)
     agreement = summarize(comparisons, oracle.name, precision)
@@ -24,7 +24,7 @@ def prove(embedder: Embedder, oracle: Oracle) -> Agreement:
 
 
 def summarize(comparisons: Sequence[Comparison], reference: str, precision: Precision) -> Agreement:
-    """Return what the manifest says of them."""
+    """Return the figures for the manifest."""
     return Agreement(
         reference=reference,
         texts=len(comparisons),
@@ -40,7 +40,7 @@ def require_agreement(
     precision: Precision = "fp32",
     explain: Callable[[], Sequence[str]] = tuple,
 ) -> None:
-    """Raise ProofError with the figures and explanations unless the bundle agrees."""
+    """Raise ProofError with the figures and the lines of `explain` unless the bundle agrees."""
     reasons = []
     min_cosine = MIN_COSINE[precision]
     # Written so that NaN fails.

@@ -1,4 +1,4 @@
-"""The calls that the bundle and the original are compared by: those that people make."""
+"""The calls that are compared: each way to ask for an embedding."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, Literal
 
 from embedrt_export.encoder import FloatArray
 
-# Ends in a space, which some tokenizers keep and others join to the next word.
+# Some tokenizers drop the space at its end, others join it to the next word.
 OWN_PROMPT = "query: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A method that `Embedder` and SentenceTransformer share, and the prompt that it is given."""
+    """A method that `Embedder` and `SentenceTransformer` share, with its prompt arguments."""
 
     method: Literal["encode", "encode_query", "encode_document"] = "encode"
     prompt: str | None = None
     prompt_name: str | None = None
 
     def of(self, model: Any, texts: str | Sequence[str]) -> FloatArray:
-        """Make the call. Shape: (dimension,) for one str, else (n, dimension)."""
+        """Call the method on `model`. Shape: (dimension,) for one str, else (n, dimension)."""
         embedding: FloatArray = getattr(model, self.method)(texts, **self._options())
         return embedding
 
@@ -38,9 +38,10 @@ PLAIN = Call(prompt="")
 
 
 def prompted_calls(prompt_names: Sequence[str], special_tokens: Sequence[str]) -> list[Call]:
-    """Return every call with a prompt that the model has, and two with prompts of our own.
+    """Return the calls that can add a prompt: each method, each name, and two with own prompts.
 
-    One of these ends in a special token. Queries and documents can have lengths of their own.
+    The own prompts end in a space and in a special token. They go to `encode_query` and
+    `encode_document`, which can truncate to other lengths than `encode`.
     """
     return [
         Call(method="encode_query", prompt=OWN_PROMPT),

@@ -11,7 +11,7 @@ from embedrt import Embedder
 from embedrt.bundle.manifest import Precision
 from embedrt.errors import EmbedrtError, ProofError, UnsupportedModelError
 from embedrt.text.inputs import start_of
-from embedrt.verify import largest_difference
+from embedrt.verify import row_differences
 from embedrt_export.encoder import FloatArray
 from embedrt_export.int8.quality import row_cosines
 from embedrt_export.proof.calls import PLAIN, Call, prompted_calls
@@ -28,7 +28,7 @@ NEIGHBORS = 2  # of each length
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One text embedded by the bundle, through the runtime, and by the original."""
+    """One text, embedded by the bundle and by the original with the same call."""
 
     call: Call
     text: str
@@ -48,11 +48,11 @@ class Comparison:
 
 
 def compare(embedder: Embedder, oracle: Oracle) -> list[Comparison]:
-    """Embed the texts of the proof with both: many without a prompt, a few by each other call."""
+    """Embed the texts of the proof with both: all without a prompt, a few with each other call."""
     special = oracle.special_tokens()
     texts = _of_tokens(oracle, proof_texts(special, embedder.max_tokens, embedder.count_tokens))
     comparisons = compare_texts(embedder, oracle, PLAIN, texts, _neighbors(embedder, texts))
-    # A prompt pushes its end beyond the maximum. Long texts take long: twice is enough.
+    # As long as the model takes, so that a prompt changes where it is truncated.
     full = text_of(embedder.max_tokens, embedder.count_tokens)
     for call in prompted_calls(oracle.prompt_names, special):
         few = [*PROMPTED, full] if call.prompt else PROMPTED
@@ -67,7 +67,11 @@ def compare_texts(
     texts: Sequence[str],
     neighbors: Sequence[str] = (),
 ) -> list[Comparison]:
-    """Embed each text alone with both, and all in a batch with their neighbors with the bundle."""
+    """Embed each text with both, and in the bundle also in a batch with all others and neighbors.
+
+    Raises ProofError where the bundle refuses the call, UnsupportedModelError where the original
+    does.
+    """
     expected = np.stack([_expected(oracle, call, text) for text in texts])
     try:
         found = np.stack([call.of(embedder, text) for text in texts])
@@ -77,20 +81,22 @@ def compare_texts(
         together[order] = call.of(embedder, [mixed[index] for index in order])
     except (EmbedrtError, ValueError, TypeError) as error:
         raise ProofError(
-            f"the bundle does not agree with {oracle.name}, which runs {call}: {error}"
+            f"the bundle does not agree with {oracle.name}: it refuses {call}: {error}. "
+            "Nothing was written"
         ) from error
     if found.shape != expected.shape:
         raise ProofError(
             f"the bundle gives {found.shape[1]} components and the original {expected.shape[1]}"
         )
-    normalized, cosines = embedder.manifest.normalized, row_cosines(found, expected)
+    differences = row_differences(found, expected, normalized=embedder.manifest.normalized)
+    cosines = row_cosines(found, expected)
     return [
         Comparison(
             call=call,
             text=text,
             found=found[row],
             expected=expected[row],
-            difference=largest_difference(found[[row]], expected[[row]], normalized=normalized),
+            difference=float(differences[row]),
             cosine=float(cosines[row]),
             same_bytes=found[row].tobytes() == together[row].tobytes(),
         )
@@ -99,7 +105,7 @@ def compare_texts(
 
 
 def _of_tokens(oracle: Oracle, texts: Sequence[str]) -> list[str]:
-    """Return the texts that have tokens: of the others the original makes an error."""
+    """Return the texts that have tokens: the original fails on the others."""
     return [text for text in texts if oracle.token_ids(text).size]
 
 

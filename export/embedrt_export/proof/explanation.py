@@ -1,4 +1,4 @@
-"""Where a bundle and its original part, for whoever has to find out why."""
+"""The texts on which a bundle and its original differ, and whether ids or numbers differ there."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from embedrt_export.proof.calls import Call
 from embedrt_export.proof.comparison import Comparison
 from embedrt_export.proof.oracle import Oracle
 
-NAMED = 3  # texts, the worst first
+NAMED = 3  # the texts that differ most
 
 
 def explain(comparisons: Sequence[Comparison], embedder: Embedder, oracle: Oracle) -> list[str]:
-    """Name the texts that differ most, and what differs there: token ids, or numbers."""
+    """Describe the texts that differ most; an empty list where none differs too much."""
     precision = embedder.manifest.precision
     apart = [one for one in comparisons if not one.agrees(precision)]
     # NaN is worse than any number.
     apart.sort(key=lambda one: -np.nan_to_num(one.difference, nan=np.inf))
     unsteady = [one for one in comparisons if not one.same_bytes]
     told = [
-        f"{one.call} on {start_of(one.text)} differs by {one.difference:.1e}, "
+        f"{one.call} on {start_of(one.text)} differs by {one.difference:.1e}"
         f"{_what_differs(one, embedder, oracle)}"
         for one in apart[:NAMED]
     ]
     told += [
-        f"{one.call} on {start_of(one.text)} gives other bytes in a batch"
+        f"{one.call} on {start_of(one.text)} gives different bytes in a batch"
         for one in unsteady[:NAMED]
     ]
     if len(apart) > NAMED:
-        told.append(f"{len(apart) - NAMED} more differ too much")
+        told.append(f"{len(apart) - NAMED} more texts differ")
     return told
 
 
@@ -45,12 +45,12 @@ def _what_differs(one: Comparison, embedder: Embedder, oracle: Oracle) -> str:
     for position, (a, b) in enumerate(zip_longest(ours.tolist(), theirs.tolist())):
         if a != b:
             return (
-                f"for token {position} is {_name(a, oracle)} in the bundle and "
+                f": token {position} is {_name(a, oracle)} in the bundle and "
                 f"{_name(b, oracle)} in the original"
             )
     at = int(np.argmax(np.abs(one.found - one.expected)))  # NaN counts as the largest
     return (
-        f"though all {len(ours)} token ids are the same: component {at} is "
+        f" with the same {len(ours)} token ids: component {at} is "
         f"{one.found[at]:.7g} in the bundle and {one.expected[at]:.7g} in the original"
     )
 

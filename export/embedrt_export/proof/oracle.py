@@ -49,7 +49,7 @@ class Oracle:
                 f"sentence-transformers does not run {folder}: {error}{remedy}"
             ) from error
         if lacks_document_prompt(folder):
-            # So that encode_document does what sentence-transformers documents: see `Prompts`.
+            # encode_document then uses "passage" or "corpus", as documented: see `Prompts`.
             self._model.prompts.pop("document", None)
         self._tokenizer = self._model.tokenizer
         if not getattr(self._tokenizer, "is_fast", False):
@@ -96,16 +96,16 @@ class Oracle:
 
     @property
     def prompt_names(self) -> list[str]:
-        """The names that sentence-transformers takes as ``prompt_name``."""
+        """The names that sentence-transformers accepts as ``prompt_name``."""
         return list(self._model.prompts)
 
     def embed(self, texts: Sequence[str], call: Call = PLAIN) -> NDArray[np.float32]:
-        """Embed each text by this call, or without any prompt. Shape: (n, dimension)."""
+        """Embed each text with this call, by default without a prompt. Shape: (n, dimension)."""
         with quiet():
             return np.stack([call.of(self._model, text) for text in texts])
 
     def input_ids(self, text: str, call: Call) -> TokenIds:
-        """Token ids that the encoder gets in this call. Shape: (tokens,)."""
+        """Token ids that the encoder runs in this call. Shape: (tokens,)."""
         seen: list[torch.Tensor] = []
         hook = self._model[0].register_forward_pre_hook(
             lambda _, inputs: seen.append(inputs[0]["input_ids"])

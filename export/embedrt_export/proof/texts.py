@@ -39,8 +39,8 @@ WORDS = """
     """.split()
 SHORT_LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377)
 
-# Put behind each prompt: a few, for a model may have a hundred prompts. A tokenizer can join the
-# prompt's last character to the text's first: a space to a space, an accent to a letter.
+# For calls with prompts; only a few, because some models have a hundred prompts. A tokenizer can
+# join the last character of a prompt to the first of a text: spaces, or an accent and its letter.
 PROMPTED = ("How many people live in London?", "", " London", "\u0301a")
 
 

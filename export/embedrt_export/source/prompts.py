@@ -1,4 +1,4 @@
-"""The prompts in a model's settings, as sentence-transformers takes them from there."""
+"""The prompts in a model's settings, read as sentence-transformers reads them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from embedrt.text.prompts import ALWAYS, DOCUMENT
 
 EXTRAS = "config_sentence_transformers.json"
 
-# sentence-transformers knows these by their ids, whatever their files say.
+# sentence-transformers sets include_prompt to false for these ids, whatever their files say.
 UNPOOLED = ("hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl")
 
 
 def refuse_unpooled_prompts(model: str) -> None:
-    """Raise UnsupportedModelError for a hub id whose prompts are left out of the pooling."""
+    """Raise UnsupportedModelError for a hub id whose prompts are excluded from pooling."""
     if model in UNPOOLED:
         raise UnsupportedModelError(
-            f"{model} cannot be exported: sentence-transformers leaves its prompts out of the "
-            "pooling (include_prompt is false, set by this id)"
+            f"{model} cannot be exported: sentence-transformers excludes its prompts from pooling "
+            "(it sets include_prompt to false for this id). Use sentence-transformers for it"
         )
 
 
 def read_prompts(extras: Mapping[str, Any], file: Path) -> tuple[dict[str, str], str | None]:
-    """Return the prompts, null read as empty, and the name of the default one.
+    """Return the prompts by name, null read as empty, and the name of the default prompt.
 
-    `extras` is the content of `file`. Raises SourceError naming the key that is wrong.
+    `extras` is the content of `file`. Raises SourceError naming the file and the wrong key.
     """
     named = extras.get("prompts", {})
     if not isinstance(named, dict):
@@ -39,7 +39,7 @@ def read_prompts(extras: Mapping[str, Any], file: Path) -> tuple[dict[str, str],
         if not isinstance(text, str | None):
             raise _wrong(file, f"prompts[{start_of(name)}]", text, "a string or null")
         if not all(map(_is_unicode, (name, text or ""))):
-            raise _wrong(file, f"prompts[{start_of(name)}]", text, "no half of a character")
+            raise _wrong(file, f"prompts[{start_of(name)}]", text, "no unpaired surrogate")
     prompts = {name: text or "" for name, text in named.items()}
     default = extras.get("default_prompt_name")
     known = ALWAYS | prompts
@@ -50,9 +50,9 @@ def read_prompts(extras: Mapping[str, Any], file: Path) -> tuple[dict[str, str],
 
 
 def lacks_document_prompt(folder: Path) -> bool:
-    """Whether the model in `folder` has prompts for passages or a corpus, and none for documents.
+    """Whether the model in `folder` has a prompt ``passage`` or ``corpus`` and no ``document``.
 
-    Read from its file once more, for the proof, which takes nothing from the export's reading.
+    The file is read again because the proof must not rely on what the export made of it.
     """
     file = folder / EXTRAS
     named = json.loads(file.read_bytes()).get("prompts", {}) if file.is_file() else {}

@@ -1,9 +1,10 @@
-"""Which prompt is put before a text, by the rules of sentence-transformers.
+"""The choice of a prompt, by the rules of sentence-transformers.
 
-Queries and documents have prompts of their own: where the model names none, nothing is put before
-them, and the model's default prompt is left to `encode`. Documents take the first that the model
-has of ``document``, ``passage`` and ``corpus``, as sentence-transformers documents it; its code (up
-to 6.2) adds an empty ``document`` to every model that lacks one and so never gets to the others.
+Queries and documents have prompts of their own. A model without them adds no prompt to queries and
+documents: its default prompt is for `encode` alone. Documents use the first of ``document``,
+``passage`` and ``corpus`` that the model has. sentence-transformers documents this rule, but its
+code (up to 6.2) adds an empty ``document`` to every model without one, and never reaches the other
+two.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from embedrt.text.inputs import as_text
 QUERY = "query"
 DOCUMENT = ("document", "passage", "corpus")
 
-# Empty in every model that does not say otherwise.
+# Every model has these, empty unless it says otherwise.
 ALWAYS = {QUERY: "", DOCUMENT[0]: ""}
 
 
@@ -27,13 +28,13 @@ class Prompts:
     """The prompts of a model."""
 
     named: Mapping[str, str]
-    """Text by name; an empty one says that nothing is put before the text."""
+    """The prompts by name; an empty one adds nothing."""
     default: str | None
-    """The name of the one that is used where none is asked for."""
+    """The name of the prompt that `encode` uses unless it is given another."""
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """Take those of a bundle."""
+        """Return the prompts of a bundle."""
         return cls(named=manifest.prompts, default=manifest.default_prompt_name)
 
     @property
@@ -47,10 +48,10 @@ class Prompts:
         return next((name for name in DOCUMENT if name in self.named), DOCUMENT[0])
 
     def choose(self, name: str | None = None, prompt: str | None = None) -> str:
-        """Return what goes before a text: `prompt`, or the one of this name, or the default.
+        """Return the text to prepend: `prompt`, else the prompt of this name, else the default.
 
-        Raises ValueError for both at once or a name that the model does not have, TypeError for a
-        prompt that is no str.
+        Raises ValueError for both arguments at once and for an unknown name, TypeError for a prompt
+        that is no str.
         """
         if prompt is not None:
             if name is not None:
