@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from embedrt import Bundle, Embedder
-from embedrt.bundle.graph_rules import check_graph
+from embedrt.bundle.graph_rules import graph_problems
 from embedrt.bundle.manifest import (
     FORMAT_VERSION,
     Agreement,
@@ -25,7 +26,8 @@ from embedrt.bundle.manifest import Source as ManifestSource
 from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
 from embedrt.bundle.writer import Staging, staged_bundle
 from embedrt.errors import UnsupportedModelError
-from embedrt_export.assemble import Built, build_graph, quantize_graph
+from embedrt.text.tokenizer import TokenIds
+from embedrt_export.assemble import Built, build_graph, give_types, quantize_graph
 from embedrt_export.card import model_card, read_license
 from embedrt_export.int8.calibration import read_calibration
 from embedrt_export.int8.ladder import Quantized
@@ -38,6 +40,7 @@ from embedrt_export.proof.agreement import (
 )
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.source.checkpoint import weight_files
+from embedrt_export.source.config import read_config
 from embedrt_export.source.find import Source, find_source
 from embedrt_export.source.recipe import Fact, Recipe
 from embedrt_export.source.settings import Settings, read_settings
@@ -104,7 +107,7 @@ def export_model(
     source = find_source(model, revision=revision, files=files)
     logger.info("reading %s from %s", source.id, source.folder)
     settings = read_settings(source.folder)
-    config = _read_config(settings.transformer)
+    config = read_config(settings)
     weights = {
         str(file.relative_to(settings.folder)): describe_file(file).sha256
         for folder in settings.weight_folders
@@ -114,11 +117,8 @@ def export_model(
         source.recipe.check_weights(weights)
     built = build_graph(settings, config)
     oracle = Oracle(settings.folder)
-    if oracle.vocabulary > built.vocabulary:
-        raise UnsupportedModelError(
-            f"{settings.folder} has a tokenizer of {oracle.vocabulary} tokens and an encoder that "
-            f"knows {built.vocabulary}"
-        )
+    _require_rows(settings, oracle, built)
+    built = give_types(built, oracle.token_types())
     manifest = _describe(source, settings, config, oracle, built, weights, precision)
     oracle.limit(manifest.max_tokens)
     if source.recipe:
@@ -131,7 +131,7 @@ def export_model(
     with staged_bundle(target) as staging:
         logger.info("writing a %s graph of %d bytes", built.builder, graph.ByteSize())
         staging.add(GRAPH, graph.SerializeToString(deterministic=True))
-        check_graph(staging.path / GRAPH)
+        _check_graph(staging.path / GRAPH, config.model_type)
         staging.add(TOKENIZER, oracle.tokenizer_json().encode())
         staging.add(PROBES, _probes(oracle))
         staging.add(CARD, b"")
@@ -142,12 +142,14 @@ def export_model(
     return target
 
 
-def _read_config(folder: Path) -> PretrainedConfig:
-    try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # an unknown architecture, or one that brings its own code
-        raise UnsupportedModelError(f"transformers does not know {folder}: {error}") from error
-    return config
+def _check_graph(graph: Path, architecture: str) -> None:
+    """Raise UnsupportedModelError where the finished graph is none that a bundle may hold."""
+    problems = graph_problems(graph)
+    if problems:
+        raise UnsupportedModelError(
+            f"the graph of the architecture {architecture} is none that a bundle may hold: "
+            f"{'; '.join(problems)}. Use sentence-transformers for this model, or another one"
+        )
 
 
 def prove_bundle(embedder: Embedder, model: str) -> Agreement:
@@ -189,7 +191,7 @@ def _describe(
         max_tokens=_max_tokens(settings, oracle, built),
         truncation_side=oracle.truncation_side,
         pooling=settings.pooling,
-        normalized=settings.normalized,
+        normalized=built.normalized,
         similarity=settings.similarity or _default_similarity(source),
         prompts=settings.prompts,
         default_prompt_name=settings.default_prompt_name,
@@ -212,8 +214,8 @@ def _quantize(
     logger.info("fitting int8 to %d texts", len(texts.fitted))
     quantized = quantize_graph(
         built,
-        [oracle.token_ids(text) for text in texts.fitted],
-        [oracle.token_ids(text) for text in texts.held_back],
+        _ids(oracle, texts.fitted),
+        _ids(oracle, texts.held_back),
         Quality(**recipe.quality) if recipe else Quality(),
     )
     for reason in quantized.rejected:
@@ -234,6 +236,22 @@ def _quantize(
             **asdict(quality),
         ),
     )
+
+
+def _ids(oracle: Oracle, texts: Sequence[str]) -> list[TokenIds]:
+    """Token ids of the texts that have some."""
+    return [ids for text in texts if (ids := oracle.token_ids(text)).size]
+
+
+def _require_rows(settings: Settings, oracle: Oracle, built: Built) -> None:
+    """Raise UnsupportedModelError where a token's id lies beyond the encoder's table."""
+    token, largest = oracle.last_token()
+    if largest >= built.vocabulary:
+        raise UnsupportedModelError(
+            f"{settings.folder} has a tokenizer that needs {largest + 1} rows, for {token!r}, and "
+            f"an encoder with {built.vocabulary}: a text with that token would fail. Resize the "
+            "encoder (resize_token_embeddings of transformers) or remove the token, and save it"
+        )
 
 
 def _default_similarity(source: Source) -> Similarity:
@@ -294,4 +312,7 @@ def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
 
 def _measure(embedder: Embedder, oracle: Oracle) -> Agreement:
     texts = proof_texts(oracle.special_tokens(), embedder.max_tokens, embedder.count_tokens)
-    return measure_agreement(embedder, oracle, texts)
+    # Of a text without tokens the original makes an error, and the bundle zeros.
+    return measure_agreement(
+        embedder, oracle, [text for text in texts if oracle.token_ids(text).size]
+    )

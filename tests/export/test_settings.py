@@ -12,6 +12,7 @@ from comparison import Pair, export_small
 from embedrt import Embedder
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export import export_model
+from embedrt_export.heads.modules import is_normalized
 from embedrt_export.source.settings import Settings, read_settings
 from model_folders import make_small, minilm_folder, write_json, write_settings
 
@@ -54,9 +55,9 @@ def refusal(folder: Path) -> str:
 def test_old_layout(folder: Path) -> None:
     settings = read_settings(folder)
     assert settings.transformer == folder
-    assert [module.kind for module in settings.head] == ["Pooling", "Normalize"]
+    assert [type(module).__name__ for module in settings.head] == ["Pooling", "Normalize"]
     assert settings.pooling == ("mean",)
-    assert settings.normalized
+    assert is_normalized(settings.head)
     assert settings.similarity is None
     assert settings.prompts == {}
     assert settings.default_prompt_name is None
@@ -64,7 +65,7 @@ def test_old_layout(folder: Path) -> None:
 
 def test_new_layout(exported: Callable[[str], Pair]) -> None:
     settings = read_settings(exported("bert").folder)
-    assert [module.kind for module in settings.head] == ["Pooling", "Normalize"]
+    assert [type(module).__name__ for module in settings.head] == ["Pooling", "Normalize"]
     assert settings.pooling == ("mean",)
     assert settings.similarity == "cosine"
 
@@ -73,7 +74,7 @@ def test_transformer_in_its_own_folder(folder: Path) -> None:
     write_modules(folder, ("0_Transformer", OLD + "Transformer"), ("1_Pooling", OLD + "Pooling"))
     settings = read_settings(folder)
     assert settings.transformer == folder / "0_Transformer"
-    assert not settings.normalized
+    assert not is_normalized(settings.head)
 
 
 def test_export_of_a_transformer_in_its_own_folder(tmp_path: Path) -> None:
@@ -290,5 +291,5 @@ def _change(file: Path, **changes: Any) -> None:
 def test_minilm() -> None:
     settings = read_settings(minilm_folder())
     assert settings.pooling == ("mean",)
-    assert settings.normalized
+    assert is_normalized(settings.head)
     assert settings.similarity is None

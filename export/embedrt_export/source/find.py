@@ -12,8 +12,8 @@ from huggingface_hub import HfApi, snapshot_download
 
 from embedrt.errors import SourceError
 from embedrt_export.source.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH
+from embedrt_export.source.modules import MODULES
 from embedrt_export.source.recipe import Recipe, load_recipes
-from embedrt_export.source.settings import MODULES
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 

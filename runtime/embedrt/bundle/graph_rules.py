@@ -69,16 +69,24 @@ def check_graph(path: Path) -> None:
 
     A file that is no graph, or cannot be read, is a BundleCorruptError.
     """
+    problems = graph_problems(path)
+    if problems:
+        raise BundleFormatError(f"{path}: {'; '.join(problems)}; {AGAIN}")
+
+
+def graph_problems(path: Path) -> list[str]:
+    """Return what the format forbids about the graph at `path`, the first ten such things.
+
+    Raises BundleCorruptError for a file that is no graph, or cannot be read.
+    """
     try:
         with (
             path.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
-            problems = list(islice(dict.fromkeys(_problems(data)), _MOST_PROBLEMS))
+            return list(islice(dict.fromkeys(_problems(data)), _MOST_PROBLEMS))
     except (OSError, ValueError, IndexError) as error:
         raise BundleCorruptError(f"{path} is no ONNX graph ({error}); {AGAIN}") from error
-    if problems:
-        raise BundleFormatError(f"{path}: {'; '.join(problems)}; {AGAIN}")
 
 
 def _problems(data: mmap.mmap) -> Iterator[str]:
