@@ -9,7 +9,7 @@ import onnx
 from transformers import PretrainedConfig
 
 from embedrt.bundle.graph_rules import OPERATORS
-from embedrt.bundle.manifest import Builder
+from embedrt.bundle.manifest import Builder, Scheme
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import Encoder, TokenTypes
@@ -140,9 +140,15 @@ def quantize_graph(
             least,
         )
     encoder, ranges = smooth_values(encoder, measure_ranges(built.model, built.inputs, fitted))
+
+    def build(scheme: Scheme) -> onnx.ModelProto:
+        model, _ = _fuse(encoder, head, Int8(scheme, ranges, encoder.activation))
+        int8.require_products(model, len(built.inputs))
+        return model
+
     return climb(
         int8.SCHEMES,
-        lambda scheme: _fuse(encoder, head, Int8(scheme, ranges, encoder.activation))[0],
+        build,
         built.model,
         held_back,
         least,
