@@ -15,6 +15,7 @@ from transformers import PretrainedConfig
 from embedrt import Bundle, Embedder
 from embedrt.bundle.graph_rules import graph_problems
 from embedrt.bundle.manifest import (
+    AGAIN,
     FORMAT_VERSION,
     Agreement,
     Manifest,
@@ -25,7 +26,12 @@ from embedrt.bundle.manifest import (
 from embedrt.bundle.manifest import Source as ManifestSource
 from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
 from embedrt.bundle.writer import Staging, staged_bundle
-from embedrt.errors import UnsupportedModelError
+from embedrt.errors import (
+    BundleError,
+    NonFiniteEmbeddingError,
+    ProofError,
+    UnsupportedModelError,
+)
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.assemble import Built, build_graph, give_types, quantize_graph
 from embedrt_export.card import model_card, read_license
@@ -267,6 +273,12 @@ def _max_tokens(settings: Settings, oracle: Oracle, built: Built) -> int:
             f"{settings.folder} does not say how long a text may be: set max_seq_length in "
             "sentence_bert_config.json"
         )
+    if min(bounds) < max(1, oracle.special_tokens_added):
+        raise UnsupportedModelError(
+            f"{settings.folder} truncates texts to {min(bounds)} tokens, and the tokenizer adds "
+            f"{oracle.special_tokens_added} special ones to each; set max_seq_length in "
+            "sentence_bert_config.json"
+        )
     return min(bounds)
 
 
@@ -299,8 +311,14 @@ def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
     """Run the staged bundle through the runtime; return the manifest with what was measured."""
     staging.seal(manifest)
     logger.info("proving it against %s", oracle.name)
-    with Embedder(Bundle.open(staging.path)) as embedder:
-        agreement = _measure(embedder, oracle)
+    try:
+        with Embedder(Bundle.open(staging.path)) as embedder:
+            agreement = _measure(embedder, oracle)
+    except (BundleError, NonFiniteEmbeddingError) as error:
+        raise ProofError(
+            f"the bundle of {manifest.source.id} does not run: "
+            f"{str(error).removesuffix(f'; {AGAIN}')}. Nothing was written"
+        ) from error
     require_agreement(agreement, manifest.precision)
     logger.info(
         "agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",

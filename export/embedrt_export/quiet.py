@@ -24,7 +24,8 @@ def gist(error: BaseException) -> str:
     Its advice, lists and further paragraphs are left out; the kind of the error comes first where
     the message is a bare word.
     """
-    sentences = [" ".join(part.split()).strip("\"'") for part in SENTENCE.split(str(error))]
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    sentences = [" ".join(part.split()) for part in SENTENCE.split(message)]
     useful = [sentence for sentence in sentences if sentence and not ADVICE.search(sentence)]
     text = useful[0] if useful else ""
     if " " not in text:

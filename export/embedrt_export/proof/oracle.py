@@ -14,12 +14,14 @@ import sentence_transformers
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from embedrt.bundle.manifest import Side
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import TokenTypes
 from embedrt_export.quiet import gist, quiet
+from embedrt_export.source.modules import read_modules
 
 # Explicit, for a model's own files may name kernels that transformers would fetch and run.
 NO_KERNELS = {"attn_implementation": "eager", "use_kernels": False}
@@ -45,7 +47,7 @@ class Oracle:
                 self._model.encode("a", prompt="")
         except Exception as error:  # whatever the model's files make it raise
             raise UnsupportedModelError(
-                f"sentence-transformers does not run {folder}: {gist(error)}"
+                f"sentence-transformers does not run {folder}: {_fault(folder, error)}"
             ) from error
         self._tokenizer = self._model.tokenizer
         if not getattr(self._tokenizer, "is_fast", False):
@@ -53,6 +55,18 @@ class Oracle:
                 f"{folder} has a {type(self._tokenizer).__name__}, of which transformers makes no "
                 "tokenizer.json"
             )
+        if getattr(self._tokenizer.backend_tokenizer.model, "dropout", None):
+            raise UnsupportedModelError(
+                f"{folder} has a tokenizer with dropout, which gives a text other tokens each "
+                "time; set dropout to null in its tokenizer.json"
+            )
+
+    @property
+    def special_tokens_added(self) -> int:
+        """Special tokens that each text gets."""
+        if not self._call().get("add_special_tokens", True):
+            return 0
+        return int(self._tokenizer.num_special_tokens_to_add(pair=False))
 
     @property
     def max_tokens(self) -> int:
@@ -128,6 +142,21 @@ class Oracle:
         """What the encoder is given for a text: rows of one."""
         features: dict[str, Any] = self._model.preprocess([text])
         return features
+
+
+def _fault(folder: Path, error: Exception) -> str:
+    """Return why the model does not run: the tokenizer's own error where transformers hides it."""
+    if "processing class" in str(error):
+        try:
+            with quiet():
+                AutoTokenizer.from_pretrained(
+                    read_modules(folder)[0].path, local_files_only=True, trust_remote_code=False
+                )
+        except Exception as hidden:  # noqa: BLE001  # whatever the tokenizer's files make it raise
+            if "custom code" in str(hidden):
+                return "its tokenizer is code of the model's author, which embedrt does not run"
+            return f"its tokenizer cannot be loaded: {gist(hidden)}"
+    return gist(error)
 
 
 def types_of(rows: Sequence[Sequence[int]]) -> TokenTypes | None:

@@ -45,12 +45,18 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_text(value: Any) -> bool:
+    """Whether it is a string that can be written as UTF-8."""
+    return isinstance(value, str) and not any("\ud800" <= mark <= "\udfff" for mark in value)
+
+
 ANY = Kind("any value", lambda _: True)
-TEXT = Kind("a string", lambda value: isinstance(value, str))
+TEXT = Kind("a string of valid Unicode", _is_text)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 WHOLE = Kind("a whole number", _is_whole)
 COUNT = Kind("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1)
 NUMBER = Kind("a number", lambda value: _is_whole(value) or isinstance(value, float))
+POSITIVE = Kind("a positive number", lambda value: NUMBER.accepts(value) and value > 0)
 SIZE = Kind("a number of at least 1", lambda value: NUMBER.accepts(value) and value >= 1)
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 SIDE = Kind('"left" or "right"', lambda value: value in ("left", "right"))
@@ -62,7 +68,10 @@ def object_of(kind: Kind) -> Kind:
     """Return the kind of objects whose values are all of one kind."""
     return Kind(
         f"an object of which each value is {kind.name}",
-        lambda value: isinstance(value, dict) and all(map(kind.accepts, value.values())),
+        lambda value: (
+            isinstance(value, dict)
+            and all(_is_text(name) and kind.accepts(inner) for name, inner in value.items())
+        ),
     )
 
 

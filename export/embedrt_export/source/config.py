@@ -6,7 +6,7 @@ import logging
 
 from transformers import AutoConfig, PretrainedConfig
 
-from embedrt.errors import UnsupportedModelError
+from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.checks import check_object, read_object
 from embedrt_export.source.keys import ENCODER
@@ -18,10 +18,12 @@ logger = logging.getLogger(__name__)
 def read_config(settings: Settings) -> PretrainedConfig:
     """Return the encoder's config with the changes that the settings make.
 
-    Raises UnsupportedModelError where transformers does not know the architecture, or where the
-    file says something that embedrt does not carry.
+    Raises SourceError where there is none or a value is of the wrong kind, UnsupportedModelError
+    where transformers does not know the architecture or embedrt does not carry it.
     """
     file = settings.transformer / "config.json"
+    if not file.is_file():
+        raise SourceError(f"{file} is missing: without it nothing says what the encoder is")
     content = read_object(file)
     refusals = check_object(settings.folder, file, content, ENCODER)
     if refusals:

@@ -14,6 +14,7 @@ from embedrt_export.source.checks import (
     LIST,
     NUMBER,
     OBJECT,
+    POSITIVE,
     SIDE,
     SIZE,
     TEXT,
@@ -47,7 +48,9 @@ _LEFTOVER = "sentence-transformers truncates to its own maximum"
 _FIXED = "sentence-transformers sets it at each load"
 _TEXT_ONLY = "embedrt embeds texts"
 _SAME_NUMBERS = "it changes how the encoder is computed and not what it gives"
-_OTHER_WEIGHTS = "embedrt reads model.safetensors or pytorch_model.bin, in float32"
+_OTHER_WEIGHTS = (
+    "embedrt reads the floating-point weights in model.safetensors or pytorch_model.bin alone"
+)
 _LATE_INTERACTION = (
     "it belongs to late interaction, where queries and documents are cut differently"
 )
@@ -218,7 +221,7 @@ ENCODER = Table(
         "num_attention_heads": honored(COUNT, "heads of each layer"),
         "n_heads": honored(COUNT, "heads of each layer of DistilBERT"),
         "hidden_act": honored(TEXT, "the activation"),
-        "layer_norm_eps": honored(NUMBER, "what each LayerNorm adds to the variance"),
+        "layer_norm_eps": honored(POSITIVE, "what each LayerNorm adds to the variance"),
         "pad_token_id": honored(WHOLE.or_null, "the token that takes no position in RoBERTa"),
         "max_position_embeddings": honored(NUMBER.or_null, "the longest text"),
         "vocab_size": honored(COUNT.or_null, "rows of the table that token ids index"),
@@ -254,7 +257,7 @@ TRANSFORMER = Table(
     },
     keys={
         "max_seq_length": honored(COUNT.or_null, "texts are truncated to it"),
-        "do_lower_case": honored(FLAG, "the bundle's tokenizer has it"),
+        "do_lower_case": honored(FLAG.or_null, "the bundle's tokenizer has it"),
         "model_args": honored(OBJECT, "as each of its keys says"),
         "model_kwargs": honored(OBJECT, "as each of its keys says"),
         "tokenizer_args": honored(OBJECT, "as each of its keys says"),
@@ -280,7 +283,9 @@ TRANSFORMER = Table(
 MODEL = Table(
     unknown="ignored",
     keys={
-        "__version__": overruled(OBJECT, "sentence-transformers warns by it and no more"),
+        "__version__": overruled(
+            object_of(TEXT.or_null), "sentence-transformers warns by it and no more"
+        ),
         "requirements": overruled(ANY, "sentence-transformers itself checks them"),
         "model_type": honored(TEXT, "a kind of model that gives no dense vectors is refused"),
         "prompts": honored(object_of(TEXT.or_null), "the manifest has them"),
