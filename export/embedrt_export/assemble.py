@@ -84,11 +84,10 @@ def give_types(built: Built, types: TokenTypes) -> Built:
         )
     if built.encoder.token_types is None:
         return built
-    rows = len(built.encoder.token_types)
-    if max(*types.first, types.rest) >= rows:
+    rows, given = len(built.encoder.token_types), {*types.first, types.rest}
+    if max(given) >= rows:
         raise UnsupportedModelError(
-            f"the tokenizer gives a text the token types {sorted({*types.first, types.rest})}, and "
-            f"the encoder has {rows}"
+            f"the tokenizer gives a text the types {sorted(given)}, and the encoder has {rows}"
         )
     return _draw(replace(built.encoder, types=types), built.head)
 

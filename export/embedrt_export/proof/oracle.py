@@ -156,6 +156,8 @@ def _fault(folder: Path, error: Exception) -> str:
             if "custom code" in str(hidden):
                 return "its tokenizer is code of the model's author, which embedrt does not run"
             return f"its tokenizer cannot be loaded: {gist(hidden)}"
+    if isinstance(error, IndexError):
+        return f"an id, a type or a position is beyond the encoder's tables ({gist(error)})"
     return gist(error)
 
 
