@@ -270,3 +270,8 @@ def write_json(path: Path, content: object) -> None:
     """Write a JSON file, and its folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def change_json(path: Path, **changes: object) -> None:
+    """Change keys of a JSON file."""
+    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})

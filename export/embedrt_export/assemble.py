@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 from transformers import PretrainedConfig
 
-from embedrt.bundle.manifest import Builder
+from embedrt.bundle.graph_rules import OPERATORS
+from embedrt.bundle.manifest import Builder, Scheme
+from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
-from embedrt_export.encoder import Encoder
-from embedrt_export.families import find_reader
+from embedrt_export.encoder import Encoder, TokenTypes
+from embedrt_export.families import READERS, find_reader, read_encoder
 from embedrt_export.graph.float32 import Float32
 from embedrt_export.graph.fuse import OPSET, Arithmetic, add_encoder
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.heads.head import add_head
+from embedrt_export.heads.modules import Head, fit_head, is_normalized
 from embedrt_export.int8 import scheme as int8
 from embedrt_export.int8 import traced as int8_traced
 from embedrt_export.int8.calibration import measure_ranges
@@ -24,7 +27,7 @@ from embedrt_export.int8.quality import Quality
 from embedrt_export.int8.scheme import Int8
 from embedrt_export.int8.smoothing import smooth_values
 from embedrt_export.source.checkpoint import load_tensors
-from embedrt_export.source.settings import Module, Settings
+from embedrt_export.source.settings import Settings
 from embedrt_export.traced.optimum import trace_model
 
 
@@ -37,12 +40,17 @@ class Built:
     """None for a traced graph."""
     inputs: Mapping[str, str]
     """What each of the encoder's linear layers reads: the value's name by the layer's."""
-    head: tuple[Module, ...]
+    head: Head
     dimension: int
     positions: int | None
     """The longest text that the encoder has positions for; None where nothing bounds it."""
     vocabulary: int
     """Rows of the table that token ids index."""
+
+    @property
+    def normalized(self) -> bool:
+        """Whether the embedding has length 1."""
+        return is_normalized(self.head)
 
     @property
     def builder(self) -> Builder:
@@ -51,25 +59,70 @@ class Built:
 
 
 def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
-    """Build the fused graph from the weights where the family is known, else trace it."""
+    """Build the fused graph from the weights where the family is known, else trace it.
+
+    Raises UnsupportedModelError where neither can be done.
+    """
     reader = find_reader(config)
     if reader is None:
-        model, dimension = trace_model(settings.transformer, settings.head)
-        positions = getattr(config, "max_position_embeddings", None)
-        return Built(model, None, {}, settings.head, dimension, positions, config.vocab_size)
-    encoder = reader(config, load_tensors(settings.transformer))
+        return _trace(settings, config)
+    encoder = read_encoder(reader, config, load_tensors(settings.transformer))
+    return _draw(encoder, fit_head(settings.head, encoder.hidden))
+
+
+def give_types(built: Built, types: TokenTypes) -> Built:
+    """Return the graph for texts whose tokens have these types.
+
+    Raises UnsupportedModelError where the encoder has no such type, or was traced.
+    """
+    if types == TokenTypes():
+        return built
+    if built.encoder is None:
+        raise UnsupportedModelError(
+            "the tokenizer gives a text token types other than 0, and a traced encoder takes type "
+            "0 alone"
+        )
+    if built.encoder.token_types is None:
+        return built
+    rows, given = len(built.encoder.token_types), {*types.first, types.rest}
+    if max(given) >= rows:
+        raise UnsupportedModelError(
+            f"the tokenizer gives a text the types {sorted(given)}, and the encoder has {rows}"
+        )
+    return _draw(replace(built.encoder, types=types), built.head)
+
+
+def _draw(encoder: Encoder, head: Head) -> Built:
     arithmetic = Float32()
-    model, dimension = _fuse(encoder, settings.head, arithmetic)
+    model, dimension = _fuse(encoder, head, arithmetic)
     onnx.checker.check_model(model, full_check=True)
     return Built(
         model,
         encoder,
         arithmetic.inputs,
-        settings.head,
+        head,
         dimension,
         encoder.positions,
         len(encoder.word_embeddings),
     )
+
+
+def _trace(settings: Settings, config: PretrainedConfig) -> Built:
+    head = fit_head(settings.head, config.hidden_size)
+    model, dimension = trace_model(settings.transformer, head, config)
+    _require_operators(model, config.model_type)
+    positions = getattr(config, "max_position_embeddings", None)
+    return Built(model, None, {}, head, dimension, positions, config.vocab_size)
+
+
+def _require_operators(model: onnx.ModelProto, architecture: str) -> None:
+    found = {f"{node.domain}.{node.op_type}".lstrip(".") for node in model.graph.node}
+    if foreign := sorted(found - OPERATORS):
+        raise UnsupportedModelError(
+            f"the architecture {architecture} was traced, and its graph needs the operators "
+            f"{', '.join(foreign)}, which a bundle may not hold. Use sentence-transformers for it, "
+            f"or another model: embedrt draws {', '.join(READERS)} from their weights"
+        )
 
 
 def quantize_graph(
@@ -86,18 +139,22 @@ def quantize_graph(
             least,
         )
     encoder, ranges = smooth_values(encoder, measure_ranges(built.model, built.inputs, fitted))
+
+    def build(scheme: Scheme) -> onnx.ModelProto:
+        model, _ = _fuse(encoder, head, Int8(scheme, ranges, encoder.activation))
+        int8.require_products(model, len(built.inputs))
+        return model
+
     return climb(
         int8.SCHEMES,
-        lambda scheme: _fuse(encoder, head, Int8(scheme, ranges, encoder.activation))[0],
+        build,
         built.model,
         held_back,
         least,
     )
 
 
-def _fuse(
-    encoder: Encoder, head: tuple[Module, ...], arithmetic: Arithmetic
-) -> tuple[onnx.ModelProto, int]:
+def _fuse(encoder: Encoder, head: Head, arithmetic: Arithmetic) -> tuple[onnx.ModelProto, int]:
     nodes = Nodes()
     vectors = add_encoder(nodes, encoder, arithmetic)
     embedding, dimension = add_head(nodes, vectors, encoder.hidden, head)

@@ -59,14 +59,31 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenTypes:
+    """The types of a text's tokens by position, as its tokenizer gives them."""
+
+    first: tuple[int, ...] = ()
+    """Those of the first tokens."""
+    rest: int = 0
+    """That of all others."""
+
+    def of(self, tokens: int) -> NDArray[np.int64]:
+        """Return the types of a text of so many tokens. Shape: (tokens,)."""
+        return np.array((*self.first, *[self.rest] * tokens)[:tokens], np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
     """Everything that the graph needs of an encoder."""
 
     word_embeddings: FloatArray
     """Shape: (vocabulary, hidden)."""
     position_embeddings: FloatArray
-    """What position p adds, in row p; the token type's row 0 is in it. With a `padding_id`, row 0
-    is that token's and position p is row p + 1. Shape: (positions, hidden)."""
+    """What position p adds, in row p. With a `padding_id`, row 0 is that token's and position p is
+    row p + 1. Shape: (positions, hidden)."""
+    token_types: FloatArray | None
+    """What a token's type adds, in families that have types. Shape: (types, hidden)."""
+    types: TokenTypes = TokenTypes()
     padding_id: int | None
     """A token that takes no position, in families that number positions by counting the others."""
     embedding_norm: Norm
@@ -81,6 +98,17 @@ class Encoder:
     def hidden(self) -> int:
         """Components of a token's vector."""
         return int(self.word_embeddings.shape[1])
+
+    @property
+    def position_rows(self) -> FloatArray:
+        """What a position and the type of its token add, by the rows of `position_embeddings`."""
+        table = self.position_embeddings
+        if self.token_types is None:
+            return table
+        types = self.types.of(self.positions)
+        if self.padding_id is not None:
+            types = np.concatenate([[self.types.rest], types])
+        return table + self.token_types[types]
 
     @property
     def positions(self) -> int:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from embedrt import Bundle, Embedder
-from embedrt.bundle.graph_rules import check_graph
+from embedrt.bundle.graph_rules import graph_problems
 from embedrt.bundle.manifest import (
+    AGAIN,
     FORMAT_VERSION,
     INPUTS,
     OUTPUTS,
@@ -26,9 +28,15 @@ from embedrt.bundle.manifest import Source as ManifestSource
 from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.bundle.writer import Staging, staged_bundle
-from embedrt.errors import UnsupportedModelError
+from embedrt.errors import (
+    BundleError,
+    NonFiniteEmbeddingError,
+    ProofError,
+    UnsupportedModelError,
+)
 from embedrt.files import expand
-from embedrt_export.assemble import Built, build_graph, quantize_graph
+from embedrt.text.tokenizer import TokenIds
+from embedrt_export.assemble import Built, build_graph, give_types, quantize_graph
 from embedrt_export.card import model_card
 from embedrt_export.int8.calibration import read_calibration
 from embedrt_export.int8.ladder import Quantized
@@ -38,6 +46,7 @@ from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.probes import probes
 from embedrt_export.source.card import read_license
 from embedrt_export.source.checkpoint import weight_files
+from embedrt_export.source.config import read_config
 from embedrt_export.source.find import Source, find_source
 from embedrt_export.source.prompts import refuse_unpooled_prompts
 from embedrt_export.source.recipe import Fact, Recipe
@@ -105,7 +114,7 @@ def export_model(
     logger.info("reading %s from %s", source.id, source.folder)
     refuse_unpooled_prompts(source.id)
     settings = read_settings(source.folder)
-    config = _read_config(settings.transformer)
+    config = read_config(settings)
     weights = {
         str(file.relative_to(settings.folder)): describe_file(file).sha256
         for folder in settings.weight_folders
@@ -115,11 +124,8 @@ def export_model(
         source.recipe.check_weights(weights)
     built = build_graph(settings, config)
     oracle = Oracle(settings.folder)
-    if oracle.vocabulary > built.vocabulary:
-        raise UnsupportedModelError(
-            f"{settings.folder} has a tokenizer of {oracle.vocabulary} tokens and an encoder that "
-            f"knows {built.vocabulary}"
-        )
+    _require_rows(settings, oracle, built)
+    built = give_types(built, oracle.token_types())
     manifest = _describe(source, settings, config, oracle, built, weights, precision)
     oracle.limit(manifest.max_tokens)
     if source.recipe:
@@ -132,7 +138,7 @@ def export_model(
     with staged_bundle(target) as staging:
         logger.info("writing a %s graph of %d bytes", built.builder, graph.ByteSize())
         staging.add_graph(graph.SerializeToString(deterministic=True))
-        check_graph(staging.path / GRAPH, (staging.path / WEIGHTS).stat().st_size)
+        _check_graph(staging.path, config.model_type)
         staging.add(TOKENIZER, oracle.tokenizer_json().encode())
         staging.add(PROBES, probes(oracle))
         staging.add(CARD, b"")
@@ -147,12 +153,14 @@ def _at_home(model: str) -> str:
     return str(expand(model)) if model.startswith("~") else model
 
 
-def _read_config(folder: Path) -> PretrainedConfig:
-    try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # an unknown architecture, or one that brings its own code
-        raise UnsupportedModelError(f"transformers does not know {folder}: {error}") from error
-    return config
+def _check_graph(bundle: Path, architecture: str) -> None:
+    """Raise UnsupportedModelError where the finished graph is none that a bundle may hold."""
+    problems = graph_problems(bundle / GRAPH, (bundle / WEIGHTS).stat().st_size)
+    if problems:
+        raise UnsupportedModelError(
+            f"the graph of the architecture {architecture} is none that a bundle may hold: "
+            f"{'; '.join(problems)}. Use sentence-transformers for this model, or another one"
+        )
 
 
 def prove_bundle(embedder: Embedder, model: str) -> Agreement:
@@ -195,7 +203,7 @@ def _describe(
         max_tokens=_max_tokens(settings, oracle, built),
         truncation_side=oracle.truncation_side,
         pooling=settings.pooling,
-        normalized=settings.normalized,
+        normalized=built.normalized,
         similarity=settings.similarity or _default_similarity(source),
         prompts=settings.prompts,
         default_prompt_name=settings.default_prompt_name,
@@ -218,8 +226,8 @@ def _quantize(
     logger.info("fitting int8 to %d texts", len(texts.fitted))
     quantized = quantize_graph(
         built,
-        [oracle.token_ids(text) for text in texts.fitted],
-        [oracle.token_ids(text) for text in texts.held_back],
+        _ids(oracle, texts.fitted),
+        _ids(oracle, texts.held_back),
         Quality(**recipe.quality) if recipe else Quality(),
     )
     for reason in quantized.rejected:
@@ -242,6 +250,22 @@ def _quantize(
     )
 
 
+def _ids(oracle: Oracle, texts: Sequence[str]) -> list[TokenIds]:
+    """Token ids of the texts that have some."""
+    return [ids for text in texts if (ids := oracle.token_ids(text)).size]
+
+
+def _require_rows(settings: Settings, oracle: Oracle, built: Built) -> None:
+    """Raise UnsupportedModelError where a token's id lies beyond the encoder's table."""
+    token, largest = oracle.last_token()
+    if largest >= built.vocabulary:
+        raise UnsupportedModelError(
+            f"{settings.folder} has a tokenizer that needs {largest + 1} rows, for {token!r}, and "
+            f"an encoder with {built.vocabulary}: a text with that token would fail. Resize the "
+            "encoder (resize_token_embeddings of transformers) or remove the token, and save it"
+        )
+
+
 def _default_similarity(source: Source) -> Similarity:
     """The score where the model's files are silent: the recipe's, else cosine."""
     expected = source.recipe.expect.get("similarity") if source.recipe else None
@@ -253,6 +277,12 @@ def _max_tokens(settings: Settings, oracle: Oracle, built: Built) -> int:
     if min(bounds) > LONGEST:
         raise UnsupportedModelError(
             f"{settings.folder} does not say how long a text may be: set max_seq_length in "
+            "sentence_bert_config.json"
+        )
+    if min(bounds) < max(1, oracle.special_tokens_added):
+        raise UnsupportedModelError(
+            f"{settings.folder} truncates texts to {min(bounds)} tokens, and the tokenizer adds "
+            f"{oracle.special_tokens_added} special ones to each; set max_seq_length in "
             "sentence_bert_config.json"
         )
     return min(bounds)
@@ -277,8 +307,14 @@ def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
     """Run the staged bundle through the runtime; return the manifest with what was measured."""
     staging.seal(manifest)
     logger.info("proving it against %s", oracle.name)
-    with Embedder(Bundle.open(staging.path)) as embedder:
-        agreement = prove(embedder, oracle)
+    try:
+        with Embedder(Bundle.open(staging.path)) as embedder:
+            agreement = prove(embedder, oracle)
+    except (BundleError, NonFiniteEmbeddingError) as error:
+        raise ProofError(
+            f"the bundle of {manifest.source.id} does not run: "
+            f"{str(error).removesuffix(f'; {AGAIN}')}. Nothing was written"
+        ) from error
     logger.info(
         "agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
         agreement.max_difference,

@@ -16,6 +16,7 @@ EmbedrtError
 │   ├── SourceError           (OSError)            the model's files cannot be had
 │   ├── UnsupportedModelError (ValueError)         a model that cannot be exported, and why
 │   ├── RecipeMismatchError   (ValueError)         the model's own files differ from its recipe
+│   ├── QuantizationError     (RuntimeError)       a stage of int8 was given or made what it cannot
 │   ├── QualityError          (RuntimeError)       int8 loses too much of the model's quality
 │   └── ProofError            (RuntimeError)       the bundle disagrees with its original
 └── MissingExtraError         (ImportError)        a command whose packages are not installed
@@ -109,6 +110,10 @@ class UnsupportedModelError(ExportError, ValueError):
 
 class RecipeMismatchError(ExportError, ValueError):
     """The model's own files say something else than its recipe."""
+
+
+class QuantizationError(ExportError, RuntimeError):
+    """A stage of the quantization was given, or made, what int8 cannot be made of."""
 
 
 class QualityError(ExportError, RuntimeError):

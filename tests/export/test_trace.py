@@ -8,15 +8,25 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer.modules import Dense
 
 from comparison import Pair, assert_agrees, export_small, texts_of_every_length
 from embedrt import Embedder
 from embedrt.bundle.graph_rules import OPERATORS
-from embedrt.errors import UnsupportedModelError
+from embedrt.errors import ProofError, SourceError, UnsupportedModelError
 from embedrt_export import export_model
-from model_folders import METADATA, make_small, write_json
+from model_folders import (
+    METADATA,
+    change_json,
+    make_small,
+    randomize,
+    trained_tokenizer,
+    write_json,
+    write_settings,
+)
 
 FAMILIES = ["electra", "albert", "modernbert"]
 
@@ -85,4 +95,104 @@ def test_architecture_that_optimum_does_not_know(tmp_path: Path) -> None:
     """FNet: transformers runs it, optimum has no export for it."""
     folder = make_small(tmp_path / "fnet", "fnet")
     with pytest.raises(UnsupportedModelError, match="fnet"):
+        export_model(str(folder), output=tmp_path / "bundle")
+
+
+def make(folder: Path, config: transformers.PretrainedConfig) -> Path:
+    """A model of an architecture that `make_small` does not have."""
+    folder.mkdir()
+    tokenizer = trained_tokenizer()
+    tokenizer.save_pretrained(folder)
+    config.vocab_size = len(tokenizer)
+    model = transformers.AutoModel.from_config(config)
+    randomize(model, seed=0)
+    model.save_pretrained(folder)
+    write_settings(folder, max_tokens=32, normalized=True, dimension=32)
+    return folder
+
+
+def refusal(folder: Path) -> str:
+    """Why a model is refused: a short sentence, without what other libraries advise."""
+    with pytest.raises(UnsupportedModelError) as caught:
+        export_model(str(folder), output=folder.with_name("bundle"))
+    message = str(caught.value)
+    for words in ("trust_remote_code", "export the bundle again", "Only [", "one of the following"):
+        assert words not in message
+    assert len(message) < 600
+    assert not folder.with_name("bundle").exists()
+    return message
+
+
+def test_operators_that_a_bundle_may_not_hold(tmp_path: Path) -> None:
+    config = transformers.SqueezeBertConfig(
+        hidden_size=32, embedding_size=32, num_hidden_layers=1, intermediate_size=64,
+        num_attention_heads=4,
+    )  # fmt: skip
+    message = refusal(make(tmp_path / "model", config))
+    for words in ("architecture squeezebert", "operators Conv,", "Use sentence-transformers"):
+        assert words in message
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_encoder_decoder(tmp_path: Path, family: str) -> None:
+    configs = {
+        "t5": lambda: transformers.T5Config(
+            d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4, pad_token_id=1
+        ),
+        "bart": lambda: transformers.BartConfig(
+            d_model=32, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=64, decoder_ffn_dim=64,
+            encoder_attention_heads=4, decoder_attention_heads=4, max_position_embeddings=64,
+            pad_token_id=1, bos_token_id=0, eos_token_id=2, forced_eos_token_id=None,
+        ),
+    }  # fmt: skip
+    message = refusal(make(tmp_path / "model", configs[family]()))
+    assert f"the architecture {family}, an encoder-decoder" in message
+    assert "lack" not in message
+
+
+def test_other_libraries_messages_are_short(tmp_path: Path) -> None:
+    """Where they would list two hundred architectures."""
+    folder = make_small(tmp_path / "model", "fnet")
+    assert "fnet" in refusal(folder)
+    content = json.loads((folder / "config.json").read_text())
+    del content["model_type"]
+    write_json(folder / "config.json", content)
+    assert "its config.json has no model_type" in refusal(folder)
+    write_json(folder / "config.json", {**content, "model_type": "hypercube"})
+    assert "hypercube" in refusal(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(SourceError, match=r"config\.json is missing"):
+        export_model(str(folder), output=tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("model_type", ["bert", "theirs"])
+def test_code_of_the_authors_own(
+    tmp_path: Path, model_type: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where transformers knows the architecture, its own class is exported, and that is told."""
+    folder = make_small(tmp_path / "model", "bert")
+    own = {"AutoConfig": "theirs.TheirConfig", "AutoModel": "theirs.TheirModel"}
+    change_json(folder / "config.json", model_type=model_type, auto_map=own)
+    if model_type == "theirs":
+        assert "code of the model's author (auto_map)" in refusal(folder)
+    else:
+        export_model(str(folder), output=tmp_path / "bundle")
+        assert "which is not run" in caplog.text
+
+
+def test_weights_that_are_quantized(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "model", "bert")
+    change_json(folder / "config.json", quantization_config={"quant_method": "gptq"})
+    assert "config.json sets quantization_config" in refusal(folder)
+
+
+def test_no_number_comes_out(tmp_path: Path) -> None:
+    """The graph's own check says so in words about bundles; here there is none yet."""
+    folder = make_small(tmp_path / "model", "bert", tail=[])
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    for name in ("weight", "bias"):
+        tensors[f"encoder.layer.1.output.LayerNorm.{name}"].fill_(torch.finfo(torch.float32).max)
+    save_file(tensors, file, METADATA)
+    with pytest.raises(ProofError, match="does not run: the model gave NaN or infinity"):
         export_model(str(folder), output=tmp_path / "bundle")

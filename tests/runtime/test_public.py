@@ -141,6 +141,7 @@ import embedrt
         (errors.SourceError, OSError),
         (errors.UnsupportedModelError, ValueError),
         (errors.RecipeMismatchError, ValueError),
+        (errors.QuantizationError, RuntimeError),
         (errors.ProofError, RuntimeError),
         (errors.MissingExtraError, ImportError),
     ],

@@ -12,6 +12,8 @@ from transformers import PretrainedConfig
 
 from embedrt_export.encoder import ACTIVATIONS, Encoder
 from embedrt_export.families import bert, distilbert, mpnet, roberta
+from embedrt_export.families.pruning import restore_heads
+from embedrt_export.families.shapes import require_heads, require_shapes
 from embedrt_export.source.checkpoint import Tensors
 
 Reader = Callable[[PretrainedConfig, Tensors], Encoder]
@@ -34,3 +36,16 @@ def find_reader(config: PretrainedConfig) -> Reader | None:
     if activation in ACTIVATIONS and plain_positions and encoder_only:
         return READERS.get(config.model_type)
     return None
+
+
+def read_encoder(reader: Reader, config: PretrainedConfig, tensors: Tensors) -> Encoder:
+    """Return the encoder, whole: heads that were pruned are there and contribute nothing.
+
+    Raises UnsupportedModelError where the weights are not those of the config.
+    """
+    encoder = reader(config, tensors)
+    require_heads(encoder)
+    pruned = getattr(config, "pruned_heads", None) or {}
+    encoder = restore_heads(encoder, {int(layer): heads for layer, heads in pruned.items()})
+    require_shapes(encoder)
+    return encoder

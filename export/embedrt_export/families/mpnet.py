@@ -16,10 +16,11 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map an MPNet checkpoint."""
     weights = tensors.under("mpnet.", "model.")
     epsilon = config.layer_norm_eps
-    positions = weights.array("embeddings.position_embeddings.weight")[PADDING_ID:]
+    positions = weights.table("embeddings.position_embeddings")[PADDING_ID:]
     return Encoder(
-        word_embeddings=weights.array("embeddings.word_embeddings.weight"),
+        word_embeddings=weights.table("embeddings.word_embeddings"),
         position_embeddings=positions,
+        token_types=None,
         padding_id=PADDING_ID,
         embedding_norm=weights.norm("embeddings.LayerNorm", epsilon),
         layers=tuple(
@@ -29,7 +30,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
         heads=config.num_attention_heads,
         activation=ACTIVATIONS[config.hidden_act],
         relative_bias=_relative_bias(
-            weights.array("encoder.relative_attention_bias.weight"), len(positions) - 1
+            weights.table("encoder.relative_attention_bias"), len(positions) - 1
         ),
     )
 

@@ -69,7 +69,7 @@ def add_encoder(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic) -> str:
 
 def _add_positions(nodes: Nodes, encoder: Encoder, tokens: str) -> str:
     """Add what each token's position contributes, (tokens, hidden) or (batch, tokens, hidden)."""
-    table = nodes.weight("position_embeddings", encoder.position_embeddings)
+    table = nodes.weight("position_embeddings", encoder.position_rows)
     if encoder.padding_id is None:
         end = nodes.add("Unsqueeze", tokens, nodes.ints(0))
         return nodes.add("Slice", table, nodes.ints(0), end, nodes.ints(0))

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from embedrt.bundle.graph_rules import INPUT
-from embedrt.errors import SourceError
+from embedrt.errors import QuantizationError, SourceError
 from embedrt.files import expand
 from embedrt.text.tokenizer import TokenIds
 from embedrt.text.utf8 import read_lines
 from embedrt_export.encoder import FloatArray
+from embedrt_export.int8.conditions import require_finite
 
 SHIPPED = Path(__file__).with_name("calibration.txt")  # written for this purpose
 FEWEST = 30
@@ -87,7 +88,15 @@ class Range:
 def measure_ranges(
     model: onnx.ModelProto, inputs: Mapping[str, str], ids: Sequence[TokenIds]
 ) -> dict[str, Range]:
-    """Run the model over the texts and return the range of what each layer reads."""
+    """Run the model over the texts and return the range of what each layer reads.
+
+    Raises QuantizationError where there is no layer or no token, or where a layer reads what is not
+    finite.
+    """
+    if not inputs:
+        raise QuantizationError("calibration: the encoder has no linear layer")
+    if not any(len(row) for row in ids):
+        raise QuantizationError("calibration: no text has a token")
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     names = sorted(set(inputs.values()))
@@ -100,13 +109,15 @@ def measure_ranges(
         watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     ranges: dict[str, Range] = {}
-    for row in ids:
+    for row in filter(len, ids):
         for name, values in zip(names, session.run(names, {INPUT: row[None]}), strict=True):
             lowest, highest = values.min(axis=0), values.max(axis=0)
             if name in ranges:
                 lowest = np.minimum(lowest, ranges[name].lowest)
                 highest = np.maximum(highest, ranges[name].highest)
             ranges[name] = Range(lowest, highest)
+    for layer, name in inputs.items():
+        require_finite(f"calibration: what {layer} reads", ranges[name].largest)
     return {layer: ranges[name] for layer, name in inputs.items()}
 
 

@@ -12,7 +12,7 @@ import onnx
 
 from embedrt.bundle.manifest import Precision, Scheme
 from embedrt.engine.session import Session
-from embedrt.errors import QualityError
+from embedrt.errors import QualityError, QuantizationError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray
 from embedrt_export.int8.quality import Quality, measure_quality
@@ -40,8 +40,11 @@ def climb(
 ) -> Quantized:
     """Try the schemes, fastest first, on held-back texts; take the first that is good enough.
 
-    Raises QualityError with every scheme's figures where none is.
+    Raises QualityError with every scheme's figures where none is, QuantizationError where there is
+    no scheme or too few texts to judge by.
     """
+    if not schemes:
+        raise QuantizationError("int8: there is no scheme to try")
     expected = _embed(reference, ids, "fp32")
     rejected: list[str] = []
     for scheme in schemes:

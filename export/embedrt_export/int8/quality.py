@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.errors import QuantizationError
 from embedrt_export.encoder import FloatArray
+from embedrt_export.int8.conditions import require_finite, require_shape
 
 RANKED = 10
 TINY = 1e-30
@@ -34,7 +36,14 @@ class Quality:
 
 
 def measure_quality(found: FloatArray, expected: FloatArray) -> Quality:
-    """Compare embeddings with those of the fp32 model. Shape: (n, dimension) twice."""
+    """Compare embeddings with those of the fp32 model. Shape: (n, dimension) twice, n >= 2.
+
+    Raises QuantizationError where they cannot be compared.
+    """
+    if len(expected) < 2:
+        raise QuantizationError(f"quality: {len(expected)} texts are too few to judge int8 by")
+    require_shape("quality: embeddings in int8", found, expected.shape)
+    require_finite("quality: embeddings in fp32", expected)
     shared = [
         len(set(x) & set(y)) / len(x)
         for x, y in zip(_nearest(found), _nearest(expected), strict=True)

@@ -18,19 +18,27 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from embedrt.bundle.manifest import Scheme
+from embedrt.errors import QuantizationError
 from embedrt_export.encoder import Activation, FloatArray, Linear
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.int8.calibration import Range
+from embedrt_export.int8.conditions import (
+    LARGEST,
+    PRODUCT,
+    require_count,
+    require_finite,
+    to_int8,
+)
 from embedrt_export.int8.smoothing import SMOOTHING, WIDE_SMOOTHING, smoothing
 
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)  # fastest first
 
 CONTRIB = "com.microsoft"
-LARGEST = 127
 MIDDLE = 128
 GELU_ZERO, GELU_LOWEST = 8, 0.17
 TINY = 1e-8
@@ -64,8 +72,10 @@ class Int8:
         return add_lookup(nodes, name, table, ids)
 
     def add_linear(self, nodes: Nodes, name: str, linear: Linear, vectors: str) -> str:
-        """Add a linear layer on a quantized input."""
+        """Add a linear layer on a quantized input; raise QuantizationError if it has no range."""
         kind = name.rpartition(".")[2]
+        if name not in self._ranges:
+            raise QuantizationError(f"int8: {name} has no range")
         read = self._ranges[name]
         outliers = find_outliers(read, OUTLIER[kind])
         weight = linear.weight.copy()
@@ -73,7 +83,7 @@ class Int8:
         inside = read.without(outliers)
         alpha = WIDE_SMOOTHING if self._scheme == "wide" else SMOOTHING[kind]
         channels = smoothing(inside.largest, weight, alpha)
-        weight_bytes, weight_scales = quantize_weight(weight * channels[:, None])
+        weight_bytes, weight_scales = quantize_weight(name, weight * channels[:, None])
         static = self._scheme == "static"
         inverse = np.float32(1) / channels
         if not static:
@@ -84,7 +94,7 @@ class Int8:
             smooth = nodes.add("Mul", vectors, nodes.weight(f"{name}.smoothing", inverse))
         bias = nodes.weight(f"{name}.bias", linear.bias)
         if static:
-            quantized = _quantize_static(nodes, smooth, inside.scaled(inverse))
+            quantized = _quantize_static(nodes, name, smooth, inside.scaled(inverse))
         elif self._scheme == "wide":
             quantized = quantize_wide(nodes, smooth)
         elif kind == "down" and self._activation != "relu":
@@ -101,10 +111,16 @@ class Int8:
         return product if static else nodes.add("Add", product, bias)
 
 
+def require_products(model: onnx.ModelProto, linears: int) -> None:
+    """Raise QuantizationError unless each linear layer became one product of int8."""
+    found = sum(node.op_type == PRODUCT for node in model.graph.node)
+    require_count("products in int8", found, linears)
+
+
 def add_lookup(nodes: Nodes, name: str, table: FloatArray, ids: str) -> str:
     """Add a lookup of rows in a table of one scale a row, in float32."""
     scales = np.maximum(np.abs(table).max(axis=1, keepdims=True), TINY) / LARGEST
-    rows = nodes.weight(name, np.round(table / scales).astype(np.int8))
+    rows = nodes.weight(name, to_int8(name, table, scales))
     found = nodes.add("Cast", nodes.add("Gather", rows, ids), to=TensorProto.FLOAT)
     scale = nodes.weight(f"{name}.scale", scales.astype(np.float32))
     return nodes.add("Mul", found, nodes.add("Gather", scale, ids))
@@ -119,10 +135,10 @@ def find_outliers(read: Range, factor: float) -> NDArray[np.int64]:
     return wide[np.argsort(-read.largest[wide], kind="stable")][:MOST_OUTLIERS]
 
 
-def quantize_weight(weight: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
-    """Return int8 weights and the scale of each column."""
+def quantize_weight(name: str, weight: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
+    """Return int8 weights and the scale of each column; `name` is the layer's, for errors."""
     scales = np.maximum(np.abs(weight).max(axis=0), TINY) / LARGEST
-    return np.round(weight / scales).astype(np.int8), scales.astype(np.float32)
+    return to_int8(f"{name}, weights", weight, scales), scales.astype(np.float32)
 
 
 def add_product(
@@ -136,7 +152,7 @@ def add_product(
 ) -> str:
     """Add the product of an activation and a matrix of one scale a column, in float32."""
     product = nodes.add(
-        "MatMulIntegerToFloat",
+        PRODUCT,
         left.bytes,
         nodes.weight(f"{name}.weight", weight),
         left.scale,
@@ -173,7 +189,8 @@ def quantize_wide(nodes: Nodes, vectors: str) -> Bytes:
     )
 
 
-def _quantize_static(nodes: Nodes, vectors: str, read: Range) -> Bytes:
+def _quantize_static(nodes: Nodes, name: str, vectors: str, read: Range) -> Bytes:
+    require_finite(f"{name}, its static range", read.largest)
     lowest, highest = min(float(read.lowest.min()), 0), max(float(read.highest.max()), 0)
     step = max(highest - lowest, TINY) / 255
     scale, zero = nodes.scalar(step), nodes.byte(round(-lowest / step))

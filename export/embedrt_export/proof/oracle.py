@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentence_transformers
@@ -11,17 +15,21 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from embedrt.bundle.manifest import Side
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
+from embedrt_export.encoder import TokenTypes
 from embedrt_export.proof.calls import PLAIN, Call
-from embedrt_export.quiet import quiet
+from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.files import marked_files
+from embedrt_export.source.modules import read_modules
 from embedrt_export.source.prompts import lacks_document_prompt
 
 # Explicit, for a model's own files may name kernels that transformers would fetch and run.
 NO_KERNELS = {"attn_implementation": "eager", "use_kernels": False}
+TYPED_TEXTS = ("", "a", "a river and a bridge " * 3)  # asked for their token types
 
 
 class Oracle:
@@ -30,6 +38,7 @@ class Oracle:
     name = f"sentence-transformers {sentence_transformers.__version__}"
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         try:
             with quiet():
                 self._model = SentenceTransformer(
@@ -46,7 +55,7 @@ class Oracle:
                 for file in marked_files(folder)
             )
             raise UnsupportedModelError(
-                f"sentence-transformers does not run {folder}: {error}{remedy}"
+                f"sentence-transformers does not run {folder}: {_fault(folder, error)}{remedy}"
             ) from error
         if lacks_document_prompt(folder):
             # encode_document then uses "passage" or "corpus", as documented: see `Prompts`.
@@ -57,20 +66,54 @@ class Oracle:
                 f"{folder} has a {type(self._tokenizer).__name__}, of which transformers makes no "
                 "tokenizer.json"
             )
+        if getattr(self._tokenizer.backend_tokenizer.model, "dropout", None):
+            raise UnsupportedModelError(
+                f"{folder} has a tokenizer with dropout, which gives a text other tokens each "
+                "time; set dropout to null in its tokenizer.json"
+            )
+
+    @property
+    def special_tokens_added(self) -> int:
+        """Special tokens that each text gets."""
+        if not self._call().get("add_special_tokens", True):
+            return 0
+        return int(self._tokenizer.num_special_tokens_to_add(pair=False))
 
     @property
     def max_tokens(self) -> int:
         """Tokens that sentence-transformers truncates to."""
-        return int(self._model.max_seq_length)
+        return int(self._call().get("max_length", self._model.max_seq_length))
 
-    @property
-    def vocabulary(self) -> int:
-        """Tokens that the tokenizer can give, added ones included."""
-        return len(self._tokenizer)
+    def last_token(self) -> tuple[str, int]:
+        """Return the token of the largest id, added and special ones included, and that id."""
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        added = [(f"token {number}", int(number)) for number in self.token_ids("")]
+        return max([*vocabulary.items(), *added], key=itemgetter(1))
+
+    def token_types(self) -> TokenTypes:
+        """Return the token types that the encoder is given.
+
+        Raises UnsupportedModelError where they do not follow from a token's position alone.
+        """
+        encoder = self._model.transformers_model
+        if "token_type_ids" not in inspect.signature(encoder.forward).parameters:
+            return TokenTypes()
+        features = [self._features(text) for text in TYPED_TEXTS]
+        rows = [row["token_type_ids"][0].tolist() for row in features if "token_type_ids" in row]
+        types = types_of(rows)
+        if types is None:
+            raise UnsupportedModelError(
+                f"{self._folder} has a tokenizer whose token types depend on a text's length; "
+                "embedrt carries those that depend on a token's position from the start"
+            )
+        return types
 
     def limit(self, max_tokens: int) -> None:
         """Truncate to so many tokens from now on."""
         self._model.max_seq_length = max_tokens
+        for keywords in self._model[0].processing_kwargs.values():
+            if "max_length" in keywords:
+                keywords["max_length"] = max_tokens
 
     @property
     def truncation_side(self) -> Side:
@@ -83,12 +126,14 @@ class Oracle:
         copy = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
         copy.no_padding()
         copy.no_truncation()
-        return str(copy.to_str(pretty=False))
+        content = str(copy.to_str(pretty=False))
+        if self._call().get("add_special_tokens", True):
+            return content
+        return json.dumps({**json.loads(content), "post_processor": None}, ensure_ascii=False)
 
     def token_ids(self, text: str) -> TokenIds:
         """Token ids of a text, truncated. Shape: (tokens,)."""
-        ids = self._tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"]
-        return np.array(ids, np.int64)
+        return np.array(self._features(text)["input_ids"][0].tolist(), np.int64)
 
     def special_tokens(self) -> list[str]:
         """The tokens that mean something to the model, as they are written."""
@@ -120,3 +165,42 @@ class Oracle:
         """The token of this id, or None."""
         token: str | None = self._tokenizer.convert_ids_to_tokens(token_id)
         return token
+
+    def _call(self) -> dict[str, Any]:
+        """The keywords with which sentence-transformers calls the tokenizer beside its own."""
+        settings = self._model[0].processing_kwargs
+        return {**settings.get("text", {}), **settings.get("common", {})}
+
+    def _features(self, text: str) -> dict[str, Any]:
+        """What the encoder is given for a text: rows of one."""
+        features: dict[str, Any] = self._model.preprocess([text])
+        return features
+
+
+def _fault(folder: Path, error: Exception) -> str:
+    """Return why the model does not run: the tokenizer's own error where transformers hides it."""
+    if "processing class" in str(error):
+        try:
+            with quiet():
+                AutoTokenizer.from_pretrained(
+                    read_modules(folder)[0].path, local_files_only=True, trust_remote_code=False
+                )
+        except Exception as hidden:  # noqa: BLE001  # whatever the tokenizer's files make it raise
+            if "custom code" in str(hidden):
+                return "its tokenizer is code of the model's author, which embedrt does not run"
+            return f"its tokenizer cannot be loaded: {gist(hidden)}"
+    if isinstance(error, IndexError):
+        return f"an id, a type or a position is beyond the encoder's tables ({gist(error)})"
+    return gist(error)
+
+
+def types_of(rows: Sequence[Sequence[int]]) -> TokenTypes | None:
+    """Return the rule by which each row has its token types; None where there is no such rule."""
+    longest = max(rows, key=len, default=())
+    if not longest:
+        return TokenTypes()
+    rest = longest[-1]
+    first = next((end for end in range(len(longest), 0, -1) if longest[end - 1] != rest), 0)
+    types = TokenTypes(first=tuple(longest[:first]), rest=rest)
+    fits = all(types.of(len(row)).tolist() == list(row) for row in rows)
+    return types if fits else None

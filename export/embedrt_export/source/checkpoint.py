@@ -29,30 +29,42 @@ class Tensors:
     tensors: Mapping[str, torch.Tensor]
     prefix: str = ""
 
-    def array(self, name: str) -> FloatArray:
-        """Return a tensor as float32.
+    def array(self, name: str, *, axes: int) -> FloatArray:
+        """Return a tensor of so many axes as float32.
 
-        Raises UnsupportedModelError naming it where it is missing or holds no numbers.
+        Raises UnsupportedModelError naming it where it is missing, of another shape, or holds what
+        is no number.
         """
         full = self.prefix + name
         if full not in self.tensors:
             raise UnsupportedModelError(
                 f"the weights lack {full}: they are incomplete or of another architecture"
             )
-        array: NDArray[Any] = self.tensors[full].to(torch.float32).numpy()
+        tensor = self.tensors[full]
+        if tensor.dim() != axes:
+            raise UnsupportedModelError(
+                f"{full} has the shape {tuple(tensor.shape)} and not {axes} axes: the weights are "
+                "of another architecture"
+            )
+        array: NDArray[Any] = tensor.to(torch.float32).numpy()
         if not np.isfinite(array).all():
             raise UnsupportedModelError(f"{full} holds NaN or infinity: the weights are broken")
         return np.ascontiguousarray(array)
 
+    def table(self, name: str) -> FloatArray:
+        """Return an embedding's weights."""
+        return self.array(f"{name}.weight", axes=2)
+
     def linear(self, name: str, *, bias: bool = True) -> Linear:
         """Return a torch Linear layer's weights; its matrix is stored transposed there."""
-        weight = np.ascontiguousarray(self.array(f"{name}.weight").T)
+        weight = np.ascontiguousarray(self.array(f"{name}.weight", axes=2).T)
         zeros = np.zeros(weight.shape[1], np.float32)
-        return Linear(weight, self.array(f"{name}.bias") if bias else zeros)
+        return Linear(weight, self.array(f"{name}.bias", axes=1) if bias else zeros)
 
     def norm(self, name: str, epsilon: float) -> Norm:
         """Return a LayerNorm's weights."""
-        return Norm(self.array(f"{name}.weight"), self.array(f"{name}.bias"), epsilon)
+        weight, bias = (self.array(f"{name}.{part}", axes=1) for part in ("weight", "bias"))
+        return Norm(weight, bias, epsilon)
 
     def under(self, *prefixes: str) -> Tensors:
         """Return the same tensors under the first of these prefixes that any name starts with."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from embedrt.errors import SourceError
 from embedrt_export.source.hub import fetch_model
+from embedrt_export.source.modules import MODULES
 from embedrt_export.source.recipe import Recipe, load_recipes
-from embedrt_export.source.settings import MODULES
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -21,6 +21,7 @@ from huggingface_hub.utils.tqdm import (
 
 from embedrt.errors import SourceError
 from embedrt_export.quiet import quiet
+from embedrt_export.source.modules import MODULES
 from embedrt_export.source.needed import (
     absent_settings,
     is_small,
@@ -28,7 +29,6 @@ from embedrt_export.source.needed import (
     module_folders,
     needed_files,
 )
-from embedrt_export.source.settings import MODULES
 
 LARGEST_SMALL_BYTES = 100_000_000  # the largest tokenizer.json has 35 MB; larger files are data
 

@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 from embedrt.errors import SourceError
 from embedrt_export.source.card import CARD
 from embedrt_export.source.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH, weight_files
-from embedrt_export.source.settings import HEAD_MODULES, MODULES, WEIGHTED_MODULES
+from embedrt_export.source.keys import HEAD
+from embedrt_export.source.modules import MODULES
+from embedrt_export.source.settings import WEIGHTED_MODULES
 
 # Settings, vocabularies and tokenizers, whatever their names: each tokenizer has its own.
 SMALL_KINDS = frozenset(
@@ -73,7 +75,7 @@ def missing_parts(folder: Path) -> list[str]:
         missing.append(MODULES)
     for kind, path in _modules(folder / MODULES):
         is_encoder = kind == "Transformer"
-        needs_config = is_encoder or kind in HEAD_MODULES - WITHOUT_CONFIG
+        needs_config = is_encoder or kind in HEAD.keys() - WITHOUT_CONFIG
         if needs_config and not (folder / path / CONFIG).is_file():
             missing.append(str(path / CONFIG))
         if is_encoder or kind in WEIGHTED_MODULES:

@@ -13,15 +13,15 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper, version_converter
 from optimum.exporters.onnx import export
 from optimum.exporters.tasks import TasksManager
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from embedrt.bundle.graph_rules import INPUT
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.heads.head import add_head
-from embedrt_export.quiet import quiet
-from embedrt_export.source.settings import Module
+from embedrt_export.heads.modules import Head
+from embedrt_export.quiet import gist, quiet
 
 TRACED_OPSET = 18  # the newest that optimum's exporter and every architecture agree on
 ENCODED = "last_hidden_state"
@@ -29,43 +29,51 @@ ENCODED = "last_hidden_state"
 CONSTANT_INPUTS = {"attention_mask": 1, "token_type_ids": 0}
 
 
-def trace_model(folder: Path, modules: tuple[Module, ...]) -> tuple[onnx.ModelProto, int]:
+def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> tuple[onnx.ModelProto, int]:
     """Trace the encoder in `folder` and add the head; return the model and its dimension.
 
     Raises UnsupportedModelError where optimum does not know the architecture or weights lack.
     """
-    encoder = _load_encoder(folder)
+    encoder = _load_encoder(folder, config)
     with tempfile.TemporaryDirectory() as scratch, quiet(), redirect_stdout(io.StringIO()):
         traced = Path(scratch) / "traced.onnx"
         try:
             make_config = TasksManager.get_exporter_config_constructor(
                 "onnx", encoder, task="feature-extraction", library_name="transformers"
             )
-            config = make_config(encoder.config)
-            export(model=encoder, config=config, output=traced, opset=TRACED_OPSET, device="cpu")
+            export(
+                model=encoder,
+                config=make_config(encoder.config),
+                output=traced,
+                opset=TRACED_OPSET,
+                device="cpu",
+            )
             model = version_converter.convert_version(onnx.load(traced), OPSET)
         except Exception as error:
             raise UnsupportedModelError(
-                f"optimum does not export the architecture {encoder.config.model_type}: {error}"
+                f"optimum does not export the architecture {config.model_type}: {gist(error)}"
             ) from error
         _fill_inputs(model.graph)
-        dimension = _append_head(model.graph, encoder.config.hidden_size, modules)
+        dimension = _append_head(model.graph, encoder.config.hidden_size, head)
         return _simplify(model, Path(scratch), dimension), dimension
 
 
-def _load_encoder(folder: Path) -> PreTrainedModel:
+def _load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
     """Load it anew, for tracing changes a model; make sure that no weight was left random."""
     try:
         with quiet():
             encoder, info = AutoModel.from_pretrained(
                 folder,
+                config=config,
                 attn_implementation="eager",
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
             )
     except Exception as error:  # whatever the files make it raise
-        raise UnsupportedModelError(f"transformers does not load {folder}: {error}") from error
+        raise UnsupportedModelError(
+            f"transformers does not load {folder}: {gist(error)}"
+        ) from error
     wrong = {name for name in info["missing_keys"] if "pooler" not in name}
     wrong |= {str(key) for key in info["mismatched_keys"]}
     if wrong:
@@ -88,9 +96,9 @@ def _fill_inputs(graph: onnx.GraphProto) -> None:
     graph.node.extend(body)
 
 
-def _append_head(graph: onnx.GraphProto, hidden: int, modules: tuple[Module, ...]) -> int:
+def _append_head(graph: onnx.GraphProto, hidden: int, head: Head) -> int:
     nodes = Nodes(prefix="head/")
-    embedding, dimension = add_head(nodes, ENCODED, hidden, modules)
+    embedding, dimension = add_head(nodes, ENCODED, hidden, head)
     nodes.name_output(embedding)
     graph.node.extend(nodes.nodes)
     graph.initializer.extend(nodes.initializers.values())

@@ -73,13 +73,21 @@ def check_graph(path: Path, weights: int | None = None) -> None:
     `weights` is the size of the file beside it that holds its weights, in bytes; None where the
     format has no such file. A file that is no graph, or cannot be read, is a BundleCorruptError.
     """
-    try:
-        with load_file(path) as data:
-            problems = list(islice(dict.fromkeys(_problems(data, weights)), _MOST_PROBLEMS))
-    except (OSError, ValueError, IndexError) as error:
-        raise BundleCorruptError(f"{path} is no ONNX graph ({error}); {AGAIN}") from error
+    problems = graph_problems(path, weights)
     if problems:
         raise BundleFormatError(f"{path}: {'; '.join(problems)}; {AGAIN}")
+
+
+def graph_problems(path: Path, weights: int | None = None) -> list[str]:
+    """Return what the format forbids about the graph at `path`, the first ten such things.
+
+    Raises BundleCorruptError for a file that is no graph, or cannot be read.
+    """
+    try:
+        with load_file(path) as data:
+            return list(islice(dict.fromkeys(_problems(data, weights)), _MOST_PROBLEMS))
+    except (OSError, ValueError, IndexError) as error:
+        raise BundleCorruptError(f"{path} is no ONNX graph ({error}); {AGAIN}") from error
 
 
 def _problems(data: Data, weights: int | None) -> Iterator[str]:

@@ -1,0 +1,73 @@
+"""What ``modules.json`` lists: the modules of a model, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedrt.errors import SourceError, UnsupportedModelError
+from embedrt_export.source.checks import JsonObject, check_object, read_object
+from embedrt_export.source.files import read_json
+from embedrt_export.source.keys import MODULE
+
+MODULES = "modules.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """One entry of ``modules.json``."""
+
+    type: str
+    """The class with its Python path."""
+    path: Path
+    """The module's folder."""
+    config: JsonObject
+    """The module's own ``config.json``; empty where there is none."""
+
+    @property
+    def kind(self) -> str:
+        """The class's name: Transformer, Pooling, ..."""
+        return self.type.rpartition(".")[2]
+
+    @property
+    def config_file(self) -> Path:
+        """The file of `config`."""
+        return self.path / "config.json"
+
+
+def read_modules(folder: Path) -> list[Module]:
+    """Return the modules of the model in `folder`.
+
+    Raises SourceError where ``modules.json`` is no list of modules, UnsupportedModelError where it
+    names a folder outside of the model's.
+    """
+    file = folder / MODULES
+    entries = read_json(file)
+    if not isinstance(entries, list) or not entries or not all(map(_is_entry, entries)):
+        raise SourceError(f"{file} is no list of modules, each with a type and a path")
+    names: set[str] = set()
+    for entry in entries:
+        check_object(folder, file, entry, MODULE)
+        name = entry.get("name")
+        if name in names:
+            raise SourceError(
+                f"{file} names two modules {name!r}, and sentence-transformers would run one of "
+                "them; give each a name of its own"
+            )
+        names |= {name} - {None}
+    return [_read_module(folder, entry["type"], entry["path"]) for entry in entries]
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and {"type", "path"} <= entry.keys()
+
+
+def _read_module(folder: Path, kind: str, path: str) -> Module:
+    module = folder / path
+    try:
+        inside = module.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):  # a loop of links, a NUL in the name
+        inside = False
+    if not inside:
+        raise UnsupportedModelError(f"{folder / MODULES} names a folder outside: {path}")
+    return Module(type=kind, path=module, config=read_object(module / "config.json"))
