@@ -7,6 +7,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 LIGHT := .venv-light/bin
 LOWEST := .venv-lowest/bin
+OPTIMUM := .venv-optimum/bin
 VERSIONED := $(addprefix tests/runtime/test_, embedder.py tokenizer.py session.py precision.py \
 	public.py similarity.py same_bytes.py cli.py weights.py versions.py)
 BUNDLE := models/all-MiniLM-L6-v2-fp32
@@ -16,7 +17,7 @@ INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint const
 export PYTHONDONTWRITEBYTECODE :=
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test test-slow test-light test-lowest bench bench-quick lint format clean
+.PHONY: demo test test-slow test-optimum test-light test-lowest bench bench-quick lint format clean
 
 demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	@TIMEFORMAT="in %R s, from the start of the process"; \
@@ -33,6 +34,10 @@ test: .venv/test
 # Full-size models, and more examples of everything.
 test-slow: .venv/test
 	$(BIN)/pytest -m slow
+
+# The exporter beside optimum, and so with the libraries before transformers 5.
+test-optimum: .venv-optimum/test
+	$(OPTIMUM)/pytest -m "not slow" tests/export
 
 # The wheel with its base dependencies only, on bundles that the full environment made.
 test-light: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
@@ -72,7 +77,7 @@ format: .venv/lint
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-light .venv-lowest dist models/*/ benchmarks/.environments benchmarks/.models
+	rm -rf .venv .venv-light .venv-lowest .venv-optimum dist models/*/ benchmarks/.environments benchmarks/.models
 
 $(BUNDLE)/manifest.json: .venv/export $(SOURCES)
 	$(BIN)/embedrt export all-MiniLM-L6-v2 --output $(BUNDLE)
@@ -90,6 +95,12 @@ $(BUNDLE_INT8)/manifest.json: .venv/export $(SOURCES)
 
 .venv/test: .venv/pip
 	$(INSTALL) --editable '.[test]'
+	touch $@
+
+.venv-optimum/test: tests/optimum-constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-optimum
+	$(OPTIMUM)/pip install --quiet --no-compile $(PIP_ARGS) \
+		--constraint tests/optimum-constraints.txt --editable '.[optimum,test]'
 	touch $@
 
 .venv/bench: .venv/export

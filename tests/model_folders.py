@@ -36,22 +36,30 @@ def minilm_folder() -> Path:
     return next(Path(str(file.locate())).parent for file in files if file.name == "modules.json")
 
 
-def bert_tokenizer(kind: str) -> PreTrainedTokenizerBase:
-    """A WordPiece tokenizer with BERT's vocabulary."""
-    tokenizer: PreTrainedTokenizerBase = getattr(transformers, kind)(
-        vocab_file=str(minilm_folder() / "vocab.txt")
+def wordpiece_tokenizer(
+    kind: str, words: Sequence[str], folder: Path, **options: object
+) -> PreTrainedTokenizerBase:
+    """A tokenizer of a class, of a vocabulary that is left in `folder`.
+
+    Read from the folder, for versions 4 and 5 of transformers name the constructors' arguments
+    differently.
+    """
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    tokenizer: PreTrainedTokenizerBase = getattr(transformers, kind).from_pretrained(
+        folder, **options
     )
     return tokenizer
 
 
+def bert_words() -> list[str]:
+    """BERT's vocabulary."""
+    return (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
+
+
 def mpnet_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """MPNet's: BERT's vocabulary between its own special tokens."""
-    words = (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
-    vocab = folder / "mpnet-vocab.txt"
-    vocab.write_text(
-        "\n".join(["<s>", "<pad>", "</s>", "<unk>", *words, "<mask>"]) + "\n", encoding="utf-8"
-    )
-    return transformers.MPNetTokenizerFast(vocab_file=str(vocab), unk_token="[UNK]")
+    words = ["<s>", "<pad>", "</s>", "<unk>", *bert_words(), "<mask>"]
+    return wordpiece_tokenizer("MPNetTokenizerFast", words, folder, unk_token="[UNK]")
 
 
 def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
@@ -95,7 +103,11 @@ def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
 def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedConfig:
     """A config of two narrow layers, with `changes` to it."""
     common: dict[str, Any] = {"vocab_size": vocabulary, "hidden_size": HIDDEN, **SMALL}
-    roberta = {"max_position_embeddings": 130, "pad_token_id": 1, "type_vocab_size": 1}
+    roberta: dict[str, Any] = {
+        "max_position_embeddings": 130,
+        "pad_token_id": 1,
+        "type_vocab_size": 1,
+    }
     configs: dict[str, Callable[[], PretrainedConfig]] = {
         "bert": lambda: transformers.BertConfig(**common),
         "roberta": lambda: transformers.RobertaConfig(**common, **roberta),
@@ -106,16 +118,16 @@ def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedC
         ),
         "electra": lambda: transformers.ElectraConfig(**common, embedding_size=16),
         "albert": lambda: transformers.AlbertConfig(**common, embedding_size=16),
+        "ernie": lambda: transformers.ErnieConfig(**common),
         "fnet": lambda: transformers.FNetConfig(**common, type_vocab_size=2),
         "modernbert": lambda: transformers.ModernBertConfig(
-            **{**common, "num_hidden_layers": 4},
+            **{**common, "num_hidden_layers": 4, "global_attn_every_n_layers": 2},
             pad_token_id=1,
             bos_token_id=0,
             cls_token_id=0,
             eos_token_id=2,
             sep_token_id=2,
             max_position_embeddings=256,
-            global_attn_every_n_layers=2,
             local_attention=8,
         ),
     }
@@ -133,7 +145,7 @@ def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
     if family in ("xlm-roberta", "albert", "fnet"):
         return trained_tokenizer(unigram=True)
     kinds = {"distilbert": "DistilBertTokenizerFast", "electra": "ElectraTokenizerFast"}
-    return bert_tokenizer(kinds.get(family, "BertTokenizerFast"))
+    return wordpiece_tokenizer(kinds.get(family, "BertTokenizerFast"), bert_words(), scratch)
 
 
 def randomize(model: nn.Module, seed: int) -> None:
@@ -157,7 +169,7 @@ def make_small(
     max_tokens: int | None = 64,
     seed: int = 0,
     config: Mapping[str, object] | None = None,
-    **saved: object,
+    **saved: Any,
 ) -> Path:
     """Make a small model of a family as sentence-transformers saves it; return its folder.
 
@@ -182,7 +194,7 @@ def make_small(
 
 
 # The settings of the models' own config files: see tests/data/README.md.
-FULL_SIZE = {
+FULL_SIZE: dict[str, tuple[str, dict[str, Any], int, bool]] = {
     "all-mpnet-base-v2": (
         "mpnet",
         {"layer_norm_eps": 1e-5, "max_position_embeddings": 514},
@@ -211,7 +223,11 @@ def make_full_size(folder: Path, name: str) -> Path:
         config = transformers.DistilBertConfig(vocab_size=len(tokenizer), **settings)
     model = transformers.AutoModel.from_config(config)
     randomize(model, seed=sum(name.encode()))
-    model.save_pretrained(folder, safe_serialization=name not in TORCH_FILES)
+    model.save_pretrained(folder)
+    if name in TORCH_FILES:
+        weights = folder / "model.safetensors"
+        torch.save(load_file(weights), folder / "pytorch_model.bin")
+        weights.unlink()
     tokenizer.save_pretrained(folder)
     write_settings(folder, max_tokens=max_tokens, normalized=normalized, dimension=768)
     return folder

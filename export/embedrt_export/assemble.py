@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 import onnx
 from transformers import PretrainedConfig
 
-from embedrt.bundle.graph_rules import OPERATORS
 from embedrt.bundle.manifest import Builder, Scheme
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import Encoder, TokenTypes
-from embedrt_export.families import READERS, find_reader, read_encoder
+from embedrt_export.families import find_reader, read_encoder
 from embedrt_export.graph.float32 import Float32
 from embedrt_export.graph.fuse import OPSET, Arithmetic, add_encoder
 from embedrt_export.graph.nodes import Nodes
@@ -28,7 +27,7 @@ from embedrt_export.int8.scheme import Int8
 from embedrt_export.int8.smoothing import smooth_values
 from embedrt_export.source.checkpoint import load_tensors
 from embedrt_export.source.settings import Settings
-from embedrt_export.traced.optimum import trace_model
+from embedrt_export.traced.trace import trace_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,8 @@ class Built:
     """The longest text that the encoder has positions for; None where nothing bounds it."""
     vocabulary: int
     """Rows of the table that token ids index."""
+    tracer: str | None = None
+    """The package that traced the encoder; None for a fused graph."""
 
     @property
     def normalized(self) -> bool:
@@ -109,20 +110,18 @@ def _draw(encoder: Encoder, head: Head) -> Built:
 
 def _trace(settings: Settings, config: PretrainedConfig) -> Built:
     head = fit_head(settings.head, config.hidden_size)
-    model, dimension = trace_model(settings.transformer, head, config)
-    _require_operators(model, config.model_type)
+    traced = trace_model(settings.transformer, head, config)
     positions = getattr(config, "max_position_embeddings", None)
-    return Built(model, None, {}, head, dimension, positions, config.vocab_size)
-
-
-def _require_operators(model: onnx.ModelProto, architecture: str) -> None:
-    found = {f"{node.domain}.{node.op_type}".lstrip(".") for node in model.graph.node}
-    if foreign := sorted(found - OPERATORS):
-        raise UnsupportedModelError(
-            f"the architecture {architecture} was traced, and its graph needs the operators "
-            f"{', '.join(foreign)}, which a bundle may not hold. Use sentence-transformers for it, "
-            f"or another model: embedrt draws {', '.join(READERS)} from their weights"
-        )
+    return Built(
+        traced.model,
+        None,
+        {},
+        head,
+        traced.dimension,
+        positions,
+        config.vocab_size,
+        traced.tracer,
+    )
 
 
 def quantize_graph(

@@ -207,7 +207,7 @@ def _describe(
         similarity=settings.similarity or _default_similarity(source),
         prompts=settings.prompts,
         default_prompt_name=settings.default_prompt_name,
-        tools={tool: metadata.version(tool) for tool in TOOLS},
+        tools={tool: metadata.version(tool) for tool in (*TOOLS, *filter(None, [built.tracer]))},
         agreement=None,
         quantization=None,
         files={},

@@ -1,12 +1,13 @@
-"""Other libraries' advice, kept off the terminal of somebody who did not call them."""
+"""Other libraries' advice and progress, kept off the terminal of somebody who did not call them."""
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 LONGEST_GIST = 240
 # What a library tells its own callers to do, which is no advice for somebody who did not call it.
@@ -36,11 +37,18 @@ def gist(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings and everything below an error in the log."""
+    """Silence warnings, prints, progress bars and everything below an error in the log.
+
+    Not for work that logs lines of our own: they would be lost too.
+    """
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -18,7 +18,7 @@ from onnx import TensorProto
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 from torch import Tensor
-from transformers import AutoConfig, BertTokenizerFast
+from transformers import AutoConfig, AutoTokenizer
 
 from embedrt import Bundle, Embedder
 from embedrt.bundle.graph_rules import INPUT
@@ -144,7 +144,7 @@ def widen_channels(model: Path, channels: int, strength: float) -> None:
 
 def plant_token(model: Path, token: str, channels: int, strength: float) -> None:
     """Make many channels answer to one token, far beyond what any other token makes of any."""
-    number = BertTokenizerFast.from_pretrained(model).convert_tokens_to_ids(token)
+    number = AutoTokenizer.from_pretrained(model).convert_tokens_to_ids(token)
 
     def edit(up: Tensor, bias: Tensor, down: Tensor, words: Tensor) -> None:
         direction = torch.ones(words.shape[1])

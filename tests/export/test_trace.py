@@ -1,9 +1,12 @@
-"""Encoders of other architectures, by way of optimum."""
+"""Encoders of other architectures, by way of a tracer."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import onnx
@@ -18,6 +21,7 @@ from embedrt import Embedder
 from embedrt.bundle.graph_rules import OPERATORS
 from embedrt.errors import ProofError, SourceError, UnsupportedModelError
 from embedrt_export import export_model
+from embedrt_export.traced import trace
 from model_folders import (
     METADATA,
     change_json,
@@ -29,23 +33,52 @@ from model_folders import (
 )
 
 FAMILIES = ["electra", "albert", "modernbert"]
+INSTALLED = {package.name for package in metadata.distributions()}
+TRACERS = {tracer.package: tracer for tracer in trace.TRACERS if tracer.package in INSTALLED}
+TEXTS = ["", "a", "How many people live in London?", "a lazy dog " * 30]
+
+Traced = Callable[[str, str], Pair]
 
 
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
+    """Return a function from a family and a tracer to a small model and its bundle."""
+
+    @cache
+    def export(family: str, tracer: str) -> Pair:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trace, "TRACERS", (TRACERS[tracer],))
+            return export_small(tmp_path_factory.mktemp(tracer), family)
+
+    return export
+
+
+def test_torch_traces_where_the_tests_run() -> None:
+    """Without optimum in one environment, beside it in the other: both are tested by these."""
+    assert "onnxscript" in TRACERS
+
+
+@pytest.mark.parametrize("tracer", TRACERS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_agrees_at_every_length_and_past_the_maximum(
-    exported: Callable[[str], Pair], family: str
+    traced: Traced, family: str, tracer: str
 ) -> None:
-    pair = exported(family)
+    pair = traced(family, tracer)
     with Embedder.load(pair.bundle) as embedder:
-        assert embedder.manifest.builder == "traced"
-        assert embedder.manifest.family == family
+        manifest = embedder.manifest
         texts = texts_of_every_length(embedder, embedder.max_tokens + 10)
+    assert manifest.builder == "traced"
+    assert manifest.family == family
+    assert manifest.tools[tracer] == metadata.version(tracer)
+    assert manifest.agreement is not None
+    assert manifest.agreement.same_bytes
     assert_agrees(pair, list(texts.values()))
 
 
+@pytest.mark.parametrize("tracer", TRACERS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_graph(exported: Callable[[str], Pair], family: str) -> None:
-    model = onnx.load(exported(family).bundle / "model.onnx")
+def test_graph(traced: Traced, family: str, tracer: str) -> None:
+    model = onnx.load(traced(family, tracer).bundle / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert [value.name for value in model.graph.input] == ["input_ids"]
     assert [value.name for value in model.graph.output] == ["embedding"]
@@ -53,10 +86,47 @@ def test_graph(exported: Callable[[str], Pair], family: str) -> None:
     assert {node.op_type for node in model.graph.node} <= OPERATORS
 
 
+def test_the_first_tracer_that_is_installed(exported: Callable[[str], Pair]) -> None:
+    with Embedder.load(exported("electra").bundle) as embedder:
+        used = [package for package in embedder.manifest.tools if package in TRACERS]
+    assert used == ["optimum-onnx" if "optimum-onnx" in TRACERS else "onnxscript"]
+
+
+def test_no_tracer_for_a_known_family(exported: Callable[[str], Pair]) -> None:
+    with Embedder.load(exported("bert").bundle) as embedder:
+        assert not embedder.manifest.tools.keys() & TRACERS.keys()
+
+
+def test_architecture_that_optimum_does_not_know(tmp_path: Path) -> None:
+    pair = export_small(tmp_path, "ernie")
+    with Embedder.load(pair.bundle) as embedder:
+        assert "onnxscript" in embedder.manifest.tools
+        assert "optimum-onnx" not in embedder.manifest.tools
+    assert_agrees(pair, TEXTS)
+
+
+@pytest.mark.parametrize("place", ["config.json", "sentence_bert_config.json"])
+@pytest.mark.parametrize("family", ["bert", "ernie"])
+def test_weights_of_half_precision_run_in_float32(tmp_path: Path, family: str, place: str) -> None:
+    """By itself, transformers 5 keeps their dtype, and every version what the files ask for."""
+    folder = make_small(tmp_path / family, family)
+    file = folder / "model.safetensors"
+    tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(file).items()}
+    save_file(tensors, file, METADATA)
+    asked = {"dtype": "bfloat16"} if place == "config.json" else {"torch_dtype": "bfloat16"}
+    settings = json.loads((folder / place).read_text(encoding="utf-8"))
+    change = asked if place == "config.json" else {"model_args": asked}
+    write_json(folder / place, settings | change)
+    bundle = export_model(str(folder), output=tmp_path / "bundle")
+    save_file({name: tensor.float() for name, tensor in tensors.items()}, file, METADATA)
+    write_json(folder / place, settings)
+    assert_agrees(Pair(folder, bundle), TEXTS)
+
+
 def test_another_head(tmp_path: Path) -> None:
     tail = [Dense(64, 16)]
     pair = export_small(tmp_path, "electra", pooling=("weightedmean", "cls"), tail=tail)
-    assert_agrees(pair, ["", "a", "How many people live in London?", "a lazy dog " * 30])
+    assert_agrees(pair, TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +137,7 @@ def test_variant_of_a_known_family(tmp_path: Path, changes: dict[str, str]) -> N
     pair = export_small(tmp_path, "bert", config=changes)
     with Embedder.load(pair.bundle) as embedder:
         assert embedder.manifest.builder == "traced"
-    assert_agrees(pair, ["", "a", "How many people live in London?", "a lazy dog " * 30])
+    assert_agrees(pair, TEXTS)
 
 
 def test_missing_weights(tmp_path: Path) -> None:
@@ -91,11 +161,27 @@ def test_unknown_architecture(tmp_path: Path) -> None:
         export_model(str(folder), output=tmp_path / "bundle")
 
 
-def test_architecture_that_optimum_does_not_know(tmp_path: Path) -> None:
-    """FNet: transformers runs it, optimum has no export for it."""
+def test_architecture_that_no_tracer_carries(tmp_path: Path) -> None:
+    """FNet: optimum has no export for it, and the graph of torch's exporter needs DFT."""
     folder = make_small(tmp_path / "fnet", "fnet")
-    with pytest.raises(UnsupportedModelError, match="fnet"):
+    with pytest.raises(UnsupportedModelError) as caught:
         export_model(str(folder), output=tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    reasons = re.fullmatch(
+        r".*/fnet has the architecture fnet, which is not built from its weights, and no tracer "
+        r"carries it: (optimum-onnx.*); (onnxscript.*)",
+        str(caught.value),
+    )
+    assert reasons
+    optimum, torch_ = reasons.groups()
+    if "optimum-onnx" in TRACERS:
+        assert re.match(r"optimum-onnx: .*fnet", optimum)
+    else:
+        assert re.match(
+            r"optimum-onnx is not installed \(pip install 'embedrt\[optimum\]'", optimum
+        )
+    assert torch_ == "onnxscript: the traced graph needs DFT, which no bundle may hold"
+    assert max(len(optimum), len(torch_)) < 260
 
 
 def make(folder: Path, config: transformers.PretrainedConfig) -> Path:

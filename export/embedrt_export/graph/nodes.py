@@ -78,11 +78,7 @@ class Nodes:
 
     def to_model(self, *, opset: int, dimension: int) -> onnx.ModelProto:
         """Return a model of the contract: ids (batch, tokens) to float32 (batch, dimension)."""
-        size = sum(len(weight.raw_data) for weight in self.initializers.values())
-        if size > MAX_BYTES:
-            raise UnsupportedModelError(
-                f"the weights take {size / 1e9:.1f} GB and a graph in one file holds at most 2"
-            )
+        check_size(sum(len(weight.raw_data) for weight in self.initializers.values()))
         domains = {node.domain for node in self.nodes}
         graph = helper.make_graph(
             self.nodes,
@@ -99,4 +95,12 @@ class Nodes:
             ],
             ir_version=IR_VERSION,
             producer_name="embedrt",
+        )
+
+
+def check_size(size: int) -> None:
+    """Raise UnsupportedModelError where weights of so many bytes do not fit into a graph."""
+    if size > MAX_BYTES:
+        raise UnsupportedModelError(
+            f"the weights take {size / 1e9:.1f} GB and a graph in one file holds at most 2"
         )

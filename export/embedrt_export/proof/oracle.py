@@ -1,9 +1,10 @@
-"""sentence-transformers itself, in torch: what every bundle must agree with."""
+"""sentence-transformers itself, in torch and in float32: what every bundle must agree with."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -24,11 +25,10 @@ from embedrt_export.encoder import TokenTypes
 from embedrt_export.proof.calls import PLAIN, Call
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.files import marked_files
+from embedrt_export.source.loading import MODEL_OPTIONS, upgrade_advice
 from embedrt_export.source.modules import read_modules
 from embedrt_export.source.prompts import lacks_document_prompt
 
-# Explicit, for a model's own files may name kernels that transformers would fetch and run.
-NO_KERNELS = {"attn_implementation": "eager", "use_kernels": False}
 TYPED_TEXTS = ("", "a", "a river and a bridge " * 3)  # asked for their token types
 
 
@@ -46,7 +46,7 @@ class Oracle:
                     device="cpu",
                     local_files_only=True,
                     trust_remote_code=False,
-                    model_kwargs=NO_KERNELS,
+                    model_kwargs=MODEL_OPTIONS.copy(),
                 )
                 self._model.encode("a", prompt="")
         except Exception as error:  # whatever the model's files make it raise
@@ -55,7 +55,8 @@ class Oracle:
                 for file in marked_files(folder)
             )
             raise UnsupportedModelError(
-                f"sentence-transformers does not run {folder}: {_fault(folder, error)}{remedy}"
+                f"sentence-transformers does not run {folder}: "
+                f"{_fault(folder, error)}{remedy}{upgrade_advice(folder)}"
             ) from error
         if lacks_document_prompt(folder):
             # encode_document then uses "passage" or "corpus", as documented: see `Prompts`.
@@ -81,8 +82,9 @@ class Oracle:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that sentence-transformers truncates to."""
-        return int(self._call().get("max_length", self._model.max_seq_length))
+        """Tokens that sentence-transformers truncates to; huge where it knows no limit."""
+        most = self._call().get("max_length", self._model.max_seq_length)
+        return sys.maxsize if most is None else int(most)
 
     def last_token(self) -> tuple[str, int]:
         """Return the token of the largest id, added and special ones included, and that id."""

@@ -10,6 +10,7 @@ from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.checks import check_object, read_object
 from embedrt_export.source.keys import ENCODER
+from embedrt_export.source.loading import upgrade_advice
 from embedrt_export.source.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def read_config(settings: Settings) -> PretrainedConfig:
         reason = gist(error) if "model_type" in content else "its config.json has no model_type"
         raise UnsupportedModelError(
             f"transformers does not know {settings.transformer}: {reason}"
+            f"{upgrade_advice(settings.transformer)}"
         ) from error
     if own_code:
         logger.warning(

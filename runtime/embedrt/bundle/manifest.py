@@ -127,7 +127,7 @@ class Manifest:
     family: str
     """The encoder's architecture: ``bert``, ``mpnet``, ..."""
     builder: Builder
-    """``fused``: built from the weights; ``traced``: by way of optimum's exporter."""
+    """``fused``: built from the weights; ``traced``: by the exporter that `tools` names."""
     precision: Precision
     dimension: int
     """Components of an embedding."""

@@ -1,0 +1,84 @@
+"""A model's encoder in torch, in float32 and with no code but transformers' own."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+
+from embedrt.errors import UnsupportedModelError
+from embedrt_export.quiet import gist, quiet
+
+# Explicit, for a model's own files may name kernels that transformers would fetch and run, and from
+# its version 5 on transformers computes in the dtype of the weights.
+MODEL_OPTIONS: dict[str, Any] = {
+    "attn_implementation": "eager",
+    "use_kernels": False,
+    "dtype": torch.float32,
+}
+
+
+def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
+    """Load the encoder in `folder` for inference, with a config of its own.
+
+    Raises UnsupportedModelError where transformers does not load it or leaves a weight random.
+    """
+    try:
+        with quiet():
+            encoder, info = AutoModel.from_pretrained(
+                folder,
+                config=copy.deepcopy(config),
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **MODEL_OPTIONS,
+            )
+    except Exception as error:  # whatever the files make it raise
+        raise UnsupportedModelError(
+            f"transformers does not load {folder}: {gist(error)}{upgrade_advice(folder)}"
+        ) from error
+    wrong = {name for name in info["missing_keys"] if "pooler" not in name}
+    wrong |= {str(key) for key in info["mismatched_keys"]}
+    if wrong:
+        raise UnsupportedModelError(f"the weights in {folder} lack {', '.join(sorted(wrong)[:5])}")
+    loaded: PreTrainedModel = encoder.eval()
+    return loaded
+
+
+def upgrade_advice(folder: Path) -> str:
+    """Return what to add to a report that a library does not load the model in `folder`.
+
+    It is empty unless a later major version of transformers than the installed one saved the model.
+    """
+    installed = _major(transformers.__version__)
+    saved_by = max(map(_saved_by, folder.rglob("*config.json")), default=0)
+    if saved_by <= installed:
+        return ""
+    return (
+        f". It was saved by transformers {saved_by}, and {transformers.__version__} is installed: "
+        "pip install --upgrade transformers sentence-transformers"
+    )
+
+
+def _saved_by(file: Path) -> int:
+    """The major version of transformers that wrote a settings file; 0 where it does not tell."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return 0
+    if not isinstance(content, dict):
+        return 0
+    named_backend = content.get("tokenizer_class") == "TokenizersBackend"
+    if named_backend or isinstance(content.get("extra_special_tokens"), list):
+        return 5  # tokenizer_config.json holds no version
+    return _major(str(content.get("transformers_version", "")))
+
+
+def _major(version: str) -> int:
+    major = version.partition(".")[0]
+    return int(major) if major.isdecimal() else 0

@@ -1,0 +1,104 @@
+"""An encoder whose family is not built from its weights, by the first tracer that carries it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import onnx
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+from embedrt.errors import UnsupportedModelError
+from embedrt_export.graph.nodes import Nodes, check_size
+from embedrt_export.heads.head import add_head
+from embedrt_export.heads.modules import Head
+from embedrt_export.quiet import gist, quiet
+from embedrt_export.source.loading import load_encoder
+from embedrt_export.traced.dynamo import trace_by_dynamo
+from embedrt_export.traced.finish import ENCODED, finish_model
+from embedrt_export.traced.optimum import trace_by_optimum
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracer:
+    """One way from an encoder in torch to a graph."""
+
+    package: str
+    """The distribution that it needs, which a manifest's `tools` names."""
+    remedy: str
+    """What to do where it is not installed."""
+    trace: Callable[[PreTrainedModel], onnx.ModelProto]
+
+
+TRACERS = (
+    Tracer(
+        package="optimum-onnx",
+        remedy="pip install 'embedrt[optimum]' in an environment of its own, for transformers 4",
+        trace=trace_by_optimum,
+    ),
+    Tracer(package="onnxscript", remedy="pip install 'embedrt[export]'", trace=trace_by_dynamo),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """A traced graph with its head."""
+
+    model: onnx.ModelProto
+    dimension: int
+    tracer: str
+    """The distribution that traced it."""
+
+
+def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> Traced:
+    """Trace the encoder in `folder` and add the head.
+
+    Raises UnsupportedModelError with the reason of each tracer where none carries the architecture.
+    """
+    nodes = Nodes(prefix="head/")
+    embedding, dimension = add_head(nodes, ENCODED, config.hidden_size, head)
+    nodes.name_output(embedding)
+    reasons = []
+    for tracer in TRACERS:
+        try:
+            version = metadata.version(tracer.package)
+        except metadata.PackageNotFoundError:
+            reasons.append(f"{tracer.package} is not installed ({tracer.remedy})")
+            continue
+        logger.info("tracing %s by %s %s", config.model_type, tracer.package, version)
+        encoder = load_encoder(folder, config)  # anew, for tracing changes a model
+        check_size(sum(weight.numel() * 4 for weight in encoder.parameters()))
+        try:
+            model = _trace_by(tracer, encoder, nodes, dimension)
+        except UnsupportedModelError as refusal:
+            reasons.append(str(refusal))
+        else:
+            return Traced(model=model, dimension=dimension, tracer=tracer.package)
+    raise UnsupportedModelError(
+        f"{folder} has the architecture {config.model_type}, which is not built from its weights, "
+        f"and no tracer carries it: {'; '.join(reasons)}. Use sentence-transformers for it, or "
+        "another model"
+    )
+
+
+def _trace_by(
+    tracer: Tracer, encoder: PreTrainedModel, head: Nodes, dimension: int
+) -> onnx.ModelProto:
+    try:
+        with quiet(), torch.no_grad():
+            return finish_model(tracer.trace(encoder), head, dimension)
+    except Exception as error:  # whatever an unknown architecture makes it raise
+        raise UnsupportedModelError(f"{tracer.package}: {gist(_cause(error))}") from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What an error was raised from: the rest is about the library's own stages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

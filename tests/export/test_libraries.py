@@ -1,0 +1,102 @@
+"""What the exporter needs of other libraries, and what of them reaches a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from comparison import Pair
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+STAGES = re.compile(
+    r"reading \S+ from \S+|tracing \w+ by [\w-]+ [\d.]+|fitting int8 to \d+ texts|rejected .*|"
+    r"int8 by the scheme \w+: .*|writing a (fused|traced) graph of \d+ bytes|"
+    r"proving it against sentence-transformers [\d.]+|agrees: .*"
+)
+SETTINGS = ("HF_", "TRANSFORMERS_", "TQDM_", "PYTHONWARNINGS", "TOKENIZERS_")
+
+IMPORTS = """
+import sys
+from pathlib import Path
+
+from embedrt_export import export_model
+
+export_model(sys.argv[1], output=Path(sys.argv[2]))
+print("optimum" in sys.modules)
+"""
+
+
+def installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def test_export_extra_takes_no_library_down() -> None:
+    """No upper bound, and not optimum, which has one on transformers."""
+    extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+    for requirement in extras["optional-dependencies"]["export"]:
+        assert re.fullmatch(r"[\w-]+>=[\d.]+", requirement)
+        assert not requirement.startswith("optimum")
+
+
+@pytest.mark.parametrize("family", ["bert", "electra"])
+def test_optimum_is_imported_by_a_model_that_needs_it(
+    exported: Callable[[str], Pair], family: str, tmp_path: Path
+) -> None:
+    arguments = map(str, (exported(family).folder, tmp_path / "bundle"))
+    command = [sys.executable, "-c", IMPORTS, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = family == "electra" and installed("optimum-onnx")
+    assert ended.stdout.split()[-1] == str(imported)
+
+
+def on_a_terminal(*arguments: str | Path) -> list[str]:
+    """Run the command as a person does, its stderr a terminal; return the lines that it wrote."""
+    terminal, theirs = os.openpty()
+    surroundings = {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "embedrt", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=surroundings,
+    ) as process:
+        os.close(theirs)
+        written = b""
+        try:
+            while block := os.read(terminal, 4096):
+                written += block
+        except OSError:  # what Linux says where a terminal has no writer any more
+            pass
+        os.close(terminal)
+        assert process.stdout is not None
+        process.stdout.read()
+    assert process.returncode == 0, written.decode()
+    return written.decode().replace("\r\n", "\n").splitlines()
+
+
+@pytest.mark.parametrize(("family", "precision"), [("bert", "int8"), ("electra", "fp32")])
+def test_an_export_writes_our_lines_alone(
+    exported: Callable[[str], Pair], family: str, precision: str, tmp_path: Path
+) -> None:
+    folder = exported(family).folder
+    lines = on_a_terminal(
+        "export", folder, "--precision", precision, "--output", tmp_path / "bundle"
+    )
+    assert len(lines) >= 4
+    assert [line for line in lines if not STAGES.fullmatch(line)] == []
+
+
+def test_a_comparison_writes_nothing(exported: Callable[[str], Pair]) -> None:
+    pair = exported("bert")
+    assert on_a_terminal("verify", pair.bundle, "--against", pair.folder) == []
