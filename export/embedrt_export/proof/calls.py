@@ -40,12 +40,11 @@ PLAIN = Call(prompt="")
 def prompted_calls(prompt_names: Sequence[str], special_tokens: Sequence[str]) -> list[Call]:
     """Return the calls that can add a prompt: each method, each name, and two with own prompts.
 
-    The own prompts end in a space and in a special token. They go to `encode_query` and
-    `encode_document`, which can truncate to other lengths than `encode`.
+    The own prompts end in a space and in a special token.
     """
     return [
-        Call(method="encode_query", prompt=OWN_PROMPT),
-        Call(method="encode_document", prompt=OWN_PROMPT + "".join(special_tokens[-1:])),
+        Call(method="encode_document", prompt=OWN_PROMPT),
+        Call(method="encode_query", prompt=OWN_PROMPT + "".join(special_tokens[-1:])),
         Call(),
         Call(method="encode_query"),
         Call(method="encode_document"),

@@ -14,7 +14,7 @@ from embedrt.text.inputs import start_of
 from embedrt.verify import row_differences
 from embedrt_export.encoder import FloatArray
 from embedrt_export.int8.quality import row_cosines
-from embedrt_export.proof.calls import PLAIN, Call, prompted_calls
+from embedrt_export.proof.calls import OWN_PROMPT, PLAIN, Call, prompted_calls
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.texts import PROMPTED, proof_texts, text_of
 
@@ -52,10 +52,11 @@ def compare(embedder: Embedder, oracle: Oracle) -> list[Comparison]:
     special = oracle.special_tokens()
     texts = _of_tokens(oracle, proof_texts(special, embedder.max_tokens, embedder.count_tokens))
     comparisons = compare_texts(embedder, oracle, PLAIN, texts, _neighbors(embedder, texts))
-    # As long as the model takes, so that a prompt changes where it is truncated.
+    # As long as the model takes, so that a prompt changes where it is truncated. One is enough:
+    # such texts take most of the time.
     full = text_of(embedder.max_tokens, embedder.count_tokens)
     for call in prompted_calls(oracle.prompt_names, special):
-        few = [*PROMPTED, full] if call.prompt else PROMPTED
+        few = [*PROMPTED, full] if call.prompt == OWN_PROMPT else PROMPTED
         comparisons += compare_texts(embedder, oracle, call, _of_tokens(oracle, few))
     return comparisons
 
