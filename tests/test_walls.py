@@ -22,16 +22,17 @@ CORE = (
 FLOORS = {
     "embedrt": [
         ["errors", "progress", "files"], ["bundle"], ["text", "engine", "similarity"],
-        ["postprocess", "spellings"], ["request"], ["embedder"], ["verify", "bench", "upgrade"],
-        ["cli"],
+        ["postprocess", "spellings"], ["request"], ["embedder"], ["verify", "bench"],
+        ["upgrade"], ["cli"],
     ],
     "embedrt_export": [
-        ["encoder", "quiet"], ["source"], ["graph"], ["families", "heads", "int8"], ["traced"],
+        ["encoder", "head", "quiet"], ["source"], ["settings", "graph"],
+        ["families", "heads", "int8"], ["traced"],
         ["assemble"], ["proof"], ["card"], ["pipeline"],
     ],
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],
-        ["contenders", "preparations"], ["harness"], ["report", "machine"],
+        ["contenders", "preparations", "machine"], ["harness"], ["report"],
         ["run", "roofline", "soak"],
     ],
 }  # fmt: skip

@@ -16,8 +16,8 @@ from embedrt_export.families import find_reader, read_encoder
 from embedrt_export.graph.float32 import Float32
 from embedrt_export.graph.fuse import OPSET, Arithmetic, add_encoder
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.head import Head, fit_head, is_normalized
 from embedrt_export.heads.head import add_head
-from embedrt_export.heads.modules import Head, fit_head, is_normalized
 from embedrt_export.int8 import scheme as int8
 from embedrt_export.int8 import traced as int8_traced
 from embedrt_export.int8.calibration import measure_ranges

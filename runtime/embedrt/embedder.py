@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack, get_args
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,9 +32,9 @@ from embedrt.progress import progress_bar
 from embedrt.request import (
     STREAM_CACHE_BYTES,
     EncodeOptions,
+    LoadOptions,
     Request,
     Requests,
-    check_at_least,
     with_prompt,
 )
 from embedrt.similarity import Hit
@@ -50,21 +51,8 @@ MEGABYTE = 1_000_000
 class Embedder:
     """A loaded bundle. Safe to use from many threads; close it, or use it in a ``with`` block."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        threads: int | None = None,
-        overlong: Overlong = "truncate",
-        cache_mb: float = 0,
-        max_waiting_tokens: int | None = None,
-        mapped: bool = True,
-    ) -> None:
-        check_at_least("threads", threads, 1, "or None for all there are")
-        check_at_least("cache_mb", cache_mb, 0)
-        check_at_least("max_waiting_tokens", max_waiting_tokens, 1, "or None")
-        if overlong not in get_args(Overlong):
-            raise ValueError(f"overlong={overlong!r}; expected one of {list(get_args(Overlong))}")
+    def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
+        options = options or LoadOptions()
         check_graph(bundle.graph, bundle.weights_size)
         self._manifest = bundle.manifest
         self._tokenizer = Tokenizer(
@@ -75,29 +63,21 @@ class Embedder:
         self._engine = Engine(
             bundle.graph,
             bundle.manifest.precision,
-            threads or available_threads(),
+            options.threads or available_threads(),
             self._tokenizer.batch_ids,
-            weights=bundle.load_weights(mapped=mapped),
+            weights=bundle.load_weights(mapped=options.mapped),
             max_tokens=self.max_tokens,
-            cache_bytes=int(cache_mb * MEGABYTE),
-            max_waiting_tokens=max_waiting_tokens,
+            cache_bytes=int(options.cache_mb * MEGABYTE),
+            max_waiting_tokens=options.max_waiting_tokens,
         )
-        self._requests = Requests(bundle.manifest, self._tokenizer, overlong)
-        self._cached = cache_mb > 0
+        self._requests = Requests(bundle.manifest, self._tokenizer, options.overlong)
+        self._cached = options.cache_mb > 0
         if self._engine.dimension not in (None, self.dimension):
             raise BundleCorruptError(
                 f"{bundle.path}: the graph gives {self._engine.dimension} components and the "
                 f"manifest says {self.dimension}; copy or export the bundle again"
             )
-        self._load_again = partial(
-            type(self).load,
-            bundle.path.absolute(),
-            threads=threads,
-            overlong=overlong,
-            cache_mb=cache_mb,
-            max_waiting_tokens=max_waiting_tokens,
-            mapped=mapped,
-        )
+        self._load_again = partial(type(self).load, bundle.path.absolute(), **asdict(options))
 
     @classmethod
     def load(
@@ -108,8 +88,8 @@ class Embedder:
         overlong: Overlong = "truncate",
         cache_mb: float = 0,
         max_waiting_tokens: int | None = None,
-        verify: Verify = "size",
         mapped: bool = True,
+        verify: Verify = "size",
     ) -> Self:
         """Load a bundle.
 
@@ -117,37 +97,24 @@ class Embedder:
         ----------
         path
             The bundle's folder.
-        threads
-            Cores to use; by default those that the affinity mask and the CPU quota leave us.
-        overlong
-            What happens to a text of more than `max_tokens` tokens: ``"truncate"`` it as
-            sentence-transformers does; do so and ``"warn"``; or ``"error"``, an OverlongTextError.
-        cache_mb
-            Megabytes for the vectors of the texts that were embedded last. The cache is exact: it
-            gives the bytes that would be computed.
-        max_waiting_tokens
-            Refuse a call with OverloadedError where it would make more tokens wait; by default all
-            calls are queued. A call to an idle Embedder is never refused.
         verify
             ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` every byte of them.
-        mapped
-            Whether to map the weights, so that all processes that load the bundle share them. A
-            mapped file must stay as it is: where it is cut, the process dies of SIGBUS. False reads
-            the weights into this process's own memory.
+        threads, overlong, cache_mb, max_waiting_tokens, mapped
+            See `LoadOptions`.
 
         Raises
         ------
         BundleError
             Nothing there, an unknown format, or files that are not those of the manifest.
         """
-        return cls(
-            Bundle.open(path, verify=verify),
+        options = LoadOptions(
             threads=threads,
             overlong=overlong,
             cache_mb=cache_mb,
             max_waiting_tokens=max_waiting_tokens,
             mapped=mapped,
         )
+        return cls(Bundle.open(path, verify=verify), options)
 
     @property
     def manifest(self) -> Manifest:

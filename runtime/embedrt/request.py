@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any, Unpack
+from typing import Any, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,35 @@ from embedrt.text.truncation import Overlong, Truncations
 
 STREAM_BLOCK = 2048  # texts that a stream takes and gives at once
 STREAM_CACHE_BYTES = 8_000_000  # for texts that come again within one stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How an `Embedder` works. None of it changes a vector."""
+
+    threads: int | None = None
+    """Cores to use; by default those that the affinity mask and the CPU quota leave to us."""
+    overlong: Overlong = "truncate"
+    """What happens to a text of more than `max_tokens` tokens: ``"truncate"`` it as
+    sentence-transformers does; do so and ``"warn"``; or ``"error"``, an OverlongTextError."""
+    cache_mb: float = 0
+    """Megabytes for the vectors of the texts that were embedded last. The cache is exact: it gives
+    the bytes that would be computed."""
+    max_waiting_tokens: int | None = None
+    """Refuse a call with OverloadedError where it would make more tokens wait; by default all calls
+    are queued. A call to an idle Embedder is never refused."""
+    mapped: bool = True
+    """Whether to map the weights, so that all processes that load the bundle share them. A mapped
+    file must stay as it is: where it is cut, the process dies of SIGBUS. False reads the weights
+    into this process's own memory."""
+
+    def __post_init__(self) -> None:
+        check_at_least("threads", self.threads, 1, "or None for all there are")
+        check_at_least("cache_mb", self.cache_mb, 0)
+        check_at_least("max_waiting_tokens", self.max_waiting_tokens, 1, "or None")
+        if self.overlong not in get_args(Overlong):
+            expected = list(get_args(Overlong))
+            raise ValueError(f"overlong={self.overlong!r}; expected one of {expected}")
 
 
 class EncodeOptions(Spellings, total=False):

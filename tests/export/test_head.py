@@ -17,8 +17,8 @@ from embedrt import Embedder
 from embedrt.errors import UnsupportedModelError
 from embedrt_export import export_model
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.head import fit_head, is_normalized
 from embedrt_export.heads.head import add_head
-from embedrt_export.heads.modules import fit_head, is_normalized
 from embedrt_export.source.settings import read_settings
 from model_folders import HIDDEN, change_json, make_small
 

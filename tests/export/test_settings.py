@@ -12,7 +12,7 @@ from comparison import Pair, export_small
 from embedrt import Embedder
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export import export_model
-from embedrt_export.heads.modules import is_normalized
+from embedrt_export.head import is_normalized
 from embedrt_export.source.settings import Settings, read_settings
 from model_folders import make_small, minilm_folder, write_json, write_settings
 

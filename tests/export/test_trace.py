@@ -169,7 +169,8 @@ def test_architecture_that_no_tracer_carries(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
     reasons = re.fullmatch(
         r".*/fnet has the architecture fnet, which is not built from its weights, and no tracer "
-        r"carries it: (optimum-onnx.*); (onnxscript.*)",
+        r"carries it: (optimum-onnx.*); (onnxscript.*)\. Use sentence-transformers for it, or "
+        r"another model",
         str(caught.value),
     )
     assert reasons
@@ -180,7 +181,9 @@ def test_architecture_that_no_tracer_carries(tmp_path: Path) -> None:
         assert re.match(
             r"optimum-onnx is not installed \(pip install 'embedrt\[optimum\]'", optimum
         )
-    assert torch_ == "onnxscript: the traced graph needs DFT, which no bundle may hold"
+    assert (
+        torch_ == "onnxscript: the traced graph needs the operators DFT, which no bundle may hold"
+    )
     assert max(len(optimum), len(torch_)) < 260
 
 

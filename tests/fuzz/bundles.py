@@ -26,6 +26,7 @@ import numpy as np
 
 from embedrt import Bundle, Embedder
 from embedrt.errors import BundleError, NonFiniteEmbeddingError, TextError
+from embedrt.request import LoadOptions
 from embedrt.verify import check_probes
 from fuzz.mutations import write_mutated
 from fuzz.seeds import TEXTS
@@ -131,7 +132,7 @@ def _outcome(write: Write, folder: Path, number: int) -> Outcome:
 def _load_and_encode(folder: Path) -> tuple[str, str]:
     try:
         bundle = Bundle.open(folder)
-        with Embedder(bundle, threads=1) as embedder:
+        with Embedder(bundle, LoadOptions(threads=1)) as embedder:
             vectors = embedder.encode(TEXTS)
             if vectors.shape != (len(TEXTS), embedder.dimension) or not np.isfinite(vectors).all():
                 return "fault", f"vectors of shape {vectors.shape}: {vectors}"

@@ -13,7 +13,7 @@ from onnx import TensorProto
 from embedrt.bundle.manifest import Pooling as PoolingMode
 from embedrt_export.graph.layers import add_linear, add_norm
 from embedrt_export.graph.nodes import Nodes
-from embedrt_export.heads.modules import (
+from embedrt_export.head import (
     EMBEDDING,
     TOKENS,
     Dense,

@@ -9,7 +9,7 @@ from typing import get_args
 from embedrt.bundle.manifest import Pooling as PoolingMode
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.encoder import FloatArray, Linear
-from embedrt_export.heads.modules import (
+from embedrt_export.head import (
     EMBEDDING,
     Dense,
     DenseActivation,

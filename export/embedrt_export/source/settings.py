@@ -16,7 +16,7 @@ from typing import Any, get_args
 from embedrt.bundle.manifest import Pooling as PoolingMode
 from embedrt.bundle.manifest import Similarity
 from embedrt.errors import UnsupportedModelError
-from embedrt_export.heads.modules import Head, Pooling, Truncate, drop_unread
+from embedrt_export.head import Head, Pooling, Truncate, drop_unread
 from embedrt_export.source.checks import JsonObject, check_object, read_object
 from embedrt_export.source.head import check_head, read_head_module
 from embedrt_export.source.keys import MODEL

@@ -14,8 +14,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.nodes import Nodes, check_size
+from embedrt_export.head import Head
 from embedrt_export.heads.head import add_head
-from embedrt_export.heads.modules import Head
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.loading import load_encoder
 from embedrt_export.traced.dynamo import trace_by_dynamo
