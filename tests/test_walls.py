@@ -26,7 +26,7 @@ FLOORS = {
         ["upgrade"], ["cli"],
     ],
     "embedrt_export": [
-        ["encoder", "head", "quiet"], ["source"], ["settings", "graph"],
+        ["encoder", "quiet"], ["head"], ["source"], ["settings", "graph"],
         ["families", "heads", "int8"], ["traced"],
         ["assemble"], ["proof"], ["card"], ["pipeline"],
     ],
