@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from benchmarks.checkout import ROOT, code_digest, run_command
-from benchmarks.harness.catalog import Preparation, preparations
+from benchmarks.harness.catalog import Entry, preparations
 from benchmarks.harness.environments import QUIET, interpreter
 from benchmarks.harness.errors import ContenderError
 
@@ -49,12 +49,12 @@ class Artifacts:
         needed = self.environments(preparation.needs) if preparation.needs else []
         return [*needed, preparation.environment]
 
-    def _output(self, preparation: Preparation) -> Path:
+    def _output(self, preparation: Entry) -> Path:
         version = f"-{code_digest()}" if preparation.of_this_checkout else ""
-        return self.folder / f"{preparation.artifact}{version}"
+        return self.folder / f"{preparation.name}{version}"
 
-    def _make(self, preparation: Preparation, needed: Path, output: Path) -> None:
-        name, module = preparation.artifact, preparation.file.stem
+    def _make(self, preparation: Entry, needed: Path, output: Path) -> None:
+        name, module = preparation.name, preparation.file.stem
         command = [str(interpreter(preparation.environment)), "-m", "benchmarks.preparations"]
         print(f"preparing {name} of {self.model}", file=sys.stderr, flush=True)
         part = output.with_name(f".{output.name}.part")

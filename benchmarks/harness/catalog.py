@@ -3,64 +3,45 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.checkout import FOLDER
 
-CONSTANTS = frozenset({"ENVIRONMENT", "CONTENDERS", "ARTIFACTS", "OF_THIS_CHECKOUT"})
-
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """A contender, as its file describes it."""
+class Entry:
+    """A contender, or the preparation of an artifact, as its file describes it."""
 
     name: str
     file: Path
     environment: str
-    artifact: str
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """How an artifact is made, as the file of the preparation describes it."""
-
-    artifact: str
-    file: Path
-    environment: str
     needs: str
-    of_this_checkout: bool
-    """Whether embedrt's own code makes it, so that it is made again when that code changes."""
+    """The artifact that it runs or starts from, if any."""
+    of_this_checkout: bool = False
+    """Whether embedrt's own code makes the artifact, so that it depends on that code."""
 
 
-def contenders(folder: Path = FOLDER / "contenders") -> dict[str, Contender]:
+def contenders(folder: Path = FOLDER / "contenders") -> dict[str, Entry]:
     """All contenders by name, in the order of their files."""
-    return {
-        name: Contender(name, file, found["ENVIRONMENT"], artifact)
-        for file, found in _constants(folder)
-        for name, artifact in found.get("CONTENDERS", {}).items()
-    }
+    return _entries(folder, "CONTENDERS")
 
 
-def preparations(folder: Path = FOLDER / "preparations") -> dict[str, Preparation]:
+def preparations(folder: Path = FOLDER / "preparations") -> dict[str, Entry]:
     """All preparations by the artifact that they make."""
-    return {
-        name: Preparation(
-            name, file, found["ENVIRONMENT"], needs, found.get("OF_THIS_CHECKOUT", False)
-        )
-        for file, found in _constants(folder)
-        for name, needs in found.get("ARTIFACTS", {}).items()
-    }
+    return _entries(folder, "ARTIFACTS")
 
 
-def _constants(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Each module, with the values of those of `CONSTANTS` that it sets."""
+def _entries(folder: Path, what: str) -> dict[str, Entry]:
+    """Entries that the constant `what` of each module names, each with the artifact it needs."""
+    entries, wanted = {}, {what, "ENVIRONMENT", "OF_THIS_CHECKOUT"}
     for file in sorted(folder.glob("*.py")):
-        constants = {}
+        found = {}
         for statement in ast.parse(file.read_text(encoding="utf-8")).body:
             match statement:
-                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in CONSTANTS:
-                    constants[name] = ast.literal_eval(value)
-        yield file, constants
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in wanted:
+                    found[name] = ast.literal_eval(value)
+        for name, needs in found.get(what, {}).items():
+            own = found.get("OF_THIS_CHECKOUT", False)
+            entries[name] = Entry(name, file, found["ENVIRONMENT"], needs, own)
+    return entries

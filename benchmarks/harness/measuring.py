@@ -49,11 +49,12 @@ class Bench:
     """Vectors by contender and texts, kept because several scores use them."""
 
 
+Once = Callable[[Bench, Workload, str], Answer]
+"""One repetition of a workload by the contender of this name."""
+
+
 def _all_texts(bench: Bench, workload: Workload) -> tuple[int, int]:
     return len(bench.texts.read(workload.texts)), bench.texts.tokens(workload.texts)
-
-
-Once = Callable[[Bench, Workload, str], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,6 @@ class Kind:
     """How one kind of workload is measured."""
 
     once: Once
-    """One repetition by a contender."""
     timed: bool = False
     """Whether the first repetition warms up and is not counted."""
     compared: bool = False

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.checkout import ROOT
 from benchmarks.contenders import Purpose, Setup
 from benchmarks.harness.artifacts import Artifacts
-from benchmarks.harness.catalog import Contender
+from benchmarks.harness.catalog import Entry
 from benchmarks.harness.environments import QUIET, SIDE_BY_SIDE, install, interpreter
 from benchmarks.harness.errors import ContenderError, HungError
 from benchmarks.harness.plan import MAX_TOKENS
@@ -100,7 +100,7 @@ class Pool:
     that hangs or cannot be loaded is not started again; one that crashes is.
     """
 
-    contenders: Mapping[str, Contender]
+    contenders: Mapping[str, Entry]
     artifacts: Artifacts
     _: KW_ONLY
     timeout: float
@@ -112,7 +112,7 @@ class Pool:
     def prepare(self) -> None:
         """Make the environment and the artifact of each contender, before anything is timed."""
         needed = self.artifacts.environments
-        every = ((one.environment, *needed(one.artifact)) for one in self.contenders.values())
+        every = ((one.environment, *needed(one.needs)) for one in self.contenders.values())
         install(name for names in every for name in names)
         with ThreadPoolExecutor(SIDE_BY_SIDE) as executor:
             list(executor.map(self._prepare_one, self.contenders))
@@ -153,7 +153,7 @@ class Pool:
 
     def artifact(self, name: str) -> Path:
         """Folder that the contender runs; ContenderError if it cannot be made."""
-        return self.artifacts.artifact(self.contenders[name].artifact)
+        return self.artifacts.artifact(self.contenders[name].needs)
 
     def close(self) -> None:
         """End all kept processes."""

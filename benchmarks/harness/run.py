@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.checkout import FOLDER, commit
 from benchmarks.harness.artifacts import Artifacts
-from benchmarks.harness.catalog import Contender
+from benchmarks.harness.catalog import Entry
 from benchmarks.harness.environments import HARNESS, installed
 from benchmarks.harness.errors import ContenderError
 from benchmarks.harness.measuring import BYTES, KINDS, UNITS, Bench, Turns, measure
@@ -40,10 +40,10 @@ log = partial(print, file=sys.stderr, flush=True)
 class Run:
     """Which contenders are measured, and where the results go."""
 
-    contenders: Mapping[str, Contender]
+    contenders: Mapping[str, Entry]
     output: Path
     """File that rows are appended to."""
-    reference: Contender
+    reference: Entry
     """Embeds in fp32, in the environment of the harness; the others are compared with it."""
     timeout: float
     """Seconds that a contender may take to load or to answer."""
@@ -88,7 +88,7 @@ def run_model(run: Run, model: str, workloads: Sequence[Workload]) -> None:
                 log(f"  {name} {error}")
 
 
-def _blank(contender: Contender, model: str, workload: Workload) -> Row:
+def _blank(contender: Entry, model: str, workload: Workload) -> Row:
     """The row of a contender at a workload, without the figures."""
     try:
         versions = installed(contender.environment).versions

@@ -86,9 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     limits = {count: measure_limits(count) for count in sorted({1, available_threads()})}
     profiles = [profile for bundle in options.bundles for profile in profile_bundle(bundle, limits)]
     if options.json:
-        told = [asdict(profile) | {"reached": profile.reached} for profile in profiles]
-        every = {"limits": [asdict(limit) for limit in limits.values()], "profiles": told}
-        print(json.dumps(every, indent=2))
+        found = {
+            "limits": [asdict(limit) for limit in limits.values()],
+            "profiles": [asdict(one) | {"reached": one.reached} for one in profiles],
+        }
+        print(json.dumps(found, indent=2))
         return
     for limit in limits.values():
         print(

@@ -21,7 +21,7 @@ from benchmarks import MAIN_MODEL
 from benchmarks.checkout import ROOT
 from benchmarks.harness import environments
 from benchmarks.harness.artifacts import Artifacts
-from benchmarks.harness.catalog import Contender, contenders
+from benchmarks.harness.catalog import Entry, contenders
 from benchmarks.harness.measuring import PAUSE, take_turns
 from benchmarks.harness.plan import Workload
 from benchmarks.harness.processes import Pool
@@ -200,8 +200,8 @@ def test_artifacts_are_made_side_by_side_and_what_both_need_once(
 
     def fake(*arguments: Any) -> None:
         *_, preparation, _, output = arguments
-        made.append(preparation.artifact)
-        if preparation.artifact != "onnx":
+        made.append(preparation.name)
+        if preparation.name != "onnx":
             both.wait(timeout=60)
         output.mkdir()
 
@@ -209,7 +209,7 @@ def test_artifacts_are_made_side_by_side_and_what_both_need_once(
     monkeypatch.setattr("benchmarks.harness.processes.install", list)
     right = contenders(FAKES)["right"]
     users = {"a": "openvino", "b": "onnx-dynamic-int8", "c": "openvino"}
-    chosen = {name: replace(right, artifact=artifact) for name, artifact in users.items()}
+    chosen = {name: replace(right, needs=artifact) for name, artifact in users.items()}
     artifacts = Artifacts(MAIN_MODEL, folder)
     with closing(Pool(chosen, artifacts, timeout=60)) as pool:
         pool.prepare()
@@ -227,7 +227,7 @@ def test_what_is_prepared_takes_no_environment(folder: Path) -> None:
 def test_what_cannot_be_prepared_is_told_as_such(folder: Path) -> None:
     run = make_run(folder, "right")
     # The tokenizer alone is no model that anything could be exported from.
-    other = Contender("other", FAKES / "fake.py", "harness", "onnx")
+    other = Entry("other", FAKES / "fake.py", "harness", "onnx")
     row, right = measured(replace(run, contenders={"other": other, **run.contenders}), CORPUS)
     assert row.error.startswith("not prepared: onnx: ")
     assert not right.error
