@@ -97,7 +97,7 @@ class Oracle:
 
         Raises UnsupportedModelError where they do not follow from a token's position alone.
         """
-        encoder = self._model.transformers_model
+        encoder: Any = self._model.transformers_model
         if "token_type_ids" not in inspect.signature(encoder.forward).parameters:
             return TokenTypes()
         features = [self._features(text) for text in TYPED_TEXTS]
@@ -113,7 +113,7 @@ class Oracle:
     def limit(self, max_tokens: int) -> None:
         """Truncate to so many tokens from now on."""
         self._model.max_seq_length = max_tokens
-        for keywords in self._model[0].processing_kwargs.values():
+        for keywords in self._processing().values():
             if "max_length" in keywords:
                 keywords["max_length"] = max_tokens
 
@@ -170,8 +170,14 @@ class Oracle:
 
     def _call(self) -> dict[str, Any]:
         """The keywords with which sentence-transformers calls the tokenizer beside its own."""
-        settings = self._model[0].processing_kwargs
+        settings = self._processing()
         return {**settings.get("text", {}), **settings.get("common", {})}
+
+    def _processing(self) -> dict[str, dict[str, Any]]:
+        """The model's own keywords for its tokenizer, by kind."""
+        transformer: Any = self._model[0]
+        settings: dict[str, dict[str, Any]] = transformer.processing_kwargs
+        return settings
 
     def _features(self, text: str) -> dict[str, Any]:
         """What the encoder is given for a text: rows of one."""
