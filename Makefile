@@ -66,7 +66,7 @@ package: dist/built
 	$(PYTHON) -m venv .venv-sdist
 	$(UNPACKED)/pip install --quiet dist/embedrt-*.tar.gz
 	cd dist && ../$(UNPACKED)/embedrt --help
-	cd dist && ../$(UNPACKED)/python -c "import embedrt; print('embedrt', embedrt.__version__)"
+	cd dist && ../$(UNPACKED)/python -c "import embedrt, embedrt.bundle.manifest; print(embedrt)"
 
 # All contenders and workloads: most of an hour. An interrupted run goes on where it was.
 bench: .venv/bench
