@@ -30,10 +30,17 @@ class Pair:
     bundle: Path
 
 
+def small_pair(parent: Path, family: str) -> Pair:
+    """Where `export_small` puts its model and bundle."""
+    return Pair(parent / family, parent / f"{family}-fp32")
+
+
 def export_small(parent: Path, family: str, **options: Any) -> Pair:
     """Make a small model with `make_small` and export it."""
-    folder = make_small(parent / family, family, **options)
-    return Pair(folder, export_model(str(folder), output=parent / f"{family}-fp32"))
+    pair = small_pair(parent, family)
+    make_small(pair.folder, family, **options)
+    export_model(str(pair.folder), output=pair.bundle)
+    return pair
 
 
 def original(folder: Path) -> SentenceTransformer:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedrt import Embedder
+from sharing import made_once
 
 # A shell that starts the tests in the background has them ignore interrupts, and so would the
 # processes that tests interrupt.
@@ -26,8 +27,10 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(given).absolute()
     from embedrt_export import export_model
 
-    return export_model(
-        "all-MiniLM-L6-v2", output=tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2-fp32"
+    return made_once(
+        tmp_path_factory,
+        "all-MiniLM-L6-v2-fp32",
+        lambda output: export_model("all-MiniLM-L6-v2", output=output),
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import pytest
 import torch
 
-from comparison import Pair, export_small
+from comparison import Pair, export_small, small_pair
+from sharing import made_once
 
 Exported = Callable[[str], Pair]
 
@@ -23,8 +23,10 @@ def _one_thread() -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Return a function from a family's name to a small model of it and its bundle."""
 
-    @cache
     def export(family: str) -> Pair:
-        return export_small(tmp_path_factory.mktemp("small"), family)
+        parent = made_once(
+            tmp_path_factory, f"small-{family}", lambda parent: export_small(parent, family)
+        )
+        return small_pair(parent, family)
 
     return export

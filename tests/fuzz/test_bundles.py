@@ -57,6 +57,7 @@ def test_the_same_number_is_the_same_bundle() -> None:
     assert first == second
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("write", "kind", "detail"),
     [

@@ -727,6 +727,7 @@ class TestAsync:
         assert many.tobytes() == embedder.encode(TEXTS, **options).tobytes()
         assert one.tobytes() == many[0].tobytes()
 
+    @pytest.mark.alone
     @pytest.mark.parametrize(
         "texts",
         [[f"word {'word ' * 60}{number}" for number in range(200)], " " * 999_000 + "word"],

@@ -163,6 +163,7 @@ print(b"".join(vector.tobytes() for vector in alone) == expected)
         assert run(program, minilm) == "True\n"
 
 
+@pytest.mark.alone
 @needs_signals
 class TestInterrupt:
     @pytest.mark.parametrize(
