@@ -120,6 +120,19 @@ def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedC
         "albert": lambda: transformers.AlbertConfig(**common, embedding_size=16),
         "ernie": lambda: transformers.ErnieConfig(**common),
         "fnet": lambda: transformers.FNetConfig(**common, type_vocab_size=2),
+        "squeezebert": lambda: transformers.SqueezeBertConfig(**common, embedding_size=HIDDEN),
+        "t5": lambda: transformers.T5Config(
+            vocab_size=vocabulary, d_model=HIDDEN, d_kv=8, d_ff=64, num_layers=2, num_heads=4
+        ),
+        "bart": lambda: transformers.BartConfig(
+            vocab_size=vocabulary,
+            d_model=HIDDEN,
+            **{f"{side}_layers": 2 for side in ("encoder", "decoder")},
+            **{f"{side}_attention_heads": 4 for side in ("encoder", "decoder")},
+            **{f"{side}_ffn_dim": 64 for side in ("encoder", "decoder")},
+            max_position_embeddings=128,
+            forced_eos_token_id=None,
+        ),
         "modernbert": lambda: transformers.ModernBertConfig(
             **{**common, "num_hidden_layers": 4, "global_attn_every_n_layers": 2},
             pad_token_id=1,
@@ -142,7 +155,7 @@ def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
         return mpnet_tokenizer(scratch)
     if family in ("roberta", "modernbert"):
         return trained_tokenizer()
-    if family in ("xlm-roberta", "albert", "fnet"):
+    if family in ("xlm-roberta", "albert", "fnet", "t5"):
         return trained_tokenizer(unigram=True)
     kinds = {"distilbert": "DistilBertTokenizerFast", "electra": "ElectraTokenizerFast"}
     return wordpiece_tokenizer(kinds.get(family, "BertTokenizerFast"), bert_words(), scratch)

@@ -18,7 +18,7 @@ import sentence_transformers.sentence_transformer.modules
 import torch
 from safetensors.torch import save_file
 from sentence_transformers.base.modules import Transformer
-from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.processing_auto import AutoProcessor
 
 from embedrt.errors import SourceError, UnsupportedModelError
@@ -34,7 +34,7 @@ from embedrt_export.source.keys import (
     TRANSFORMER_FILES,
 )
 from embedrt_export.source.settings import read_settings
-from model_folders import METADATA, write_json
+from model_folders import METADATA, small_config, write_json
 
 PROCESSING = TRANSFORMER.inside["processing_kwargs"]
 CALL = PROCESSING.inside["text"]
@@ -187,7 +187,7 @@ def folder(tmp_path: Path) -> Path:
     save_file(weights, folder / "2_Dense" / "model.safetensors", METADATA)
     norm = {"norm.weight": torch.ones(4), "norm.bias": torch.ones(4)}
     save_file(norm, folder / "3_LayerNorm" / "model.safetensors", METADATA)
-    BertConfig(hidden_size=8).save_pretrained(folder)
+    small_config("bert", 100, hidden_size=8).save_pretrained(folder)
     return folder
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer.modules import Dense
 
@@ -22,15 +21,7 @@ from embedrt.bundle.graph_rules import OPERATORS
 from embedrt.errors import ProofError, SourceError, UnsupportedModelError
 from embedrt_export import export_model
 from embedrt_export.traced import trace
-from model_folders import (
-    METADATA,
-    change_json,
-    make_small,
-    randomize,
-    trained_tokenizer,
-    write_json,
-    write_settings,
-)
+from model_folders import METADATA, change_json, make_small, write_json
 
 FAMILIES = ["electra", "albert", "modernbert"]
 INSTALLED = {package.name for package in metadata.distributions()}
@@ -187,19 +178,6 @@ def test_architecture_that_no_tracer_carries(tmp_path: Path) -> None:
     assert max(len(optimum), len(torch_)) < 260
 
 
-def make(folder: Path, config: transformers.PretrainedConfig) -> Path:
-    """A model of an architecture that `make_small` does not have."""
-    folder.mkdir()
-    tokenizer = trained_tokenizer()
-    tokenizer.save_pretrained(folder)
-    config.vocab_size = len(tokenizer)
-    model = transformers.AutoModel.from_config(config)
-    randomize(model, seed=0)
-    model.save_pretrained(folder)
-    write_settings(folder, max_tokens=32, normalized=True, dimension=32)
-    return folder
-
-
 def refusal(folder: Path) -> str:
     """Why a model is refused: a short sentence, without what other libraries advise."""
     with pytest.raises(UnsupportedModelError) as caught:
@@ -213,28 +191,14 @@ def refusal(folder: Path) -> str:
 
 
 def test_operators_that_a_bundle_may_not_hold(tmp_path: Path) -> None:
-    config = transformers.SqueezeBertConfig(
-        hidden_size=32, embedding_size=32, num_hidden_layers=1, intermediate_size=64,
-        num_attention_heads=4,
-    )  # fmt: skip
-    message = refusal(make(tmp_path / "model", config))
+    message = refusal(make_small(tmp_path / "model", "squeezebert"))
     for words in ("architecture squeezebert", "operators Conv,", "Use sentence-transformers"):
         assert words in message
 
 
 @pytest.mark.parametrize("family", ["t5", "bart"])
 def test_encoder_decoder(tmp_path: Path, family: str) -> None:
-    configs = {
-        "t5": lambda: transformers.T5Config(
-            d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4, pad_token_id=1
-        ),
-        "bart": lambda: transformers.BartConfig(
-            d_model=32, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=64, decoder_ffn_dim=64,
-            encoder_attention_heads=4, decoder_attention_heads=4, max_position_embeddings=64,
-            pad_token_id=1, bos_token_id=0, eos_token_id=2, forced_eos_token_id=None,
-        ),
-    }  # fmt: skip
-    message = refusal(make(tmp_path / "model", configs[family]()))
+    message = refusal(make_small(tmp_path / "model", family))
     assert f"the architecture {family}, an encoder-decoder" in message
     assert "lack" not in message
 

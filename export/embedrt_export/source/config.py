@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 
 from transformers import AutoConfig, PretrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as ENCODER_DECODERS,
+)
 
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.quiet import gist, quiet
@@ -54,7 +57,8 @@ def read_config(settings: Settings) -> PretrainedConfig:
             file,
             config.model_type,
         )
-    if config.is_encoder_decoder:
+    # An encoder that was saved alone calls itself none, and has the architecture's name all the same.
+    if config.is_encoder_decoder or config.model_type in ENCODER_DECODERS:
         raise UnsupportedModelError(
             f"{settings.folder} has the architecture {config.model_type}, an encoder-decoder: "
             "sentence-transformers runs its encoder alone, and embedrt does not carry those yet"
