@@ -65,14 +65,16 @@ test-lowest: $(BUNDLE)/manifest.json
 	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LOWEST)/pytest -m "not slow" $(VERSIONED)
 
 # The wheel and the sdist as they would be published; the sdist in an environment of its own.
+# With TAG=vX.Y.Z they must be of that version.
 package: dist/built
+	$(if $(TAG),test -f dist/embedrt-$(TAG:v%=%).tar.gz)
 	$(BIN)/twine check --strict dist/embedrt-*
 	$(BIN)/check-wheel-contents dist/embedrt-*.whl
 	rm -rf .venv-sdist
 	$(PYTHON) -m venv .venv-sdist
 	$(UNPACKED)/pip install --quiet dist/embedrt-*.tar.gz
 	cd dist && ../$(UNPACKED)/embedrt --help
-	cd dist && ../$(UNPACKED)/python -c "import embedrt, embedrt.bundle.manifest; print(embedrt)"
+	cd dist && ../$(UNPACKED)/python -c "from embedrt import Embedder; print(Embedder)"
 
 # All contenders and workloads: most of an hour. An interrupted run goes on where it was.
 bench: .venv/bench

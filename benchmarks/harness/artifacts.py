@@ -21,12 +21,13 @@ class Artifacts:
     def __init__(self, model: str, folder: Path) -> None:
         self.model = model
         self.folder = folder / model
+        self._preparations = preparations()  # here, because ast.parse is not safe in threads
         self._failures: dict[str, str] = {}
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
 
     def artifact(self, name: str) -> Path:
         """Folder of the artifact, made if missing; ContenderError if that fails or has failed."""
-        preparation = preparations()[name]
+        preparation = self._preparations[name]
         output = self._output(preparation)
         with self._locks[name]:
             if output.is_dir():
@@ -43,7 +44,7 @@ class Artifacts:
 
     def environments(self, name: str) -> list[str]:
         """Names of the environments that making the artifact takes; none if it exists."""
-        preparation = preparations()[name]
+        preparation = self._preparations[name]
         if self._output(preparation).is_dir():
             return []
         needed = self.environments(preparation.needs) if preparation.needs else []

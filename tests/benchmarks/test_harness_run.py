@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -222,6 +224,30 @@ def test_what_is_prepared_takes_no_environment(folder: Path) -> None:
     assert artifacts.environments("openvino") == ["harness", "openvino"]  # onnx comes first
     (artifacts.folder / "openvino").mkdir()
     assert artifacts.environments("openvino") == []
+
+
+def test_artifacts_are_looked_up_from_many_threads(
+    folder: Path,
+) -> None:
+    # Python 3.11's ast.parse fails in a thread if another parses while garbage is collected.
+    artifacts = Artifacts(MAIN_MODEL, folder)
+    usual = gc.get_threshold(), sys.getswitchinterval()
+    gc.callbacks.append(switch_threads)
+    try:
+        gc.set_threshold(50)
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(4) as executor:
+            found = list(executor.map(artifacts.environments, ["openvino"] * 100))
+    finally:
+        gc.callbacks.remove(switch_threads)
+        gc.set_threshold(*usual[0])
+        sys.setswitchinterval(usual[1])
+    assert found == [["harness", "openvino"]] * 100
+
+
+def switch_threads(phase: str, details: dict[str, int]) -> None:
+    del phase, details
+    sum(range(50))
 
 
 def test_what_cannot_be_prepared_is_told_as_such(folder: Path) -> None:
