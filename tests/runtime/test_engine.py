@@ -103,6 +103,12 @@ def wait_until_idle(engine: Engine) -> None:
         time.sleep(0.001)
 
 
+def wait_until_all_run(engine: Engine) -> None:
+    """Wait until no text waits any more."""
+    while engine.stats().waiting_texts:
+        time.sleep(0.001)
+
+
 def use_all_cores(engine: Engine, calls: int = ALONE_BEFORE_ALL_CORES) -> Session:
     """Come alone so often; wait for the session for all cores."""
     wait_until_idle(engine)
@@ -366,8 +372,7 @@ class TestClose:
         engine.start(running)
         assert held.running.wait(30)
         queued = call_of(*(f"9 {number // 10} {number % 10}" for number in range(100)))
-        while engine._busy != 2:
-            time.sleep(0.001)
+        wait_until_all_run(engine)
         engine.start(queued)
         engine.close()
         with pytest.raises(ClosedError, match=CLOSED):
@@ -445,8 +450,7 @@ class TestCancel:
         running = call_of("9", "9 9")
         engine.start(running)
         assert held.running.wait(30)
-        while engine._busy != 2:
-            time.sleep(0.001)
+        wait_until_all_run(engine)
         waiting = call_of("1", "2 3")
         engine.start(waiting)
         assert engine.stats().waiting_texts == 2
@@ -492,8 +496,7 @@ class TestFailures:
         block = call_of("9", "9 9")
         engine.start(block)
         assert held.running.wait(30)
-        while engine._busy != 2:
-            time.sleep(0.001)
+        wait_until_all_run(engine)
         good, bad, also_good = call_of("1 2"), call_of(f"1 {WORDS}"), call_of("2 3", "4 5")
         for call in (good, bad, also_good):
             engine.start(call)

@@ -85,6 +85,11 @@ class Call:
         if self.notify is not None:
             self.notify()
 
+    def raise_error(self) -> None:
+        """Raise what the call failed with, if it did."""
+        if self.error is not None:
+            raise self.error
+
     def name_text(self, error: TextError) -> TextError:
         """Return an error about one of the next texts, by the place that its caller knows."""
         place = self.rows[self.tokenized + (error.index or 0)]

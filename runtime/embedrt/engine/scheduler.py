@@ -120,7 +120,7 @@ class Engine:
         except BaseException:  # cancelled
             self.cancel(call)
             raise
-        _raise_error(call)
+        call.raise_error()
 
     def cancel(self, call: Call) -> None:
         """Drop what waits of a call. What runs is finished, and nobody waits for it."""
@@ -237,7 +237,7 @@ class Engine:
                 told = now
         if progress is not None:
             progress(len(call.texts) - told)
-        _raise_error(call)
+        call.raise_error()
 
     def _work(self, mine: Call | None = None, progress: Progress | None = None) -> None:
         """Take work and do it, until there is none; with `mine`, while that call has some."""
@@ -268,23 +268,36 @@ class Engine:
 
     def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, Session, int] | None:
         """Return work, its session and the cores it holds; with none left, release the core."""
-        session, cores = self._sessions.one_core, 1
         with self._lock:
             work = None
-            if not self._claims and (mine is None or self._queue.has_work(mine)):
-                work = self._queue.take(self.threads)
-            if work is None:
-                self._release()
-                return None
-            if isinstance(work, Batch):
-                tokens = sum(len(job.ids) for job in work.jobs)
-                self._tokens += tokens
-                if self._busy == 1 and self._queue.is_alone(work):
-                    session = self._sessions.choose(tokens, self._workers.submit)
-                    if session is not self._sessions.one_core:
-                        cores = self._busy = self.threads
-            self._start_workers()
+            try:
+                if not self._claims and (mine is None or self._queue.has_work(mine)):
+                    work = self._queue.take(self.threads)
+                if work is None:
+                    self._release()
+                    return None
+                session, cores = self._assign(work)
+                self._start_workers()
+            except BaseException:  # an interrupt: the texts of others must not be lost
+                if work is not None:
+                    self._queue.give_back(work)
+                    self._release()
+                raise
             return work, session, cores
+
+    def _assign(self, work: Tokenize | Batch) -> tuple[Session, int]:
+        """Return the session for some work and how many cores it holds. Needs the lock."""
+        one_core = self._sessions.one_core
+        if isinstance(work, Tokenize):
+            return one_core, 1
+        tokens = sum(len(job.ids) for job in work.jobs)
+        self._tokens += tokens
+        if self._busy > 1 or not self._queue.is_alone(work):
+            return one_core, 1
+        session = self._sessions.choose(tokens, self._workers.submit)
+        if session is not one_core:
+            self._busy = self.threads
+        return session, self._busy
 
     def _tokenize(self, work: Tokenize) -> None:
         parts = [call.texts[call.tokenized : call.tokenized + count] for call, count in work.slices]
@@ -367,11 +380,6 @@ class Engine:
 
 def _closed() -> ClosedError:
     return ClosedError("this Embedder has been closed; load the bundle again")
-
-
-def _raise_error(call: Call) -> None:
-    if call.error is not None:
-        raise call.error
 
 
 _ENGINES: WeakSet[Engine] = WeakSet()
