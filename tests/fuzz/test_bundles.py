@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("resource", reason="the fuzzer bounds its processes as POSIX does")
+
 from fuzz.bundles import Outcome, run
 from fuzz.killers import write_divisor
 from fuzz.mutations import write_mutated

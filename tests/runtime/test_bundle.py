@@ -118,6 +118,7 @@ def test_a_file_that_may_not_be_read(
     assert str(caught.value) == f"{tiny / name} cannot be read (Permission denied){AGAIN}"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
 def test_pipe_in_place_of_a_file(tiny: Path, name: str) -> None:
     """Opening one to read waits for a writer, for ever."""

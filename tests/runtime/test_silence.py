@@ -345,6 +345,7 @@ def read_only(
     return process
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 class TestProcess:
     def test_settings_stay(self, tiny: Path, tmp_path: Path) -> None:
         silent(run(tmp_path, "-c", SETTINGS + WORK + UNCHANGED, tiny))
