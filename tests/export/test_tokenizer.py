@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from sentencepiece import SentencePieceTrainer
 from tokenizers import Tokenizer
 from transformers import AutoConfig
@@ -22,7 +23,7 @@ from embedrt_export.assemble import give_types as give_types_to
 from embedrt_export.encoder import TokenTypes
 from embedrt_export.proof.oracle import types_of
 from embedrt_export.source.settings import read_settings
-from model_folders import TRAINING_TEXTS, change_json, make_small, write_json
+from model_folders import TRAINING_TEXTS, bert_words, change_json, make_small, write_json
 
 TEXTS = ["", "a", "How many people live in London?", "naïve 敏捷 😀", "a lazy dog " * 30]
 
@@ -42,6 +43,7 @@ def export(folder: Path) -> Pair:
 
 def test_vocabulary_alone_is_converted(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(bert_words()) + "\n", encoding="utf-8")
     pair = export(folder)
     assert Tokenizer.from_file(str(pair.bundle / "tokenizer.json")).get_vocab_size() == 30522
     assert_agrees(pair, TEXTS)
@@ -50,7 +52,7 @@ def test_vocabulary_alone_is_converted(folder: Path) -> None:
 def test_sentencepiece_model_alone_is_converted(tmp_path: Path) -> None:
     folder = make_small(tmp_path / "model", "xlm-roberta")
     for name in ("tokenizer.json", "special_tokens_map.json"):
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
     settings = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": 64}
     write_json(folder / "tokenizer_config.json", settings)
     trained = io.BytesIO()
@@ -63,6 +65,53 @@ def test_sentencepiece_model_alone_is_converted(tmp_path: Path) -> None:
     )
     (folder / "sentencepiece.bpe.model").write_bytes(trained.getvalue())
     assert_agrees(export(folder), TEXTS)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_no_vocabulary(tmp_path: Path, family: str) -> None:
+    """Of no file at all transformers 5 makes a tokenizer of special tokens, and it runs."""
+    folder = make_small(tmp_path / "model", family)
+    for name in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    if family == "roberta":
+        change(folder / "tokenizer_config.json", tokenizer_class="RobertaTokenizer")
+    with pytest.raises(UnsupportedModelError, match="tokenizer"):
+        export(folder)
+
+
+def save_as_transformers_5_does(folder: Path, **settings: Any) -> None:
+    """Everything in tokenizer.json, and a class that transformers 4 does not have."""
+    for name in ("special_tokens_map.json", "vocab.txt"):
+        (folder / name).unlink(missing_ok=True)
+    common = {"backend": "tokenizers", "is_local": False, "model_max_length": 64}
+    names = {"cls": "[CLS]", "mask": "[MASK]", "pad": "[PAD]", "sep": "[SEP]", "unk": "[UNK]"}
+    tokens = {f"{name}_token": token for name, token in names.items()}
+    settings = {"tokenizer_class": "TokenizersBackend", **settings}
+    write_json(folder / "tokenizer_config.json", {**common, **tokens, **settings})
+
+
+@pytest.mark.parametrize("special", [{}, {"extra_special_tokens": ["[unused1]"]}], ids=str)
+def test_saved_by_transformers_5(folder: Path, special: dict[str, list[str]]) -> None:
+    save_as_transformers_5_does(folder, **special)
+    if transformers.__version__.startswith("4."):
+        advice = r"saved by transformers 5, and 4\.[\d.]+ is installed: pip install --upgrade"
+        with pytest.raises(UnsupportedModelError, match=advice):
+            export(folder)
+    else:
+        assert_agrees(export(folder), [*TEXTS, "a [unused1] token"])
+
+
+def test_saved_by_transformers_5_with_a_class_of_before(folder: Path) -> None:
+    save_as_transformers_5_does(folder, tokenizer_class="BertTokenizer")
+    assert_agrees(export(folder), TEXTS)
+
+
+def test_no_advice_on_other_broken_tokenizers(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    (folder / "vocab.txt").unlink(missing_ok=True)
+    with pytest.raises(UnsupportedModelError) as caught:
+        export(folder)
+    assert "saved by" not in str(caught.value)
 
 
 def test_fixed_padding_and_truncation_are_not_taken_over(folder: Path) -> None:

@@ -72,6 +72,12 @@ class Oracle:
                 f"{folder} has a tokenizer with dropout, which gives a text other tokens each "
                 "time; set dropout to null in its tokenizer.json"
             )
+        if set(self._tokenizer.get_vocab()) <= set(self._tokenizer.all_special_tokens):
+            # What transformers 5 makes of a folder without a vocabulary.
+            raise UnsupportedModelError(
+                f"{folder} has a tokenizer of special tokens only: its tokenizer.json or vocabulary "
+                "is missing. Download the model again"
+            )
 
     @property
     def special_tokens_added(self) -> int:
