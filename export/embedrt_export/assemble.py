@@ -64,11 +64,19 @@ def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
 
     Raises UnsupportedModelError where neither can be done.
     """
-    reader = find_reader(config)
-    if reader is None:
-        return _trace(settings, config)
-    encoder = read_encoder(reader, config, load_tensors(settings.transformer))
-    return _draw(encoder, fit_head(settings.head, encoder.hidden))
+    try:
+        reader = find_reader(config)
+        if reader is None:
+            return _trace(settings, config)
+        encoder = read_encoder(reader, config, load_tensors(settings.transformer))
+        return _draw(encoder, fit_head(settings.head, encoder.hidden))
+    except UnsupportedModelError as error:
+        if not getattr(config, "auto_map", None):
+            raise
+        raise UnsupportedModelError(
+            f"{error}. The model comes with code of its author's (auto_map in config.json), which "
+            f"embedrt does not run: it may be no {config.model_type} without"
+        ) from error
 
 
 def give_types(built: Built, types: TokenTypes) -> Built:

@@ -233,6 +233,19 @@ def test_code_of_the_authors_own(
         assert "which is not run" in caplog.text
 
 
+def test_weights_that_need_the_authors_own_code(tmp_path: Path) -> None:
+    """JinaBERT calls itself BERT, and has no table of positions."""
+    folder = make_small(tmp_path / "model", "bert")
+    change_json(folder / "config.json", auto_map={"AutoModel": "theirs.TheirModel"})
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["embeddings.position_embeddings.weight"]
+    save_file(tensors, file, METADATA)
+    message = refusal(folder)
+    for words in ("lack embeddings.position_embeddings.weight", "code of its author's (auto_map"):
+        assert words in message
+
+
 def test_weights_that_are_quantized(tmp_path: Path) -> None:
     folder = make_small(tmp_path / "model", "bert")
     change_json(folder / "config.json", quantization_config={"quant_method": "gptq"})

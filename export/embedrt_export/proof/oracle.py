@@ -75,8 +75,8 @@ class Oracle:
         if set(self._tokenizer.get_vocab()) <= set(self._tokenizer.all_special_tokens):
             # What transformers 5 makes of a folder without a vocabulary.
             raise UnsupportedModelError(
-                f"{folder} has a tokenizer of special tokens only: its tokenizer.json or vocabulary "
-                "is missing. Download the model again"
+                f"{folder} has a tokenizer of special tokens only: its tokenizer.json or "
+                "vocabulary is missing. Download the model again"
             )
 
     @property

@@ -57,7 +57,7 @@ def read_config(settings: Settings) -> PretrainedConfig:
             file,
             config.model_type,
         )
-    # An encoder that was saved alone does not call itself one, and has the name all the same.
+    # An encoder that was saved alone does not call itself one, and has the architecture's name.
     if config.is_encoder_decoder or config.model_type in ENCODER_DECODERS:
         raise UnsupportedModelError(
             f"{settings.folder} has the architecture {config.model_type}, an encoder-decoder: "
