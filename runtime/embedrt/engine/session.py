@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle.manifest import AGAIN, Precision
+from embedrt.bundle.manifest import REMEDY, Precision
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.clipping import EXACT, largest_product, largest_rows
 from embedrt.errors import BundleCorruptError, BundleFormatError, NonFiniteEmbeddingError
@@ -80,7 +80,8 @@ class Session:
             kinds = [(end.type, len(end.shape)) for end in ends]
         except Exception as error:
             raise BundleCorruptError(
-                f"{graph} does not load in ONNX Runtime {ort.__version__} ({_line(error)}); {AGAIN}"
+                f"{graph} does not load in ONNX Runtime {ort.__version__} ({_line(error)}); "
+                f"{REMEDY}"
             ) from error
         components = ends[-1].shape[-1] if kinds == KINDS else None
         self.dimension: int | None = components if isinstance(components, int) else None
@@ -89,7 +90,7 @@ class Session:
         self._weights = weights  # used as long as there is the session
         if kinds != KINDS:
             raise BundleFormatError(
-                f"{graph} has input and output of type and rank {kinds}; expected {KINDS}; {AGAIN}"
+                f"{graph} has input and output of type and rank {kinds}; expected {KINDS}; {REMEDY}"
             )
 
     def run(self, input_ids: NDArray[np.int64]) -> FloatArray:
@@ -114,7 +115,7 @@ class Session:
     def _broken(self, what: str, input_ids: NDArray[np.int64]) -> BundleCorruptError:
         return BundleCorruptError(
             f"{self._graph} {what} in ONNX Runtime {ort.__version__} for token ids of shape "
-            f"{input_ids.shape}, the largest {input_ids.max()}; {AGAIN}"
+            f"{input_ids.shape}, the largest {input_ids.max()}; {REMEDY}"
         )
 
 
