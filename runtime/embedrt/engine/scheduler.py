@@ -57,7 +57,7 @@ class Stats:
 
 
 class Engine:
-    """Embeds the texts of many callers. Thread-safe, and usable after a fork that happens idle."""
+    """Embeds the texts of many callers. Thread-safe; usable in a child forked while it is idle."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Engine:
         _raise_error(call)
 
     def cancel(self, call: Call) -> None:
-        """Drop the waiting texts of a call. Running batches finish; their results are dropped."""
+        """Drop the waiting texts of a call, and its results from batches that already run."""
         with self._lock:
             self._queue.remove(call, ClosedError("this call was cancelled"))
 
