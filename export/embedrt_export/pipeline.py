@@ -14,10 +14,10 @@ from transformers import PretrainedConfig
 from embedrt import Bundle, Embedder
 from embedrt.bundle.graph_rules import graph_problems
 from embedrt.bundle.manifest import (
-    AGAIN,
     FORMAT_VERSION,
     INPUTS,
     OUTPUTS,
+    REMEDY,
     Agreement,
     Manifest,
     Precision,
@@ -313,7 +313,7 @@ def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
     except (BundleError, NonFiniteEmbeddingError) as error:
         raise ProofError(
             f"the bundle of {manifest.source.id} does not run: "
-            f"{str(error).removesuffix(f'; {AGAIN}')}. Nothing was written"
+            f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
         ) from error
     logger.info(
         "agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",

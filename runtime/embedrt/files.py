@@ -1,4 +1,4 @@
-"""Files and folders as those who name them mean them."""
+"""Helpers for paths that users give: home expansion, and ownership of replaced files."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 def expand(path: str | Path) -> Path:
-    """Return `path` with ``~`` and ``~name`` at its start replaced, where there is such a home."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's raises where there is none
+    """Expand a leading ``~`` or ``~name``; return `path` unchanged if there is no such home."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises without a home
 
 
-def take_after(path: Path, old: os.stat_result) -> bool:
-    """Give `path` the owner, the group and the mode of what it is to replace.
+def copy_ownership(path: Path, old: os.stat_result) -> bool:
+    """Set the owner, group and mode of `path` to those of the file or folder that it replaces.
 
-    Returns whether all could be given; the mode is given in any case.
+    Returns False if the owner or group cannot be changed; the mode is set in any case.
     """
     same = True
     if sys.platform != "win32":

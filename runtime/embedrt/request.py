@@ -1,4 +1,4 @@
-"""What a caller of `Embedder.encode` asks for, checked before any work."""
+"""Requests to `Embedder.encode`: options and texts, validated before any work."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from embedrt.text.prompts import Prompts
 from embedrt.text.tokenizer import Tokenizer
 from embedrt.text.truncation import Overlong, Truncations
 
-STREAM_BLOCK = 2048  # texts that a stream takes and gives at once
-STREAM_CACHE_BYTES = 8_000_000  # for texts that come again within one stream
+STREAM_BLOCK = 2048  # texts per block of a stream
+STREAM_CACHE_BYTES = 8_000_000  # for repeated texts within a stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """How an `Embedder` works. None of it changes a vector."""
+    """Options of an `Embedder`. None of them changes an embedding."""
 
     threads: int | None = None
-    """Cores to use; by default those that the affinity mask and the CPU quota leave to us."""
+    """Cores to use; by default all that the affinity mask and the CPU quota allow."""
     overlong: Overlong = "truncate"
-    """What happens to a text of more than `max_tokens` tokens: ``"truncate"`` it as
-    sentence-transformers does; do so and ``"warn"``; or ``"error"``, an OverlongTextError."""
+    """How to treat a text of more than `max_tokens` tokens: ``"truncate"`` it like
+    sentence-transformers; ``"warn"`` and truncate it; or ``"error"``: raise OverlongTextError."""
     cache_mb: float = 0
-    """Megabytes for the vectors of the texts that were embedded last. The cache is exact: it gives
-    the bytes that would be computed."""
+    """Size in megabytes of a cache for the vectors of recent texts. The cache is exact: it returns
+    the same bytes as a computation."""
     max_waiting_tokens: int | None = None
-    """Refuse a call with OverloadedError where it would make more tokens wait; by default all calls
-    are queued. A call to an idle Embedder is never refused."""
+    """Limit of the tokens in the queue: a call that would exceed it raises OverloadedError. By
+    default all calls are queued. An idle Embedder accepts any call."""
     mapped: bool = True
-    """Whether to map the weights, so that all processes that load the bundle share them. A mapped
-    file must stay as it is: where it is cut, the process dies of SIGBUS. False reads the weights
-    into this process's own memory."""
+    """Whether to map the weights, which shares them with all processes that load the bundle. A
+    mapped file must not be modified: if it is truncated, SIGBUS ends the process. False reads the
+    weights into private memory."""
 
     def __post_init__(self) -> None:
         check_at_least("threads", self.threads, 1, "or None for all there are")
@@ -67,23 +67,23 @@ class EncodeOptions(Spellings, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call of the engine, and what is done with its vectors."""
+    """A call of the engine, and the postprocessing of its vectors."""
 
     call: Call
     finish: Finish
     truncations: Truncations
     is_one: bool
-    """Whether the caller gave one str."""
+    """Whether the caller passed one str."""
 
     def result(self) -> NDArray[Any]:
-        """Return what the caller gets, once the call is done; warn of texts that were cut."""
+        """Return the caller's result after the call is done; warn about truncated texts."""
         vectors = self.call.vectors
         self.truncations.warn(len(vectors))
         return self.finish(vectors[0] if self.is_one else vectors)
 
 
 class Requests:
-    """Makes requests for one model. Wrong options are reported before any text is read."""
+    """Creates the requests for one model. Options are validated before any text is read."""
 
     def __init__(self, manifest: Manifest, tokenizer: Tokenizer, overlong: Overlong) -> None:
         self.prompts = Prompts.of(manifest)
@@ -98,13 +98,13 @@ class Requests:
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int | None = None,
-        show_progress_bar: bool | None = None,  # noqa: ARG002  # shown by the caller
+        show_progress_bar: bool | None = None,  # noqa: ARG002  # handled by Embedder.encode
         precision: EmbeddingPrecision = "float32",
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
         **spellings: Unpack[Spellings],
     ) -> Request:
-        """Return the request of one call of `encode`, whose keywords these are."""
+        """Return the request of one call of `encode`, which has the same keywords."""
         texts = read_spellings(texts, spellings)
         finish = Finish(self._dimension, truncate_dim, normalize_embeddings, precision)
         prefix = self.prompts.choose(prompt_name, prompt)
@@ -130,7 +130,7 @@ class Requests:
         truncate_dim: int | None,
         cache: VectorCache | None,
     ) -> Iterator[Request]:
-        """Yield requests for the next texts of a stream, which take their turns as one."""
+        """Yield requests for successive blocks of a stream, which are scheduled as one call."""
         if precision in ("int8", "uint8"):
             raise ValueError(
                 f"precision={precision!r} needs the ranges of all texts; stream float32 and apply "
@@ -176,20 +176,20 @@ class Requests:
             first_index=first_index,
             share=share or Share(),
             cache=cache,
-            check=None if self._overlong == "truncate" else truncations.look,
+            check=None if self._overlong == "truncate" else truncations.check,
         )
         return call, truncations
 
 
 def with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
-    """Ask for the prompt of this name, unless the caller chose one."""
+    """Return the options with the prompt of this name, unless they already choose a prompt."""
     chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
     return options if chosen else {**options, "prompt_name": name}
 
 
 def check_at_least(name: str, value: float | None, least: int, otherwise: str = "") -> None:
-    """Raise ValueError for an argument that is less than it may be; None is never."""
-    # Written so that NaN fails.
+    """Raise ValueError if an argument is less than `least`. None is always valid."""
+    # `not >=` instead of `<`, so that NaN is invalid.
     if value is not None and not value >= least:
         expected = ", ".join(filter(None, [f"at least {least}", otherwise]))
         raise ValueError(f"{name}={value}; expected {expected}")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle.manifest import AGAIN, Precision
+from embedrt.bundle.manifest import REMEDY, Precision
 from embedrt.bundle.reader import Bundle
 from embedrt.embedder import Embedder
 from embedrt.errors import BundleCorruptError, EmbedrtError
@@ -82,7 +82,7 @@ def read_probes(bundle: Bundle) -> tuple[list[str], NDArray[np.float32]]:
 
 def _without_probes(bundle: Bundle, why: str) -> BundleCorruptError:
     return BundleCorruptError(
-        f"{bundle.probes} holds no texts with their embeddings ({why}); {AGAIN}"
+        f"{bundle.probes} holds no texts with their embeddings ({why}); {REMEDY}"
     )
 
 
@@ -109,13 +109,13 @@ def try_bundle(path: Path, *, seconds: float = SECONDS) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise BundleCorruptError(
-            f"{path} was not loaded and run within {seconds:g} seconds; {AGAIN}, and do not load "
+            f"{path} was not loaded and run within {seconds:g} seconds; {REMEDY}, and do not load "
             "it as it is: it would hang"
         ) from error
     if child.returncode not in (0, REFUSED):
         raise BundleCorruptError(
             f"{path} kills the process that loads it ({_ending(child.returncode, child.stderr)}); "
-            f"{AGAIN}, and do not load it as it is"
+            f"{REMEDY}, and do not load it as it is"
         )
 
 

@@ -133,7 +133,7 @@ class Driver:
         work = self.work.pop(self.chance.randrange(len(self.work)))
         how = self.chance.random()
         if how < 0.05:
-            self.queue.give_back(work)
+            self.queue.requeue(work)
         elif how < 0.07:
             touched = (
                 {call for call, _ in work.slices}

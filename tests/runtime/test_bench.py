@@ -94,7 +94,7 @@ def test_table_of_known_figures() -> None:
         "",
         "memory of a process",
         "  after import              50.0 MB",
-        "  after load            not told by this system",
+        "  after load            not reported by this system",
         "  after 1,000 texts         60.0 MB",
         "  peak                      70.5 MB",
     ]

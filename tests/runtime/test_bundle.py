@@ -28,7 +28,7 @@ from embedrt.errors import BundleCorruptError, BundleFormatError, BundleNotFound
 from tiny_bundle import make_tiny
 
 NAMES = sorted(FILES)
-AGAIN = "; copy or export the bundle again"
+REMEDY = "; copy or export the bundle again"
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_manifest_that_cannot_be_read(tiny: Path) -> None:
     (tiny / MANIFEST).mkdir()
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny)
-    assert str(caught.value) == f"{tiny / MANIFEST} is not a file{AGAIN}"
+    assert str(caught.value) == f"{tiny / MANIFEST} is not a file{REMEDY}"
 
 
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
@@ -115,7 +115,7 @@ def test_a_file_that_may_not_be_read(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny, verify="sha256")
-    assert str(caught.value) == f"{tiny / name} cannot be read (Permission denied){AGAIN}"
+    assert str(caught.value) == f"{tiny / name} cannot be read (Permission denied){REMEDY}"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -126,7 +126,7 @@ def test_pipe_in_place_of_a_file(tiny: Path, name: str) -> None:
     os.mkfifo(tiny / name)
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny, verify="sha256")
-    assert str(caught.value) == f"{tiny / name} is not a file{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} is not a file{REMEDY}"
 
 
 def test_a_huge_manifest(tiny: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_huge_manifest(tiny: Path) -> None:
     )
     with pytest.raises(BundleFormatError) as caught:
         Bundle.open(tiny)
-    assert str(caught.value) == f"{tiny / MANIFEST} has more than 1048576 bytes{AGAIN}"
+    assert str(caught.value) == f"{tiny / MANIFEST} has more than 1048576 bytes{REMEDY}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -153,7 +153,7 @@ def test_a_huge_file(tiny: Path, name: str) -> None:
             Bundle.open(tiny)
     with pytest.raises(BundleFormatError) as caught:
         Embedder.load(tiny)
-    assert str(caught.value) == f"{tiny / name} has {size} bytes and may have {size - 1}{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} has {size} bytes and may have {size - 1}{REMEDY}"
 
 
 def test_a_half_written_manifest_names_its_place(tiny: Path) -> None:
@@ -169,7 +169,7 @@ def test_missing_file(tiny: Path, name: str) -> None:
     (tiny / name).unlink()
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny)
-    assert str(caught.value) == f"{tiny / name} is missing{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} is missing{REMEDY}"
 
 
 def as_in_a_hub_s_cache(bundle: Path, folder: Path) -> Path:
@@ -244,7 +244,7 @@ def test_links_to_what_is_no_file(tiny: Path, name: str, target: str, what: str)
     (tiny / name).symlink_to(name if target == "itself" else target)
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny, verify="sha256")
-    assert str(caught.value) == f"{tiny / name} is {what}{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} is {what}{REMEDY}"
 
 
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
@@ -255,7 +255,7 @@ def test_links_to_other_files(tiny: Path, name: str) -> None:
     with pytest.raises((BundleCorruptError, BundleFormatError)) as caught:
         Bundle.open(tiny)
     assert "root:" not in str(caught.value)
-    assert str(caught.value).endswith(AGAIN)
+    assert str(caught.value).endswith(REMEDY)
 
 
 def test_a_link_to_no_bundle(tmp_path: Path) -> None:
@@ -280,7 +280,9 @@ def test_a_link_to_where_nobody_may_look() -> None:
                     Bundle.open(bundle)
             finally:
                 os.seteuid(0)
-            assert str(caught.value) == f"{bundle / file} cannot be read (Permission denied){AGAIN}"
+            assert (
+                str(caught.value) == f"{bundle / file} cannot be read (Permission denied){REMEDY}"
+            )
             (folder / "private" / file).replace(bundle / file)
 
 
@@ -300,7 +302,7 @@ def test_folder_in_place_of_a_file(tiny: Path, name: str) -> None:
     (tiny / name).mkdir()
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny)
-    assert str(caught.value) == f"{tiny / name} is not a file{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} is not a file{REMEDY}"
 
 
 @pytest.mark.parametrize("extra", [-1, 1])
@@ -311,7 +313,7 @@ def test_file_of_another_size(tiny: Path, name: str, extra: int) -> None:
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny)
     sizes = f"has {len(content) + extra} bytes and the manifest says {len(content)}"
-    assert str(caught.value) == f"{tiny / name} {sizes}{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} {sizes}{REMEDY}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -334,7 +336,7 @@ def test_names_beyond_the_format(tiny: Path, tmp_path: Path, name: str) -> None:
     edit_manifest(tiny, files={**files, name: entry})
     with pytest.raises(BundleFormatError, match=r"manifest\.files must name exactly") as caught:
         Bundle.open(tiny)
-    assert str(caught.value).endswith(f"differs in [{name!r}]{AGAIN}")
+    assert str(caught.value).endswith(f"differs in [{name!r}]{REMEDY}")
 
 
 def test_names_without_end_do_not_flood_the_error(tiny: Path) -> None:

@@ -41,7 +41,7 @@ from tiny_bundle import (
     value,
 )
 
-AGAIN = "; copy or export the bundle again"
+REMEDY = "; copy or export the bundle again"
 TABLE = np.eye(WORDS, dtype=np.float32)
 DIES_AT_ONCE = "; copy or export the bundle again, and do not load it as it is"
 
@@ -114,7 +114,7 @@ class TestTrial:
             try_bundle(bundle, seconds=5)
         assert time.monotonic() - started < 60
         assert str(caught.value) == (
-            f"{bundle} was not loaded and run within 5 seconds{AGAIN}, and do not load it as it "
+            f"{bundle} was not loaded and run within 5 seconds{REMEDY}, and do not load it as it "
             "is: it would hang"
         )
 
@@ -171,7 +171,7 @@ class TestGraph:
             (tmp_path / GRAPH).write_bytes(with_nodes(content))
             with pytest.raises(BundleFormatError) as caught:
                 check_graph(tmp_path / GRAPH)
-            assert str(caught.value) == f"{tmp_path / GRAPH}: {words}{AGAIN}"
+            assert str(caught.value) == f"{tmp_path / GRAPH}: {words}{REMEDY}"
 
     def test_what_is_like_it_and_harmless_is_not(self, tmp_path: Path) -> None:
         gather = node("GatherND", ["table", "axes"], "new")
@@ -195,7 +195,9 @@ class TestGraph:
             Embedder.load(bundle, verify="sha256")
         with pytest.raises(BundleCorruptError) as caught:
             Embedder.load(bundle)
-        assert str(caught.value) == f"{file} is no ONNX graph (field number 0 before byte 1){AGAIN}"
+        assert (
+            str(caught.value) == f"{file} is no ONNX graph (field number 0 before byte 1){REMEDY}"
+        )
 
     def test_ids_beyond_the_table(self, tmp_path: Path) -> None:
         """A tokenizer of another model."""
@@ -207,7 +209,7 @@ class TestGraph:
             embedder.encode("w1 w9")
         text = str(caught.value)
         assert text.startswith(f"{bundle / GRAPH} fails (")
-        assert text.endswith(f"for token ids of shape (1, 2), the largest 9{AGAIN}")
+        assert text.endswith(f"for token ids of shape (1, 2), the largest 9{REMEDY}")
 
     @pytest.mark.parametrize(
         ("source", "result", "words"),
@@ -287,7 +289,7 @@ class TestTokenizer:
             Embedder.load(bundle)
         text = str(caught.value)
         assert text.startswith(f"{bundle / TOKENIZER} is no tokenizer that this version of ")
-        assert text.endswith(AGAIN)
+        assert text.endswith(REMEDY)
         assert len(text) < 1000
 
     def test_a_merge_beyond_its_prefix(self, tmp_path: Path) -> None:
@@ -388,7 +390,7 @@ class TestProbes:
         assert main(["verify", str(bundle)]) == 1
         text = capsys.readouterr().err
         assert text.startswith(f"embedrt: {bundle / PROBES} holds no texts with their embeddings (")
-        assert text.endswith(f"){AGAIN}\n")
+        assert text.endswith(f"){REMEDY}\n")
         assert len(text) < 500
 
     def test_loading_does_not_need_them(self, tmp_path: Path) -> None:

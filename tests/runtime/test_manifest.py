@@ -36,7 +36,7 @@ FULL = tiny_manifest(
     ),
     files={"README.md": FileEntry(size=3, sha256="ab")},
 )
-AGAIN = "; copy or export the bundle again"
+REMEDY = "; copy or export the bundle again"
 NEW = ("task", "inputs", "outputs")  # with version 2
 Path = tuple[str | int, ...]
 
@@ -150,7 +150,7 @@ def test_unknown_field_is_named(place: Path) -> None:
 
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(changed((*place, "surprise"), add))
-    assert str(caught.value) == f"{named(place)} has unknown fields: ['surprise']{AGAIN}"
+    assert str(caught.value) == f"{named(place)} has unknown fields: ['surprise']{REMEDY}"
 
 
 @pytest.mark.parametrize(("place", "wrong"), WRONG)
@@ -186,7 +186,7 @@ def test_value_out_of_range_is_named_with_the_good_ones(name: str, value: Any, g
         BundleFormatError, match=rf"^manifest\.json\.{name}.* is .*{good}"
     ) as caught:
         Manifest.from_json(json.dumps({**content(), name: value}))
-    assert str(caught.value).endswith(AGAIN)
+    assert str(caught.value).endswith(REMEDY)
 
 
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1", None, [1], True, 1.0])
@@ -218,7 +218,7 @@ class TestVersion1:
     def test_it_has_none_of_the_new_fields(self, name: str) -> None:
         with pytest.raises(BundleFormatError) as caught:
             Manifest.from_json(self.old(**{name: content()[name]}))
-        assert str(caught.value) == f"manifest.json has unknown fields: ['{name}']{AGAIN}"
+        assert str(caught.value) == f"manifest.json has unknown fields: ['{name}']{REMEDY}"
 
     def test_it_is_read_as_strictly(self) -> None:
         with pytest.raises(BundleFormatError, match=r"^manifest\.json\.dimension is 0"):
@@ -241,7 +241,7 @@ def test_inputs_and_outputs_are_those_of_the_task(name: str, change: str) -> Non
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(json.dumps({**content(), name: values}))
     assert str(caught.value) == (
-        f"manifest.json.{name} does not fit task 'embedding'; expected {[value]}{AGAIN}"
+        f"manifest.json.{name} does not fit task 'embedding'; expected {[value]}{REMEDY}"
     )
 
 
@@ -266,7 +266,7 @@ def test_inputs_and_outputs_are_those_of_the_task(name: str, change: str) -> Non
 def test_what_is_not_json(text: str | bytes) -> None:
     with pytest.raises(BundleFormatError, match=r"^manifest\.json is not JSON: ") as caught:
         Manifest.from_json(text)
-    assert str(caught.value).endswith(AGAIN)
+    assert str(caught.value).endswith(REMEDY)
     assert len(str(caught.value)) < 300
 
 
@@ -281,7 +281,7 @@ def test_a_field_given_twice(place: Path) -> None:
     text = changed((*place, "mark"), mark).replace('"mark"', f'"{first}"')
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(text)
-    assert str(caught.value) == f"manifest.json is not JSON: an object has '{first}' twice{AGAIN}"
+    assert str(caught.value) == f"manifest.json is not JSON: an object has '{first}' twice{REMEDY}"
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
@@ -291,7 +291,7 @@ def test_numbers_that_are_not_finite(number: str) -> None:
         Manifest.from_json(text)
     message = str(caught.value)
     assert message.startswith("manifest.json.agreement.tolerance is ")
-    assert message.endswith(f"; expected a finite number{AGAIN}")
+    assert message.endswith(f"; expected a finite number{REMEDY}")
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
@@ -313,7 +313,7 @@ def test_half_a_character(place: Path) -> None:
 
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(changed(place, replace))
-    assert str(caught.value) == f"{named(place)} has half of a character at 1{AGAIN}"
+    assert str(caught.value) == f"{named(place)} has half of a character at 1{REMEDY}"
 
 
 def test_half_a_character_in_a_name() -> None:

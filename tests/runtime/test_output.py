@@ -19,7 +19,7 @@ import pytest
 
 from embedrt.cli import main
 from embedrt.cli.output import is_special, replacing
-from embedrt.files import take_after
+from embedrt.files import copy_ownership
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes, links and pipes")
 needs_root = pytest.mark.skipif(
@@ -323,10 +323,10 @@ def test_taking_after_tells_what_could_not_be_given(public: Path) -> None:
     old.write_bytes(b"")
     old.chmod(0o640)
     new.write_bytes(b"")
-    assert take_after(new, old.stat())
+    assert copy_ownership(new, old.stat())
     assert mode(new) == 0o640
     os.chown(new, NOBODY, NOBODY)
     new.chmod(0o666)
     with as_nobody():
-        assert not take_after(new, old.stat())
+        assert not copy_ownership(new, old.stat())
     assert mode(new) == 0o640

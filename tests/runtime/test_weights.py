@@ -23,7 +23,7 @@ from embedrt.bundle.graph_rules import check_graph
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.protobuf import Span, find_graph, read_fields, text_of
 from embedrt.bundle.reader import GRAPH
-from embedrt.bundle.weights import ALIGNMENT, LEAST, WEIGHTS, move_weights
+from embedrt.bundle.weights import ALIGNMENT, MINIMUM_SIZE, WEIGHTS, move_weights
 from embedrt.bundle.writer import staged_bundle
 from embedrt.errors import BundleFormatError
 from tiny_bundle import (
@@ -44,7 +44,7 @@ from tiny_bundle import (
 
 TABLE = np.eye(WORDS, dtype=np.float32)
 SIZE = 1024  # of the file of weights in hostile bundles
-AGAIN = "; copy or export the bundle again"
+REMEDY = "; copy or export the bundle again"
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
@@ -76,7 +76,7 @@ def moved(folder: Path, graph: bytes) -> tuple[bytes, bytes]:
 
 
 class TestMoving:
-    @given(sizes=st.lists(st.integers(0, 2 * LEAST // 4), min_size=1, max_size=8))
+    @given(sizes=st.lists(st.integers(0, 2 * MINIMUM_SIZE // 4), min_size=1, max_size=8))
     def test_every_byte_is_kept_and_large_tensors_lie_outside(
         self, tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
     ) -> None:
@@ -87,7 +87,7 @@ class TestMoving:
         outline, weights = moved(folder, model(identity, *tensors))
         found = parts(outline, weights)
         assert found == {
-            name: (array.tobytes(), array.nbytes < LEAST) for name, array in arrays.items()
+            name: (array.tobytes(), array.nbytes < MINIMUM_SIZE) for name, array in arrays.items()
         }
         (folder / GRAPH).write_bytes(outline)
         check_graph(folder / GRAPH, len(weights))
@@ -252,7 +252,7 @@ class TestHostile:
         bundle = bundle_of(tmp_path / "tiny", *tensors)
         with pytest.raises(BundleFormatError) as caught:
             Embedder.load(bundle)
-        start, _, end = f"{bundle / GRAPH}: {words}{AGAIN}".partition("{}")
+        start, _, end = f"{bundle / GRAPH}: {words}{REMEDY}".partition("{}")
         text = str(caught.value)
         assert text.startswith(start)
         assert text.endswith(end)

@@ -1,4 +1,4 @@
-"""What this process holds in memory, as Linux tells it; None on other systems."""
+"""Memory use of this process, as Linux reports it; None on other systems."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ STATUS = Path("/proc/self/status")
 
 
 def resident_bytes() -> int | None:
-    """Memory that this process holds now."""
+    """Return the current resident memory of this process."""
     return _field("VmRSS")
 
 
 def peak_bytes() -> int | None:
-    """The most memory that this process has held."""
+    """Return the peak resident memory of this process."""
     return _field("VmHWM")
 
 

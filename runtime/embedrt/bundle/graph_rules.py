@@ -1,8 +1,8 @@
-"""What a graph file holds, read from its bytes before ONNX Runtime sees it.
+"""Checks of a graph file, made on its bytes before ONNX Runtime loads it.
 
-A graph is refused here for what it asks for: operators outside the format's list, weights in files
-that are not the bundle's, subgraphs, local functions. Only the outline is read; weights are
-skipped, so that a graph of a gigabyte takes a millisecond.
+A graph is refused if it uses operators outside the format's list, weights in files outside the
+bundle, subgraphs, or local functions. Only the structure is parsed and weights are skipped, so
+checking a graph of a gigabyte takes a millisecond.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from embedrt.bundle.manifest import AGAIN
+from embedrt.bundle.manifest import REMEDY
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.protobuf import (
     ATTRIBUTE_GRAPHS,
@@ -39,13 +39,13 @@ from embedrt.bundle.protobuf import (
     read_fields,
     text_of,
 )
-from embedrt.bundle.weights import check_places, lies_elsewhere
+from embedrt.bundle.weights import check_places, is_external
 from embedrt.errors import BundleCorruptError, BundleFormatError
 
 INPUT = "input_ids"
 OUTPUT = "embedding"
 
-# Tensor arithmetic and shapes only: no control flow, strings, randomness or images.
+# Only tensor arithmetic and shape operators: no control flow, strings, randomness or images.
 OPERATORS = frozenset(
     """
     Abs Add And Attention Cast CastLike Ceil Clip Concat Constant ConstantOfShape Cos CumSum Div
@@ -60,34 +60,37 @@ OPERATORS = frozenset(
 
 _MOST_PROBLEMS = 10
 
-# What ends the process inside ONNX Runtime: attributes below these, and inputs left out of those.
-_LEAST = {"q_num_heads": 1, "kv_num_heads": 1, "batch_dims": 0}
+# ONNX Runtime crashes on attribute values below these minimums, and on omitted inputs of these
+# operators.
+_MINIMUMS = {"q_num_heads": 1, "kv_num_heads": 1, "batch_dims": 0}
 _VARIADIC = frozenset({"Concat", "Einsum", "Max", "Min"})
 
-_TOO_MANY = 1 << 31  # negative numbers are beyond it: protobuf takes them as 64 bits without sign
+# Attribute values must be smaller. Negative values are not: protobuf encodes them as unsigned
+# 64-bit numbers.
+_LIMIT = 1 << 31
 
 
 def check_graph(path: Path, weights: int | None = None) -> None:
-    """Raise BundleFormatError with everything about the graph at `path` that the format forbids.
+    """Raise BundleFormatError listing how the graph at `path` violates the format.
 
-    `weights` is the size of the file beside it that holds its weights, in bytes; None where the
-    format has no such file. A file that is no graph, or cannot be read, is a BundleCorruptError.
+    `weights` is the size in bytes of the weights file beside the graph; None for a format version
+    without that file. Raises BundleCorruptError if the file is not a graph or cannot be read.
     """
     problems = graph_problems(path, weights)
     if problems:
-        raise BundleFormatError(f"{path}: {'; '.join(problems)}; {AGAIN}")
+        raise BundleFormatError(f"{path}: {'; '.join(problems)}; {REMEDY}")
 
 
 def graph_problems(path: Path, weights: int | None = None) -> list[str]:
-    """Return what the format forbids about the graph at `path`, the first ten such things.
+    """Return how the graph at `path` violates the format: the first ten violations.
 
-    Raises BundleCorruptError for a file that is no graph, or cannot be read.
+    Raises BundleCorruptError if the file is not a graph or cannot be read.
     """
     try:
         with load_file(path) as data:
             return list(islice(dict.fromkeys(_problems(data, weights)), _MOST_PROBLEMS))
     except (OSError, ValueError, IndexError) as error:
-        raise BundleCorruptError(f"{path} is no ONNX graph ({error}); {AGAIN}") from error
+        raise BundleCorruptError(f"{path} is no ONNX graph ({error}); {REMEDY}") from error
 
 
 def _problems(data: Data, weights: int | None) -> Iterator[str]:
@@ -120,7 +123,7 @@ def _problems(data: Data, weights: int | None) -> Iterator[str]:
 
 
 def _operator(data: Data, node: list[Field]) -> str:
-    """The node's operator, after its domain where that is not the standard one."""
+    """Return the node's operator, prefixed with its domain unless that is the standard one."""
     domain = text_of(data, node, NODE_DOMAIN)
     operator = text_of(data, node, NODE_OPERATOR)
     return f"{domain}.{operator}" if domain not in ("", "ai.onnx") else operator
@@ -137,8 +140,9 @@ def _node_problems(data: Data, node: Span) -> Iterator[str]:
             continue
         parts = list(read_fields(data, attribute))
         name = text_of(data, parts, ATTRIBUTE_NAME)
-        if name in _LEAST and not _LEAST[name] <= number_of(data, parts, ATTRIBUTE_INT) < _TOO_MANY:
-            yield f"{name} of {reprlib.repr(operator)} is not at least {_LEAST[name]}"
+        least = _MINIMUMS.get(name)
+        if least is not None and not least <= number_of(data, parts, ATTRIBUTE_INT) < _LIMIT:
+            yield f"{name} of {reprlib.repr(operator)} is not at least {least}"
         for inner, span in parts:
             if inner in ATTRIBUTE_GRAPHS:
                 yield f"a subgraph in {reprlib.repr(operator)}"
@@ -149,5 +153,5 @@ def _node_problems(data: Data, node: Span) -> Iterator[str]:
 
 
 def _tensor_problems(data: Data, tensor: Span) -> Iterator[str]:
-    if lies_elsewhere(read_fields(data, tensor)):
+    if is_external(read_fields(data, tensor)):
         yield "a tensor whose data lies in another file"

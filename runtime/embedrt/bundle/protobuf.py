@@ -1,7 +1,7 @@
-"""Protobuf's wire format, read in place and written back.
+"""A minimal reader and writer of Protobuf's wire format.
 
-Of a message only the outline is touched: fields are places in the bytes, and a tensor of a gigabyte
-is skipped. Field numbers of ONNX's messages: ``onnx.proto`` of ONNX 1.23.
+Fields are represented as byte ranges and their content is not copied, so a tensor of a gigabyte is
+skipped at no cost. Field numbers are those of ``onnx.proto`` in ONNX 1.23.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ TENSOR_EXTERNAL, TENSOR_LOCATION = 13, 14
 ENTRY_KEY, ENTRY_VALUE = 1, 2
 VALUE_NAME = 1
 
-# No message of a real graph has so many; a file of nothing but empty fields would take all memory.
+# Limits memory use: a crafted file can consist of millions of empty fields. Real graphs have fewer.
 _MOST_FIELDS = 100_000
-_LARGEST_KEY = 2**32 - 1  # protobuf drops the bits above, and so would see another field
+_LARGEST_KEY = 2**32 - 1  # protobuf ignores higher bits, and would read a different field number
 
 Data = bytes | mmap.mmap
 
 
 class Span(NamedTuple):
-    """A run of bytes of the file: a message, or the value of a field."""
+    """A byte range of the file: a message, or the value of a field."""
 
     start: int
     stop: int
@@ -38,7 +38,7 @@ class Span(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """In bytes."""
         return self.stop - self.start
 
 
@@ -46,7 +46,7 @@ Field = tuple[int, Span]
 
 
 def read_fields(data: Data, message: Span) -> Iterator[Field]:
-    """Yield number and value of each field of a message; ValueError where it is broken."""
+    """Yield the number and value of each field of a message; raise ValueError if malformed."""
     position = message.start
     for _ in range(_MOST_FIELDS):
         if position >= message.stop:
@@ -75,7 +75,7 @@ def read_fields(data: Data, message: Span) -> Iterator[Field]:
 
 
 def read_varint(data: Data, position: int) -> tuple[int, int]:
-    """Return the number at `position`, below 2**70, and where it ends."""
+    """Return the number at `position`, below 2**70, and the position after it."""
     value = shift = 0
     while True:
         byte = data[position]
@@ -89,7 +89,7 @@ def read_varint(data: Data, position: int) -> tuple[int, int]:
 
 
 def find_graph(data: Data) -> tuple[Span, list[Field]]:
-    """Return a model's one graph, and the model's fields; ValueError where it has not one."""
+    """Return the graph of a model, and the model's fields; raise ValueError unless it has one."""
     fields = list(read_fields(data, Span(0, len(data))))
     graphs = [span for number, span in fields if number == MODEL_GRAPH]
     if len(graphs) != 1:
@@ -98,16 +98,22 @@ def find_graph(data: Data) -> tuple[Span, list[Field]]:
 
 
 def text_of(data: Data, message: Iterable[Field], field: int) -> str:
-    """Return a field's text, empty where there is none; of several, protobuf takes the last."""
+    """Return the text of a field, or ``""`` if it is absent; a repeated field's last value counts.
+
+    This is how protobuf parses a field that is not declared as repeated.
+    """
     found = ""
     for number, span in message:
-        if number == field and span.kind == BYTES:  # protobuf skips it as any other kind
+        if number == field and span.kind == BYTES:  # protobuf skips other wire types
             found = data[span.start : span.stop].decode()
     return found
 
 
 def number_of(data: Data, message: Iterable[Field], field: int) -> int:
-    """Return a field's number, 0 where there is none; negative ones are beyond 2**63."""
+    """Return the number in a field, or 0 if it is absent; negative numbers appear as 2**63 or more.
+
+    The last value of a repeated field counts.
+    """
     found = 0
     for number, span in message:
         if number == field and span.kind == VARINT:
@@ -116,7 +122,7 @@ def number_of(data: Data, message: Iterable[Field], field: int) -> int:
 
 
 def varint(number: int) -> bytes:
-    """Encode a number that is not negative."""
+    """Encode a nonnegative number."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -125,14 +131,14 @@ def varint(number: int) -> bytes:
 
 
 def field(number: int, value: int | bytes) -> bytes:
-    """Encode a field: a number, or what a text or a message is encoded as."""
+    """Encode a field: a number, or the bytes of a text or message."""
     if isinstance(value, int):
         return varint(number << 3 | VARINT) + varint(value)
     return varint(number << 3 | BYTES) + varint(len(value)) + value
 
 
 def copy_field(data: Data, number: int, span: Span) -> bytes:
-    """Encode a field as it was read."""
+    """Encode a field with the same content and wire type as in `data`."""
     content = data[span.start : span.stop]
     length = varint(span.size) if span.kind == BYTES else b""
     return varint(number << 3 | span.kind) + length + content

@@ -1,8 +1,8 @@
-"""Bundles on disk: how one is opened and checked.
+"""Opening and checking bundles.
 
-The writer is in `writer`. A bundle is trusted only after its manifest has been parsed strictly and
-every file it names has been found directly inside the folder, plain and of the right size; a link
-to a plain file is one, for so model hubs' caches and Kubernetes lay them out.
+Opening a bundle parses its manifest strictly and checks that every file it lists is a regular file
+of the right size, directly inside the folder. Links to regular files are accepted, because the
+caches of model hubs and Kubernetes volumes consist of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from embedrt.bundle.manifest import AGAIN, FileEntry, Manifest
+from embedrt.bundle.manifest import REMEDY, FileEntry, Manifest
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.errors import (
@@ -31,7 +31,6 @@ PROBES = "probes.json"
 CARD = "README.md"
 
 MAX_MANIFEST_BYTES = 1 << 20
-# What a reader takes into memory whole is bounded before it is read.
 MAX_BYTES = {
     GRAPH: (1 << 31) - 1,
     WEIGHTS: 1 << 36,
@@ -47,7 +46,7 @@ Verify = Literal["size", "sha256"]
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder whose manifest has been read and whose files have been checked against it."""
+    """A bundle folder, with its manifest read and its files checked against it."""
 
     path: Path
     manifest: Manifest
@@ -59,7 +58,7 @@ class Bundle:
 
     @property
     def weights_size(self) -> int | None:
-        """Bytes of the file that holds the graph's weights; None where the graph holds them."""
+        """Size of the weights file in bytes; None if the graph itself holds the weights."""
         entry = self.manifest.files.get(WEIGHTS)
         return entry.size if entry else None
 
@@ -80,19 +79,19 @@ class Bundle:
         Parameters
         ----------
         path
-            The bundle's folder; ``~`` is the user's home.
+            The bundle's folder; ``~`` expands to the user's home.
         verify
-            ``"size"`` compares each file's size, in microseconds; ``"sha256"`` also hashes every
-            byte, about a second a gigabyte.
+            ``"size"`` compares the size of each file and takes microseconds; ``"sha256"`` also
+            hashes the content, at about a second per gigabyte.
 
         Raises
         ------
         BundleNotFoundError
-            No folder there, or a folder without a manifest.
+            The folder does not exist or has no manifest.
         BundleFormatError
-            A manifest that this version does not read.
+            This version cannot read the manifest.
         BundleCorruptError
-            A file that is missing, outside the folder, or not the one described.
+            A file is missing, is not a regular file, or differs from its description.
         """
         if verify not in get_args(Verify):
             raise ValueError(f"verify={verify!r}; expected one of {list(get_args(Verify))}")
@@ -102,7 +101,7 @@ class Bundle:
         if unexpected := manifest.files.keys() ^ expected:
             raise BundleFormatError(
                 f"{path}: manifest.files must name exactly {sorted(expected)}; "
-                f"differs in {reprlib.repr(sorted(unexpected))}; {AGAIN}"
+                f"differs in {reprlib.repr(sorted(unexpected))}; {REMEDY}"
             )
         for name, entry in manifest.files.items():
             try:
@@ -112,10 +111,11 @@ class Bundle:
         return cls(path, manifest)
 
     def load_weights(self, *, mapped: bool = True) -> mmap.mmap | None:
-        """Return the weights in memory, where ONNX Runtime does not map their file itself.
+        """Load the weights, or return None if ONNX Runtime maps the weights file itself.
 
-        It maps what lies, all links followed, beside the graph; where it shall not, or there is
-        nothing to map, it is not asked to. Raises BundleCorruptError.
+        ONNX Runtime can map a file that is beside the graph after all links are resolved. Also
+        returns None if the bundle has no weights to load. Raises BundleCorruptError if the file
+        cannot be read.
         """
         file = self.path / WEIGHTS
         beside = file.resolve() == self.graph.resolve().with_name(WEIGHTS)
@@ -128,8 +128,8 @@ class Bundle:
 
 
 def describe_file(path: Path) -> FileEntry:
-    """Return size and sha256 of the file at `path`."""
-    import hashlib  # noqa: PLC0415  # slow to import, and a load by size needs none
+    """Return the size and the sha256 of the file at `path`."""
+    import hashlib  # noqa: PLC0415  # slow to import, and not needed for verify="size"
 
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -153,12 +153,12 @@ def _read_manifest(path: Path) -> Manifest:
         _check_plain(file)
         with file.open("rb") as stream:
             text = stream.read(MAX_MANIFEST_BYTES + 1)
-    except BundleError:  # some are also OSErrors
+    except BundleError:  # some subclasses are also OSErrors
         raise
     except OSError as error:
         raise _unreadable(file, error) from error
     if len(text) > MAX_MANIFEST_BYTES:
-        raise BundleFormatError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes; {AGAIN}")
+        raise BundleFormatError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes; {REMEDY}")
     try:
         return Manifest.from_json(text)
     except BundleFormatError as error:
@@ -170,24 +170,25 @@ def _check_file(path: Path, expected: FileEntry, *, hashed: bool) -> None:
     size = path.stat().st_size
     if size != expected.size:
         raise BundleCorruptError(
-            f"{path} has {size} bytes and the manifest says {expected.size}; {AGAIN}"
+            f"{path} has {size} bytes and the manifest says {expected.size}; {REMEDY}"
         )
     if size > (most := MAX_BYTES[path.name]):
-        raise BundleFormatError(f"{path} has {size} bytes and may have {most}; {AGAIN}")
+        raise BundleFormatError(f"{path} has {size} bytes and may have {most}; {REMEDY}")
     if hashed and (found := describe_file(path).sha256) != expected.sha256:
         raise BundleCorruptError(
-            f"{path} has sha256 {found} and the manifest says {expected.sha256}; {AGAIN}"
+            f"{path} has sha256 {found} and the manifest says {expected.sha256}; {REMEDY}"
         )
 
 
 def _unreadable(path: Path, error: OSError) -> BundleCorruptError:
-    return BundleCorruptError(f"{path} cannot be read ({error.strerror}); {AGAIN}")
+    return BundleCorruptError(f"{path} cannot be read ({error.strerror}); {REMEDY}")
 
 
 def _check_plain(path: Path) -> None:
-    """Refuse what is no plain file, nor a link to one: folders, devices, and pipes that never end.
+    """Raise BundleCorruptError unless `path` is a regular file or a link to one.
 
-    The kernel's own files (``/proc``) look plain, have no size, and may not end either.
+    Reading a device or a pipe may never end. The same holds for files in ``/proc``, which appear as
+    empty regular files: links to empty files are refused too.
     """
     link = path.is_symlink()
     if path.is_file():
@@ -197,4 +198,4 @@ def _check_plain(path: Path) -> None:
     else:
         what = "a broken link" if link else "missing"
     if what:
-        raise BundleCorruptError(f"{path} is {what}; {AGAIN}")
+        raise BundleCorruptError(f"{path} is {what}; {REMEDY}")

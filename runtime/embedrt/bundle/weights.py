@@ -1,7 +1,7 @@
-"""Weights beside the graph, in one file that every session and every process maps.
+"""The weights file beside the graph, which all sessions and processes map.
 
-A tensor of the graph says where its bytes lie, as ONNX's external data. What it says is written
-here, and checked here before ONNX Runtime maps what it is told to.
+Tensors of the graph refer to it as ONNX external data. This module writes these references, and
+checks them before ONNX Runtime maps the file.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ from embedrt.bundle.protobuf import (
 )
 
 WEIGHTS = "weights.bin"
-ALIGNMENT = 64  # bytes: a cache line, and as wide as any register that reads weights
-# Fewer bytes stay in the graph: shapes and scalars, which ONNX Runtime looks at when it loads one.
-LEAST = 256
+ALIGNMENT = 64  # bytes: the size of a cache line and of the widest vector register
+# Bytes. Smaller tensors stay in the graph: ONNX Runtime needs the values of shapes and scalars when
+# it loads a graph.
+MINIMUM_SIZE = 256
 
-# Bytes of an element, by number of ONNX's type: floats and integers of whole bytes.
+# Bytes per element, by ONNX type number: floats and integers of whole bytes.
 ITEM_SIZES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
-ELSEWHERE = 1  # the TENSOR_LOCATION of data in another file
+EXTERNAL = 1  # the TENSOR_LOCATION of data in another file
 LOCATION, OFFSET, LENGTH = "location", "offset", "length"
 _MOST_DIGITS = 12
 _ENTRY = [(ENTRY_KEY, BYTES), (ENTRY_VALUE, BYTES)]
@@ -56,7 +57,7 @@ _PLACE = frozenset({TENSOR_EXTERNAL, TENSOR_LOCATION})
 def move_weights(model: Data, weights: BinaryIO) -> bytes:
     """Write the weights of `model` to the file `weights`; return the model that refers to them.
 
-    Moves each initializer of at least `LEAST` bytes and leaves all else as it is.
+    Moves each initializer of at least `MINIMUM_SIZE` bytes and changes nothing else.
     """
     graph, fields = find_graph(model)
     moved = b"".join(
@@ -72,12 +73,12 @@ def move_weights(model: Data, weights: BinaryIO) -> bytes:
 
 
 def _move(model: Data, tensor: Span, weights: BinaryIO) -> bytes:
-    """Write a tensor's data to the file, if it is large; return the tensor as it then is."""
+    """Write the data of a large tensor to the file; return the encoded tensor."""
     fields = list(read_fields(model, tensor))
     raw = [span for number, span in fields if number == TENSOR_RAW and span.kind == BYTES]
     plain = {number for number, _ in fields} <= _DESCRIPTION | {TENSOR_RAW}
     known = number_of(model, fields, TENSOR_TYPE) in ITEM_SIZES
-    if not (raw and plain and known and raw[-1].size >= LEAST):
+    if not (raw and plain and known and raw[-1].size >= MINIMUM_SIZE):
         return model[tensor.start : tensor.stop]
     weights.write(bytes(-weights.tell() % ALIGNMENT))
     place = {LOCATION: WEIGHTS, OFFSET: str(weights.tell()), LENGTH: str(raw[-1].size)}
@@ -92,33 +93,33 @@ def _move(model: Data, tensor: Span, weights: BinaryIO) -> bytes:
                 )
                 for key, value in place.items()
             ),
-            field(TENSOR_LOCATION, ELSEWHERE),
+            field(TENSOR_LOCATION, EXTERNAL),
         ]
     )
 
 
 class _Place(NamedTuple):
-    """A tensor's bytes in the file."""
+    """The byte range of a tensor in the file."""
 
     start: int
     stop: int
 
 
 class _MisplacedError(Exception):
-    """What is wrong with a tensor's place."""
+    """A tensor's reference to the weights file is invalid. The message completes "a tensor"."""
 
 
-def lies_elsewhere(tensor: Iterable[Field]) -> bool:
-    """Whether a tensor says anything about data in another file."""
+def is_external(tensor: Iterable[Field]) -> bool:
+    """Whether a tensor has any field about data in another file."""
     return any(number in _PLACE for number, _ in tensor)
 
 
 def check_places(data: Data, tensors: Iterable[Span], size: int) -> Iterator[str]:
-    """Yield what the format forbids about initializers in a weights file of `size` bytes."""
+    """Yield how initializers violate the format, for a weights file of `size` bytes."""
     places: list[_Place] = []
     for tensor in tensors:
         fields = list(read_fields(data, tensor))
-        if lies_elsewhere(fields):
+        if is_external(fields):
             try:
                 places.append(_place(data, fields, size))
             except _MisplacedError as error:
@@ -129,7 +130,7 @@ def check_places(data: Data, tensors: Iterable[Span], size: int) -> Iterator[str
 
 def _place(data: Data, tensor: list[Field], size: int) -> _Place:
     where = [span for number, span in tensor if number == TENSOR_LOCATION]
-    if len(where) != 1 or number_of(data, tensor, TENSOR_LOCATION) != ELSEWHERE:
+    if len(where) != 1 or number_of(data, tensor, TENSOR_LOCATION) != EXTERNAL:
         raise _MisplacedError("does not say once that its data lies in another file")
     if other := {number for number, _ in tensor} - _DESCRIPTION - _PLACE:
         raise _MisplacedError(f"in {WEIGHTS} has fields {reprlib.repr(sorted(other))} as well")
@@ -170,7 +171,7 @@ def _number(entries: dict[str, str], key: str) -> int:
 
 
 def _bytes_of(data: Data, tensor: list[Field], *, most: int) -> int | None:
-    """Bytes of a tensor of this shape and type; None where they are none or more than `most`."""
+    """Return the size of a tensor of this shape and type; None if 0 or more than `most`."""
     size = ITEM_SIZES.get(number_of(data, tensor, TENSOR_TYPE), 0)
     for dimension in _dimensions(data, tensor):
         size *= dimension
@@ -186,6 +187,6 @@ def _dimensions(data: Data, tensor: list[Field]) -> Iterator[int]:
         if span.kind not in (VARINT, BYTES):
             raise _MisplacedError(f"in {WEIGHTS} has a dimension that is no whole number")
         position = span.start
-        while position < span.stop:  # several numbers where they are packed
+        while position < span.stop:  # a packed field has several numbers
             dimension, position = read_varint(data, position)
             yield dimension

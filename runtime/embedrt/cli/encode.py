@@ -1,4 +1,4 @@
-"""``embedrt encode``: a file of texts to a file of vectors, in bounded memory."""
+"""``embedrt encode``: embed a file of texts, in bounded memory."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def add_to(commands: Any) -> None:
         "--output",
         type=expand,
         metavar="X.npy|X.jsonl",
-        help="a file; JSON lines if it is a device or pipe, or stdout if none is given",
+        help="a file (stdout if omitted); a device, a pipe or stdout gets JSON lines",
     )
     parser.add_argument(
-        "--prompt-name", help="which of the model's prompts to put before each text"
+        "--prompt-name", help="which of the model's prompts to prepend to each text"
     )
-    parser.add_argument("--prompt", help="a text to put before each text")
+    parser.add_argument("--prompt", help="a string to prepend to each text")
     parser.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep N leading components")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
@@ -48,7 +48,7 @@ def add_to(commands: Any) -> None:
         "--overlong",
         choices=get_args(Overlong),
         default="truncate",
-        help="what happens to a text longer than the model takes",
+        help="how to treat texts that are longer than the model's maximum",
     )
     parser.set_defaults(run=run)
 
@@ -79,7 +79,8 @@ def run(options: argparse.Namespace) -> None:
             elif file.seekable():
                 _write_npy(file, shown, embedder, options)
             else:
-                with tempfile.TemporaryFile() as whole:  # the header comes last and stands first
+                # The header is at the start of the file, but is only known at the end.
+                with tempfile.TemporaryFile() as whole:
                     _write_npy(whole, shown, embedder, options)
                     whole.seek(0)
                     shutil.copyfileobj(whole, file)
@@ -95,7 +96,7 @@ def _with_progress(blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
 def _write_jsonl(file: BinaryIO, blocks: Iterator[NDArray[Any]]) -> None:
     for block in blocks:
         for vector in block:
-            # item by item, not tolist(): the shortest digits that give the float32 back
+            # Unlike tolist(), str() gives the fewest digits that round-trip to the same float32.
             values = [
                 float(str(value)) if vector.dtype.kind == "f" else int(value) for value in vector
             ]
@@ -106,7 +107,7 @@ def _write_jsonl(file: BinaryIO, blocks: Iterator[NDArray[Any]]) -> None:
 def _write_npy(
     file: BinaryIO, blocks: Iterator[NDArray[Any]], embedder: Embedder, options: argparse.Namespace
 ) -> None:
-    """Write the vectors as they come, then the header that says how many there were."""
+    """Write the vectors as they arrive, then the header, which contains their number."""
     file.write(bytes(NPY_HEADER_BYTES))
     rows, sample = (
         0,

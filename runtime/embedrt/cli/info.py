@@ -1,4 +1,4 @@
-"""``embedrt info``: what a bundle is."""
+"""``embedrt info``: describe a bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print what the manifest says."""
+    """Print the manifest, as a table or JSON."""
     bundle = Bundle.open(options.bundle)
     manifest = bundle.manifest
     if options.json:

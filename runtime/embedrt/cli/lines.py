@@ -1,4 +1,4 @@
-"""Texts from a file: one a line, or one field of JSON lines."""
+"""Reading texts from a file: one per line, or one field of JSON lines."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ JSON_SPACE = " \t\r"
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
-    """Add FILE and --field."""
+    """Add the arguments FILE and --field."""
     parser.add_argument(
         "file",
         nargs="?",
         default=STDIN,
         metavar="FILE",
-        help="texts in UTF-8, one a line; - is stdin",
+        help="texts in UTF-8, one per line; - is stdin",
     )
     parser.add_argument(
-        "--field", help="FILE is JSON lines: take this field of each; blank lines are skipped"
+        "--field", help="read FILE as JSON lines and take this field; blank lines are skipped"
     )
 
 
 def read_texts(file: str, field: str | None) -> Iterator[str]:
-    """Yield the texts; raise ValueError naming file and line where one cannot be had.
+    """Yield the texts; raise ValueError or TypeError naming the file and line of an invalid one.
 
-    A blank line is a text of its own, but in JSON lines it is nothing.
+    Without `field`, a blank line is an empty text; in JSON lines, blank lines are skipped.
     """
     name = "stdin" if file == STDIN else file
     with nullcontext(sys.stdin.buffer) if file == STDIN else expand(file).open("rb") as stream:

@@ -1,4 +1,4 @@
-"""A command's output file: what ``open(path, "wb")`` would have made, and never half of it."""
+"""Atomic replacement of a command's output file, with the semantics of ``open(path, "wb")``."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from embedrt.files import take_after
+from embedrt.files import copy_ownership
 
-# What lies here leads to something that is open already, maybe to a plain file.
+# Entries of these folders refer to files that are already open, possibly regular files.
 DEVICES = frozenset(map(Path, ("/dev", "/dev/fd", "/proc/self/fd")))
 
-FOLDER_TAKES_NO_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+READ_ONLY_FOLDER = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def is_special(path: Path) -> bool:
-    """Whether `path` is a device, a pipe or an open file, which is written to and not replaced."""
+    """Whether `path` is a device, a pipe or an open file: written in place, not replaced."""
     plain = path.is_file() and path.absolute().parent not in DEVICES
     return path.exists() and not plain and not path.is_dir()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write beside `path` and rename at the end, so that no half file ever has its name.
+    """Open a temporary file beside `path`, and rename it to `path` when it is complete.
 
-    A new file has the mode that the umask leaves; an old one keeps its mode and its owner; a link
-    is followed. An old file that has other names, or cannot be renamed over, gets the finished
-    bytes. What is special is written to as it is, and so is a file whose folder takes no other.
+    A new file gets its mode from the umask; a replaced file keeps its mode and owner; links are
+    followed. If the old file has other hard links or an access list, or cannot be replaced by a
+    rename, the complete content is copied into it. Special files (see `is_special`), and files in a
+    folder that is not writable, are written in place.
 
-    SIGTERM ends the process with nothing left behind, as an exception does.
+    The temporary file is removed after an exception and after SIGTERM.
     """
     if is_special(path):
         with path.open("wb") as file:
@@ -59,7 +60,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """The status of the file at `path`, or None; raise what opening it to write raises."""
+    """Return the status of the file at `path`, None if missing; OSError if it is not writable."""
     try:
         descriptor = os.open(path, os.O_WRONLY)
     except FileNotFoundError:
@@ -71,16 +72,16 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _make_beside(path: Path, old: os.stat_result | None) -> Path | None:
-    """Make an empty file beside what `path` leads to; None where only the old file may be written.
+    """Create an empty file beside the target of `path`; None if the folder is not writable.
 
-    It is private where the old one may be.
+    If there is an old file, which may be private, only the owner can read the new one.
     """
     target = Path(os.path.realpath(path))
     partial = target.with_name(f".{target.name[:50]}.{os.urandom(4).hex()}")
     try:
         partial.touch(0o666 if old is None else 0o600, exist_ok=False)
     except OSError as error:
-        if old is not None and error.errno in FOLDER_TAKES_NO_FILE:
+        if old is not None and error.errno in READ_ONLY_FOLDER:
             return None
         error.filename = str(path)
         raise
@@ -88,13 +89,13 @@ def _make_beside(path: Path, old: os.stat_result | None) -> Path | None:
 
 
 def _publish(partial: Path, path: Path, old: os.stat_result | None) -> None:
-    """Give the finished file its name, or its bytes to the file that must stay the one it is."""
+    """Rename the finished file to its target, or copy its content into the existing file."""
     target = Path(os.path.realpath(path))
-    if old is None or (_is_replaceable(target, old) and take_after(partial, old)):
+    if old is None or (_is_replaceable(target, old) and copy_ownership(partial, old)):
         try:
             partial.replace(target)
         except OSError as error:
-            if error.errno != errno.EBUSY:  # a mount of its own, as containers have
+            if error.errno != errno.EBUSY:  # the target is a mount point, as in containers
                 raise
         else:
             return
@@ -105,7 +106,7 @@ def _publish(partial: Path, path: Path, old: os.stat_result | None) -> None:
 
 
 def _is_replaceable(target: Path, old: os.stat_result) -> bool:
-    """Whether a file with this one's mode and owner is as good: no other name, no access list."""
+    """Whether a rename may replace the file: it has no other hard link and no access list."""
     attributes: list[str] = []
     if sys.platform == "linux":
         with suppress(OSError):
@@ -123,4 +124,4 @@ def _ending_at_sigterm() -> Iterator[None]:
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # as shells expect
+    sys.exit(128 + number)  # the status that shells report for a signal

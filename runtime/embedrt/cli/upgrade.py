@@ -1,4 +1,4 @@
-"""``embedrt upgrade``: a bundle of an older format, rewritten to today's."""
+"""``embedrt upgrade``: rewrite a bundle of an older format version to the current one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Rewrite it, and print the new bundle's path."""
+    """Rewrite the bundle and print the path of the new one."""
     upgrade_bundle(options.bundle, options.output)
     print(options.output)

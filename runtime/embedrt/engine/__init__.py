@@ -1,7 +1,7 @@
-"""What turns waiting texts into vectors: sessions, threads, and the scheduler that all calls share.
+"""The engine: queued texts, the scheduler that all calls share, and the ONNX Runtime sessions.
 
-`call` and `batching` are the bookkeeping of which texts run next and together, without threads;
-`scheduler` holds the threads, `sessions` the loaded graphs and `cache` vectors that may come again.
-`session` is the only module of the runtime that imports ONNX Runtime; `cpu` tells how many cores
-this process may use and what they can compute.
+`call` and `batching` hold the queue and form batches, without threads. `scheduler` owns the
+threads, `sessions` the loaded graphs, and `cache` the vectors of recent texts. `session` is the
+only module of the runtime that imports ONNX Runtime. `cpu` detects how many cores this process may
+use, and `clipping` whether their int8 kernels are exact.
 """

@@ -1,13 +1,13 @@
-"""Which texts run next, and which run together.
+"""The queue: selects the texts that run next and groups them into batches.
 
-A free worker takes a text of the call that has been served least, and fills its batch with waiting
-texts of the same token count, whoever sent them: every row of a batch has the same number of
-tokens, so nothing is ever padded and the graph has no attention mask. That is what makes a text's
-vector independent of its neighbors, and so sharing a batch cannot be noticed. Every few batches
-the longest waiting call has its turn whatever it has been given, so that no text waits forever
-behind calls that keep coming.
+A free worker takes texts of the call for which the fewest tokens have run, and fills the batch with
+waiting texts of the same token count from any call. All rows of a batch have the same number of
+tokens, so nothing is padded and the graph needs no attention mask. A text's vector therefore does
+not depend on the rest of its batch, and calls can share batches without changing any result. Every
+few batches, the oldest call runs regardless of its share, so that a steady stream of new calls
+cannot starve it.
 
-Bookkeeping only: no threads and no clock. The scheduler calls this under its lock.
+The queue has no threads and no clock. The scheduler calls it while holding its lock.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ import numpy as np
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, FloatArray, Group, Job, Share, TokenIds
 
-# From measurement: throughput is the same from 128 to 1,024 tokens a batch and falls beyond, where
-# the activations leave the core's cache. A text that arrives waits for a batch to end, and memory
-# grows with them, so the fewest are best.
+# In measurements, throughput is constant from 128 to 1,024 tokens per batch and drops for larger
+# batches, whose activations exceed the core's cache. Small batches reduce memory use and the time
+# that a new text waits for a running batch.
 TOKENS_PER_BATCH = 256
-FEWEST_TOKENS = 128  # below this, splitting work over the workers costs more than it gains
+FEWEST_TOKENS = 128  # splitting smaller batches among workers costs more than it gains
 
-OLDEST_EVERY = 4  # batches, one of which is the longest waiting call's
-HEAD_START = 2048  # tokens that a new call is ahead of those that have been served for long
+OLDEST_EVERY = 4  # one batch in this many is for the oldest call
+HEAD_START = 2048  # tokens by which a new call is ahead of calls that have run for long
 
-TEXTS_AT_ONCE = 128  # tokenized together: encodings take a hundred times the memory of the ids
-TEXTS_AHEAD = 1024  # of a call, kept tokenized, so that batches of equal token count fill up
+TEXTS_AT_ONCE = 128  # texts tokenized at once; encodings take 100 times the memory of token ids
+TEXTS_AHEAD = 1024  # texts of a call to keep tokenized, so that batches of equal length fill up
 
-CHARACTERS_PER_TOKEN = 4  # in the mean of English text, for texts that are not tokenized yet
+CHARACTERS_PER_TOKEN = 4  # average of English text, to estimate token counts before tokenization
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenize:
-    """Texts to tokenize: of each call the rows from `tokenized` on."""
+    """Work for a worker: the next untokenized texts of some calls."""
 
     slices: tuple[tuple[Call, int], ...]
-    """Calls, each with how many of its texts."""
+    """Each call with the number of its texts to tokenize, starting at `Call.tokenized`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Texts of one token count to run together."""
+    """Work for a worker: texts of equal token count to run together."""
 
     jobs: tuple[Job, ...]
 
@@ -60,72 +60,73 @@ class Batch:
 
 
 class Queue:
-    """The calls that are not done."""
+    """The unfinished calls and their texts."""
 
     def __init__(self, *, max_tokens: int, cache: VectorCache | None = None) -> None:
         self.batches = 0
         self.coalesced = 0
         self.cache_hits = 0
         self.waiting_tokens = 0
-        """Of tokenized texts that wait to be run."""
+        """Tokens of tokenized texts that wait to be run."""
         self.untokenized_tokens = 0
-        """The same of texts that wait to be tokenized, estimated."""
+        """Estimated tokens of texts that wait to be tokenized."""
         self._max_tokens = max_tokens
         self._cache = cache
         self._calls: dict[Call, None] = {}
-        """In the order of their arrival."""
+        """In order of arrival."""
         self._by_share: dict[Share, dict[Call, None]] = {}
         self._turns: list[tuple[int, int, Share]] = []
-        """A heap of tokens served, arrival, share; stale where the share has been served since."""
+        """A heap of (served, arrival, share). An entry is stale if `Share.served` has changed."""
         self._arrivals = 0
         self._time = 0
-        """Tokens that the share whose turn it last was had been served."""
+        """The virtual time: the largest `served` of a share at the start of its turn."""
         self._untokenized: dict[Call, None] = {}
-        """Calls with texts that no worker has begun to tokenize."""
+        """Calls with texts whose tokenization has not started."""
         self._jobs: dict[bytes, Job] = {}
-        """Waiting or running, by token ids."""
+        """Waiting and running jobs, by token ids."""
         self._running: dict[bytes, Job] = {}
+        """Running jobs, by token ids."""
         self._groups: dict[Group, dict[bytes, Job]] = {}
-        """Waiting, by what a batch has in common, in the order of their arrival."""
+        """Waiting jobs by group and token ids, in order of arrival."""
 
     def calls(self) -> list[Call]:
-        """Return the calls in the order of their arrival."""
+        """Return the calls in order of arrival."""
         return list(self._calls)
 
     def untokenized_calls(self) -> list[Call]:
-        """Return the calls with texts that no worker has begun to tokenize."""
+        """Return the calls with texts whose tokenization has not started."""
         return list(self._untokenized)
 
     def __contains__(self, call: Call) -> bool:
         return call in self._calls
 
     def useful_workers(self) -> int:
-        """How many more workers would find something worth their while."""
+        """Return the number of additional workers for which there is enough work."""
         batches = max(len(self._groups), self.waiting_tokens // FEWEST_TOKENS)
         return batches + bool(self._untokenized)
 
     def has_work(self, call: Call) -> bool:
-        """Whether any of a call's texts waits to be tokenized or run."""
+        """Whether any text of a call waits to be tokenized or run."""
         return call in self._untokenized or bool(call.waiting)
 
     def is_alone(self, batch: Batch) -> bool:
-        """Whether nothing waits and the batch is all that its callers wait for."""
+        """Whether nothing else waits, and the batch completes all of its calls."""
         if self._groups or self._untokenized:
             return False
         calls = {call for job in batch.jobs for call, _ in job.rows}
         return sum(call.left for call in calls) == sum(len(job.rows) for job in batch.jobs)
 
     def waiting_texts(self) -> int:
-        """Texts that are not being run, tokenized or not."""
+        """Return the number of texts that wait, whether tokenized or not."""
         return sum(len(call.texts) - call.tokenized + call.waiting_texts for call in self._calls)
 
     def expected_tokens(self, texts: Iterable[str]) -> int:
-        """Estimate the tokens of texts that are not tokenized yet."""
+        """Estimate the token count of texts before they are tokenized."""
         most = self._max_tokens
         return sum(min(most, 1 + len(text) // CHARACTERS_PER_TOKEN) for text in texts)
 
     def add(self, call: Call) -> None:
-        """Take a call in. One without texts is done at once."""
+        """Add a call. A call without texts finishes immediately."""
         if not call.left:
             call.finish()
             return
@@ -135,10 +136,10 @@ class Queue:
         call.expected = self.expected_tokens(call.texts)
         self.untokenized_tokens += call.expected
         call.share.served = max(call.share.served, self._time - HEAD_START)
-        self._offer(call.share)
+        self._schedule(call.share)
 
     def take(self, workers: int) -> Tokenize | Batch | None:
-        """Return the next work for one of so many workers; None where there is none for now."""
+        """Return the next work for one of `workers` workers; None if there is none now."""
         call = self._next_call()
         if call is None:
             return None
@@ -146,12 +147,12 @@ class Queue:
             work: Tokenize | Batch = self._take_texts(call)
         else:
             work = self._take_batch(call, workers)
-        self._offer(call.share)
+        self._schedule(call.share)
         return work
 
     def put(self, call: Call, ids: Sequence[TokenIds]) -> None:
-        """Queue the token ids of a call's next texts, which `take` gave to be tokenized."""
-        if call not in self._calls:  # cancelled meanwhile
+        """Queue the token ids of texts that `take` returned for tokenization."""
+        if call not in self._calls:  # cancelled in the meantime
             return
         start, call.tokenized = call.tokenized, call.tokenized + len(ids)
         expected = call.expected
@@ -162,51 +163,51 @@ class Queue:
         self.untokenized_tokens -= expected
         for row, text_ids in zip(call.rows[start : call.tokenized], ids, strict=True):
             self._put_row(call, row, text_ids)
-        self._offer(call.share)
+        self._schedule(call.share)
 
     def finish(self, batch: Batch, embeddings: FloatArray) -> None:
-        """Hand out the vectors of a batch. Shape: (batch, dimension)."""
+        """Store the vectors of a batch in its calls. Shape: (batch, dimension)."""
         for job, vector in zip(batch.jobs, embeddings, strict=True):
-            self._forget(job)
+            self._remove_running(job)
             for call, row in job.rows:
-                self._give(call, row, vector)
+                self._set_vector(call, row, vector)
                 if call.cache is not None:
                     call.cache.put(job.key, vector)
             if self._cache is not None:
                 self._cache.put(job.key, vector)
 
-    def give_back(self, work: Tokenize | Batch) -> None:
-        """Queue work that was not done once more."""
+    def requeue(self, work: Tokenize | Batch) -> None:
+        """Queue unfinished work again."""
         if isinstance(work, Tokenize):
             for call, _ in work.slices:
                 if call in self._calls:
                     self._untokenized[call] = None
-                    self._offer(call.share)
+                    self._schedule(call.share)
             return
         for job in work.jobs:
-            if self._running.get(job.key) is not job:  # it was done before the others
+            if self._running.get(job.key) is not job:  # already finished
                 continue
             if job.rows:
                 del self._running[job.key]
                 self._wait(job)
                 for share in {call.share for call, _ in job.rows}:
-                    self._offer(share)
+                    self._schedule(share)
             else:
-                self._forget(job)
+                self._remove_running(job)
 
     def fail(self, work: Tokenize | Batch, error: BaseException) -> None:
-        """Fail the calls that some work was for."""
+        """End the calls that have texts in this work with an error."""
         if isinstance(work, Tokenize):
             for call, _ in work.slices:
                 self.remove(call, error)
             return
         for job in work.jobs:
-            self._forget(job)
+            self._remove_running(job)
             for call, _ in job.rows:
                 self.remove(call, error)
 
     def remove(self, call: Call, error: BaseException) -> None:
-        """End a call early and drop its waiting texts, but for those that others wait for too."""
+        """End a call with an error. Drop its waiting texts unless another call needs them."""
         if call not in self._calls:
             return
         for jobs in list(call.waiting.values()):
@@ -224,7 +225,7 @@ class Queue:
         call.finish(error)
 
     def _next_call(self) -> Call | None:
-        """The longest waiting call every few batches, else the one whose share was served least."""
+        """Return the oldest call every few batches, otherwise one of the share served least."""
         if self.batches % OLDEST_EVERY == OLDEST_EVERY - 1:
             oldest = next(filter(self.has_work, self._calls), None)
             if oldest is not None:
@@ -237,8 +238,8 @@ class Queue:
                 return call
         return None
 
-    def _offer(self, share: Share) -> None:
-        """Give a share its turn among the others, where one of its calls has work."""
+    def _schedule(self, share: Share) -> None:
+        """Add a share to the heap of turns if any of its calls has work."""
         if any(map(self.has_work, self._by_share.get(share, ()))):
             self._arrivals += 1
             heappush(self._turns, (share.served, self._arrivals, share))
@@ -260,7 +261,7 @@ class Queue:
         return Tokenize(tuple(slices))
 
     def _take_batch(self, call: Call, workers: int) -> Batch:
-        group = max(call.waiting, key=itemgetter(0))  # long ones first: then workers end together
+        group = max(call.waiting, key=itemgetter(0))  # longest first, so workers end together
         tokens, batch_size = group
         fair = self.waiting_tokens // workers
         most = max(1, min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, fair)) // max(1, tokens))
@@ -275,20 +276,20 @@ class Queue:
             for waiting, _ in job.rows:
                 waiting.share.served += tokens
         for share in {waiting.share for job in jobs for waiting, _ in job.rows} - {call.share}:
-            self._offer(share)
+            self._schedule(share)
         self.batches += 1
         return Batch(jobs)
 
     def _put_row(self, call: Call, row: int, ids: TokenIds) -> None:
-        if not ids.size:  # a tokenizer without special tokens makes nothing of an empty text
-            self._give(call, row, np.zeros(call.vectors.shape[1], np.float32))
+        if not ids.size:  # an empty text, and a tokenizer without special tokens
+            self._set_vector(call, row, np.zeros(call.vectors.shape[1], np.float32))
             return
         key = ids.tobytes()
         for cache in (call.cache, self._cache):
             vector = cache.get(key) if cache is not None else None
             if vector is not None:
                 self.cache_hits += 1
-                self._give(call, row, vector)
+                self._set_vector(call, row, vector)
                 return
         job = self._jobs.get(key)
         if job is None:
@@ -315,7 +316,7 @@ class Queue:
             _remove(call.waiting, job)
             call.waiting_texts -= 1
 
-    def _give(self, call: Call, row: int, vector: FloatArray) -> None:
+    def _set_vector(self, call: Call, row: int, vector: FloatArray) -> None:
         call.vectors[row] = vector
         call.left -= 1
         self._close_if_done(call)
@@ -325,7 +326,7 @@ class Queue:
             self._drop(call)
             call.finish()
 
-    def _forget(self, job: Job) -> None:
+    def _remove_running(self, job: Job) -> None:
         if self._running.get(job.key) is job:
             del self._jobs[job.key], self._running[job.key]
 

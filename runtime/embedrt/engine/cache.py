@@ -1,7 +1,7 @@
-"""Vectors kept for texts that come again.
+"""A cache of vectors for repeated texts.
 
-Exact, for a text's vector does not depend on what else is in its batch: the vector of the same
-token ids is the same bytes whenever it is computed.
+The cache is exact: a text's vector does not depend on the rest of its batch, so equal token ids
+always give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-# What Python and numpy take for an entry besides the bytes of key and vector.
+# Overhead of Python and numpy per entry, in addition to the bytes of key and vector.
 ENTRY_BYTES = 300
 
 
 class VectorCache:
-    """The vectors used last, by token ids, in at most `size` bytes. Not safe for many threads."""
+    """The most recently used vectors by token ids, in at most `size` bytes. Not thread-safe."""
 
     def __init__(self, size: int) -> None:
         self._room = size
@@ -26,14 +26,14 @@ class VectorCache:
         return len(self._vectors)
 
     def get(self, key: bytes) -> NDArray[np.float32] | None:
-        """Return the vector of these token ids, if it is still there. Shape: (dimension,)."""
+        """Return the vector of these token ids, or None. Shape: (dimension,)."""
         vector = self._vectors.get(key)
         if vector is not None:
             self._vectors.move_to_end(key)
         return vector
 
     def put(self, key: bytes, vector: NDArray[np.float32]) -> None:
-        """Keep a copy of a vector, and drop those that were used longest ago to make room."""
+        """Store a copy of a vector, and evict the least recently used ones to make room."""
         if key in self._vectors:
             self._vectors.move_to_end(key)
             return

@@ -1,4 +1,4 @@
-"""A call: the texts that one caller waits for, and their vectors as they come."""
+"""A call: the texts of one caller, and their vectors as they are computed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ TokenIds = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
 Group = tuple[int, int | None]
-"""What texts of one batch have in common: their token count, and the caller's batch size."""
+"""The token count and the caller's batch size, which all texts of a batch have in common."""
 
 
 @dataclass(slots=True, eq=False)
 class Share:
-    """What calls that take their turns as one have been given: those of one stream, or one call."""
+    """The unit of fair scheduling: one call, or all calls of one stream."""
 
     served: int = 0
-    """Tokens that have been run."""
+    """Tokens that have run for these calls."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -32,36 +32,37 @@ class Call:
     """Texts to embed. The caller sets the first block of fields, the queue the second."""
 
     texts: Sequence[str]
-    """Those that the caller gave, and then the distinct ones among them."""
+    """The caller's texts; reduced to the distinct ones when the call is created."""
     vectors: FloatArray
     """Complete once `done` is set and there is no `error`. Shape: (texts given, dimension)."""
     batch_size: int | None = None
-    """Run at most so many of these texts together."""
+    """Upper limit of the texts in a batch."""
     first_index: int | None = 0
-    """The first text's place, for errors that name a text; None for a text that came alone."""
+    """Index of the first text, for error messages; None if the caller passed one str."""
     share: Share = field(default_factory=Share)
     cache: VectorCache | None = None
-    """Vectors of texts that came before, in place of the engine's own cache."""
+    """Vectors of earlier texts, looked up before the engine's own cache."""
     check: Callable[[Sequence[str], Sequence[TokenIds]], None] | None = None
-    """Looks at texts and their token ids; a TextError that it raises fails the call."""
+    """Checks texts with their token ids; a TextError that it raises ends the call."""
     notify: Callable[[], None] | None = None
-    """Called once `done` is set, from any thread."""
+    """Called after `done` is set, from any thread."""
 
     done: Event = field(default_factory=Event, init=False)
     error: BaseException | None = field(default=None, init=False)
     tokenized: int = field(default=0, init=False)
-    """Texts before this one have been tokenized."""
+    """Number of texts that have been tokenized."""
     left: int = field(default=0, init=False)
-    """Distinct texts without a vector."""
+    """Number of distinct texts without a vector."""
     expected: int = field(default=0, init=False)
-    """Tokens of the texts that are not tokenized yet, estimated."""
+    """Estimated tokens of the texts that have not been tokenized."""
     waiting: dict[Group, dict[bytes, Job]] = field(default_factory=dict, init=False)
-    """Tokenized texts that wait to be run."""
+    """Tokenized texts that wait to be run, by group and token ids."""
     waiting_texts: int = field(default=0, init=False)
+    """Number of texts in `waiting`."""
     rows: Sequence[int] = field(default=(), init=False)
-    """Where the vector of each distinct text goes first."""
+    """The first row of `vectors` for each distinct text."""
     copies: list[tuple[int, int]] = field(default_factory=list, init=False)
-    """The other rows of texts that were given more than once, each with the first one."""
+    """The further rows of repeated texts, each with the text's first row."""
 
     def __post_init__(self) -> None:
         given = self.texts
@@ -76,7 +77,7 @@ class Call:
         self.left = len(self.texts)
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Set the outcome and wake the caller."""
+        """Complete the call, with its vectors or an error, and notify the caller."""
         if self.copies and error is None:
             rows, firsts = np.array(self.copies).T
             self.vectors[rows] = self.vectors[firsts]
@@ -91,7 +92,7 @@ class Call:
             raise self.error
 
     def name_text(self, error: TextError) -> TextError:
-        """Return an error about one of the next texts, by the place that its caller knows."""
+        """Return the error with the caller's index in place of one among the next texts."""
         place = self.rows[self.tokenized + (error.index or 0)]
         named = error.at(None if self.first_index is None else self.first_index + place)
         named.__cause__ = error.__cause__
@@ -100,11 +101,12 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Token ids that wait or run, once for all who asked for them."""
+    """Token ids that wait or run, once for all calls that need them."""
 
     ids: TokenIds
     """Shape: (tokens,)."""
     key: bytes
+    """The bytes of `ids`."""
     group: Group
     rows: list[tuple[Call, int]]
-    """Where the vector goes."""
+    """The calls, and the rows of their `vectors`, that the result is stored in."""

@@ -1,11 +1,11 @@
-"""A small product that shows whether this machine clips int8.
+"""A small matrix product that detects whether int8 kernels saturate on this machine.
 
 ONNX Runtime multiplies uint8 by int8 exactly on ARM and on x86 with VNNI or AMX. Its kernels for
-AVX2 and AVX-512 without those add two products in 16 bits and silently clip the sum; there the
-weights must be made uint8 at load, which is slower and exact.
+other x86 processors, with AVX2 or AVX-512, add two products in 16 bits and silently clip the sum.
+On these, weights must be converted to uint8 at load, which is slower and exact.
 
-Which kernel is taken is not read off the processor's flags, which no system but Linux shows in a
-file and which an emulator shows of its host: one product of the largest values tells.
+The detection runs a product of the largest values. Processor flags are unsuitable: only Linux
+exposes them in a file, and emulators expose those of the host.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ def largest_rows() -> NDArray[np.uint8]:
 
 
 def largest_product() -> bytes:
-    """Return rows of uint8 times a matrix of the largest int8, as ONNX.
+    """Return an ONNX model that multiplies uint8 rows by a matrix of the largest int8 value.
 
-    Its output is ``product``, whose values are all `EXACT`. Fields as in ``onnx.proto``.
+    The output is named ``product``; without clipping, all of its values are `EXACT`. Field numbers
+    are those of ``onnx.proto``.
     """
     matrix = (
         _number(1, INPUTS),
@@ -60,11 +61,11 @@ def _tensor(kind: int, *sizes: int) -> bytes:
 
 
 def _number(field: int, value: int) -> bytes:
-    """A protobuf field with a number below 128."""
+    """Encode a protobuf field with a number below 128."""
     return bytes([field << 3, value])
 
 
 def _content(field: int, *parts: bytes) -> bytes:
-    """A protobuf field with fewer than 16,384 bytes, in two groups of seven bits."""
+    """Encode a protobuf field of fewer than 16,384 bytes; its length takes two 7-bit groups."""
     content = b"".join(parts)
     return bytes([field << 3 | 2, len(content) & 127 | 128, len(content) >> 7]) + content

@@ -1,7 +1,7 @@
-"""What this process may use of its machine: how many cores, and what they are called.
+"""The number of cores that this process may use, and the name of the processor.
 
-ONNX Runtime's own default counts physical cores and ignores both the affinity mask and the
-container's quota, which makes a one-core container run a pool for the whole host.
+ONNX Runtime's default is the number of physical cores. It ignores the affinity mask and the CPU
+quota of a container, so that a one-core container runs a thread pool for the whole host.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ SELF_CGROUP = Path("/proc/self/cgroup")
 
 
 def processor_name() -> str:
-    """As people know it."""
+    """Return the processor's model name."""
     lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def available_threads() -> int:
-    """Cores that the affinity mask and the cgroup CPU quota leave to this process, at least 1."""
+    """Return the cores that the affinity mask and the cgroup CPU quota allow, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = cgroup_cpu_quota()
     return max(1, min(allowed or 1, math.ceil(quota) if quota else allowed or 1))
 
 
 def cgroup_cpu_quota(root: Path = CGROUP_ROOT, membership: Path = SELF_CGROUP) -> float | None:
-    """Return the tightest CPU quota in cores on the way from this process's cgroup up to the root.
+    """Return the smallest CPU quota, in cores, of this process's cgroup and its ancestors.
 
-    Reads ``cpu.max`` of cgroup v2 and ``cpu.cfs_quota_us`` of v1; None where there is no quota.
+    Reads ``cpu.max`` of cgroup v2 and ``cpu.cfs_quota_us`` of v1. Returns None without a quota.
     """
     quotas = [
         quota
@@ -45,7 +45,7 @@ def cgroup_cpu_quota(root: Path = CGROUP_ROOT, membership: Path = SELF_CGROUP) -
 
 
 def _cgroup_folders(root: Path, membership: Path) -> list[Path]:
-    """Every folder that may hold a quota of ours: our cgroup's and its parents', v1 and v2."""
+    """Return the folders of this process's cgroups and of all their ancestors, v1 and v2."""
     folders = [root, root / "cpu", root / "cpu,cpuacct"]
     try:
         lines = membership.read_text(errors="surrogateescape", encoding="utf-8").splitlines()
@@ -56,7 +56,7 @@ def _cgroup_folders(root: Path, membership: Path) -> list[Path]:
         controllers, _, path = fields.partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # The folder of v1 need not list its controllers in the same order, but "cpu" leads to it.
+        # In v1, the folder's name may list the controllers in another order; "cpu" links to it.
         bases = [root / controllers, root / "cpu"] if controllers else [root]
         relative = Path(path.lstrip("/"))
         folders += [base / parent for base in bases for parent in (relative, *relative.parents)]

@@ -1,8 +1,9 @@
-"""The threads that tokenize and run what the queue says, for all callers at once.
+"""The threads that tokenize texts and run batches, shared by all callers.
 
-`threads` bounds the cores in use, whoever calls from where. A caller who finds a core free works in
-its own thread: a lone text is never handed over. Other callers wait, and workers, which start when
-there is work and end when there is none, take their texts together.
+At most `threads` cores are in use, regardless of the number of callers. If a core is free, a call
+runs in its caller's thread, which saves a single text the handover to another thread. Otherwise the
+caller waits, and worker threads batch the texts of all waiting callers. Workers start when there is
+work and end when there is none.
 """
 
 from __future__ import annotations
@@ -27,34 +28,36 @@ from embedrt.engine.sessions import Sessions
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
 
 TokenizeTexts = Callable[[Sequence[str]], list[TokenIds]]
-"""Raises TextError with the place among the texts of the first that cannot be tokenized."""
+"""Tokenizes texts; raises TextError with the index of the first one that cannot be tokenized."""
 Progress = Callable[[int], object]
-"""Is told how many more texts have their vectors."""
+"""Called with the number of texts completed since the last call."""
 
 PROGRESS_SECONDS = 0.1
-ENDING_SECONDS = 1.0  # more than a worker takes to end
+ENDING_SECONDS = 1.0  # upper limit of the time that a worker takes to end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """What an engine has done since it was loaded, and what waits now."""
+    """Counters since the engine was loaded, and the current size of its queue."""
 
     texts: int
-    """Texts that callers asked for."""
+    """Texts passed by callers."""
     tokens: int
-    """Tokens that were run."""
+    """Tokens run through the graph."""
     batches: int
+    """Batches run through the graph."""
     cache_hits: int
-    """Texts whose vector came from the cache."""
+    """Texts whose vector was in the cache."""
     coalesced: int
-    """Texts that were equal to one that was waiting, running or in the same call."""
+    """Texts equal to another text that was waiting, running or in the same call."""
     waiting_texts: int
+    """Texts that wait to be tokenized or run."""
     waiting_tokens: int
-    """Of texts that are not tokenized yet, an estimate."""
+    """Tokens of these texts; estimated for those that are not tokenized yet."""
 
 
 class Engine:
-    """Embeds the texts of many callers. Safe to use from many threads, and in a fork while idle."""
+    """Embeds the texts of many callers. Thread-safe; usable in a child forked while it is idle."""
 
     def __init__(
         self,
@@ -76,16 +79,16 @@ class Engine:
         self._sessions = Sessions(graph, precision, threads, weights)
         self._broken = ""
         self._closed = False
-        self._start_anew()
+        self._reset()
         _ENGINES.add(self)
 
     @property
     def dimension(self) -> int | None:
-        """Components of an embedding, where the graph tells."""
+        """Components of an embedding; None if the graph does not declare them."""
         return self._sessions.dimension
 
     def run(self, call: Call, progress: Progress | None = None) -> None:
-        """Embed a call's texts; return when its vectors are complete, or raise its first error."""
+        """Embed the texts of a call and wait for the vectors; raise the call's first error."""
         try:
             if self._begin(call, help_out=True):
                 self._work(call, progress)
@@ -95,22 +98,22 @@ class Engine:
             raise
 
     def start(self, call: Call) -> None:
-        """Have workers embed a call's texts; `wait` for it, or `cancel` it."""
+        """Start to embed the texts of a call on workers, without waiting."""
         self._begin(call, help_out=False)
 
     def wait(self, call: Call) -> None:
-        """Wait for a call that was started; raise its first error."""
+        """Wait for a started call; raise its first error."""
         self._await(call, None)
 
     async def arun(self, call: Call) -> None:
-        """Embed a call's texts like `run` while an asyncio loop goes on."""
-        import asyncio  # noqa: PLC0415  # slow to import, and whoever awaits this has it
+        """Embed the texts of a call like `run`, without blocking the running asyncio loop."""
+        import asyncio  # noqa: PLC0415  # slow to import, and already imported by async callers
 
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
 
         def notify() -> None:
-            with suppress(RuntimeError):  # the loop has been closed meanwhile
+            with suppress(RuntimeError):  # the loop has been closed
                 loop.call_soon_threadsafe(done.set)
 
         call.notify = notify
@@ -123,13 +126,13 @@ class Engine:
         call.raise_error()
 
     def cancel(self, call: Call) -> None:
-        """Drop what waits of a call. What runs is finished, and nobody waits for it."""
+        """Drop the waiting texts of a call, and its results from batches that already run."""
         with self._lock:
             self._queue.remove(call, ClosedError("this call was cancelled"))
 
     @contextmanager
     def core(self) -> Iterator[None]:
-        """Hold one of the cores for work of the caller's own."""
+        """Reserve a core for work in the caller's thread."""
         with self._core_free:
             self._claims += 1
             try:
@@ -144,7 +147,7 @@ class Engine:
                 self._release()
 
     def stats(self) -> Stats:
-        """Return the counts of this moment."""
+        """Return the current counters."""
         with self._lock:
             queue = self._queue
             return Stats(
@@ -158,14 +161,14 @@ class Engine:
             )
 
     def check_usable(self) -> None:
-        """Raise ClosedError after `close`, ForkedError in a process that was forked off a run."""
+        """Raise ClosedError after `close`, ForkedError if the process was forked during a run."""
         if self._broken:
             raise ForkedError(self._broken)
         if self._closed:
             raise _closed()
 
     def close(self) -> None:
-        """Let the threads end. Tokenized texts are finished; calls with others get ClosedError."""
+        """End the threads. Calls with untokenized texts fail with ClosedError, others finish."""
         with self._lock:
             self._closed = True
             self._sessions.close()
@@ -174,9 +177,9 @@ class Engine:
             self._end_if_closed()
 
     def prepare_to_fork(self) -> None:
-        """Give up the session for all cores: a child could neither use nor end its threads.
+        """Release the session for all cores, whose threads do not exist in a forked child.
 
-        Waits for workers that have given their last call its vectors and are about to end.
+        Waits for workers that have completed their last call and are about to end.
         """
         self._sessions.prepare_to_fork()
         with self._core_free:
@@ -185,28 +188,28 @@ class Engine:
             )
 
     def restart_in_fork(self) -> None:
-        """Go on in a forked child, where of the parent's threads none is left."""
+        """Reset the engine in a forked child, in which the parent's threads do not exist."""
         if self._busy:
             self._broken = (
                 "this process was forked while an Embedder of its parent was running, and may "
                 "hang on its locks; fork before encoding, or load the bundle after the fork"
             )
-        self._start_anew()
+        self._reset()
 
-    def _start_anew(self) -> None:
-        # Starts no thread before its first work.
+    def _reset(self) -> None:
+        # The executor starts no thread before its first task.
         self._workers = ThreadPoolExecutor(self.threads, "embedrt")
         self._lock = Lock()
         self._core_free = Condition(self._lock)
         cache = VectorCache(self._cache_bytes) if self._cache_bytes else None
         self._queue = Queue(max_tokens=self._max_tokens, cache=cache)
         self._busy = 0
-        self._claims = 0  # of callers who wait for a core
+        self._claims = 0  # number of callers that wait for a core
         self._texts = 0
         self._tokens = 0
 
     def _begin(self, call: Call, *, help_out: bool) -> bool:
-        """Queue a call; return whether its caller holds a core to work for it."""
+        """Queue a call; return whether a core is reserved for the caller's thread."""
         with self._lock:
             self.check_usable()
             self._refuse_overload(call)
@@ -229,19 +232,19 @@ class Engine:
             )
 
     def _await(self, call: Call, progress: Progress | None) -> None:
-        told = len(call.texts) - call.left
+        reported = len(call.texts) - call.left
         while not call.done.wait(None if progress is None else PROGRESS_SECONDS):
             if progress is not None:
-                now = len(call.texts) - call.left
-                progress(now - told)
-                told = now
+                completed = len(call.texts) - call.left
+                progress(completed - reported)
+                reported = completed
         if progress is not None:
-            progress(len(call.texts) - told)
+            progress(len(call.texts) - reported)
         call.raise_error()
 
     def _work(self, mine: Call | None = None, progress: Progress | None = None) -> None:
-        """Take work and do it, until there is none; with `mine`, while that call has some."""
-        told = 0
+        """Process work from the queue until there is none, or none for the call `mine`."""
+        reported = 0
         while (taken := self._take(mine)) is not None:
             work, session, cores = taken
             try:
@@ -251,11 +254,12 @@ class Engine:
                     self._run(work, session)
             except BaseException as error:
                 with self._lock:
-                    # What interrupts a caller says nothing about the texts of others.
+                    # An exception that interrupts a caller's thread, such as KeyboardInterrupt,
+                    # must not fail the calls of others.
                     if mine is None:
                         self._queue.fail(work, error)
                     else:
-                        self._queue.give_back(work)
+                        self._queue.requeue(work)
                         self._release(cores)
                 if mine is not None:
                     raise
@@ -263,13 +267,13 @@ class Engine:
                 with self._lock:
                     self._release(cores - 1)
             if mine is not None and progress is not None:
-                progress(len(mine.texts) - mine.left - told)
-                told = len(mine.texts) - mine.left
+                progress(len(mine.texts) - mine.left - reported)
+                reported = len(mine.texts) - mine.left
 
     def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, Session, int] | None:
-        """Return work, its session and the cores it holds; with none left, release the core."""
+        """Return work, its session and its number of cores; without work, release the core."""
         with self._lock:
-            work = None
+            work, busy = None, self._busy
             try:
                 if not self._claims and (mine is None or self._queue.has_work(mine)):
                     work = self._queue.take(self.threads)
@@ -281,6 +285,7 @@ class Engine:
             except BaseException:  # an interrupt: the texts of others must not be lost
                 if work is not None:
                     self._queue.give_back(work)
+                    self._busy = busy
                     self._release()
                 raise
             return work, session, cores
@@ -306,7 +311,7 @@ class Engine:
             outcomes: list[list[TokenIds] | TextError] = [
                 list(islice(ids, len(part))) for part in parts
             ]
-        except TextError:  # of one call, which it must be told of alone
+        except TextError:  # only the call with the invalid text may fail
             outcomes = [self._try_tokenize(part) for part in parts]
         checked = [
             self._check(call, part, outcome)
@@ -328,7 +333,7 @@ class Engine:
     def _check(
         self, call: Call, texts: Sequence[str], outcome: list[TokenIds] | TextError
     ) -> list[TokenIds] | TextError:
-        """Have the call look at its texts; name the text that an error is about."""
+        """Run the call's own check; return a TextError with the index that the caller knows."""
         try:
             if isinstance(outcome, TextError):
                 raise outcome
@@ -342,7 +347,7 @@ class Engine:
         try:
             embeddings = self._sessions.run(session, batch.input_ids)
         except EmbedrtError as error:
-            if len(batch.jobs) > 1:  # one text fails its own call, and nobody else's
+            if len(batch.jobs) > 1:  # only the calls of the failing text may fail
                 for job in batch.jobs:
                     self._run(Batch((job,)), session)
                 return
@@ -353,21 +358,21 @@ class Engine:
             self._queue.finish(batch, embeddings)
 
     def _release(self, cores: int = 1) -> None:
-        """Give up cores, to whoever claims one or to workers. Needs the lock."""
+        """Release cores for waiting callers or workers. The caller must hold the lock."""
         self._busy -= cores
         self._core_free.notify(cores)
         self._start_workers()
         self._end_if_closed()
 
     def _start_workers(self, *, besides: int = 0) -> None:
-        """Start a worker for each free core that has work. Needs the lock."""
+        """Start a worker on each free core for which there is work; the caller holds the lock."""
         free = self.threads - self._busy - self._claims
         if free <= 0:
             return
         for _ in range(min(free, self._queue.useful_workers() - besides)):
             try:
                 self._workers.submit(self._work)
-            except RuntimeError:  # the interpreter is ending
+            except RuntimeError:  # the interpreter is shutting down
                 for call in self._queue.calls():
                     self._queue.remove(call, _closed())
                 return

@@ -1,12 +1,13 @@
-"""The graph, loaded for one core and, once callers come alone, for all cores.
+"""The sessions of a bundle: one that uses one core and, on demand, one that uses all cores.
 
-Batches run side by side, one core each: that is the most texts a second. A batch that comes alone
-would leave the other cores idle, so for callers who embed one text at a time the graph is loaded a
-second time, for all cores; it gives the same bytes.
+Concurrent batches run on one core each, which gives the highest throughput. A single batch would
+leave the other cores idle. If single batches are frequent, the graph is therefore loaded a second
+time, with a thread pool on all cores, to reduce their latency. Both sessions give the same bytes.
 
-After a pause the threads of all cores must be woken. On virtual machines Linux wakes them on the
-core of their caller, where they and it take turns until a tick of the operating system, 4 ms, moves
-them: then all cores are slower, but for what takes one core longer than they lose.
+After a pause, the threads of the pool have to wake up. On virtual machines, Linux may wake them on
+the caller's core, where they compete with the caller until the scheduler's next tick moves them, up
+to 4 ms later. After a pause, all cores are therefore used only for batches that take long enough on
+one core to outweigh this delay.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.session import FloatArray, Session
 
-# A caller who comes alone so often will come again: worth the memory of a second copy.
+# After this many single batches, more are likely, and worth the memory of a second session.
 ALONE_BEFORE_ALL_CORES = 4
 
-SHORT_PAUSE = 0.005  # seconds after which threads still wake fast
-LONG_RUN = 0.015  # seconds on one core that all cores shorten by more than their waking takes
+SHORT_PAUSE = 0.005  # seconds; after shorter pauses, the threads wake up fast
+LONG_RUN = 0.015  # seconds on one core; longer runs gain more from all cores than waking costs
 
-LONGEST_LOAD = 10.0  # seconds that a fork waits for
+LONGEST_LOAD = 10.0  # seconds that a fork waits for a load to finish
 
-Aside = Callable[[Callable[[], None]], Future[None]]
-"""Has a thread do some work meanwhile; raises RuntimeError where there is none any more."""
+Submit = Callable[[Callable[[], None]], Future[None]]
+"""Runs a function in another thread; raises RuntimeError if the process is shutting down."""
 
 
 class Sessions:
@@ -54,44 +55,46 @@ class Sessions:
         self.loading: Future[None] | None = None
         self._closed = False
         self._alone = 0
-        self._pace = inf  # seconds a token, the fewest that one core took
-        self._ended = -inf  # when the last run did
+        self._seconds_per_token = inf  # of the fastest run on one core
+        self._last_end = -inf  # time at which the last run ended
 
     @property
     def dimension(self) -> int | None:
-        """Components of an embedding, where the graph tells."""
+        """Components of an embedding; None if the graph does not declare them."""
         return self.one_core.dimension
 
-    def choose(self, tokens: int, aside: Aside) -> Session:
-        """Return the session for a batch of so many tokens that comes alone, to an idle engine."""
-        if perf_counter() - self._ended >= SHORT_PAUSE and tokens * self._pace <= LONG_RUN:
+    def choose(self, tokens: int, submit: Submit) -> Session:
+        """Return the session for a single batch of `tokens` tokens while the engine is idle."""
+        after_pause = perf_counter() - self._last_end >= SHORT_PAUSE
+        if after_pause and tokens * self._seconds_per_token <= LONG_RUN:
             return self.one_core
         session = self.all_cores or self.one_core
         self._alone += 1
         if self._alone == ALONE_BEFORE_ALL_CORES and self._threads > 1 and not self._closed:
-            # Aside: the one-core session serves until it is there, and if it never will be.
-            with suppress(RuntimeError):  # the process is ending
-                self.loading = aside(self._load_for_all_cores)
+            # Until the load is complete, and if it fails, the one-core session is used.
+            with suppress(RuntimeError):  # the process is shutting down
+                self.loading = submit(self._load_for_all_cores)
         return session
 
     def run(self, session: Session, input_ids: NDArray[np.int64]) -> FloatArray:
-        """Embed one batch. Shape: (batch, tokens) to (batch, dimension)."""
+        """Embed a batch. Shape: (batch, tokens) to (batch, dimension)."""
         start = perf_counter()
         try:
             embeddings = session.run(input_ids)
             if session is self.one_core:
-                self._pace = min(self._pace, (perf_counter() - start) / input_ids.size)
+                seconds = (perf_counter() - start) / input_ids.size
+                self._seconds_per_token = min(self._seconds_per_token, seconds)
             return embeddings
         finally:
-            self._ended = perf_counter()
+            self._last_end = perf_counter()
 
     def close(self) -> None:
-        """Give up the session for all cores, and its threads."""
+        """Release the session for all cores and its threads."""
         self._closed = True
         self.all_cores = None
 
     def prepare_to_fork(self) -> None:
-        """Give up the session for all cores: a child could neither use nor end its threads."""
+        """Release the session for all cores, whose threads do not exist in a forked child."""
         if self.loading and not self.loading.cancel():
             wait([self.loading], LONGEST_LOAD)
         self.loading = self.all_cores = None
@@ -101,12 +104,12 @@ class Sessions:
         session = Session(
             self._graph, self._precision, threads=self._threads, weights=self._weights
         )
-        # Another bundle may have taken its place: two models must never be mixed.
+        # Another bundle may have replaced the files, and two models must never be mixed.
         if _identity(self._graph) == self._files and not self._closed:
             self.all_cores = session
 
 
 def _identity(graph: Path) -> list[tuple[int, int, int, int]]:
-    """Of the graph, and of the weights beside it where the format has them there."""
+    """Return what identifies the graph file, and the weights file beside it if there is one."""
     files = [file.stat() for file in (graph, graph.with_name(WEIGHTS)) if file.exists()]
     return [(file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns) for file in files]

@@ -1,4 +1,4 @@
-"""What happens to a text of more tokens than the model takes."""
+"""Warnings and errors about texts that exceed the model's maximum token count."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Overlong = Literal["truncate", "warn", "error"]
 
 
 class Truncations:
-    """The texts of one call that have more tokens than the model takes."""
+    """Finds the texts of one call that have more tokens than the model's maximum."""
 
     def __init__(self, tokenizer: Tokenizer, *, allowed: bool) -> None:
         self._tokenizer = tokenizer
@@ -21,10 +21,10 @@ class Truncations:
         self._count = 0
         self._first = ""
 
-    def look(self, texts: Sequence[str], ids: Sequence[TokenIds]) -> None:
-        """Note the texts that truncation cut, given with their token ids.
+    def check(self, texts: Sequence[str], ids: Sequence[TokenIds]) -> None:
+        """Record the texts that were truncated to these token ids.
 
-        Raises OverlongTextError with the place of the first one, where none is allowed.
+        Raises OverlongTextError with the index of the first one if truncation is not allowed.
         """
         for index, (text, row) in enumerate(zip(texts, ids, strict=True)):
             length = _length_if_cut(text, index, row, self._tokenizer)
@@ -41,7 +41,7 @@ class Truncations:
             self._count += 1
 
     def warn(self, texts: int) -> None:
-        """Warn the caller of so many texts of those that were cut, if there are any."""
+        """Warn the caller, who passed `texts` texts, about the truncated ones, if any."""
         if self._count:
             warn_caller(
                 f"{self._count} of {texts} texts have more than the {self._tokenizer.max_tokens} "
@@ -52,9 +52,9 @@ class Truncations:
 
 
 def _length_if_cut(text: str, index: int, ids: TokenIds, tokenizer: Tokenizer) -> str | None:
-    if len(text) > MOST_CHARACTERS:  # counting its tokens takes gigabytes
+    if len(text) > MOST_CHARACTERS:  # counting the tokens would take gigabytes of memory
         return f"{len(text):,} characters"
-    # Only a text that fills the limit can have been cut; the others need not be counted.
+    # Only a text with the maximum number of tokens can have been truncated.
     if len(ids) == tokenizer.max_tokens and (
         (count := tokenizer.count(text, index)) > tokenizer.max_tokens
     ):
