@@ -284,7 +284,7 @@ class Engine:
                 self._start_workers()
             except BaseException:  # an interrupt: the texts of others must not be lost
                 if work is not None:
-                    self._queue.give_back(work)
+                    self._queue.requeue(work)
                     self._busy = busy
                     self._release()
                 raise
@@ -306,16 +306,15 @@ class Engine:
 
     def _tokenize(self, work: Tokenize) -> None:
         parts = [call.texts[call.tokenized : call.tokenized + count] for call, count in work.slices]
+        ids: list[list[TokenIds] | None]
         try:
-            ids = iter(self._tokenize_texts(list(chain.from_iterable(parts))))
-            outcomes: list[list[TokenIds] | TextError] = [
-                list(islice(ids, len(part))) for part in parts
-            ]
+            tokenized = iter(self._tokenize_texts(list(chain.from_iterable(parts))))
+            ids = [list(islice(tokenized, len(part))) for part in parts]
         except TextError:  # only the call with the invalid text may fail
-            outcomes = [self._try_tokenize(part) for part in parts]
+            ids = [None] * len(parts)
         checked = [
-            self._check(call, part, outcome)
-            for (call, _), part, outcome in zip(work.slices, parts, outcomes, strict=True)
+            self._check(call, part, part_ids)
+            for (call, _), part, part_ids in zip(work.slices, parts, ids, strict=True)
         ]
         with self._lock:
             for (call, _), outcome in zip(work.slices, checked, strict=True):
@@ -324,24 +323,20 @@ class Engine:
                 else:
                     self._queue.put(call, outcome)
 
-    def _try_tokenize(self, texts: Sequence[str]) -> list[TokenIds] | TextError:
-        try:
-            return self._tokenize_texts(texts)
-        except TextError as error:
-            return error
-
     def _check(
-        self, call: Call, texts: Sequence[str], outcome: list[TokenIds] | TextError
+        self, call: Call, texts: Sequence[str], ids: list[TokenIds] | None
     ) -> list[TokenIds] | TextError:
-        """Run the call's own check; return a TextError with the index that the caller knows."""
+        """Run the call's own check, and tokenize its texts first where that has failed for many.
+
+        Returns a TextError with the index that the caller knows.
+        """
         try:
-            if isinstance(outcome, TextError):
-                raise outcome
+            ids = self._tokenize_texts(texts) if ids is None else ids
             if call.check is not None:
-                call.check(texts, outcome)
+                call.check(texts, ids)
         except TextError as error:
             return call.name_text(error)
-        return outcome
+        return ids
 
     def _run(self, batch: Batch, session: Session) -> None:
         try:
