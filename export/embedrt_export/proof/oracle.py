@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import AutoTokenizer
 
 from embedrt.bundle.manifest import Side
 from embedrt.errors import UnsupportedModelError
+from embedrt.text.inputs import start_of
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import TokenTypes
 from embedrt_export.quiet import gist, quiet
@@ -131,7 +133,7 @@ class Oracle:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed the texts without any prompt. Shape: (n, dimension)."""
         with quiet():
-            return np.stack([self._model.encode(text, prompt="") for text in texts])
+            return np.stack([self._vector(text) for text in texts])
 
     def _call(self) -> dict[str, Any]:
         """The keywords with which sentence-transformers calls the tokenizer beside its own."""
@@ -140,8 +142,24 @@ class Oracle:
 
     def _features(self, text: str) -> dict[str, Any]:
         """What the encoder is given for a text: rows of one."""
-        features: dict[str, Any] = self._model.preprocess([text])
+        with self._naming(text):
+            features: dict[str, Any] = self._model.preprocess([text])
         return features
+
+    def _vector(self, text: str) -> NDArray[np.float32]:
+        with self._naming(text):
+            vector: NDArray[np.float32] = self._model.encode(text, prompt="")
+        return vector
+
+    @contextmanager
+    def _naming(self, text: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever the model's files make it raise
+            raise UnsupportedModelError(
+                f"sentence-transformers runs {self._folder}, and breaks on the text "
+                f"{start_of(text)}: {gist(error)}"
+            ) from error
 
 
 def _fault(folder: Path, error: Exception) -> str:
