@@ -330,7 +330,7 @@ def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
 
 def _measure(embedder: Embedder, oracle: Oracle) -> Agreement:
     texts = proof_texts(oracle.special_tokens(), embedder.max_tokens, embedder.count_tokens)
-    # Of a text without tokens the original makes an error, and the bundle zeros.
+    # The original fails on a text without tokens; the bundle gives zeros.
     return measure_agreement(
         embedder, oracle, [text for text in texts if oracle.token_ids(text).size]
     )

@@ -321,7 +321,7 @@ def test_tokenizer_of_the_authors_own(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_tokenizer_that_breaks_on_a_text(folder: Path) -> None:
-    """Not the one that a model is tried with at first: one with characters that it does not know."""
+    """It knows the text that a model is tried with first, and not the characters of another."""
     content = json.loads((folder / "tokenizer.json").read_text())
     del content["model"]["vocab"]["[UNK]"]
     write_json(folder / "tokenizer.json", content)
