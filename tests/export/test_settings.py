@@ -209,6 +209,12 @@ def test_module_path_that_leaves_the_folder(folder: Path, path: str) -> None:
     assert path in refusal(folder)
 
 
+def test_absolute_module_path(folder: Path) -> None:
+    path = str(folder / "1_Pooling")
+    write_modules(folder, ("", OLD + "Transformer"), (path, OLD + "Pooling"))
+    assert path in refusal(folder)
+
+
 def test_module_path_that_leaves_the_folder_by_a_link(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (folder / "linked").symlink_to(tmp_path / "elsewhere")

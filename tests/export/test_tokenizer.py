@@ -367,3 +367,12 @@ def test_tokenizer_of_the_authors_own(folder: Path, monkeypatch: pytest.MonkeyPa
         return
     with pytest.raises(UnsupportedModelError, match="code of the model's author"):
         export(folder)
+
+
+def test_tokenizer_that_breaks_on_a_text(folder: Path) -> None:
+    """It knows the text that a model is tried with first, and not the characters of another."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    del content["model"]["vocab"]["[UNK]"]
+    write_json(folder / "tokenizer.json", content)
+    with pytest.raises(UnsupportedModelError, match=r"breaks on the text .*WordPiece error"):
+        export(folder)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from transformers import AutoTokenizer
 
 from embedrt.bundle.manifest import Side
 from embedrt.errors import UnsupportedModelError
+from embedrt.text.inputs import start_of
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import TokenTypes
 from embedrt_export.proof.calls import PLAIN, Call
@@ -187,8 +189,19 @@ class Oracle:
 
     def _features(self, text: str) -> dict[str, Any]:
         """What the encoder is given for a text: rows of one."""
-        features: dict[str, Any] = self._model.preprocess([text])
+        with self._naming(text):
+            features: dict[str, Any] = self._model.preprocess([text])
         return features
+
+    @contextmanager
+    def _naming(self, text: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever the model's files make it raise
+            raise UnsupportedModelError(
+                f"sentence-transformers runs {self._folder}, and breaks on the text "
+                f"{start_of(text)}: {gist(error)}"
+            ) from error
 
 
 def _fault(folder: Path, error: Exception) -> str:

@@ -65,7 +65,7 @@ def _is_entry(entry: object) -> bool:
 def _read_module(folder: Path, kind: str, path: str) -> Module:
     module = folder / path
     try:
-        inside = module.resolve().is_relative_to(folder.resolve())
+        inside = not Path(path).is_absolute() and module.resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError):  # a loop of links, a NUL in the name
         inside = False
     if not inside:
