@@ -184,13 +184,15 @@ class TestAllCores:
         self, engine: Engine, ran: list[Session], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         all_cores = use_all_cores(engine)
-        pace = engine._sessions._pace
+        pace = engine._sessions._seconds_per_token
         assert 0 < pace < 1
         monkeypatch.setattr(embedrt.engine.sessions, "SHORT_PAUSE", 0.0)
         monkeypatch.setattr(embedrt.engine.sessions, "LONG_RUN", 2.5 * pace)
         run_one(engine)
         assert ran[-1] is engine._sessions.one_core
-        monkeypatch.setattr(embedrt.engine.sessions, "LONG_RUN", 2.5 * engine._sessions._pace)
+        monkeypatch.setattr(
+            embedrt.engine.sessions, "LONG_RUN", 2.5 * engine._sessions._seconds_per_token
+        )
         run_one(engine, "1 2 1 2")
         assert ran[-1] is all_cores
 
