@@ -48,7 +48,7 @@ def similarity_pairwise(a: ArrayLike, b: ArrayLike, name: Similarity) -> FloatAr
     rows_a, rows_b = _rows(a), _rows(b)
     _check_dimensions(rows_a, rows_b)
     if len(rows_a) != len(rows_b):
-        raise ValueError(f"a has {len(rows_a)} rows and b {len(rows_b)}; expected as many")
+        raise ValueError(f"a has {len(rows_a)} rows and b {len(rows_b)}; expected the same number")
     if name == "cosine":
         rows_a, rows_b = normalize(rows_a), normalize(rows_b)
     if name in ("cosine", "dot"):

@@ -63,6 +63,6 @@ def read_spellings(texts: Texts, options: Mapping[str, Any]) -> Texts:
     if texts is not OMITTED:
         given.append(texts)
     if len(given) != 1:
-        found = "twice" if given else "nowhere"
-        raise TypeError(f"the texts are given {found}; pass them as the first argument alone")
+        found = "passed twice" if given else "missing"
+        raise TypeError(f"the texts are {found}; pass them as the first argument only")
     return given[0]

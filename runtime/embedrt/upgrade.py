@@ -53,6 +53,6 @@ def _require_same_bytes(old: Bundle, new: Bundle) -> None:
     with Embedder(old) as before, Embedder(new) as after:
         if not np.array_equal(before.encode(texts), after.encode(texts)):
             raise BundleCorruptError(
-                f"{old.path}: rewritten, the bundle gives other vectors; export the model again, "
-                "and please report it with your version of onnxruntime"
+                f"{old.path}: the rewritten bundle gives different vectors; export the model "
+                "again, and please report it with your version of onnxruntime"
             )

@@ -313,7 +313,7 @@ def test_half_a_character(place: Path) -> None:
 
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(changed(place, replace))
-    assert str(caught.value) == f"{named(place)} has half of a character at 1{REMEDY}"
+    assert str(caught.value) == f"{named(place)} has an unpaired surrogate at 1{REMEDY}"
 
 
 def test_half_a_character_in_a_name() -> None:

@@ -88,7 +88,9 @@ def staged_bundle(target: Path) -> Iterator[Staging]:
     """
     target = Path(os.path.realpath(expand(target)))
     if target.exists() and not (target / MANIFEST).is_file():
-        raise ExportError(f"{target} exists and is no bundle; name another --output or remove it")
+        raise ExportError(
+            f"{target} exists and is not a bundle; name another --output or remove it"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target)

@@ -156,8 +156,8 @@ def _load(path: Path) -> FastTokenizer:
         if not _is_tokenizer_error(error):
             raise
         raise BundleCorruptError(
-            f"{path} is no tokenizer that this version of tokenizers reads ({str(error)[:300]}); "
-            "copy or export the bundle again"
+            f"{path} is not a tokenizer that this version of tokenizers can read "
+            f"({str(error)[:300]}); copy or export the bundle again"
         ) from error
     if isinstance(tokenizer.model, models.BPE) and tokenizer.model.dropout:
         raise BundleFormatError(
