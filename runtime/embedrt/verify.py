@@ -72,15 +72,15 @@ def read_probes(bundle: Bundle) -> tuple[list[str], NDArray[np.float32]]:
         texts = [as_text(probe["text"]) for probe in probes]
         vectors = np.array([probe["embedding"] for probe in probes], np.float64)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
-        raise _without_probes(bundle, reprlib.repr(error)) from error
+        raise _invalid_probes(bundle, reprlib.repr(error)) from error
     if not texts or vectors.shape != (len(texts), bundle.manifest.dimension):
-        raise _without_probes(bundle, f"their shape is {vectors.shape}")
+        raise _invalid_probes(bundle, f"their shape is {vectors.shape}")
     if not (np.abs(vectors) <= np.finfo(np.float32).max).all():
-        raise _without_probes(bundle, "not all are finite")
+        raise _invalid_probes(bundle, "not all are finite")
     return texts, vectors.astype(np.float32)
 
 
-def _without_probes(bundle: Bundle, why: str) -> BundleCorruptError:
+def _invalid_probes(bundle: Bundle, why: str) -> BundleCorruptError:
     return BundleCorruptError(
         f"{bundle.probes} holds no texts with their embeddings ({why}); {REMEDY}"
     )
@@ -115,15 +115,16 @@ def try_bundle(path: Path, *, seconds: float = SECONDS) -> None:
         ) from error
     if child.returncode not in (0, REFUSED):
         raise BundleCorruptError(
-            f"{path} kills the process that loads it ({_ending(child.returncode, child.stderr)}); "
-            f"{REMEDY}, and do not load it as it is"
+            f"{path} kills the process that loads it "
+            f"({_describe_exit(child.returncode, child.stderr)}); {REMEDY}, and do not load it as "
+            "it is"
         )
 
 
-def _ending(status: int, said: bytes) -> str:
+def _describe_exit(status: int, stderr: bytes) -> str:
     if status < 0:
         return signal.Signals(-status).name
-    last = said.decode(errors="replace").strip().splitlines()[-1:]
+    last = stderr.decode(errors="replace").strip().splitlines()[-1:]
     return ": ".join([f"exit status {status}", *last])
 
 

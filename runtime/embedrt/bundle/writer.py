@@ -123,7 +123,7 @@ def _make_locked(target: Path) -> tuple[Path, int | None]:
         path = target.with_name(f"{_prefix(target)}{os.urandom(4).hex()}")
         path.mkdir(0o700 if target.exists() else 0o777)  # the existing bundle may be private
         lock = _lock(path, wait=True)
-        if path.exists():  # otherwise another export has removed it before it was locked
+        if path.exists():  # otherwise another export removed it before it was locked
             return path, lock
         if lock is not None:
             os.close(lock)

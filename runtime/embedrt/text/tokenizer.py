@@ -49,7 +49,7 @@ class Tokenizer:
     def __init__(self, path: Path, *, max_tokens: int, truncation_side: Side = "right") -> None:
         self.max_tokens = max_tokens
         self._path = path
-        self._cuts_end = truncation_side == "right"
+        self._truncates_right = truncation_side == "right"
         self._first_cut = max_tokens * CHARACTERS_PER_TOKEN + CUT_MARGIN
         self._truncating = _load(path)
         special = self._truncating.num_special_tokens_to_add(is_pair=False)
@@ -59,7 +59,7 @@ class Tokenizer:
                 "each text; export the model again"
             )
         self._truncating.enable_truncation(max_tokens, direction=truncation_side)
-        self._weighs_words = not isinstance(self._truncating.model, models.BPE)
+        self._needs_whole_words = not isinstance(self._truncating.model, models.BPE)
         self._whole: FastTokenizer | None = None
 
     def ids(self, text: str, index: int | None = None) -> TokenIds:
@@ -101,7 +101,7 @@ class Tokenizer:
             return len(self._whole.encode_batch_fast([text])[0].ids)
 
     def _readable(self, text: str) -> str:
-        return text[:MOST_CHARACTERS] if self._cuts_end else text[-MOST_CHARACTERS:]
+        return text[:MOST_CHARACTERS] if self._truncates_right else text[-MOST_CHARACTERS:]
 
     def _block_ids(self, texts: Sequence[str]) -> list[TokenIds]:
         cut = self._first_cut
@@ -118,7 +118,7 @@ class Tokenizer:
     def _ids(self, text: str) -> TokenIds:
         """Tokenize as much of a long text as determines its first `max_tokens` tokens."""
         cut = self._first_cut
-        while self._cuts_end and cut < len(text):
+        while self._truncates_right and cut < len(text):
             encoding = self._encode(text[:cut])
             if self._is_settled(encoding, cut):
                 return _ids_of(encoding)
@@ -134,9 +134,9 @@ class Tokenizer:
         """Whether text behind the cut cannot change the first `max_tokens` tokens."""
         beyond = encoding.overflowing  # in pieces of up to `max_tokens` tokens
         end = max((stop for _, stop in encoding.offsets), default=0)
-        if not self._cuts_end or not beyond or end > cut - CUT_MARGIN:
+        if not self._truncates_right or not beyond or end > cut - CUT_MARGIN:
             return False
-        if self._weighs_words:
+        if self._needs_whole_words:
             return _last_word(beyond[-1]) > _last_word(encoding)
         return len(beyond) > 1
 
