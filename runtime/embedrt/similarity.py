@@ -127,16 +127,14 @@ def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def _euclidean(a: FloatArray, b: FloatArray) -> FloatArray:
-    return (
-        np.stack([-np.sqrt(np.sum((b - row) ** 2, axis=1)) for row in a]) if len(a) else _empty(b)
-    )
+    return np.stack([-np.sqrt(np.sum((b - row) ** 2, axis=1)) for row in a]) if len(a) else _none(b)
 
 
 def _manhattan(a: FloatArray, b: FloatArray) -> FloatArray:
-    return np.stack([-np.sum(np.abs(b - row), axis=1) for row in a]) if len(a) else _empty(b)
+    return np.stack([-np.sum(np.abs(b - row), axis=1) for row in a]) if len(a) else _none(b)
 
 
-def _empty(b: FloatArray) -> FloatArray:
+def _none(b: FloatArray) -> FloatArray:
     return np.empty((0, len(b)), np.float32)
 
 

@@ -318,7 +318,9 @@ def test_half_a_character(place: Path) -> None:
 
 def test_half_a_character_in_a_name() -> None:
     text = json.dumps({**content(), "prompts": {"\ud800": ""}, "default_prompt_name": None})
-    with pytest.raises(BundleFormatError, match=r"^manifest\.json\.prompts has half"):
+    with pytest.raises(
+        BundleFormatError, match=r"^manifest\.json\.prompts has an unpaired surrogate"
+    ):
         Manifest.from_json(text)
 
 
