@@ -1,9 +1,9 @@
-"""Texts to vectors.
+"""The `Embedder`: computes embeddings of texts.
 
     tokenize -> batches of equal token count -> run on workers, one core each -> input order
 
-The same text gives the same bytes, alone or in any batch, whatever the number of workers. That is
-why texts of different callers may share a batch, and why equal texts are computed once.
+A text always gives the same bytes, alone or in any batch, with any number of workers. Texts of
+different callers can therefore share a batch, and equal texts are computed once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MEGABYTE = 1_000_000
 
 
 class Embedder:
-    """A loaded bundle. Safe to use from many threads; close it, or use it in a ``with`` block."""
+    """A loaded bundle. Thread-safe. Close it after use, or use it in a ``with`` block."""
 
     def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
         options = options or LoadOptions()
@@ -98,14 +98,14 @@ class Embedder:
         path
             The bundle's folder.
         verify
-            ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` every byte of them.
+            ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` also their content.
         threads, overlong, cache_mb, max_waiting_tokens, mapped
             See `LoadOptions`.
 
         Raises
         ------
         BundleError
-            Nothing there, an unknown format, or files that are not those of the manifest.
+            There is no bundle, its format is unknown, or its files differ from the manifest.
         """
         options = LoadOptions(
             threads=threads,
@@ -118,7 +118,7 @@ class Embedder:
 
     @property
     def manifest(self) -> Manifest:
-        """Everything that is known about the model."""
+        """All metadata of the bundle and its model."""
         return self._manifest
 
     @property
@@ -128,25 +128,25 @@ class Embedder:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that a text is truncated to, special tokens included."""
+        """Number of tokens that a text is truncated to, including special tokens."""
         return self._manifest.max_tokens
 
     @property
     def prompts(self) -> dict[str, str]:
-        """What can be put before a text, by name."""
+        """The texts that can be prepended to the input, by name."""
         return dict(self._manifest.prompts)
 
     @property
     def default_prompt_name(self) -> str | None:
-        """The prompt of `encode` where none is asked for."""
+        """The name of the prompt that `encode` uses by default."""
         return self._manifest.default_prompt_name
 
     @property
     def similarity_fn_name(self) -> Similarity:
-        """The score that the model was trained for: `similarity` computes it."""
+        """The score that the model was trained for, computed by `similarity`."""
         return self._manifest.similarity
 
-    # By the names of sentence-transformers too, for those who expect one of its models.
+    # The following names are those of SentenceTransformer, for code written for it.
     max_seq_length = max_tokens
 
     def get_max_seq_length(self) -> int:
@@ -172,7 +172,7 @@ class Embedder:
         truncate_dim: int | None = None,
         **spellings: Unpack[Spellings],
     ) -> NDArray[Any]:
-        """Embed one text or many, as ``SentenceTransformer.encode`` does.
+        """Embed one or more texts, like ``SentenceTransformer.encode``.
 
         Parameters
         ----------
@@ -180,23 +180,24 @@ class Embedder:
             One str, or any ordered iterable of str: list, tuple, generator, pandas Series, numpy or
             pyarrow string array.
         prompt_name
-            Which of the manifest's prompts to put before each text; by default its default prompt.
-            ``query`` and ``document`` are empty where the manifest does not have them.
+            The name of the prompt to prepend to each text; by default the manifest's default
+            prompt. ``query`` and ``document`` are empty if the manifest does not have them.
         prompt
-            A text to put before each text, instead of a named one.
+            A string to prepend to each text, instead of a named prompt.
         batch_size
-            Run at most so many texts together. A hint: it changes memory and speed, never a result.
+            Upper limit of the texts in a batch. It affects memory use and speed, never the result.
         show_progress_bar
             Show progress on stderr.
         precision
             ``float32``, ``float16``, ``int8``, ``uint8``, ``binary`` or ``ubinary``: see
-            `quantize_embeddings`, also for why ``int8`` and ``uint8`` depend on the whole call.
+            `quantize_embeddings`, also about why ``int8`` and ``uint8`` results depend on all texts
+            of the call.
         normalize_embeddings
             Scale each vector to length 1, after `truncate_dim`.
         truncate_dim
-            Keep only so many leading components, for models trained for it.
+            Number of leading components to keep, for models trained with Matryoshka losses.
         spellings
-            Other keywords of ``SentenceTransformer.encode``, where they change nothing.
+            Other keywords of ``SentenceTransformer.encode``, with values that change nothing.
 
         Returns
         -------
@@ -207,17 +208,19 @@ class Embedder:
         Raises
         ------
         TypeError
-            A text that is no str, named by its index, before any work.
+            An element of `texts` is not a str. Raised before any text is embedded, with its index.
         ValueError
-            An argument that cannot be honored.
+            An argument is invalid or not supported.
         OverlongTextError
-            A text beyond `max_tokens`, with ``overlong="error"``, named by its index.
+            With ``overlong="error"``, a text has more than `max_tokens` tokens. Has its index.
         TokenizationError
-            A text that breaks the tokenizer, named by its index; the next call works.
+            The tokenizer fails on a text. Has its index; later calls are not affected.
         OverloadedError
-            More tokens would wait than `max_waiting_tokens` allows; nothing was queued.
-        ClosedError, ForkedError
-            After `close`; in a process that was forked while this Embedder ran.
+            The call would exceed `max_waiting_tokens`; nothing is queued.
+        ClosedError
+            The Embedder is closed.
+        ForkedError
+            The process was forked while the Embedder was running.
         """
         request = self._requests.one(
             texts,
@@ -237,9 +240,9 @@ class Embedder:
     async def aencode(
         self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
     ) -> NDArray[Any]:
-        """Embed like `encode`, without a progress bar, while an asyncio loop goes on.
+        """Embed like `encode`, without blocking the running asyncio loop, and without progress bar.
 
-        Takes no thread of its own; cancelling it drops those of its texts that wait.
+        Uses no additional thread. Cancellation drops the texts that have not been run.
         """
         request = self._requests.one(texts, **options)
         await self._engine.arun(request.call)
@@ -248,7 +251,7 @@ class Embedder:
     def encode_query(
         self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
     ) -> NDArray[Any]:
-        """Embed queries: `encode` with the prompt ``query``, or none; never with the default."""
+        """Embed queries: `encode` with the prompt ``query``, or none; never the default prompt."""
         return self.encode(texts, **with_prompt(options, self._requests.prompts.query))
 
     def encode_document(
@@ -256,7 +259,7 @@ class Embedder:
     ) -> NDArray[Any]:
         """Embed documents: `encode` with the prompt ``document``, ``passage`` or ``corpus``.
 
-        It uses the first of these that the model has, or none; never the default.
+        Uses the first of these prompts that the model has, or none; never the default prompt.
         """
         return self.encode(texts, **with_prompt(options, self._requests.prompts.document))
 
@@ -271,17 +274,18 @@ class Embedder:
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
     ) -> Iterator[NDArray[Any]]:
-        """Embed any iterable, however long, in bounded memory.
+        """Embed an iterable of any length in bounded memory.
 
-        Takes the texts as it needs them, two blocks ahead of what it has yielded. Texts that come
-        again are computed once, as long as 8 MB of vectors hold them. The keywords are
-        those of `encode`, without precisions ``int8`` and ``uint8``: their ranges are those of all
-        the texts; apply `quantize_embeddings` with ranges of your own.
+        Reads the texts lazily, at most two blocks ahead of the vectors yielded. The vectors of
+        recent texts are cached, in up to 8 MB, so that repeated texts are computed once. The
+        keywords are those of `encode`. The precisions ``int8`` and ``uint8`` are not supported,
+        because they need the ranges of all vectors: apply `quantize_embeddings` to the blocks, with
+        `ranges`.
 
         Yields
         ------
         array
-            The next vectors in the order of `texts`. Shape: (at most 2,048, dimension).
+            The next vectors, in the order of `texts`. Shape: (at most 2,048, dimension).
         """
         requests = self._requests.blocks(
             texts,
@@ -296,14 +300,14 @@ class Embedder:
         return self._stream(requests)
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> FloatArray:
-        """Score each row of `a` with each of `b` by the model's own measure.
+        """Score each row of `a` against each row of `b` by the model's own measure.
 
         Shape: (n, dimension) and (m, dimension) to (n, m).
         """
         return similarity.similarity(a, b, self._manifest.similarity)
 
     def similarity_pairwise(self, a: ArrayLike, b: ArrayLike) -> FloatArray:
-        """Score each row of `a` with the same row of `b` by the model's own measure.
+        """Score each row of `a` against the same row of `b` by the model's own measure.
 
         Shape: (n, dimension) twice to (n,).
         """
@@ -318,9 +322,10 @@ class Embedder:
         )
 
     def count_tokens(self, texts: Texts) -> Any:
-        """Count tokens before truncation, special tokens included.
+        """Count tokens before truncation, including special tokens.
 
-        Returns an int for one str, else int64 of shape (n,). Raises TokenizationError.
+        Returns an int for one str, otherwise an int64 array of shape (n,). Raises
+        TokenizationError.
         """
         with self._engine.core():
             if isinstance(texts, str):
@@ -331,7 +336,7 @@ class Embedder:
             )
 
     def tokenize(self, texts: Texts) -> list[TokenIds]:
-        """Return the token ids that the encoder gets for each text, without a prompt or padding.
+        """Return the token ids that `encode` runs for each text, without a prompt or padding.
 
         Shape: (tokens,) each. Raises TokenizationError.
         """
@@ -339,15 +344,15 @@ class Embedder:
             return self._tokenizer.batch_ids([texts] if isinstance(texts, str) else as_batch(texts))
 
     def stats(self) -> Stats:
-        """Return counts of what has been embedded, and of what waits now."""
+        """Return counters of the work done, and the current size of the queue."""
         return self._engine.stats()
 
     def close(self) -> None:
-        """Let the worker threads end. What is being encoded is finished or raises ClosedError."""
+        """End the worker threads. Calls in progress finish or raise ClosedError."""
         self._engine.close()
 
     def __reduce__(self) -> tuple[Callable[[], Embedder], tuple[()]]:
-        """Pickle as path and options: the other side loads the bundle itself."""
+        """Pickle the path and the options; unpickling loads the bundle again."""
         return self._load_again, ()
 
     def __enter__(self) -> Self:
@@ -362,7 +367,7 @@ class Embedder:
         self.close()
 
     def _stream(self, requests: Iterator[Request]) -> Iterator[NDArray[Any]]:
-        """Keep one request ahead of the one that is waited for, so that the workers never wait."""
+        """Start each request before waiting for the previous one, to keep the workers busy."""
         started: deque[Request] = deque()
         try:
             for request in requests:
@@ -374,6 +379,6 @@ class Embedder:
             while started:
                 self._engine.wait(started[0].call)
                 yield started.popleft().result()
-        finally:  # also where the consumer stops early, or the texts fail
+        finally:  # also if the consumer stops early, or the iterable of texts raises
             for request in started:
                 self._engine.cancel(request.call)

@@ -1,8 +1,8 @@
-"""How callers of ``SentenceTransformer.encode`` spell their calls.
+"""Compatibility with calls of ``SentenceTransformer.encode``.
 
-Libraries that are handed an `Embedder` in place of a `SentenceTransformer` pass keywords that
-change nothing here, and name the texts as sentence-transformers has named them over the years.
-Values that cannot be honored are refused, with what to do instead.
+Libraries that use an `Embedder` in place of a `SentenceTransformer` pass keywords that have no
+effect here, and name the texts as in different versions of sentence-transformers. Unsupported
+values raise an error that says what to do instead.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from embedrt.text.inputs import Texts
 
 
 class Spellings(TypedDict, total=False):
-    """Keywords that `Embedder.encode` takes and that change nothing."""
+    """Keywords that `Embedder.encode` accepts for compatibility. None of them changes a result."""
 
     sentences: Texts
-    """The texts, as sentence-transformers called them until version 6."""
+    """The name of the texts in sentence-transformers before version 6."""
     inputs: Texts
-    """The texts, as it calls them now."""
+    """The name of the texts in sentence-transformers 6."""
     convert_to_numpy: bool
     convert_to_tensor: bool
     device: str | None
@@ -30,7 +30,7 @@ class Spellings(TypedDict, total=False):
 
 OMITTED: Any = object()
 TEXTS: Final = ("sentences", "inputs")
-# What is accepted, and what to do where something else is wanted.
+# The accepted values of each keyword, and the advice in the error for any other value.
 ACCEPTED: dict[str, tuple[tuple[object, ...], str]] = {
     "convert_to_numpy": ((True, None), "the result is a numpy array; wrap it in list() for a list"),
     "convert_to_tensor": (
@@ -47,10 +47,10 @@ ACCEPTED: dict[str, tuple[tuple[object, ...], str]] = {
 
 
 def read_spellings(texts: Texts, options: Mapping[str, Any]) -> Texts:
-    """Return the texts, however they were named; `texts` is OMITTED where they were.
+    """Return the texts, from the positional argument or from a keyword.
 
-    Raises TypeError for a keyword that `encode` does not have and for texts that are given twice or
-    not at all, ValueError for a value that cannot be honored.
+    `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown keyword
+    and for texts that are passed twice or not at all, ValueError for an unsupported value.
     """
     for name, value in options.items():
         if name in ACCEPTED:
@@ -63,6 +63,6 @@ def read_spellings(texts: Texts, options: Mapping[str, Any]) -> Texts:
     if texts is not OMITTED:
         given.append(texts)
     if len(given) != 1:
-        found = "twice" if given else "nowhere"
-        raise TypeError(f"the texts are given {found}; pass them as the first argument alone")
+        found = "passed twice" if given else "missing"
+        raise TypeError(f"the texts are {found}; pass them as the first argument only")
     return given[0]

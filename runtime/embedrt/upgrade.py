@@ -1,7 +1,7 @@
-"""A bundle of an older format, rewritten to today's: without the original, and without torch.
+"""Rewriting a bundle of an older format version, without the original model and without torch.
 
-Only the places of the weights change. The new bundle is written beside its name, must give the same
-bytes as the old one for the probes' texts, and only then gets the name.
+Only the location of the weights changes. The new bundle is written to a temporary folder, must give
+the same bytes as the old bundle for the texts of its probes, and is then renamed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from embedrt.verify import read_probes
 
 
 def upgrade_bundle(path: str | Path, output: Path) -> None:
-    """Write the bundle at `path` to `output` in the newest format; a bundle there is replaced.
+    """Write the bundle at `path` to `output` in the newest format, replacing a bundle there.
 
     Raises
     ------
     BundleError
-        The bundle cannot be read, or the new one does not give the same bytes.
+        The bundle cannot be read, or the new one gives different vectors.
     ExportError
-        `output` exists and is no bundle, or cannot be written.
+        `output` exists and is not a bundle, or cannot be written.
     ValueError
-        The bundle has the newest format already.
+        The bundle already has the newest format.
     """
     bundle = Bundle.open(path, verify="sha256")
     version = bundle.manifest.format_version
@@ -53,6 +53,6 @@ def _require_same_bytes(old: Bundle, new: Bundle) -> None:
     with Embedder(old) as before, Embedder(new) as after:
         if not np.array_equal(before.encode(texts), after.encode(texts)):
             raise BundleCorruptError(
-                f"{old.path}: rewritten, the bundle gives other vectors; export the model again, "
-                "and please report it with your version of onnxruntime"
+                f"{old.path}: the rewritten bundle gives different vectors; export the model "
+                "again, and please report it with your version of onnxruntime"
             )

@@ -1,7 +1,7 @@
-"""A bundle checked on a machine without torch.
+"""Verification of a bundle on any machine, without torch.
 
-Its probes are texts with the original model's vectors. They are computed in a child process first,
-for a malformed graph or tokenizer can kill its process.
+A bundle's probes are texts with the original model's vectors. They are computed in a child process
+first, because a malformed graph or tokenizer can crash the process.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from embedrt.embedder import Embedder
 from embedrt.errors import BundleCorruptError, EmbedrtError
 from embedrt.text.inputs import as_text, start_of
 
-# How many tolerances a difference may be on other processors, which round otherwise. That of int8
-# has room for it already.
+# Other processors round differently: a difference may be this multiple of the export's tolerance.
+# The tolerance of int8 already includes a margin.
 SLACK: dict[Precision, float] = {"fp32": 10, "int8": 1}
 
 
@@ -40,9 +40,9 @@ def row_differences(
 
 
 def check_probes(embedder: Embedder, bundle: Bundle) -> float:
-    """Return the largest difference of a component from the original's, as `Agreement` defines it.
+    """Return the largest difference from the probes' vectors, as `Agreement` defines it.
 
-    Raises BundleCorruptError if it is far beyond what was measured at export.
+    Raises BundleCorruptError if it exceeds the export's tolerance times `SLACK`.
     """
     agreement = bundle.manifest.agreement
     if agreement is None:
@@ -65,38 +65,39 @@ def check_probes(embedder: Embedder, bundle: Bundle) -> float:
 def read_probes(bundle: Bundle) -> tuple[list[str], NDArray[np.float32]]:
     """Return the probes' texts and the original's vectors, shape (n, dimension).
 
-    Raises BundleCorruptError where the file holds something else.
+    Raises BundleCorruptError if the file is invalid.
     """
     try:
         probes = json.loads(bundle.probes.read_text(encoding="utf-8"))
         texts = [as_text(probe["text"]) for probe in probes]
         vectors = np.array([probe["embedding"] for probe in probes], np.float64)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
-        raise _without_probes(bundle, reprlib.repr(error)) from error
+        raise _invalid_probes(bundle, reprlib.repr(error)) from error
     if not texts or vectors.shape != (len(texts), bundle.manifest.dimension):
-        raise _without_probes(bundle, f"their shape is {vectors.shape}")
+        raise _invalid_probes(bundle, f"their shape is {vectors.shape}")
     if not (np.abs(vectors) <= np.finfo(np.float32).max).all():
-        raise _without_probes(bundle, "not all are finite")
+        raise _invalid_probes(bundle, "not all are finite")
     return texts, vectors.astype(np.float32)
 
 
-def _without_probes(bundle: Bundle, why: str) -> BundleCorruptError:
+def _invalid_probes(bundle: Bundle, why: str) -> BundleCorruptError:
     return BundleCorruptError(
         f"{bundle.probes} holds no texts with their embeddings ({why}); {REMEDY}"
     )
 
 
 SECONDS = 300.0
-REFUSED = 3  # exit status of a child that raised one of our errors
+REFUSED = 3  # exit status of a child in which an EmbedrtError is raised
 
 
 def try_bundle(path: Path, *, seconds: float = SECONDS) -> None:
     """Load the bundle at `path` and compute its probes in a child process.
 
-    Returns where this process can do the same and live: what it finds may still be one of our
-    errors. Raises BundleCorruptError if the child dies or takes more than `seconds`.
+    Returns if this process can safely do the same, even if the child raised an EmbedrtError: this
+    process will raise it too. Raises BundleCorruptError if the child crashes or takes more than
+    `seconds`.
     """
-    # Safe path: a module beside the bundle must not be imported in place of ours.
+    # -P: a module in the current folder must not be imported in place of embedrt's.
     command = [sys.executable, "-P", "-m", __name__, str(path.absolute())]
     try:
         child = subprocess.run(  # noqa: S603 - our own module
@@ -114,15 +115,16 @@ def try_bundle(path: Path, *, seconds: float = SECONDS) -> None:
         ) from error
     if child.returncode not in (0, REFUSED):
         raise BundleCorruptError(
-            f"{path} kills the process that loads it ({_ending(child.returncode, child.stderr)}); "
-            f"{REMEDY}, and do not load it as it is"
+            f"{path} kills the process that loads it "
+            f"({_describe_exit(child.returncode, child.stderr)}); {REMEDY}, and do not load it as "
+            "it is"
         )
 
 
-def _ending(status: int, said: bytes) -> str:
+def _describe_exit(status: int, stderr: bytes) -> str:
     if status < 0:
         return signal.Signals(-status).name
-    last = said.decode(errors="replace").strip().splitlines()[-1:]
+    last = stderr.decode(errors="replace").strip().splitlines()[-1:]
     return ": ".join([f"exit status {status}", *last])
 
 

@@ -196,7 +196,7 @@ def test_output_that_is_no_bundle(model: Path, tmp_path: Path, what: str) -> Non
     elif what == "file":
         output.write_text("years of work", encoding="utf-8")
     before = contents(output)
-    with pytest.raises(ExportError, match="is no bundle"):
+    with pytest.raises(ExportError, match="is not a bundle"):
         export_model(str(model), output=output)
     assert contents(output) == before
     assert output.exists()

@@ -44,7 +44,13 @@ def test_mutated_bundles_load_or_raise_our_errors() -> None:
     behind = Counter(
         part
         for outcome in outcomes
-        for part in ("does not load", "no tokenizer", "no ONNX graph", "no texts", "is not a file")
+        for part in (
+            "does not load",
+            "not a tokenizer",
+            "not an ONNX graph",
+            "no texts",
+            "is not a file",
+        )
         if part in outcome.detail
     )
     assert all(behind[part] >= 5 for part in behind)

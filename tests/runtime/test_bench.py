@@ -83,7 +83,7 @@ def test_table_of_known_figures() -> None:
         "one text of               p50        p95        p99",
         "    16 tokens         1.23 ms    2.00 ms   12.50 ms",
         "",
-        "100 texts of 10 tokens in the mean",
+        "100 texts of 10 tokens on average",
         "     1 thread          1,234 texts/s      12,345 tokens/s",
         "",
         "start to first vector      0.244 s",

@@ -153,7 +153,10 @@ def test_a_huge_file(tiny: Path, name: str) -> None:
             Bundle.open(tiny)
     with pytest.raises(BundleFormatError) as caught:
         Embedder.load(tiny)
-    assert str(caught.value) == f"{tiny / name} has {size} bytes and may have {size - 1}{REMEDY}"
+    assert (
+        str(caught.value)
+        == f"{tiny / name} has {size} bytes; at most {size - 1} are allowed{REMEDY}"
+    )
 
 
 def test_a_half_written_manifest_names_its_place(tiny: Path) -> None:

@@ -349,7 +349,7 @@ class TestInfo:
         )
 
     def test_no_bundle(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "is no bundle" in failing_in_process(capsys, "info", tmp_path)
+        assert "is not a bundle" in failing_in_process(capsys, "info", tmp_path)
 
 
 class TestVerify:

@@ -338,9 +338,9 @@ class TestSpellings:
         encode = getattr(tiny_embedder, method)
         assert encode(**{name: ["w1"]}).tobytes() == encode(["w1"]).tobytes()
         assert encode(**{name: "w1"}).shape == (WORDS,)
-        with pytest.raises(TypeError, match=r"^the texts are given twice"):
+        with pytest.raises(TypeError, match=r"^the texts are passed twice"):
             encode(["w1"], **{name: ["w1"]})
-        with pytest.raises(TypeError, match=r"^the texts are given nowhere"):
+        with pytest.raises(TypeError, match=r"^the texts are missing"):
             encode()
         with pytest.raises(TypeError, match=r"^texts is None; pass a str or an ordered iterable"):
             encode(**{name: None})

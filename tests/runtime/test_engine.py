@@ -483,7 +483,7 @@ class TestOverload:
         engine.start(running)
         assert held.running.wait(30)
         engine.start(call_of("1 2 3 4 5"))
-        pattern = r"^about \d+ tokens wait and 20 may \(max_waiting_tokens\): call again later"
+        pattern = r"^about \d+ tokens are waiting and max_waiting_tokens is 20: call again later"
         with pytest.raises(OverloadedError, match=pattern):
             engine.start(call_of(*(f"1 {number}" for number in range(20))))
         assert engine.stats().waiting_texts == 1

@@ -180,7 +180,9 @@ def test_fields_without_end(tmp_path: Path) -> None:
 def test_a_graph_that_cannot_be_read(tmp_path: Path, *, missing: bool) -> None:
     if not missing:
         (tmp_path / GRAPH).mkdir()
-    with pytest.raises(BundleCorruptError, match=r"model\.onnx is no ONNX graph .* copy or export"):
+    with pytest.raises(
+        BundleCorruptError, match=r"model\.onnx is not an ONNX graph .* copy or export"
+    ):
         check_graph(tmp_path / GRAPH)
 
 
@@ -199,7 +201,7 @@ def test_a_graph_that_cannot_be_read(tmp_path: Path, *, missing: bool) -> None:
 def test_what_is_no_graph(tmp_path: Path, content: bytes, why: str) -> None:
     (tmp_path / GRAPH).write_bytes(content)
     with pytest.raises(
-        BundleCorruptError, match=rf"is no ONNX graph \(.*{why}.*\); copy or export"
+        BundleCorruptError, match=rf"is not an ONNX graph \(.*{why}.*\); copy or export"
     ):
         check_graph(tmp_path / GRAPH)
 

@@ -196,7 +196,8 @@ class TestGraph:
         with pytest.raises(BundleCorruptError) as caught:
             Embedder.load(bundle)
         assert (
-            str(caught.value) == f"{file} is no ONNX graph (field number 0 before byte 1){REMEDY}"
+            str(caught.value)
+            == f"{file} is not an ONNX graph (field number 0 before byte 1){REMEDY}"
         )
 
     def test_ids_beyond_the_table(self, tmp_path: Path) -> None:
@@ -288,7 +289,7 @@ class TestTokenizer:
         with pytest.raises(BundleCorruptError) as caught:
             Embedder.load(bundle)
         text = str(caught.value)
-        assert text.startswith(f"{bundle / TOKENIZER} is no tokenizer that this version of ")
+        assert text.startswith(f"{bundle / TOKENIZER} is not a tokenizer that this version of ")
         assert text.endswith(REMEDY)
         assert len(text) < 1000
 
@@ -301,7 +302,7 @@ class TestTokenizer:
             "continuing_subword_prefix": "####",
         }
         bundle = bundle_of(tmp_path / "tiny", tokenizer_json=tokenizer_with(model=bpe))
-        with pytest.raises(BundleCorruptError, match=r"is no tokenizer .*; copy or export"):
+        with pytest.raises(BundleCorruptError, match=r"is not a tokenizer .*; copy or export"):
             Embedder.load(bundle)
 
     def test_ids_that_no_table_has(self, tmp_path: Path) -> None:

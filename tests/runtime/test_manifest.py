@@ -313,12 +313,14 @@ def test_half_a_character(place: Path) -> None:
 
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(changed(place, replace))
-    assert str(caught.value) == f"{named(place)} has half of a character at 1{REMEDY}"
+    assert str(caught.value) == f"{named(place)} has an unpaired surrogate at 1{REMEDY}"
 
 
 def test_half_a_character_in_a_name() -> None:
     text = json.dumps({**content(), "prompts": {"\ud800": ""}, "default_prompt_name": None})
-    with pytest.raises(BundleFormatError, match=r"^manifest\.json\.prompts has half"):
+    with pytest.raises(
+        BundleFormatError, match=r"^manifest\.json\.prompts has an unpaired surrogate"
+    ):
         Manifest.from_json(text)
 
 

@@ -133,7 +133,7 @@ def test_what_is_no_bundle_is_not_replaced(tmp_path: Path, kind: str) -> None:
     else:
         target.write_text("years of work", encoding="utf-8")
     with (
-        pytest.raises(ExportError, match="precious exists and is no bundle; name another"),
+        pytest.raises(ExportError, match="precious exists and is not a bundle; name another"),
         staged_bundle(target),
     ):
         pass

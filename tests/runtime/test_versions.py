@@ -165,7 +165,9 @@ class TestUpgrade:
             return outline
 
         monkeypatch.setattr("embedrt.bundle.writer.move_weights", spoil)
-        with pytest.raises(BundleCorruptError, match="rewritten, the bundle gives other vectors"):
+        with pytest.raises(
+            BundleCorruptError, match="the rewritten bundle gives different vectors"
+        ):
             upgrade_bundle(DATA / precision, tmp_path / "new")
         assert beside(tmp_path) == set()
 
@@ -191,6 +193,6 @@ def test_what_is_upgraded_already(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_output_that_is_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(ExportError, match="exists and is no bundle"):
+    with pytest.raises(ExportError, match="exists and is not a bundle"):
         upgrade_bundle(DATA / "fp32", tmp_path / "mine")
     assert beside(tmp_path / "mine") == {"notes.txt"}

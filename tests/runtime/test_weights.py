@@ -185,7 +185,7 @@ HOSTILE: dict[str, list[tuple[bytes, ...]]] = {
     "a tensor has the length {} in weights.bin": [
         (outside("t", ROW, 0, length=length),) for length in ("-1", "", "1e2", "9" * 30)
     ],
-    "a tensor lies at {} of weights.bin, no multiple of 64": [
+    "a tensor lies at {} of weights.bin, not a multiple of 64": [
         (outside("t", ROW, offset),) for offset in (1, 32, 63, 65)
     ],
     "a tensor ends at {} of weights.bin, which has 1024 bytes": [
@@ -212,7 +212,7 @@ HOSTILE: dict[str, list[tuple[bytes, ...]]] = {
         (outside("t", np.zeros(33, np.float32), 0), outside("u", ROW, 128)),
         (outside("u", ROW, 960), outside("v", ROW, 64), outside("t", np.zeros(256, np.float32), 0)),
     ],
-    "a tensor tells its place by {}": [
+    "a tensor has the external_data keys {}": [
         (place(),),
         (place(LOCATION),),
         (place(OFFSET, LENGTH),),
@@ -222,14 +222,14 @@ HOSTILE: dict[str, list[tuple[bytes, ...]]] = {
         (place(*WHOLE, OFFSET),),
         (place(LOCATION, pair("Offset", "0"), LENGTH),),
     ],
-    "a tensor tells its place in other than keys with their values": [
+    "a tensor has an external_data entry that is not a key with a value": [
         (place(LOCATION, OFFSET, b""),),
         (place(LOCATION, OFFSET, LENGTH + message((2, "128"))),),
         (place(LOCATION, OFFSET, message((2, "64"), (1, "length"))),),
         (place(LOCATION, OFFSET, message((1, "length"), (2, 64))),),
         (place(*WHOLE[:2], where=((13, 64), (14, 1))),),
     ],
-    "a tensor does not say once that its data lies in another file": [
+    "a tensor must have data_location EXTERNAL exactly once": [
         (place(*WHOLE, where=()),),
         (place(*WHOLE, where=((14, 0),)),),
         (place(*WHOLE, where=((14, 2),)),),

@@ -90,7 +90,7 @@ def graph_problems(path: Path, weights: int | None = None) -> list[str]:
         with load_file(path) as data:
             return list(islice(dict.fromkeys(_problems(data, weights)), _MOST_PROBLEMS))
     except (OSError, ValueError, IndexError) as error:
-        raise BundleCorruptError(f"{path} is no ONNX graph ({error}); {REMEDY}") from error
+        raise BundleCorruptError(f"{path} is not an ONNX graph ({error}); {REMEDY}") from error
 
 
 def _problems(data: Data, weights: int | None) -> Iterator[str]:

@@ -295,7 +295,7 @@ def _expect(value: object, kind: Any, place: str) -> Any:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise _wrong(f"{place} has half of a character at {error.start}") from error
+            raise _wrong(f"{place} has an unpaired surrogate at {error.start}") from error
     return value
 
 

@@ -147,8 +147,8 @@ def _read_manifest(path: Path) -> Manifest:
             )
         if not file.exists() and not file.is_symlink():
             raise BundleNotFoundError(
-                f"{path} is no bundle: it has no {MANIFEST}. A folder from a model hub must first "
-                f"be exported: embedrt export {path} --output NEW_FOLDER"
+                f"{path} is not a bundle: it has no {MANIFEST}. A folder from a model hub must "
+                f"first be exported: embedrt export {path} --output NEW_FOLDER"
             )
         _check_plain(file)
         with file.open("rb") as stream:
@@ -173,7 +173,7 @@ def _check_file(path: Path, expected: FileEntry, *, hashed: bool) -> None:
             f"{path} has {size} bytes and the manifest says {expected.size}; {REMEDY}"
         )
     if size > (most := MAX_BYTES[path.name]):
-        raise BundleFormatError(f"{path} has {size} bytes and may have {most}; {REMEDY}")
+        raise BundleFormatError(f"{path} has {size} bytes; at most {most} are allowed; {REMEDY}")
     if hashed and (found := describe_file(path).sha256) != expected.sha256:
         raise BundleCorruptError(
             f"{path} has sha256 {found} and the manifest says {expected.sha256}; {REMEDY}"

@@ -131,7 +131,7 @@ def check_places(data: Data, tensors: Iterable[Span], size: int) -> Iterator[str
 def _place(data: Data, tensor: list[Field], size: int) -> _Place:
     where = [span for number, span in tensor if number == TENSOR_LOCATION]
     if len(where) != 1 or number_of(data, tensor, TENSOR_LOCATION) != EXTERNAL:
-        raise _MisplacedError("does not say once that its data lies in another file")
+        raise _MisplacedError("must have data_location EXTERNAL exactly once")
     if other := {number for number, _ in tensor} - _DESCRIPTION - _PLACE:
         raise _MisplacedError(f"in {WEIGHTS} has fields {reprlib.repr(sorted(other))} as well")
     entries = _entries(data, tensor)
@@ -139,7 +139,7 @@ def _place(data: Data, tensor: list[Field], size: int) -> _Place:
         raise _MisplacedError(f"has its data in {reprlib.repr(entries[LOCATION])}")
     offset, length = _number(entries, OFFSET), _number(entries, LENGTH)
     if offset % ALIGNMENT:
-        raise _MisplacedError(f"lies at {offset} of {WEIGHTS}, no multiple of {ALIGNMENT}")
+        raise _MisplacedError(f"lies at {offset} of {WEIGHTS}, not a multiple of {ALIGNMENT}")
     if offset + length > size:
         raise _MisplacedError(f"ends at {offset + length} of {WEIGHTS}, which has {size} bytes")
     if _bytes_of(data, tensor, most=size) != length:
@@ -154,11 +154,11 @@ def _entries(data: Data, tensor: list[Field]) -> dict[str, str]:
             continue
         parts = list(read_fields(data, span)) if span.kind == BYTES else []
         if [(part, value.kind) for part, value in parts] != _ENTRY:
-            raise _MisplacedError("tells its place in other than keys with their values")
+            raise _MisplacedError("has an external_data entry that is not a key with a value")
         entries.append((text_of(data, parts, ENTRY_KEY), text_of(data, parts, ENTRY_VALUE)))
     keys = sorted(key for key, _ in entries)
     if keys != sorted((LOCATION, OFFSET, LENGTH)):
-        raise _MisplacedError(f"tells its place by {reprlib.repr(keys)}")
+        raise _MisplacedError(f"has the external_data keys {reprlib.repr(keys)}")
     return dict(entries)
 
 
@@ -185,7 +185,7 @@ def _dimensions(data: Data, tensor: list[Field]) -> Iterator[int]:
         if number != TENSOR_DIMENSIONS:
             continue
         if span.kind not in (VARINT, BYTES):
-            raise _MisplacedError(f"in {WEIGHTS} has a dimension that is no whole number")
+            raise _MisplacedError(f"in {WEIGHTS} has a dimension that is not an integer")
         position = span.start
         while position < span.stop:  # a packed field has several numbers
             dimension, position = read_varint(data, position)

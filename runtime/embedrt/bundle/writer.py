@@ -88,7 +88,9 @@ def staged_bundle(target: Path) -> Iterator[Staging]:
     """
     target = Path(os.path.realpath(expand(target)))
     if target.exists() and not (target / MANIFEST).is_file():
-        raise ExportError(f"{target} exists and is no bundle; name another --output or remove it")
+        raise ExportError(
+            f"{target} exists and is not a bundle; name another --output or remove it"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target)
@@ -121,7 +123,7 @@ def _make_locked(target: Path) -> tuple[Path, int | None]:
         path = target.with_name(f"{_prefix(target)}{os.urandom(4).hex()}")
         path.mkdir(0o700 if target.exists() else 0o777)  # the existing bundle may be private
         lock = _lock(path, wait=True)
-        if path.exists():  # otherwise another export has removed it before it was locked
+        if path.exists():  # otherwise another export removed it before it was locked
             return path, lock
         if lock is not None:
             os.close(lock)

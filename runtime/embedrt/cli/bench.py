@@ -47,7 +47,7 @@ def table(findings: Findings) -> Iterator[str]:
         yield f"{latency.tokens:>6} tokens     {cells}"
     yield ""
     first = findings.throughput[0]
-    yield f"{first.texts} texts of {first.tokens / first.texts:.0f} tokens in the mean"
+    yield f"{first.texts} texts of {first.tokens / first.texts:.0f} tokens on average"
     for throughput in findings.throughput:
         yield (
             f"{_counted(throughput.threads, 'thread'):>13}     "

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
         "license": source.license or "not declared",
         "encoder": f"{manifest.family}, {manifest.builder}, {manifest.precision}",
         "dimension": manifest.dimension,
-        "max tokens": f"{manifest.max_tokens}, cut on the {manifest.truncation_side}",
+        "max tokens": f"{manifest.max_tokens}, truncated on the {manifest.truncation_side}",
         "pooling": " + ".join(manifest.pooling),
         "normalized": "yes" if manifest.normalized else "no",
         "similarity": manifest.similarity,

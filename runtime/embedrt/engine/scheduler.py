@@ -227,8 +227,8 @@ class Engine:
         waiting = queue.waiting_tokens + queue.untokenized_tokens
         if waiting and waiting + queue.expected_tokens(call.texts) > most:
             raise OverloadedError(
-                f"about {waiting:,} tokens wait and {most:,} may (max_waiting_tokens): call again "
-                "later, or send the texts to another process"
+                f"about {waiting:,} tokens are waiting and max_waiting_tokens is {most:,}: call "
+                "again later, or send the texts to another process"
             )
 
     def _await(self, call: Call, progress: Progress | None) -> None:

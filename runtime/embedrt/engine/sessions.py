@@ -1,8 +1,8 @@
 """The sessions of a bundle: one that uses one core and, on demand, one that uses all cores.
 
 Concurrent batches run on one core each, which gives the highest throughput. A single batch would
-leave the other cores idle. If single batches are frequent, the graph is therefore loaded a second
-time, with a thread pool on all cores, to reduce their latency. Both sessions give the same bytes.
+leave the other cores idle. After a few single batches, the graph is therefore loaded a second time,
+with a thread pool on all cores, to reduce their latency. Both sessions give the same bytes.
 
 After a pause, the threads of the pool have to wake up. On virtual machines, Linux may wake them on
 the caller's core, where they compete with the caller until the scheduler's next tick moves them, up

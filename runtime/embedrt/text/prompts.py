@@ -19,7 +19,7 @@ from embedrt.text.inputs import as_text
 QUERY = "query"
 DOCUMENT = ("document", "passage", "corpus")
 
-# Every model has these, empty unless it says otherwise.
+# Prompts that every model has; empty unless the model defines them.
 ALWAYS = {QUERY: "", DOCUMENT[0]: ""}
 
 
@@ -30,7 +30,7 @@ class Prompts:
     named: Mapping[str, str]
     """The prompts by name; an empty one adds nothing."""
     default: str | None
-    """The name of the prompt that `encode` uses unless it is given another."""
+    """The name of the prompt that `encode` uses by default."""
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -48,10 +48,10 @@ class Prompts:
         return next((name for name in DOCUMENT if name in self.named), DOCUMENT[0])
 
     def choose(self, name: str | None = None, prompt: str | None = None) -> str:
-        """Return the text to prepend: `prompt`, else the prompt of this name, else the default.
+        """Return the text to prepend: `prompt`, else the prompt called `name`, else the default.
 
-        Raises ValueError for both arguments at once and for an unknown name, TypeError for a prompt
-        that is no str.
+        Raises ValueError if both arguments are given or the name is unknown, TypeError if the
+        prompt is not a str.
         """
         if prompt is not None:
             if name is not None:

@@ -41,7 +41,7 @@ class Truncations:
             self._count += 1
 
     def warn(self, texts: int) -> None:
-        """Warn the caller, who passed `texts` texts, about the truncated ones, if any."""
+        """Warn about truncated texts, if any, out of the number of `texts`."""
         if self._count:
             warn_caller(
                 f"{self._count} of {texts} texts have more than the {self._tokenizer.max_tokens} "

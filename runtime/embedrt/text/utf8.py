@@ -1,7 +1,7 @@
-"""Text files: UTF-8, with or without a byte order mark at the very start.
+"""Reading text files in UTF-8, with or without a byte order mark.
 
-The mark is no text: where it stayed, it would be the first character of the first text. Elsewhere
-in a file, U+FEFF is a character like any other.
+A byte order mark at the start of a file is removed; otherwise it would become the first character
+of the first text. U+FEFF elsewhere in a file is kept.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import BinaryIO
 SAVE_AS_UTF8 = "save it as UTF-8: iconv -f {} -t UTF-8 FILE > NEW_FILE"
 
 MARKS = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),  # before UTF-16's, which it begins with
+    (codecs.BOM_UTF32_LE, "UTF-32"),  # checked first: it starts with the mark of UTF-16
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-# Which of the first four bytes are zero, in a text without a mark that starts in ASCII.
+# Which of the first four bytes are zero, in a text that starts in ASCII and has no mark.
 ZEROS: dict[tuple[bool, ...], str] = {
     (False, True, True, True): "UTF-32LE",
     (True, True, True, False): "UTF-32BE",
@@ -29,9 +29,9 @@ ZEROS: dict[tuple[bool, ...], str] = {
 
 
 def decode(content: bytes) -> str:
-    """Decode a whole text file.
+    """Decode the content of a text file.
 
-    Raises ValueError, to be put behind the file's name: ``is UTF-16; ...``.
+    Raises ValueError with a message that completes the file's name: ``is UTF-16; ...``.
     """
     _refuse_wide(content)
     try:
@@ -41,10 +41,10 @@ def decode(content: bytes) -> str:
 
 
 def read_lines(file: BinaryIO, name: str) -> Iterator[str]:
-    r"""Yield the lines of a text file without their ends, ``\n`` or ``\r\n``.
+    r"""Yield the lines of a text file without their ``\n`` or ``\r\n``.
 
-    A line ends at a newline and nowhere else: a form feed or U+2028 is part of a text. Raises
-    ValueError naming the file by `name`, the line, and what to do.
+    Only a newline ends a line: form feeds and U+2028 are part of a text. Raises ValueError with
+    `name`, the line number, and a remedy.
     """
     first = file.readline()
     try:
@@ -61,9 +61,9 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[str]:
 
 
 def _refuse_wide(start: bytes) -> None:
-    """Raise ValueError where a file's first bytes are those of UTF-16 or UTF-32.
+    """Raise ValueError if the first bytes of a file are those of UTF-16 or UTF-32.
 
-    Without a mark, such a text is valid UTF-8, with a NUL beside each character.
+    ASCII text in UTF-16 or UTF-32 without a mark is valid UTF-8, with NULs between the characters.
     """
     by_mark = (name for mark, name in MARKS if start.startswith(mark))
     zeros = tuple(byte == 0 for byte in start[:4])
