@@ -21,9 +21,9 @@ from embedrt_export.heads.head import add_head
 from embedrt_export.int8 import scheme as int8
 from embedrt_export.int8 import traced as int8_traced
 from embedrt_export.int8.calibration import measure_ranges
-from embedrt_export.int8.ladder import Quantized, climb
 from embedrt_export.int8.quality import Quality
 from embedrt_export.int8.scheme import Int8
+from embedrt_export.int8.selection import Quantized, choose_scheme
 from embedrt_export.int8.smoothing import smooth_values
 from embedrt_export.source.checkpoint import load_tensors
 from embedrt_export.source.settings import Settings
@@ -71,7 +71,7 @@ def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
     return _draw(encoder, fit_head(settings.head, encoder.hidden))
 
 
-def give_types(built: Built, types: TokenTypes) -> Built:
+def with_token_types(built: Built, types: TokenTypes) -> Built:
     """Return the graph for texts whose tokens have these types.
 
     Raises UnsupportedModelError where the encoder has no such type, or was traced.
@@ -130,7 +130,7 @@ def quantize_graph(
     """Make the int8 graph by the fastest scheme that is good enough on the texts held back."""
     encoder, head = built.encoder, built.head
     if encoder is None:
-        return climb(
+        return choose_scheme(
             int8_traced.SCHEMES,
             lambda scheme: int8_traced.quantize_traced(built.model, scheme),
             built.model,
@@ -144,7 +144,7 @@ def quantize_graph(
         int8.require_products(model, len(built.inputs))
         return model
 
-    return climb(
+    return choose_scheme(
         int8.SCHEMES,
         build,
         built.model,

@@ -36,11 +36,11 @@ from embedrt.errors import (
 )
 from embedrt.files import expand
 from embedrt.text.tokenizer import TokenIds
-from embedrt_export.assemble import Built, build_graph, give_types, quantize_graph
+from embedrt_export.assemble import Built, build_graph, quantize_graph, with_token_types
 from embedrt_export.card import model_card
 from embedrt_export.int8.calibration import read_calibration
-from embedrt_export.int8.ladder import Quantized
 from embedrt_export.int8.quality import Quality
+from embedrt_export.int8.selection import Quantized
 from embedrt_export.proof.agreement import prove
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.probes import probes
@@ -125,7 +125,7 @@ def export_model(
     built = build_graph(settings, config)
     oracle = Oracle(settings.folder)
     _require_rows(settings, oracle, built)
-    built = give_types(built, oracle.token_types())
+    built = with_token_types(built, oracle.token_types())
     manifest = _describe(source, settings, config, oracle, built, weights, precision)
     oracle.limit(manifest.max_tokens)
     if source.recipe:

@@ -29,7 +29,7 @@ from embedrt.errors import BundleError, NonFiniteEmbeddingError, TextError
 from embedrt.request import LoadOptions
 from embedrt.verify import check_probes
 from fuzz.mutations import write_mutated
-from fuzz.seeds import TEXTS
+from fuzz.seed_corpus import TEXTS
 
 SECONDS = 60.0  # for one bundle; a second is already far too long, but machines are shared
 MEMORY = 4 << 30  # bytes of address space beyond that of the imports

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from embedrt.bundle.graph_rules import OPERATORS
-from fuzz.odd import NUMBERS, STRINGS, mutate_bytes
+from fuzz.odd_values import NUMBERS, STRINGS, mutate_bytes
 from tiny_bundle import varint
 
 # Message fields by number, where they hold messages: ModelProto, then what is in its graph.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.bundles import Outcome, run
-from fuzz.killers import write_divisor
+from fuzz.crashing_graphs import write_crashing_bundle
 from fuzz.mutations import write_mutated
 
 SEED, CASES = 5, 800
@@ -63,7 +63,7 @@ def test_the_same_number_is_the_same_bundle() -> None:
     [
         (write_nothing, "BundleNotFoundError", "an empty folder"),
         (write_forever, "hung", "longer than 3 seconds"),
-        (write_divisor, "died", "exit status -8"),
+        (write_crashing_bundle, "died", "exit status -8"),
         (write_too_much, "died", "exit status 1"),
     ],
 )

@@ -1,6 +1,6 @@
 """Quantization to int8: calibration, schemes, and the quality that a scheme must keep.
 
 `calibration` measures activation ranges, `smoothing` moves range from activations to weights,
-`scheme` and `traced` write the quantized graph, and `ladder` takes the fastest scheme whose
+`scheme` and `traced` write the quantized graph, and `selection` takes the fastest scheme whose
 `quality` suffices.
 """

@@ -12,7 +12,7 @@ from embedrt.errors import SourceError
 from embedrt_export.source.files import read_json
 
 JsonObject = dict[str, Any]
-Fate = Literal["honored", "overruled", "refused"]
+Handling = Literal["honored", "overruled", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Key:
     """What becomes of one key."""
 
     kind: Kind
-    fate: Fate
+    handling: Handling
     reason: str
     """How it is honored, why it changes nothing, or why it is refused."""
     harmless: tuple[Any, ...] = ()
@@ -89,17 +89,17 @@ class Key:
 
 def honored(kind: Kind, how: str) -> Key:
     """Return a key that is obeyed as sentence-transformers obeys it."""
-    return Key(kind=kind, fate="honored", reason=how)
+    return Key(kind=kind, handling="honored", reason=how)
 
 
 def overruled(kind: Kind, why: str) -> Key:
     """Return a key that is passed over, because it changes no embedding."""
-    return Key(kind=kind, fate="overruled", reason=why)
+    return Key(kind=kind, handling="overruled", reason=why)
 
 
 def refused(why: str, *, but: tuple[Any, ...] = (None,), kind: Kind = ANY) -> Key:
     """Return a key that ends the export, except for values that change nothing."""
-    return Key(kind=kind, fate="refused", reason=why, harmless=but)
+    return Key(kind=kind, handling="refused", reason=why, harmless=but)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ def check_object(
             if table.unknown == "refused":
                 refusals.append(f"{label} sets {place}, which embedrt does not know")
             continue
-        if key.fate == "refused" and not _is_one_of(value, key.harmless):
+        if key.handling == "refused" and not _is_one_of(value, key.harmless):
             refusals.append(f"{label} sets {place} to {reprlib.repr(value)}: {key.reason}")
             continue
         require_kind(file, place, value, key.kind)

@@ -164,7 +164,7 @@ def unigram() -> Tokenizer:
 TOKENIZERS: list[Callable[[], Tokenizer]] = [wordpiece, bpe, unigram]
 
 
-def seeds() -> list[tuple[Files, Manifest]]:
+def seed_corpus() -> list[tuple[Files, Manifest]]:
     """Each seed's files but the manifest, and what that says but for their sizes and hashes."""
     table = np.eye(10, dtype=np.float32)
     probes = [{"text": "w1 w2", "embedding": (table[1] + table[2]).tolist()}]

@@ -68,7 +68,7 @@ GRAPHS = {
 }
 
 
-def write_divisor(folder: Path, _number: int = 0) -> str:
+def write_crashing_bundle(folder: Path, _number: int = 0) -> str:
     """Write a bundle that dies of SIGFPE when it is run."""
     make_tiny(folder / "bundle", graph=DIVISION)
     for file in (folder / "bundle").iterdir():

@@ -31,7 +31,7 @@ class Quantized:
     """Why each faster scheme was not."""
 
 
-def climb(
+def choose_scheme(
     schemes: Sequence[Scheme],
     build: BuildScheme,
     reference: onnx.ModelProto,

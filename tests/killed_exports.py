@@ -16,7 +16,7 @@ from embedrt.cli import main
 
 # Its children start with the heavy imports done.
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["embedrt_export", "dying"])
+CONTEXT.set_forkserver_preload(["embedrt_export", "killed_exports"])
 
 
 def start_export(folder: Path, output: Path) -> BaseProcess:
@@ -26,12 +26,12 @@ def start_export(folder: Path, output: Path) -> BaseProcess:
     return process
 
 
-def stage_and_die(bundle: Path, target: Path, step: int) -> int | None:
+def stage_until_killed(bundle: Path, target: Path, step: int) -> int | None:
     """Stage a copy of a bundle to `target`; die at the `step`-th change of a file or folder.
 
     Returns the exit status: that of SIGKILL, or 0 where there are fewer steps.
     """
-    process = CONTEXT.Process(target=_stage_and_die, args=(bundle, target, step))
+    process = CONTEXT.Process(target=_stage_until_killed, args=(bundle, target, step))
     process.start()
     process.join()
     return process.exitcode
@@ -42,7 +42,7 @@ def _export(folder: Path, output: Path) -> None:
     sys.exit(main(["export", str(folder), "--output", str(output)]))
 
 
-def _stage_and_die(bundle: Path, target: Path, step: int) -> None:
+def _stage_until_killed(bundle: Path, target: Path, step: int) -> None:
     left = step
 
     def count(event: str, arguments: tuple[object, ...]) -> None:
