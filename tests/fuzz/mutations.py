@@ -1,4 +1,4 @@
-"""Ways to spoil a bundle: at random, but the same for the same number."""
+"""Random mutations of bundles, reproducible from a seed and a number."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from fuzz.seed_corpus import Files, seed_corpus
 CORPUS = seed_corpus()
 KINDS = (GRAPH, GRAPH, GRAPH, WEIGHTS, TOKENIZER, TOKENIZER, MANIFEST, PROBES, CARD, "folder")
 NAMES = (GRAPH, WEIGHTS, TOKENIZER, PROBES, CARD, MANIFEST)
-DEEP, TWICE = "\0deep", "\0twice"  # put into JSON as text
+DEEP, TWICE = "\0deep", "\0twice"  # placeholders, replaced in the JSON text
 
 
 def write_mutated(seed: int, folder: Path, number: int) -> str:
-    """Write the mutated bundle of that number; return what was done to it."""
+    """Write the mutated bundle with this number; return a description of the mutation."""
     random = Random(f"{seed} {number}")
     origin = random.randrange(len(CORPUS))
     files, manifest = dict(CORPUS[origin][0]), CORPUS[origin][1]

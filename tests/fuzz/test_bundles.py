@@ -1,4 +1,4 @@
-"""Mutated bundles: each loads and encodes, or is refused in words that help."""
+"""Mutated bundles: each loads and encodes, or is refused with a helpful message."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_mutated_bundles_load_or_raise_our_errors() -> None:
     faults = [outcome for outcome in outcomes if outcome.is_fault]
     assert not faults, "\n\n".join(map(str, faults))
     assert len({outcome.digest for outcome in outcomes}) >= 700
-    # A fuzzer that never gets past the sizes tests nothing else.
+    # If every bundle failed the size check, nothing else would be tested.
     kinds = Counter(outcome.kind for outcome in outcomes)
     assert kinds["encoded"] >= 100
     assert kinds["BundleFormatError"] >= 50
@@ -68,7 +68,7 @@ def test_the_same_number_is_the_same_bundle() -> None:
     ],
 )
 def test_the_fuzzer_itself(write: partial[str], kind: str, detail: str) -> None:
-    """It sees a death and a hang, and goes on with the next bundle."""
+    """The fuzzer detects a crash and a hang, and continues with the next bundle."""
     outcomes: list[Outcome] = []
     for outcome in run(write, range(2), seconds=3):
         outcomes.append(outcome)
