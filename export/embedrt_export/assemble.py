@@ -80,8 +80,8 @@ def with_token_types(built: Built, types: TokenTypes) -> Built:
         return built
     if built.encoder is None:
         raise UnsupportedModelError(
-            "the tokenizer gives a text token types other than 0, and a traced encoder takes type "
-            "0 alone"
+            "the tokenizer gives a text token types other than 0, and a traced encoder supports "
+            "only type 0"
         )
     if built.encoder.token_types is None:
         return built

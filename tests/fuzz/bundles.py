@@ -141,8 +141,8 @@ def _load_and_encode(folder: Path) -> tuple[str, str]:
         return type(error).__name__, str(error)
     except BundleError as error:
         text = str(error)
-        told = str(folder) in text and REMEDY.search(text) and len(text) < 1000
-        return (type(error).__name__ if told else "fault"), repr(error)
+        is_helpful = str(folder) in text and REMEDY.search(text) and len(text) < 1000
+        return (type(error).__name__ if is_helpful else "fault"), repr(error)
     except BaseException:  # noqa: BLE001 - tokenizer panics do not derive from Exception
         return "fault", traceback.format_exc()
     return "encoded", ""

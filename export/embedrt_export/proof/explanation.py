@@ -25,18 +25,18 @@ def explain(comparisons: Sequence[Comparison], embedder: Embedder, oracle: Oracl
     # NaN sorts before any number.
     apart.sort(key=lambda one: -np.nan_to_num(one.difference, nan=np.inf))
     unsteady = [one for one in comparisons if not one.same_bytes]
-    told = [
+    lines = [
         f"{one.call} on {start_of(one.text)} differs by {one.difference:.1e}"
         f"{_what_differs(one, embedder, oracle)}"
         for one in apart[:NAMED]
     ]
-    told += [
+    lines += [
         f"{one.call} on {start_of(one.text)} gives different bytes in a batch"
         for one in unsteady[:NAMED]
     ]
     if len(apart) > NAMED:
-        told.append(f"{len(apart) - NAMED} more texts differ")
-    return told
+        lines.append(f"{len(apart) - NAMED} more texts differ")
+    return lines
 
 
 def _what_differs(one: Comparison, embedder: Embedder, oracle: Oracle) -> str:

@@ -106,7 +106,7 @@ class Oracle:
         if types is None:
             raise UnsupportedModelError(
                 f"{self._folder} has a tokenizer whose token types depend on a text's length; "
-                "embedrt carries those that depend on a token's position from the start"
+                "embedrt supports only those that depend on a token's position from the start"
             )
         return types
 

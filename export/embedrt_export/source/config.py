@@ -61,6 +61,6 @@ def read_config(settings: Settings) -> PretrainedConfig:
     if config.is_encoder_decoder or config.model_type in ENCODER_DECODERS:
         raise UnsupportedModelError(
             f"{settings.folder} has the architecture {config.model_type}, an encoder-decoder: "
-            "sentence-transformers runs its encoder alone, and embedrt does not carry those yet"
+            "sentence-transformers runs only its encoder, which embedrt does not support yet"
         )
     return config

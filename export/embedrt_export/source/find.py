@@ -51,7 +51,7 @@ def find_source(model: str, *, revision: str | None = None, files: Path | None =
     if recipe:
         return _find_recipe(recipe, revision, files)
     if files is not None:
-        raise SourceError(f"--files goes with a recipe; {model} is none of {', '.join(recipes)}")
+        raise SourceError(f"--files requires a recipe; {model} is not one of {', '.join(recipes)}")
     if Path(model).is_dir():
         if revision is not None:
             raise SourceError(f"{model} is a folder and has no revision {revision}")
@@ -59,7 +59,7 @@ def find_source(model: str, *, revision: str | None = None, files: Path | None =
     if HUB_ID.fullmatch(model) and not model.startswith("."):
         return _download(model, revision, None)
     raise SourceError(
-        f"{model} is no folder here, no hub id (owner/name), and none of the recipes "
+        f"{model} is not an existing folder, a hub id (owner/name) or one of the recipes "
         f"{', '.join(recipes)}"
     )
 

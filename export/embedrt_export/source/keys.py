@@ -42,14 +42,14 @@ TRANSFORMER_FILES = (
 _LOADED = "transformers loads the tokenizer with it, and the bundle holds the tokenizer as loaded"
 _UNPADDED = "a text is embedded without padding"
 _UNREAD = "no encoder reads it"
-_DECODING = "it is about texts made of tokens"
-_CHATS = "it is about chats, and a text is embedded as it is"
+_DECODING = "it affects only decoding"
+_CHATS = "it affects only chats; texts are embedded unchanged"
 _LEFTOVER = "sentence-transformers truncates to its own maximum"
 _FIXED = "sentence-transformers sets it at each load"
 _TEXT_ONLY = "embedrt embeds texts"
 _SAME_NUMBERS = "it changes how the encoder is computed and not what it gives"
 _OTHER_WEIGHTS = (
-    "embedrt reads the floating-point weights in model.safetensors or pytorch_model.bin alone"
+    "embedrt reads only floating-point weights in model.safetensors or pytorch_model.bin"
 )
 _LATE_INTERACTION = (
     "it belongs to late interaction, where queries and documents are cut differently"
@@ -102,7 +102,7 @@ TOKENIZER = Table(
         "merges": honored(ANY, _LOADED),
         "unk_id": honored(ANY, _LOADED),
         "post_processor": honored(ANY, _LOADED),
-        "auto_map": overruled(ANY, "code of the author's own does not run"),
+        "auto_map": overruled(ANY, "embedrt does not run code of the model's author"),
         "from_slow": refused("embedrt needs the tokenizer's fast form", but=(None, False)),
         "use_fast": refused("embedrt needs the tokenizer's fast form", but=(None, True)),
         "split_special_tokens": refused(
@@ -133,7 +133,7 @@ TOKENIZER = Table(
         "tokenizer_file": overruled(ANY, _FIXED),
         "tokenizer_object": overruled(ANY, _FIXED),
         "vocab_file": overruled(ANY, _FIXED),
-        "verbose": overruled(ANY, "it is about messages"),
+        "verbose": overruled(ANY, "it affects only log messages"),
         **HUB,
     },
 )
@@ -142,7 +142,7 @@ TOKENIZER = Table(
 _CALL = Table(
     unknown="refused",
     keys={
-        "max_length": honored(COUNT, "texts are truncated to it, whatever max_seq_length says"),
+        "max_length": honored(COUNT, "texts are truncated to it, regardless of max_seq_length"),
         "add_special_tokens": honored(FLAG, "the bundle's tokenizer adds what this one adds"),
         "return_token_type_ids": honored(FLAG.or_null, "token types come from the tokenizer"),
         "truncation": refused(
@@ -163,15 +163,15 @@ _CALL = Table(
             "a tokenizer.json cannot say that special tokens in a text are split",
             but=(None, False),
         ),
-        "text_pair": refused("embedrt embeds texts alone"),
-        "text_target": refused("embedrt embeds texts alone"),
-        "text_pair_target": refused("embedrt embeds texts alone"),
-        "stride": overruled(WHOLE, "it is about what truncation drops"),
+        "text_pair": refused("embedrt embeds single texts, not pairs"),
+        "text_target": refused("embedrt embeds single texts, not pairs"),
+        "text_pair_target": refused("embedrt embeds single texts, not pairs"),
+        "stride": overruled(WHOLE, "it affects only the tokens that truncation drops"),
         "return_special_tokens_mask": overruled(ANY, _UNREAD),
         "return_offsets_mapping": overruled(ANY, _UNREAD),
         "return_length": overruled(ANY, _UNREAD),
         "logits_to_keep": overruled(ANY, "only models that generate read it"),
-        "verbose": overruled(ANY, "it is about messages"),
+        "verbose": overruled(ANY, "it affects only log messages"),
     },
 )
 
@@ -228,7 +228,7 @@ ENCODER = Table(
         "position_embedding_type": honored(TEXT.or_null, "absolute, else the encoder is traced"),
         "is_decoder": honored(FLAG, "a decoder is traced"),
         "pruned_heads": honored(object_of(WHOLE.in_list).or_null, "these heads contribute nothing"),
-        "auto_map": overruled(OBJECT, "code of the author's own does not run"),
+        "auto_map": overruled(OBJECT, "embedrt does not run code of the model's author"),
         "quantization_config": refused(_OTHER_WEIGHTS),
         "compression_config": refused(_OTHER_WEIGHTS),
     },
@@ -268,7 +268,7 @@ TRANSFORMER = Table(
         "modality_config": honored(OBJECT.or_null, "texts go through the encoder's forward"),
         "module_output_name": honored(TEXT.or_null, "the encoder gives token vectors"),
         "transformer_task": refused(
-            "an encoder with a head of its own gives no token vectors", but=("feature-extraction",)
+            "an encoder with a task head gives no token vectors", but=("feature-extraction",)
         ),
         "query_length": refused(_LATE_INTERACTION),
         "document_length": refused(_LATE_INTERACTION),

@@ -82,7 +82,7 @@ def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> Traced:
             return Traced(model=model, dimension=dimension, tracer=tracer.package)
     raise UnsupportedModelError(
         f"{folder} has the architecture {config.model_type}, which is not built from its weights, "
-        f"and no tracer carries it: {'; '.join(reasons)}. Use sentence-transformers for it, or "
+        f"and no tracer supports it: {'; '.join(reasons)}. Use sentence-transformers for it, or "
         "another model"
     )
 
