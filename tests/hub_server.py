@@ -1,4 +1,4 @@
-"""A model hub on loopback: the routes that huggingface_hub uses, over folders of this machine."""
+"""A local model hub with the routes that huggingface_hub uses, serving local folders."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from urllib.parse import unquote
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """One model: its files, and the commits that its branches and tags stand for."""
+    """One model: its files, and the commits of its branches and tags."""
 
     folder: Path
     commits: Mapping[str, str]
     withheld: Collection[str] = ()
-    """Files that are listed and not sent."""
+    """Files that are listed but not sent."""
 
     def commit(self, revision: str) -> str | None:
-        """Return the commit of a branch, a tag, or a commit itself."""
+        """Return the commit that a branch, tag or commit id names."""
         return revision if revision in self.commits.values() else self.commits.get(revision)
 
 
@@ -34,12 +34,12 @@ class Hub:
     repositories: Mapping[str, Repository]
     url: str = ""
     requests: list[str] = field(default_factory=list)
-    """Method and path of each request, in the order they came."""
+    """Method and path of each request, in order."""
 
 
 @contextmanager
 def serve(repositories: Mapping[str, Repository]) -> Iterator[Hub]:
-    """Serve the repositories, by their ids, until the block ends."""
+    """Serve repositories by id until the block ends."""
     hub = Hub(repositories)
 
     class Handler(_Handler):
@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _files(folder: Path) -> dict[str, int]:
-    """The files of a repository, with their sizes in bytes."""
+    """Return the files of a repository with their sizes in bytes."""
     return {
         file.relative_to(folder).as_posix(): file.stat().st_size
         for file in sorted(folder.rglob("*"))

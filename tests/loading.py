@@ -1,7 +1,7 @@
-"""Run in a process of its own: load models, and tell which of their files were asked for.
+"""Script that loads models and prints which of their files the libraries access.
 
-Each argument is a model's folder. Printed is a JSON object from folder to the names of the files
-that were opened or looked for, whether they are there or not.
+Each argument is a model's folder. The output is a JSON object that maps each folder to the names of
+the files that were opened or looked up, including files that do not exist.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ asked: set[str] = set()
 
 
 def note(path: object) -> None:
-    """Remember a path that the process asks the system for."""
+    """Record a path that the process accesses."""
     if isinstance(path, str | os.PathLike):
-        asked.add(os.path.abspath(os.fspath(path)))  # noqa: PTH100 - which asks nothing itself
+        asked.add(os.path.abspath(os.fspath(path)))  # noqa: PTH100 - does not access the file
 
 
 def listen(event: str, arguments: tuple[Any, ...]) -> None:
-    """Hear of every file that Python opens."""
+    """Record every file that Python opens; an audit hook."""
     if event == "open":
         note(arguments[0])
 
 
 def noted(look: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `look`, a function of `os`, with a note of each path that it is given."""
+    """Return a wrapper of `look`, a function of `os`, that records each path."""
 
     def look_and_note(path: Any, *arguments: Any, **options: Any) -> Any:
         note(path)
@@ -41,9 +41,9 @@ def noted(look: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def main() -> None:
-    """Load each model."""
+    """Load each model and print the accessed files."""
     sys.addaudithook(listen)
-    for name in ("stat", "lstat"):  # Rust and C++ open what Python has looked for
+    for name in ("stat", "lstat"):  # audit hooks miss files opened by Rust and C++
         setattr(os, name, noted(getattr(os, name)))
     wanted = {}
     for folder in sys.argv[1:]:

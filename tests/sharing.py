@@ -1,4 +1,4 @@
-"""What takes long to make, made once for all the processes that run the tests side by side."""
+"""Shares slow fixtures among the processes of a parallel test run."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import pytest
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return a folder of this name that `make` has filled, in this process or in another one.
+    """Return a folder that `make` fills once per test run, in this process or another one.
 
-    `make` is given a path that does not exist yet.
+    `make` receives a path that does not exist yet.
     """
     from filelock import FileLock
 
     root = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # of this run, and common to its workers
+        root = root.parent  # shared by the workers of this run
     folder = root / name
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             unfinished = folder.with_name(f"{name}.unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a try that failed
+            shutil.rmtree(unfinished, ignore_errors=True)  # left over from a failed attempt
             make(unfinished)
             unfinished.rename(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Text is UTF-8 whatever the locale: nothing of ours reads or writes text in another encoding."""
+"""All code reads and writes text as UTF-8, regardless of the locale."""
 
 from __future__ import annotations
 

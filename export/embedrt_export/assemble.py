@@ -1,4 +1,4 @@
-"""From a model's settings and weights to its graph, in fp32 or int8."""
+"""Builds a model's graph, in fp32 or int8, from its settings and weights."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from embedrt_export.heads.head import add_head
 from embedrt_export.int8 import scheme as int8
 from embedrt_export.int8 import traced as int8_traced
 from embedrt_export.int8.calibration import measure_ranges
-from embedrt_export.int8.ladder import Quantized, climb
 from embedrt_export.int8.quality import Quality
 from embedrt_export.int8.scheme import Int8
+from embedrt_export.int8.selection import Quantized, choose_scheme
 from embedrt_export.int8.smoothing import smooth_values
 from embedrt_export.source.checkpoint import load_tensors
 from embedrt_export.source.settings import Settings
@@ -32,21 +32,21 @@ from embedrt_export.traced.trace import trace_model
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An fp32 graph and what was learned by building it."""
+    """An fp32 graph and the properties that later stages need."""
 
     model: onnx.ModelProto
     encoder: Encoder | None
-    """None for a traced graph."""
+    """The encoder's weights; None for a traced graph."""
     inputs: Mapping[str, str]
-    """What each of the encoder's linear layers reads: the value's name by the layer's."""
+    """Name of the input activation of each linear layer in the encoder, by layer name."""
     head: Head
     dimension: int
     positions: int | None
-    """The longest text that the encoder has positions for; None where nothing bounds it."""
+    """Number of positions in the encoder; None if the encoder has no limit."""
     vocabulary: int
-    """Rows of the table that token ids index."""
+    """Number of rows in the token embedding table."""
     tracer: str | None = None
-    """The package that traced the encoder; None for a fused graph."""
+    """Package that traced the encoder; None for a fused graph."""
 
     @property
     def normalized(self) -> bool:
@@ -55,14 +55,14 @@ class Built:
 
     @property
     def builder(self) -> Builder:
-        """How the graph was made."""
+        """How the graph was built."""
         return "fused" if self.encoder else "traced"
 
 
 def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
-    """Build the fused graph from the weights where the family is known, else trace it.
+    """Build a fused graph from the weights if the family is supported, else trace the model.
 
-    Raises UnsupportedModelError where neither can be done.
+    Raises UnsupportedModelError if neither works.
     """
     try:
         reader = find_reader(config)
@@ -79,17 +79,17 @@ def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
         ) from error
 
 
-def give_types(built: Built, types: TokenTypes) -> Built:
-    """Return the graph for texts whose tokens have these types.
+def with_token_types(built: Built, types: TokenTypes) -> Built:
+    """Return the graph for a tokenizer that assigns these token types.
 
-    Raises UnsupportedModelError where the encoder has no such type, or was traced.
+    Raises UnsupportedModelError if the encoder lacks one of the types or was traced.
     """
     if types == TokenTypes():
         return built
     if built.encoder is None:
         raise UnsupportedModelError(
-            "the tokenizer gives a text token types other than 0, and a traced encoder takes type "
-            "0 alone"
+            "the tokenizer gives a text token types other than 0, and a traced encoder supports "
+            "only type 0"
         )
     if built.encoder.token_types is None:
         return built
@@ -135,10 +135,10 @@ def _trace(settings: Settings, config: PretrainedConfig) -> Built:
 def quantize_graph(
     built: Built, fitted: Sequence[TokenIds], held_back: Sequence[TokenIds], least: Quality
 ) -> Quantized:
-    """Make the int8 graph by the fastest scheme that is good enough on the texts held back."""
+    """Quantize with the fastest scheme that reaches the quality `least` on the held-out texts."""
     encoder, head = built.encoder, built.head
     if encoder is None:
-        return climb(
+        return choose_scheme(
             int8_traced.SCHEMES,
             lambda scheme: int8_traced.quantize_traced(built.model, scheme),
             built.model,
@@ -152,7 +152,7 @@ def quantize_graph(
         int8.require_products(model, len(built.inputs))
         return model
 
-    return climb(
+    return choose_scheme(
         int8.SCHEMES,
         build,
         built.model,

@@ -1,4 +1,4 @@
-"""The bundle's README: what it is, where it comes from, what was measured."""
+"""The bundle's README: its contents, its source and the measured agreement."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ embedder.encode(["a text", "another"])
 
 
 def model_card(manifest: Manifest) -> str:
-    """Return the README of a proven bundle."""
+    """Return the README of a verified bundle."""
     agreement = manifest.agreement
     if agreement is None:
         raise ValueError(f"{manifest.name} has not been proven")

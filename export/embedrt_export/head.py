@@ -1,7 +1,7 @@
-"""What follows the encoder, as data: one class for each kind of module, weights included.
+"""The modules after the encoder as data: one dataclass per kind of module, with its weights.
 
-A module reads one named value and writes another, as in sentence-transformers, where a module may
-leave its result beside the embedding for a later one.
+A module reads one named value and writes another, as in sentence-transformers, where a module can
+store its result under a separate name for a later module.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from embedrt.bundle.manifest import Pooling as PoolingMode
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.encoder import FloatArray, Linear, Norm
 
-TOKENS = "token_embeddings"  # what the encoder writes
-EMBEDDING = "sentence_embedding"  # what the last module leaves
+TOKENS = "token_embeddings"  # output of the encoder
+EMBEDDING = "sentence_embedding"  # output of the last module
 
 Input = Literal["input"]
 DenseActivation = Literal["Identity", "Tanh", "ReLU", "Sigmoid", "GELU"]
@@ -23,17 +23,17 @@ DenseActivation = Literal["Identity", "Tanh", "ReLU", "Sigmoid", "GELU"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooling:
-    """Token vectors to one vector: several modes are concatenated in order."""
+    """Pooling of token vectors to one vector; several modes are concatenated in order."""
 
     modes: tuple[PoolingMode, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dense:
-    """activation(x @ weight + bias), plus x or x @ residual where there is a residual."""
+    """activation(x @ weight + bias), plus x or x @ residual if there is a residual."""
 
     name: str
-    """The module's folder, for messages."""
+    """Folder of the module, for error messages."""
     linear: Linear
     activation: DenseActivation
     residual: FloatArray | Input | None = None
@@ -43,32 +43,32 @@ class Dense:
 
     @property
     def inputs(self) -> int:
-        """Components that it takes."""
+        """Number of input components."""
         return int(self.linear.weight.shape[0])
 
     @property
     def outputs(self) -> int:
-        """Components that it gives."""
+        """Number of output components."""
         return int(self.linear.weight.shape[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerNorm:
-    """LayerNorm over the embedding."""
+    """LayerNorm of the embedding."""
 
     name: str
-    """The module's folder, for messages."""
+    """Folder of the module, for error messages."""
     norm: Norm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normalize:
-    """The embedding scaled to length 1."""
+    """Normalization of the embedding to length 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truncate:
-    """The embedding's first components: `truncate_dim` of sentence-transformers."""
+    """Truncation to the first components: `truncate_dim` of sentence-transformers."""
 
     dimension: int
 
@@ -78,7 +78,7 @@ Head: TypeAlias = tuple[HeadModule, ...]
 
 
 def drop_unread(modules: Sequence[HeadModule]) -> Head:
-    """Return the modules without those whose result does not reach the embedding."""
+    """Return the modules that contribute to the embedding."""
     wanted, kept = {EMBEDDING}, list[HeadModule]()
     for module in reversed(modules):
         reads, writes = places(module)
@@ -90,24 +90,26 @@ def drop_unread(modules: Sequence[HeadModule]) -> Head:
 
 
 def places(module: HeadModule) -> tuple[str, str]:
-    """Return the names of what a module reads and writes."""
+    """Return the names of the values that a module reads and writes."""
     if isinstance(module, Dense):
         return module.reads, module.writes
     return (TOKENS if isinstance(module, Pooling) else EMBEDDING), EMBEDDING
 
 
 def fit_head(head: Head, hidden: int) -> Head:
-    """Return the head as it applies to token vectors of `hidden` components.
+    """Return the head for token vectors of `hidden` components.
 
-    A truncation that cuts nothing is dropped. Raises UnsupportedModelError where a module takes
-    another number of components than it gets.
+    Truncations that remove no component are dropped. Raises UnsupportedModelError if a module
+    expects another number of components than it receives.
     """
     widths: dict[str, int] = {}
     fitted: list[HeadModule] = []
     for module in head:
         reads, writes = places(module)
         if reads not in widths and not isinstance(module, Pooling):
-            raise UnsupportedModelError(f"a Dense reads {reads}, which no module before it writes")
+            raise UnsupportedModelError(
+                f"a Dense module reads {reads}, which no earlier module writes"
+            )
         width = hidden if isinstance(module, Pooling) else widths[reads]
         if isinstance(module, Truncate) and module.dimension >= width:
             continue

@@ -1,4 +1,4 @@
-"""The export, stage by stage."""
+"""The export pipeline: every stage from a model to a published bundle."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from embedrt.errors import (
 )
 from embedrt.files import expand
 from embedrt.text.tokenizer import TokenIds
-from embedrt_export.assemble import Built, build_graph, give_types, quantize_graph
+from embedrt_export.assemble import Built, build_graph, quantize_graph, with_token_types
 from embedrt_export.card import model_card
 from embedrt_export.int8.calibration import read_calibration
-from embedrt_export.int8.ladder import Quantized
 from embedrt_export.int8.quality import Quality
+from embedrt_export.int8.selection import Quantized
 from embedrt_export.proof.agreement import prove
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.probes import probes
@@ -61,7 +61,7 @@ TOOLS = (
     "torch",
     "transformers",
 )
-LONGEST = 1 << 20  # tokenizers that do not know their limit say 1e30
+LONGEST = 1 << 20  # transformers reports 1e30 for a tokenizer without a limit
 
 logger = logging.getLogger(__name__)
 
@@ -75,22 +75,24 @@ def export_model(
     precision: Precision = "fp32",
     calibration: Path | None = None,
 ) -> Path:
-    """Export a model to a bundle that has been proven against sentence-transformers.
+    """Export a model to a bundle and verify it against sentence-transformers.
 
     Parameters
     ----------
     model
-        A recipe's name, a hub id, or a folder: see `find_source`.
+        Recipe name, hub id, or folder: see `find_source`.
     output
-        The bundle's folder; by default ``models/<name>-<precision>``. A bundle there is replaced.
+        Folder of the bundle; ``models/<name>-<precision>`` by default. An existing bundle is
+        replaced.
     revision, files
         See `find_source`.
     precision
-        ``"fp32"``, or ``"int8"``: a quarter of the size, and faster. It is judged against fp32
-        on texts that it was not fitted to, and fails where it loses too much.
+        ``"fp32"`` or ``"int8"``. An int8 bundle is faster and a quarter of the size. Its quality
+        is measured against fp32 on texts held out of the calibration, and the export fails if the
+        loss is too large.
     calibration
-        Texts like those that will be embedded, one a line, to fit and judge int8 by instead of
-        the varied ones that come with the exporter.
+        File of texts, one per line, that resemble the texts to embed. It replaces the general
+        calibration texts that ship with the exporter.
 
     Returns
     -------
@@ -100,11 +102,11 @@ def export_model(
     Raises
     ------
     ExportError
-        One of its kinds, and nothing is left behind.
+        A subclass that names the cause. No files are left behind.
 
     Notes
     -----
-    Each stage is logged, at level INFO.
+    Each stage is logged at level INFO.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision={precision!r}; expected one of {list(get_args(Precision))}")
@@ -125,7 +127,7 @@ def export_model(
     built = build_graph(settings, config)
     oracle = Oracle(settings.folder)
     _require_rows(settings, oracle, built)
-    built = give_types(built, oracle.token_types())
+    built = with_token_types(built, oracle.token_types())
     manifest = _describe(source, settings, config, oracle, built, weights, precision)
     oracle.limit(manifest.max_tokens)
     if source.recipe:
@@ -154,17 +156,17 @@ def _at_home(model: str) -> str:
 
 
 def _check_graph(bundle: Path, architecture: str) -> None:
-    """Raise UnsupportedModelError where the finished graph is none that a bundle may hold."""
+    """Raise UnsupportedModelError if the finished graph breaks the rules for bundles."""
     problems = graph_problems(bundle / GRAPH, (bundle / WEIGHTS).stat().st_size)
     if problems:
         raise UnsupportedModelError(
-            f"the graph of the architecture {architecture} is none that a bundle may hold: "
+            f"the graph of the architecture {architecture} breaks the rules for bundles: "
             f"{'; '.join(problems)}. Use sentence-transformers for this model, or another one"
         )
 
 
 def prove_bundle(embedder: Embedder, model: str) -> Agreement:
-    """Compare a finished bundle with the original `model`; raise ProofError if they differ."""
+    """Compare a loaded bundle with the original `model`; raise ProofError if they disagree."""
     oracle = Oracle(read_settings(find_source(_at_home(model)).folder).folder)
     oracle.limit(embedder.max_tokens)
     return prove(embedder, oracle)
@@ -179,7 +181,7 @@ def _describe(
     weights: dict[str, str],
     precision: Precision,
 ) -> Manifest:
-    """Gather everything but the agreement, the quantization and the files."""
+    """Return the manifest without the agreement, the quantization and the files."""
     recipe = source.recipe
     name = recipe.name if recipe else source.id.rpartition("/")[2]
     license_ = recipe.license if recipe and recipe.license else read_license(settings.folder)
@@ -221,9 +223,9 @@ def _quantize(
     recipe: Recipe | None,
     calibration: Path | None,
 ) -> tuple[Quantized, Manifest]:
-    """Make the int8 graph; return it and the manifest that tells how."""
+    """Quantize the graph; return it with a manifest that records the quantization."""
     texts = read_calibration(calibration)
-    logger.info("fitting int8 to %d texts", len(texts.fitted))
+    logger.info("calibrating int8 on %d texts", len(texts.fitted))
     quantized = quantize_graph(
         built,
         _ids(oracle, texts.fitted),
@@ -234,7 +236,7 @@ def _quantize(
         logger.info("rejected %s", reason)
     quality = quantized.quality
     logger.info(
-        "int8 by the scheme %s: cosine to fp32 %.4f in the mean, %.4f at the least",
+        "int8 scheme %s: mean cosine to fp32 %.4f, smallest %.4f",
         quantized.scheme,
         quality.mean_cosine,
         quality.min_cosine,
@@ -251,12 +253,12 @@ def _quantize(
 
 
 def _ids(oracle: Oracle, texts: Sequence[str]) -> list[TokenIds]:
-    """Token ids of the texts that have some."""
+    """Return the token ids of each text that has at least one token."""
     return [ids for text in texts if (ids := oracle.token_ids(text)).size]
 
 
 def _require_rows(settings: Settings, oracle: Oracle, built: Built) -> None:
-    """Raise UnsupportedModelError where a token's id lies beyond the encoder's table."""
+    """Raise UnsupportedModelError if a token id exceeds the encoder's embedding table."""
     token, largest = oracle.last_token()
     if largest >= built.vocabulary:
         raise UnsupportedModelError(
@@ -267,7 +269,7 @@ def _require_rows(settings: Settings, oracle: Oracle, built: Built) -> None:
 
 
 def _default_similarity(source: Source) -> Similarity:
-    """The score where the model's files are silent: the recipe's, else cosine."""
+    """Return the similarity for a model whose files set none: the recipe's, else cosine."""
     expected = source.recipe.expect.get("similarity") if source.recipe else None
     return "dot" if expected == "dot" else "cosine"
 
@@ -289,7 +291,7 @@ def _max_tokens(settings: Settings, oracle: Oracle, built: Built) -> int:
 
 
 def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
-    """What a recipe may expect, by its names."""
+    """Return the values that a recipe can check, by the recipe's names for them."""
     return {
         "family": manifest.family,
         "layers": config.num_hidden_layers,
@@ -304,9 +306,9 @@ def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
 
 
 def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
-    """Run the staged bundle through the runtime; return the manifest with what was measured."""
+    """Verify the staged bundle in the runtime; return the manifest with the agreement."""
     staging.seal(manifest)
-    logger.info("proving it against %s", oracle.name)
+    logger.info("comparing the bundle with %s", oracle.name)
     try:
         with Embedder(Bundle.open(staging.path)) as embedder:
             agreement = prove(embedder, oracle)
@@ -316,7 +318,7 @@ def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
             f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
         ) from error
     logger.info(
-        "agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
+        "it agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
         agreement.max_difference,
         agreement.min_cosine,
     )

@@ -1,4 +1,4 @@
-"""Other libraries' advice and progress, kept off the terminal of somebody who did not call them."""
+"""Suppresses output of other libraries and shortens their error messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 LONGEST_GIST = 240
-# What a library tells its own callers to do, which is no advice for somebody who did not call it.
+# Instructions for direct callers of a library; they do not apply to users of the exporter.
 ADVICE = re.compile(
     r"trust_remote_code|pip3? install|https?://|one of the following|you can|you should|please|"
     r"^(only|should|this could|make sure|consider|if you)\b",
@@ -20,10 +20,10 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[`'\"])|\n\s*\n")
 
 
 def gist(error: BaseException) -> str:
-    """Return the first sentence of another library's message that says what is wrong.
+    """Return the first sentence of a library's error message that describes the problem.
 
-    Its advice, lists and further paragraphs are left out; the kind of the error comes first where
-    the message is a bare word.
+    Advice, lists and further paragraphs are dropped. The exception's class name is prepended if the
+    message is a single word.
     """
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     sentences = [" ".join(part.split()) for part in SENTENCE.split(message)]
@@ -37,9 +37,9 @@ def gist(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings, prints, progress bars and everything below an error in the log.
+    """Suppress warnings, prints, progress bars and log records below the level ERROR.
 
-    Not for work that logs lines of our own: they would be lost too.
+    Log records of this package are suppressed too.
     """
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

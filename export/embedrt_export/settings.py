@@ -1,4 +1,4 @@
-"""The settings of a model's files, under the name that they had before `source` was a package."""
+"""Alias of `source.settings`, kept for scripts that use the former module name."""
 
 from embedrt_export.source.settings import Settings, read_settings
 

@@ -1,4 +1,4 @@
-"""Small bundles, each exported once."""
+"""Fixtures for the export tests: small bundles, each exported once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Exported = Callable[[str], Pair]
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Torch's threads wait for each other in a busy loop: with small models, most of the time."""
+    """Limit torch's threads, which spend most of their time spinning with small models."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Return a function from a family's name to a small model of it and its bundle."""
+    """Return a function that maps a family to a small model and its bundle."""
 
     def export(family: str) -> Pair:
         parent = made_once(

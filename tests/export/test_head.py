@@ -150,7 +150,7 @@ def test_a_module_that_reads_what_none_writes(tmp_path: Path) -> None:
     folder = make_small(tmp_path / "model", "bert", tail=[Dense(HIDDEN, 8)])
     change_json(folder / "2_Dense" / "config.json", module_input_name="nothing")
     change_json(folder / "2_Dense" / "config.json", module_output_name="sentence_embedding")
-    with pytest.raises(UnsupportedModelError, match="reads nothing, which no module before it"):
+    with pytest.raises(UnsupportedModelError, match="reads nothing, which no earlier module"):
         fit_head(read_settings(folder).head, HIDDEN)
 
 
@@ -172,7 +172,7 @@ def test_residual(tmp_path: Path, outputs: int) -> None:
 def test_config_of_other_weights(tmp_path: Path, key: str) -> None:
     folder = make_small(tmp_path / "model", "bert", tail=[Dense(HIDDEN, 8)])
     change_json(folder / "2_Dense" / "config.json", **{key: 99})
-    with pytest.raises(UnsupportedModelError, match=f"sets {key} to 99, and the weights beside"):
+    with pytest.raises(UnsupportedModelError, match=f"sets {key} to 99, but the weights beside"):
         read_settings(folder)
 
 

@@ -206,7 +206,7 @@ class TestDownload:
         with pytest.raises(SourceError, match="cannot be downloaded"):
             find_source(ID)
         ask(CLOSED, monkeypatch)
-        with pytest.raises(SourceError, match=r"only in part.*config\.json"):
+        with pytest.raises(SourceError, match=r"only partly.*config\.json"):
             find_source(ID)
         assert find_source(ID, revision="v1").revision == COMMITS["v1"]
 
@@ -282,7 +282,7 @@ class TestWithoutTheHub:
         file = find_source(ID).folder / lost
         (file.resolve() if how == "blob" else file).unlink()
         ask(CLOSED, monkeypatch)
-        with pytest.raises(SourceError, match="only in part in the hub's cache") as caught:
+        with pytest.raises(SourceError, match="only partly in the hub's cache") as caught:
             find_source(ID)
         assert lost in str(caught.value)
         assert COMMITS["main"] in str(caught.value)
@@ -298,7 +298,7 @@ class TestWithoutTheHub:
         (folder / "README.md").resolve().unlink()
         (folder / name).resolve().unlink()
         ask(CLOSED, monkeypatch)
-        with pytest.raises(SourceError, match=f"only in part.*{re.escape(name)}") as caught:
+        with pytest.raises(SourceError, match=f"only partly.*{re.escape(name)}") as caught:
             find_source(ID)
         assert "README.md" not in str(caught.value)
         assert hub.requests
@@ -308,7 +308,7 @@ class TestWithoutTheHub:
         for name in ("tokenizer.json", "vocab.txt", "notes [old].txt"):
             (folder / name).unlink(missing_ok=True)
         ask(CLOSED, monkeypatch)
-        with pytest.raises(SourceError, match=r"only in part.*vocabulary"):
+        with pytest.raises(SourceError, match=r"only partly.*vocabulary"):
             find_source(ID)
         assert hub.requests
 
@@ -332,7 +332,7 @@ class TestWithoutTheHub:
         assert set(shards.values()) <= files_of(cached)
         (cached / shard).unlink()
         ask(CLOSED, monkeypatch)
-        with pytest.raises(SourceError, match=f"only in part.*{shard}"):
+        with pytest.raises(SourceError, match=f"only partly.*{shard}"):
             find_source(ID)
 
     @pytest.mark.parametrize("asked", [False, True])
@@ -365,7 +365,7 @@ class TestWithoutTheHub:
             pytest.skip("this client does not keep the list of a repository's files")
         (find_source(ID).folder / "sentence_bert_config.json").unlink()
         ask(CLOSED, monkeypatch)
-        with pytest.raises(SourceError, match=r"only in part.*sentence_bert_config\.json"):
+        with pytest.raises(SourceError, match=r"only partly.*sentence_bert_config\.json"):
             find_source(ID)
         assert hub.requests
 

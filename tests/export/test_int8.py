@@ -1,4 +1,4 @@
-"""int8 bundles: every family, the ladder, the gate, and what lies outside the calibration."""
+"""int8 bundles: every family, the choice of scheme, the quality limits, unusual activations."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_many_outlier_channels_need_wide_activations(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A small model in fp32."""
-    folder = make_small(tmp_path_factory.mktemp("ladder") / "model", "bert")
+    folder = make_small(tmp_path_factory.mktemp("schemes") / "model", "bert")
     return build_graph(read_settings(folder), AutoConfig.from_pretrained(folder))
 
 

@@ -20,9 +20,9 @@ from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.int8.calibration import Range, measure_ranges
 from embedrt_export.int8.conditions import to_int8
-from embedrt_export.int8.ladder import climb
 from embedrt_export.int8.quality import Quality, measure_quality
 from embedrt_export.int8.scheme import Int8, quantize_weight, require_products
+from embedrt_export.int8.selection import choose_scheme
 from embedrt_export.int8.smoothing import smooth_values, smoothing
 from embedrt_export.int8.traced import quantize_traced
 from embedrt_export.source.settings import read_settings
@@ -189,11 +189,11 @@ class TestScheme:
 class TestLadder:
     def test_no_scheme(self, built: Built) -> None:
         with pytest.raises(QuantizationError, match="no scheme"):
-            climb((), lambda _: built.model, built.model, IDS, Quality())
+            choose_scheme((), lambda _: built.model, built.model, IDS, Quality())
 
     def test_one_text(self, built: Built) -> None:
         with pytest.raises(QuantizationError, match="1 texts are too few"):
-            climb(("row",), lambda _: built.model, built.model, IDS[:1], Quality())
+            choose_scheme(("row",), lambda _: built.model, built.model, IDS[:1], Quality())
 
     def test_embeddings_of_another_shape(self) -> None:
         with pytest.raises(QuantizationError, match=r"shape is \(3, 4\); expected \(3, 5\)"):

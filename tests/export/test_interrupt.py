@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from comparison import Pair
-from dying import stage_and_die, start_export
 from embedrt import Bundle, Embedder
 from embedrt.errors import ExportError
 from embedrt_export import export_model
+from killed_exports import stage_until_killed, start_export
 from model_folders import make_small
 
 STAGED = ".bundle.partial-*"
@@ -97,7 +97,7 @@ def test_killed_at_every_change_of_a_file(exported: Callable[[str], Pair], tmp_p
         target.mkdir(exist_ok=True)
         for name, content in old.items():
             (target / name).write_bytes(content)
-        died = stage_and_die(new, target, step) == -signal.SIGKILL
+        died = stage_until_killed(new, target, step) == -signal.SIGKILL
         assert_whole_or_absent(target)
         found = contents(target)
         seen.add("none" if not found else "old" if found == old else "new")

@@ -246,7 +246,7 @@ def test_the_folder_is_taken_as_it_is(folder: Path) -> None:
 
 
 def test_refused_keys_are_named(folder: Path) -> None:
-    refused = [place for place in PLACES if place[2].fate == "refused"]
+    refused = [place for place in PLACES if place[2].handling == "refused"]
     assert len(refused) > 50
     for file, path, key in refused:
         kept = (folder / file).read_bytes() if (folder / file).exists() else None
@@ -267,7 +267,7 @@ def test_values_of_the_wrong_kind_are_named(folder: Path) -> None:
     for file, path, key in PLACES:
         kept = (folder / file).read_bytes() if (folder / file).exists() else None
         for value in ODD:
-            if key.kind.accepts(value) or key.fate == "refused":
+            if key.kind.accepts(value) or key.handling == "refused":
                 continue
             wrong += 1
             set_key(folder / file, path, value)

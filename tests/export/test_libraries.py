@@ -17,9 +17,9 @@ from comparison import Pair
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 STAGES = re.compile(
-    r"reading \S+ from \S+|tracing \w+ by [\w-]+ [\d.]+|fitting int8 to \d+ texts|rejected .*|"
-    r"int8 by the scheme \w+: .*|writing a (fused|traced) graph of \d+ bytes|"
-    r"proving it against sentence-transformers [\d.]+|agrees: .*"
+    r"reading \S+ from \S+|tracing \w+ by [\w-]+ [\d.]+|calibrating int8 on \d+ texts|rejected .*|"
+    r"int8 scheme \w+: .*|writing a (fused|traced) graph of \d+ bytes|"
+    r"comparing the bundle with sentence-transformers [\d.]+|it agrees: .*"
 )
 SETTINGS = ("HF_", "TRANSFORMERS_", "TQDM_", "PYTHONWARNINGS", "TOKENIZERS_")
 

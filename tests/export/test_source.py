@@ -60,10 +60,10 @@ def test_files_of_a_recipe(tmp_path: Path) -> None:
     ("model", "options", "hint"),
     [
         ("no-such-recipe", {}, "all-mpnet-base-v2"),
-        ("./no-such-folder", {}, "no folder here"),
-        ("a/b/c", {}, "no hub id"),
+        ("./no-such-folder", {}, "not an existing folder"),
+        ("a/b/c", {}, "a hub id"),
         ("FOLDER", {"revision": "v1"}, "has no revision v1"),
-        ("FOLDER", {"files": Path()}, "--files goes with a recipe"),
+        ("FOLDER", {"files": Path()}, "--files requires a recipe"),
     ],
 )
 def test_what_cannot_be_found(

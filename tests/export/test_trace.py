@@ -160,7 +160,7 @@ def test_architecture_that_no_tracer_carries(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
     reasons = re.fullmatch(
         r".*/fnet has the architecture fnet, which is not built from its weights, and no tracer "
-        r"carries it: (optimum-onnx.*); (onnxscript.*)\. Use sentence-transformers for it, or "
+        r"supports it: (optimum-onnx.*); (onnxscript.*)\. Use sentence-transformers for it, or "
         r"another model",
         str(caught.value),
     )

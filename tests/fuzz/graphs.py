@@ -1,4 +1,4 @@
-"""Graphs spoiled as graphs: the protobuf around a mutated field is whole again."""
+"""Structured mutations of graphs; the result is valid protobuf."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from random import Random
 from typing import Any
 
 from embedrt.bundle.graph_rules import OPERATORS
-from fuzz.odd import NUMBERS, STRINGS, mutate_bytes
+from fuzz.odd_values import NUMBERS, STRINGS, mutate_bytes
 from tiny_bundle import varint
 
-# Message fields by number, where they hold messages: ModelProto, then what is in its graph.
+# Field numbers that hold messages, in ModelProto and the messages of its graph.
 TYPE: dict[int, Any] = {2: {1: {2: {1: {}}}}}
 NODE: dict[int, Any] = {5: {5: {}}}
 TENSOR: dict[int, Any] = {13: {}}
@@ -26,7 +26,7 @@ Message = list[list[Any]]  # [field number, wire type, value]
 
 
 def mutate_graph(content: bytes, random: Random) -> tuple[bytes, str]:
-    """Spoil one node, field or tensor of a graph; return it with what was done."""
+    """Mutate one node, field or tensor of a graph; return the result and a description."""
     try:
         model = _parse(content, MODEL)
         graph = next(value for _, _, value in model if isinstance(value, list) and len(value) > 2)
@@ -94,7 +94,7 @@ def _mutate_field(message: Message, random: Random) -> None:
 
 
 def _mutate_place(tensor: Message, random: Random) -> None:
-    """Spoil what a tensor says of its bytes in the file of weights."""
+    """Mutate the location of a tensor's data in the weights file."""
     entry = random.choice([value for number, _, value in tensor if number == 13])
     numbers = (*NUMBERS, *range(0, 4096, 64))
     texts = (*STRINGS, *map(str, numbers), "weights.bin", "location", "offset", "length")

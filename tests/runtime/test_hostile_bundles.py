@@ -23,7 +23,7 @@ from embedrt.cli import main
 from embedrt.engine.session import Session
 from embedrt.errors import BundleCorruptError, BundleError, BundleFormatError, EmbedrtError
 from embedrt.verify import try_bundle
-from fuzz.killers import DIVISION, GRAPHS, with_nodes
+from fuzz.crashing_graphs import DIVISION, GRAPHS, with_nodes
 from tiny_bundle import (
     FLOAT,
     INT64,

@@ -1,7 +1,7 @@
-"""The encoder families whose graph is built from their weights.
+"""The encoder families whose graph is built from the weights.
 
-A family is a module with a ``read(config, tensors) -> Encoder``: the map from the names in a
-checkpoint to the one common description.
+Each family is a module with a function ``read(config, tensors) -> Encoder``, which maps the tensor
+names of a checkpoint to an `Encoder`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ READERS: dict[str, Reader] = {
 
 
 def find_reader(config: PretrainedConfig) -> Reader | None:
-    """Return the reader for a model, or None where only tracing can take it."""
+    """Return the reader for a model; None if the model has to be traced."""
     activation = getattr(config, "hidden_act", None) or getattr(config, "activation", None)
     plain_positions = getattr(config, "position_embedding_type", "absolute") == "absolute"
     encoder_only = not getattr(config, "is_decoder", False)
@@ -39,9 +39,9 @@ def find_reader(config: PretrainedConfig) -> Reader | None:
 
 
 def read_encoder(reader: Reader, config: PretrainedConfig, tensors: Tensors) -> Encoder:
-    """Return the encoder, whole: heads that were pruned are there and contribute nothing.
+    """Return the encoder, with pruned attention heads restored as zeros.
 
-    Raises UnsupportedModelError where the weights are not those of the config.
+    Raises UnsupportedModelError if the weights do not match the config.
     """
     encoder = reader(config, tensors)
     require_heads(encoder)

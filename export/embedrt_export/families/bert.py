@@ -1,4 +1,4 @@
-"""BERT: bge, e5, gte, MiniLM and most others."""
+"""BERT, the architecture of bge, e5, gte, MiniLM and most other models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
 
 
 def read_encoder(config: PretrainedConfig, weights: Tensors, *, padding_id: int | None) -> Encoder:
-    """Map the tensors that BERT and RoBERTa name alike."""
+    """Map the tensors, whose names BERT and RoBERTa share."""
     epsilon = config.layer_norm_eps
     return Encoder(
         word_embeddings=weights.table("embeddings.word_embeddings"),

@@ -1,4 +1,4 @@
-"""DistilBERT: half of BERT's layers, no token types."""
+"""DistilBERT: BERT with half the layers and without token types."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 from embedrt_export.encoder import ACTIVATIONS, Encoder, FloatArray, Layer
 from embedrt_export.source.checkpoint import Tensors
 
-PADDING_ID = 1  # a constant in transformers' MPNet, whatever its config says
+PADDING_ID = 1  # a constant in transformers' MPNet, independent of the config
 
 
 def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
@@ -36,7 +36,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
 
 
 def _relative_bias(by_bucket: FloatArray, positions: int) -> FloatArray:
-    """Spread the bias from buckets, (buckets, heads), to distances, (heads, 2 * positions - 1).
+    """Map the bias from buckets, (buckets, heads), to distances, (heads, 2 * positions - 1).
 
     The buckets are T5's (Raffel et al. 2019, arXiv:1910.10683, section 2.1).
     """

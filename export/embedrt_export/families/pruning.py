@@ -1,7 +1,7 @@
-"""Attention heads that a checkpoint leaves out, put back as heads that contribute nothing.
+"""Restores pruned attention heads as zeros, so that all layers have the same shape.
 
-Michel et al. 2019, arXiv:1905.10650. All layers then have the same shape; a value of zero adds zero
-to the output, whatever the scores are.
+A head with zero values adds zero to the output, regardless of its scores. Pruning follows Michel et
+al. 2019, arXiv:1905.10650.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from embedrt_export.encoder import Encoder, FloatArray, Layer, Linear
 
 
 def restore_heads(encoder: Encoder, pruned: Mapping[int, Sequence[int]]) -> Encoder:
-    """Return the encoder with all heads in each layer; `pruned` has the missing ones by layer.
+    """Return the encoder with all heads restored; `pruned` lists the missing heads by layer.
 
-    Raises UnsupportedModelError where there is no such layer or head, or where the weights of a
-    layer are not those of the other heads.
+    Raises UnsupportedModelError if a layer or head does not exist, or if the weights of a layer do
+    not match its remaining heads.
     """
     layers = list(encoder.layers)
     head_of = np.arange(encoder.hidden) // (encoder.hidden // encoder.heads)
@@ -38,7 +38,7 @@ def restore_heads(encoder: Encoder, pruned: Mapping[int, Sequence[int]]) -> Enco
 
 
 def _restore(layer: Layer, kept: NDArray[np.int64], hidden: int, index: int) -> Layer:
-    """Spread what the kept channels of a layer's attention compute over all of them."""
+    """Return the layer with its kept channels at their original indices and zeros elsewhere."""
     output = layer.attention_output
     widths = {
         "query": layer.query.weight.shape[1],
@@ -66,7 +66,7 @@ def _spread_outputs(linear: Linear, kept: NDArray[np.int64], hidden: int) -> Lin
 
 
 def _spread(rows: FloatArray, kept: NDArray[np.int64], hidden: int) -> FloatArray:
-    """Put the rows where they are kept, among rows of zeros."""
+    """Place the rows at the indices `kept` of a matrix of zeros."""
     spread = np.zeros((hidden, *rows.shape[1:]), np.float32)
     spread[kept] = rows
     return spread

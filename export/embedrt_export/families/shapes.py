@@ -1,4 +1,4 @@
-"""Whether an encoder's weights fit together, before anything is drawn from them."""
+"""Checks that the shapes of an encoder's weights match, before the graph is built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Found = tuple[str, NDArray[np.float32], tuple[int, ...]]
 
 
 def require_heads(encoder: Encoder) -> None:
-    """Raise UnsupportedModelError unless the heads share the encoder's width evenly."""
+    """Raise UnsupportedModelError unless the heads divide the encoder's width evenly."""
     if encoder.hidden % encoder.heads:
         raise UnsupportedModelError(
             f"config.json has {encoder.heads} attention heads, among which the {encoder.hidden} "
@@ -23,7 +23,7 @@ def require_heads(encoder: Encoder) -> None:
 
 
 def require_shapes(encoder: Encoder) -> None:
-    """Raise UnsupportedModelError naming the weight whose shape is not what the others need."""
+    """Raise UnsupportedModelError naming the first weight with an unexpected shape."""
     for name, array, expected in _shapes(encoder):
         if array.shape != expected:
             raise UnsupportedModelError(

@@ -1,7 +1,7 @@
-"""The nodes of a head: pooling and what follows it.
+"""Graph nodes of a head: pooling and the modules after it.
 
-Formulas: ``sentence_transformers.sentence_transformer.modules``. The operators are those that every
-opset since 18 has, for the head also goes onto traced encoders.
+The formulas follow ``sentence_transformers.sentence_transformer.modules``. All operators exist
+since opset 18, because the head is also appended to traced encoders.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from embedrt_export.head import (
     places,
 )
 
-NORMALIZE_EPSILON = 1e-12  # of torch.nn.functional.normalize
+NORMALIZE_EPSILON = 1e-12  # default of torch.nn.functional.normalize
 SQRT_2 = 1.4142135623730951
 
 
 def add_head(nodes: Nodes, vectors: str, hidden: int, head: Head) -> tuple[str, int]:
     """Add the head's modules; return the embedding's name and dimension.
 
-    `vectors` is (batch, tokens, hidden), the embedding (batch, dimension).
+    The shape of `vectors` is (batch, tokens, hidden), that of the embedding (batch, dimension).
     """
     values, dimension = {TOKENS: vectors}, hidden
     for index, module in enumerate(head):
@@ -85,7 +85,7 @@ def _add_mean_sqrt_len(nodes: Nodes, vectors: str) -> str:
 
 
 def _add_weightedmean(nodes: Nodes, vectors: str) -> str:
-    """Weights 1, 2, 3, ... by position (Muennighoff 2022, arXiv:2202.08904, section 4.1)."""
+    """Add a mean with weights 1, 2, 3, ... (Muennighoff 2022, arXiv:2202.08904, section 4.1)."""
     weights = nodes.add("CumSum", _ones(nodes, vectors), nodes.integer(1))
     total = _add_weighted_sum(nodes, vectors, weights)
     return nodes.add("Div", total, nodes.add("ReduceSum", weights, nodes.ints(1), keepdims=1))
@@ -102,15 +102,15 @@ POOLERS: dict[PoolingMode, Callable[[Nodes, str], str]] = {
 
 
 def _add_weighted_sum(nodes: Nodes, vectors: str, weights: str) -> str:
-    """Sum over tokens, (batch, hidden), as a matrix product with the weights, (1, tokens).
+    """Add the sum over tokens, (batch, hidden), as a product with the weights, (1, tokens).
 
-    A reduction over the middle axis gives a text other bytes alone than in a batch; this does not.
+    A reduction over the middle axis would round differently in a batch than for a single text.
     """
     return nodes.add("Squeeze", nodes.add("MatMul", weights, vectors), nodes.ints(1))
 
 
 def _tokens(nodes: Nodes, vectors: str) -> str:
-    """The number of tokens, (1,)."""
+    """Add the number of tokens, (1,)."""
     return nodes.add("Shape", vectors, start=1, end=2)
 
 
@@ -119,7 +119,7 @@ def _count(nodes: Nodes, vectors: str) -> str:
 
 
 def _ones(nodes: Nodes, vectors: str) -> str:
-    """Ones, (1, tokens)."""
+    """Add a matrix of ones, (1, tokens)."""
     shape = nodes.add("Concat", nodes.ints(1), _tokens(nodes, vectors), axis=0)
     return nodes.add("Expand", nodes.scalar(1.0), shape)
 
@@ -138,7 +138,7 @@ def _add_dense(nodes: Nodes, name: str, embedding: str, module: Dense) -> str:
 def _add_activation(nodes: Nodes, dense: str, activation: DenseActivation) -> str:
     if activation == "Identity":
         return dense
-    if activation == "GELU":  # the operator came with opset 20
+    if activation == "GELU":  # composed, because the Gelu operator requires opset 20
         half = nodes.add("Mul", dense, nodes.scalar(0.5))
         error = nodes.add("Erf", nodes.add("Div", dense, nodes.scalar(SQRT_2)))
         return nodes.add("Mul", half, nodes.add("Add", error, nodes.scalar(1.0)))

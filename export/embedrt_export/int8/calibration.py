@@ -1,4 +1,4 @@
-"""The texts that a quantization is made with and judged by, and what they make of a model."""
+"""Calibration texts and the activation ranges measured on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from embedrt.text.utf8 import read_lines
 from embedrt_export.encoder import FloatArray
 from embedrt_export.int8.conditions import require_finite
 
-SHIPPED = Path(__file__).with_name("calibration.txt")  # written for this purpose
+SHIPPED = Path(__file__).with_name("calibration.txt")  # written for this project
 FEWEST = 30
 HELD_BACK_EVERY = 3
 LINES_IN_A_LONG_TEXT = 12
@@ -28,18 +28,18 @@ LINES_IN_A_LONG_TEXT = 12
 
 @dataclass(frozen=True, slots=True)
 class CalibrationTexts:
-    """Texts in two parts that share none."""
+    """Two disjoint sets of texts."""
 
     fitted: list[str]
-    """What ranges are measured on."""
+    """Texts for measuring activation ranges."""
     held_back: list[str]
-    """What the result is judged by."""
+    """Texts for measuring the quality of the result."""
 
 
 def read_calibration(file: Path | None) -> CalibrationTexts:
-    """Read texts, one a line, from `file` or those that come with the exporter.
+    """Read texts, one per line, from `file` or from the file that ships with the exporter.
 
-    Every third is held back. Of each part, runs of lines are joined to long texts as well.
+    Every third text is held out. Each set also contains long texts, made by joining lines.
     """
     path = expand(file or SHIPPED)
     try:
@@ -62,7 +62,7 @@ def read_calibration(file: Path | None) -> CalibrationTexts:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What a linear layer reads, by channel, over all calibration tokens."""
+    """Range of a linear layer's input activation, by channel, over all calibration tokens."""
 
     lowest: FloatArray
     """Shape: (inputs,)."""
@@ -75,23 +75,22 @@ class Range:
         return np.maximum(-self.lowest, self.highest)
 
     def without(self, channels: NDArray[np.int64]) -> Range:
-        """Return the range with nothing in these channels."""
+        """Return the range with these channels set to zero."""
         kept = np.ones(len(self.lowest), np.float32)
         kept[channels] = 0
         return self.scaled(kept)
 
     def scaled(self, factor: FloatArray) -> Range:
-        """Return the range of the activation times a positive factor of each channel."""
+        """Return the range after scaling each channel by a positive factor."""
         return Range(self.lowest * factor, self.highest * factor)
 
 
 def measure_ranges(
     model: onnx.ModelProto, inputs: Mapping[str, str], ids: Sequence[TokenIds]
 ) -> dict[str, Range]:
-    """Run the model over the texts and return the range of what each layer reads.
+    """Run the model on the texts; return the range of each linear layer's input activation.
 
-    Raises QuantizationError where there is no layer or no token, or where a layer reads what is not
-    finite.
+    Raises QuantizationError if there is no layer or no token, or if an activation is not finite.
     """
     if not inputs:
         raise QuantizationError("calibration: the encoder has no linear layer")

@@ -1,7 +1,7 @@
-"""What must hold between the stages of the quantization.
+"""Preconditions and postconditions of the quantization stages.
 
-Each stage checks what it is given and what it makes, so that a fault is named where it arises and
-not by a proof that fails at the end.
+Each stage checks its input and output, so that an error names the stage that caused it instead of
+surfacing in the final comparison.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ PRODUCT = "MatMulIntegerToFloat"
 
 
 def require_finite(what: str, values: NDArray[Any]) -> None:
-    """Raise QuantizationError where a value is NaN or infinite."""
+    """Raise QuantizationError if a value is NaN or infinite."""
     if not np.isfinite(values).all():
         raise QuantizationError(f"{what}: NaN or infinity is among the values")
 
 
 def require_positive(what: str, values: NDArray[Any]) -> None:
-    """Raise QuantizationError where a value is not finite, zero or negative."""
+    """Raise QuantizationError unless all values are finite and positive."""
     require_finite(what, values)
     if not (values > 0).all():
         raise QuantizationError(f"{what}: {values.min()} is among the values; all must be positive")
 
 
 def require_shape(what: str, values: NDArray[Any], shape: tuple[int, ...]) -> None:
-    """Raise QuantizationError where an array is of another shape."""
+    """Raise QuantizationError unless an array has this shape."""
     if values.shape != shape:
         raise QuantizationError(f"{what}: the shape is {values.shape}; expected {shape}")
 
 
 def require_count(what: str, found: int, expected: int) -> None:
-    """Raise QuantizationError where a stage made more or fewer of something than it should."""
+    """Raise QuantizationError unless a stage produced the expected count."""
     if found != expected:
         raise QuantizationError(f"{what}: there are {found}; expected {expected}")
 
 
 def to_int8(what: str, values: NDArray[Any], scales: NDArray[Any]) -> NDArray[np.int8]:
-    """Round values over scales to int8.
+    """Divide values by scales and round to int8.
 
-    Raises QuantizationError where a scale is not finite and positive, or a result beyond 127.
+    Raises QuantizationError if a scale is not finite and positive, or if a result exceeds 127.
     """
     require_finite(what, values)
     require_positive(f"{what}, scales", scales)

@@ -1,7 +1,7 @@
-"""int8 for traced encoders: a rewrite of every product with a constant matrix, and of large tables.
+"""int8 for traced encoders: quantizes products with constant matrices, and large tables.
 
-Activations are scaled by the row, in 8 or 16 bits: nothing is known of where they come from, so
-nothing is calibrated, and a text's bytes stay its own.
+Activations have one scale per row, in 8 or 16 bits. There is no calibration, because the structure
+of the graph is unknown. The scales never depend on the batch.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from embedrt_export.int8.scheme import (
 )
 
 SCHEMES: tuple[Scheme, ...] = ("row", "wide")
-FEWEST_INPUTS = 64  # a product of fewer is not worth its quantization
-FEWEST_ROWS = 1024  # nor is a smaller table
+FEWEST_INPUTS = 64  # smaller products gain nothing from quantization
+FEWEST_ROWS = 1024  # nor do smaller tables
 
 
 def quantize_traced(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
-    """Return the model with its constant matrices in int8, the rest as it is.
+    """Return the model with its constant matrices in int8 and everything else unchanged.
 
-    Raises QuantizationError where there is no such matrix, or where one is left.
+    Raises QuantizationError if there is no such matrix or if one was not quantized.
     """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)

@@ -1,6 +1,6 @@
-"""The comparison with sentence-transformers that a bundle must pass before it exists.
+"""Compares a bundle with sentence-transformers before the bundle is published.
 
-`oracle` runs the original in torch, `comparison` embeds the `texts` with it and with the bundle in
-each of the `calls`, `agreement` decides, and `explanation` describes what differs. `probes` are for
-machines without torch.
+`oracle` runs the original model in torch, `comparison` embeds the `texts` with the oracle and the
+bundle in each of the `calls`, `agreement` checks the tolerances, and `explanation` describes the
+differences. `probes` makes reference vectors for machines without torch.
 """

@@ -1,4 +1,4 @@
-"""The agreement with the original that a bundle must have before it exists."""
+"""Checks whether a bundle agrees with the original model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from embedrt_export.proof.oracle import Oracle
 
 
 def prove(embedder: Embedder, oracle: Oracle) -> Agreement:
-    """Compare a bundle with its original; raise ProofError with what differs if they disagree."""
+    """Compare a bundle with the original; raise ProofError with the differences if too large."""
     precision = embedder.manifest.precision
     comparisons = compare(embedder, oracle)
     agreement = summarize(comparisons, oracle.name, precision)
@@ -24,7 +24,7 @@ def prove(embedder: Embedder, oracle: Oracle) -> Agreement:
 
 
 def summarize(comparisons: Sequence[Comparison], reference: str, precision: Precision) -> Agreement:
-    """Return the figures for the manifest."""
+    """Return the agreement that the manifest records."""
     return Agreement(
         reference=reference,
         texts=len(comparisons),
@@ -40,10 +40,10 @@ def require_agreement(
     precision: Precision = "fp32",
     explain: Callable[[], Sequence[str]] = tuple,
 ) -> None:
-    """Raise ProofError with the figures and the lines of `explain` unless the bundle agrees."""
+    """Raise ProofError with the figures and the result of `explain` unless the bundle agrees."""
     reasons = []
     min_cosine = MIN_COSINE[precision]
-    # Written so that NaN fails.
+    # Negated, so that NaN fails.
     if not agreement.max_difference <= agreement.tolerance:
         reasons.append(
             f"a component differs by {agreement.max_difference:.2e}; "

@@ -1,4 +1,4 @@
-"""The calls that are compared: each way to ask for an embedding."""
+"""The method calls for which the bundle and the original are compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from embedrt_export.encoder import FloatArray
 
-# Some tokenizers drop the space at its end, others join it to the next word.
+# Some tokenizers drop the trailing space, others merge it with the next word.
 OWN_PROMPT = "query: "
 
 
@@ -38,9 +38,9 @@ PLAIN = Call(prompt="")
 
 
 def prompted_calls(prompt_names: Sequence[str], special_tokens: Sequence[str]) -> list[Call]:
-    """Return the calls that can add a prompt: each method, each name, and two with own prompts.
+    """Return the calls that add a prompt: each method, each prompt name, and two given prompts.
 
-    The own prompts end in a space and in a special token.
+    One of the given prompts ends in a space, the other in a special token.
     """
     return [
         Call(method="encode_document", prompt=OWN_PROMPT),

@@ -1,4 +1,4 @@
-"""The same texts embedded by a bundle and by its original."""
+"""Embeds the same texts with a bundle and with the original model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from embedrt_export.proof.calls import OWN_PROMPT, PLAIN, Call, prompted_calls
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.texts import PROMPTED, proof_texts, text_of
 
-# What a component may differ by, and the smallest cosine. For int8 this finds what is broken; how
-# good it is was judged before, against fp32.
+# Largest difference of a component and smallest cosine. The limits for int8 only detect broken
+# bundles; its quality is measured earlier, against fp32.
 TOLERANCE: dict[Precision, float] = {"fp32": 2e-6, "int8": 0.15}
 MIN_COSINE: dict[Precision, float] = {"fp32": 0.999999, "int8": 0.95}
 
@@ -28,7 +28,7 @@ NEIGHBORS = 2  # of each length
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One text, embedded by the bundle and by the original with the same call."""
+    """One text, embedded by the bundle and the original with the same call."""
 
     call: Call
     text: str
@@ -37,23 +37,23 @@ class Comparison:
     expected: FloatArray
     """Shape: (dimension,)."""
     difference: float
-    """The largest of a component, as `Agreement` defines it."""
+    """Largest difference of a component, as `Agreement` defines it."""
     cosine: float
     same_bytes: bool
     """Whether the bundle gives the same bytes in a batch."""
 
     def agrees(self, precision: Precision) -> bool:
-        """Whether both vectors are close enough to each other; NaN is not."""
+        """Whether the vectors agree within the tolerance; NaN never does."""
         return self.difference <= TOLERANCE[precision] and self.cosine >= MIN_COSINE[precision]
 
 
 def compare(embedder: Embedder, oracle: Oracle) -> list[Comparison]:
-    """Embed the texts of the proof with both: all without a prompt, a few with each other call."""
+    """Embed all texts with both models without a prompt, and a few with each other call."""
     special = oracle.special_tokens()
     texts = _of_tokens(oracle, proof_texts(special, embedder.max_tokens, embedder.count_tokens))
     comparisons = compare_texts(embedder, oracle, PLAIN, texts, _neighbors(embedder, texts))
-    # As long as the model takes, so that a prompt changes where it is truncated. One is enough:
-    # such texts take most of the time.
+    # A text of maximum length, so that a prompt changes where it is truncated. Only one, because
+    # such texts dominate the run time.
     full = text_of(embedder.max_tokens, embedder.count_tokens)
     for call in prompted_calls(oracle.prompt_names, special):
         few = [*PROMPTED, full] if call.prompt == OWN_PROMPT else PROMPTED
@@ -68,9 +68,9 @@ def compare_texts(
     texts: Sequence[str],
     neighbors: Sequence[str] = (),
 ) -> list[Comparison]:
-    """Embed each text with both, and in the bundle also in a batch with all others and neighbors.
+    """Embed each text with both models; the bundle also embeds all texts and neighbors together.
 
-    Raises ProofError where the bundle refuses the call, UnsupportedModelError where the original
+    Raises ProofError if the bundle refuses the call, and UnsupportedModelError if the original
     does.
     """
     expected = np.stack([_expected(oracle, call, text) for text in texts])
@@ -106,7 +106,7 @@ def compare_texts(
 
 
 def _of_tokens(oracle: Oracle, texts: Sequence[str]) -> list[str]:
-    """Return the texts that have tokens: the original fails on the others."""
+    """Return the texts with at least one token; the original fails on the others."""
     return [text for text in texts if oracle.token_ids(text).size]
 
 
@@ -114,7 +114,7 @@ def _expected(oracle: Oracle, call: Call, text: str) -> FloatArray:
     expected: FloatArray
     try:
         (expected,) = oracle.embed([text], call)
-    except Exception as error:  # whatever the model's files make it raise
+    except Exception as error:  # malformed files raise any kind
         raise UnsupportedModelError(
             f"{oracle.name} fails at {call} on {start_of(text)}: {error}"
         ) from error
@@ -122,7 +122,7 @@ def _expected(oracle: Oracle, call: Call, text: str) -> FloatArray:
 
 
 def _neighbors(embedder: Embedder, texts: Sequence[str]) -> list[str]:
-    """Return other texts of the same lengths, to share batches with."""
+    """Return other texts of the same lengths, which fill the batches."""
     lengths = sorted({int(length) for length in embedder.count_tokens(texts)})
     return [
         text_of(length, embedder.count_tokens, first=first)

@@ -1,4 +1,4 @@
-"""The texts on which a bundle and its original differ, and whether ids or numbers differ there."""
+"""Describes the texts on which a bundle differs from the original: by token ids or by numbers."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ NAMED = 3  # the texts that differ most
 
 
 def explain(comparisons: Sequence[Comparison], embedder: Embedder, oracle: Oracle) -> list[str]:
-    """Describe the texts that differ most; an empty list where none differs too much."""
+    """Describe the texts that differ most; an empty list if all agree."""
     precision = embedder.manifest.precision
     apart = [one for one in comparisons if not one.agrees(precision)]
-    # NaN is worse than any number.
+    # NaN sorts before any number.
     apart.sort(key=lambda one: -np.nan_to_num(one.difference, nan=np.inf))
     unsteady = [one for one in comparisons if not one.same_bytes]
-    told = [
+    lines = [
         f"{one.call} on {start_of(one.text)} differs by {one.difference:.1e}"
         f"{_what_differs(one, embedder, oracle)}"
         for one in apart[:NAMED]
     ]
-    told += [
+    lines += [
         f"{one.call} on {start_of(one.text)} gives different bytes in a batch"
         for one in unsteady[:NAMED]
     ]
     if len(apart) > NAMED:
-        told.append(f"{len(apart) - NAMED} more texts differ")
-    return told
+        lines.append(f"{len(apart) - NAMED} more texts differ")
+    return lines
 
 
 def _what_differs(one: Comparison, embedder: Embedder, oracle: Oracle) -> str:

@@ -1,4 +1,4 @@
-"""sentence-transformers itself, in torch and in float32: what every bundle must agree with."""
+"""The reference for bundles: the original model in sentence-transformers, in float32."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from embedrt_export.source.loading import MODEL_OPTIONS, upgrade_advice
 from embedrt_export.source.modules import read_modules
 from embedrt_export.source.prompts import lacks_document_prompt
 
-TYPED_TEXTS = ("", "a", "a river and a bridge " * 3)  # asked for their token types
+TYPED_TEXTS = ("", "a", "a river and a bridge " * 3)  # for determining token types
 
 
 class Oracle:
-    """The original model, one text at a time, so that no padding is in its numbers."""
+    """The original model. It embeds one text at a time, so that padding has no effect."""
 
     name = f"sentence-transformers {sentence_transformers.__version__}"
 
@@ -51,7 +51,7 @@ class Oracle:
                     model_kwargs=MODEL_OPTIONS.copy(),
                 )
                 self._model.encode("a", prompt="")
-        except Exception as error:  # whatever the model's files make it raise
+        except Exception as error:  # malformed files raise any kind
             remedy = "".join(
                 f"; {file} starts with a byte order mark, which it does not read: save it without"
                 for file in marked_files(folder)
@@ -66,8 +66,8 @@ class Oracle:
         self._tokenizer = self._model.tokenizer
         if not getattr(self._tokenizer, "is_fast", False):
             raise UnsupportedModelError(
-                f"{folder} has a {type(self._tokenizer).__name__}, of which transformers makes no "
-                "tokenizer.json"
+                f"{folder} has a {type(self._tokenizer).__name__}, which transformers cannot "
+                "convert to a tokenizer.json"
             )
         if getattr(self._tokenizer.backend_tokenizer.model, "dropout", None):
             raise UnsupportedModelError(
@@ -83,27 +83,27 @@ class Oracle:
 
     @property
     def special_tokens_added(self) -> int:
-        """Special tokens that each text gets."""
+        """Number of special tokens added to each text."""
         if not self._call().get("add_special_tokens", True):
             return 0
         return int(self._tokenizer.num_special_tokens_to_add(pair=False))
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that sentence-transformers truncates to; huge where it knows no limit."""
+        """Number of tokens to which texts are truncated; a huge number if there is no limit."""
         most = self._call().get("max_length", self._model.max_seq_length)
         return sys.maxsize if most is None else int(most)
 
     def last_token(self) -> tuple[str, int]:
-        """Return the token of the largest id, added and special ones included, and that id."""
+        """Return the token with the largest id, added and special tokens included, and the id."""
         vocabulary: dict[str, int] = self._tokenizer.get_vocab()
         added = [(f"token {number}", int(number)) for number in self.token_ids("")]
         return max([*vocabulary.items(), *added], key=itemgetter(1))
 
     def token_types(self) -> TokenTypes:
-        """Return the token types that the encoder is given.
+        """Return the token types that the encoder receives.
 
-        Raises UnsupportedModelError where they do not follow from a token's position alone.
+        Raises UnsupportedModelError if they depend on more than a token's position.
         """
         encoder: Any = self._model.transformers_model
         if "token_type_ids" not in inspect.signature(encoder.forward).parameters:
@@ -114,12 +114,12 @@ class Oracle:
         if types is None:
             raise UnsupportedModelError(
                 f"{self._folder} has a tokenizer whose token types depend on a text's length; "
-                "embedrt carries those that depend on a token's position from the start"
+                "embedrt supports only those that depend on a token's position from the start"
             )
         return types
 
     def limit(self, max_tokens: int) -> None:
-        """Truncate to so many tokens from now on."""
+        """Truncate texts to `max_tokens` from now on."""
         self._model.max_seq_length = max_tokens
         for keywords in self._processing().values():
             if "max_length" in keywords:
@@ -127,12 +127,12 @@ class Oracle:
 
     @property
     def truncation_side(self) -> Side:
-        """The end of a long text that is dropped."""
+        """The side on which long texts are truncated."""
         side: Side = self._tokenizer.truncation_side
         return side
 
     def tokenizer_json(self) -> str:
-        """Return the tokenizer as sentence-transformers uses it, without padding or truncation."""
+        """Return the tokenizer of the model as JSON, without padding and truncation."""
         copy = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
         copy.no_padding()
         copy.no_truncation()
@@ -142,11 +142,11 @@ class Oracle:
         return json.dumps({**json.loads(content), "post_processor": None}, ensure_ascii=False)
 
     def token_ids(self, text: str) -> TokenIds:
-        """Token ids of a text, truncated. Shape: (tokens,)."""
+        """Return the token ids of a text after truncation. Shape: (tokens,)."""
         return np.array(self._features(text)["input_ids"][0].tolist(), np.int64)
 
     def special_tokens(self) -> list[str]:
-        """The tokens that mean something to the model, as they are written."""
+        """Return the special tokens as text."""
         return list(self._tokenizer.all_special_tokens)
 
     @property
@@ -155,12 +155,12 @@ class Oracle:
         return list(self._model.prompts)
 
     def embed(self, texts: Sequence[str], call: Call = PLAIN) -> NDArray[np.float32]:
-        """Embed each text with this call, by default without a prompt. Shape: (n, dimension)."""
+        """Embed each text with `call`, by default without a prompt. Shape: (n, dimension)."""
         with quiet():
             return np.stack([call.of(self._model, text) for text in texts])
 
     def input_ids(self, text: str, call: Call) -> TokenIds:
-        """Token ids that the encoder runs in this call. Shape: (tokens,)."""
+        """Return the token ids that the encoder receives in this call. Shape: (tokens,)."""
         seen: list[torch.Tensor] = []
         hook = self._model[0].register_forward_pre_hook(
             lambda _, inputs: seen.append(inputs[0]["input_ids"])
@@ -172,23 +172,23 @@ class Oracle:
         return seen[0][0].numpy()
 
     def token(self, token_id: int) -> str | None:
-        """The token of this id, or None."""
+        """Return the token with this id; None if there is none."""
         token: str | None = self._tokenizer.convert_ids_to_tokens(token_id)
         return token
 
     def _call(self) -> dict[str, Any]:
-        """The keywords with which sentence-transformers calls the tokenizer beside its own."""
+        """Return the extra keyword arguments of sentence-transformers for tokenizer calls."""
         settings = self._processing()
         return {**settings.get("text", {}), **settings.get("common", {})}
 
     def _processing(self) -> dict[str, dict[str, Any]]:
-        """The model's own keywords for its tokenizer, by kind."""
+        """Return the model's keyword arguments for its tokenizer, by modality."""
         transformer: Any = self._model[0]
         settings: dict[str, dict[str, Any]] = transformer.processing_kwargs
         return settings
 
     def _features(self, text: str) -> dict[str, Any]:
-        """What the encoder is given for a text: rows of one."""
+        """Return the encoder's inputs for one text, as a batch of one."""
         with self._naming(text):
             features: dict[str, Any] = self._model.preprocess([text])
         return features
@@ -205,14 +205,14 @@ class Oracle:
 
 
 def _fault(folder: Path, error: Exception) -> str:
-    """Return why the model does not run: the tokenizer's own error where transformers hides it."""
+    """Return why the model does not run: the tokenizer's error if transformers hides it."""
     if "processing class" in str(error):
         try:
             with quiet():
                 AutoTokenizer.from_pretrained(
                     read_modules(folder)[0].path, local_files_only=True, trust_remote_code=False
                 )
-        except Exception as hidden:  # noqa: BLE001  # whatever the tokenizer's files make it raise
+        except Exception as hidden:  # noqa: BLE001  # malformed files raise any kind
             if "custom code" in str(hidden):
                 return "its tokenizer is code of the model's author, which embedrt does not run"
             return f"its tokenizer cannot be loaded: {gist(hidden)}"
@@ -222,7 +222,7 @@ def _fault(folder: Path, error: Exception) -> str:
 
 
 def types_of(rows: Sequence[Sequence[int]]) -> TokenTypes | None:
-    """Return the rule by which each row has its token types; None where there is no such rule."""
+    """Return the token types by position that fit all rows; None if no such rule exists."""
     longest = max(rows, key=len, default=())
     if not longest:
         return TokenTypes()

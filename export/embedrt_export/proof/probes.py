@@ -1,4 +1,4 @@
-"""A few texts with the original's vectors, for a check on machines without torch."""
+"""Texts with reference vectors, for verifying a bundle on machines without torch."""
 
 from __future__ import annotations
 

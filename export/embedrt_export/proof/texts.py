@@ -1,4 +1,4 @@
-"""The texts that a bundle and its original are compared on."""
+"""The texts for comparing a bundle with the original model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 
-# Written for this purpose.
+# Written for this project.
 SAMPLES = (
     "",
     " ",
@@ -39,17 +39,17 @@ WORDS = """
     """.split()
 SHORT_LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377)
 
-# For calls with prompts; only a few, because some models have a hundred prompts. A tokenizer can
-# join the last character of a prompt to the first of a text: spaces, or an accent and its letter.
+# Texts for calls with prompts; only a few, because some models have a hundred prompts. A tokenizer
+# can merge the end of a prompt with the start of a text: spaces, or a letter with an accent.
 PROMPTED = ("How many people live in London?", "", " London", "\u0301a")
 
 
 def proof_texts(
     special_tokens: Sequence[str], max_tokens: int, count: Callable[[str], int]
 ) -> list[str]:
-    """Return texts of one token up to past the maximum, odd ones, and ones with special tokens.
+    """Return texts of many lengths up to three times `max_tokens`, edge cases and special tokens.
 
-    `count` counts a text's tokens.
+    `count` returns the number of tokens in a text.
     """
     lengths = [length for length in SHORT_LENGTHS if length < max_tokens]
     lengths += [max_tokens - 1, max_tokens, max_tokens + 1, max_tokens * 3]
@@ -58,6 +58,6 @@ def proof_texts(
 
 
 def text_of(tokens: int, count: Callable[[str], int], *, first: int = 0) -> str:
-    """Return the shortest beginning of a text of as many words that has so many tokens."""
+    """Return the shortest prefix, with `tokens` tokens, of a text with `tokens` words."""
     text = " ".join(islice(cycle(WORDS), first, first + tokens))
     return text[: bisect_left(range(len(text)), tokens, key=lambda end: count(text[:end]))]

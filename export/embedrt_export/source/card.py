@@ -1,4 +1,4 @@
-"""The card that comes with a model, as far as a bundle repeats it."""
+"""Reads the license from a model's card."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from huggingface_hub import RepoCard
 
 CARD = "README.md"
 FENCE = "---"
-LARGEST_BYTES = 1_000_000  # cards of models with many measurements have 100 kB of settings
+LARGEST_BYTES = 1_000_000  # metadata with many evaluation results takes about 100 kB
 LONGEST_LICENSE = 100
 
 logger = logging.getLogger(__name__)
 
 
 def read_license(folder: Path) -> str | None:
-    """Return the license that the model's card declares; None where it declares none.
+    """Return the license that the model's card declares; None if it declares none.
 
-    Nothing depends on it: a card that cannot be read is a warning in the log, and no error.
+    A card that cannot be read is logged as a warning, because only the bundle's README depends on
+    the license.
     """
     card = folder / CARD
     if not card.is_file():
@@ -27,20 +28,20 @@ def read_license(folder: Path) -> str | None:
         with card.open("rb") as file:
             text = file.read(LARGEST_BYTES).decode("utf-8-sig", errors="replace")
         declared = _metadata(text).get("license")
-    except Exception as error:  # noqa: BLE001 - YAML has many, and so do file systems
+    except Exception as error:  # noqa: BLE001 - YAML parsers and file systems raise many kinds
         problem = f"it cannot be read ({' '.join(str(error).split())[:200]})"
     else:
         if declared is None:
             return None
         if isinstance(declared, str) and _is_name(declared):
             return declared
-        problem = f"its license is {str(declared)[:50]!r}, which is no name of one"
+        problem = f"its license is {str(declared)[:50]!r}, which is not the name of a license"
     logger.warning("%s: %s; the bundle will name no license", card, problem)
     return None
 
 
 def _metadata(text: str) -> dict[str, object]:
-    """Return the YAML between the first two fences."""
+    """Return the YAML metadata between the first two fences."""
     first, *lines = text.splitlines() or [""]
     ends = [index for index, line in enumerate(lines) if line.rstrip() == FENCE]
     if first.rstrip() != FENCE or not ends:

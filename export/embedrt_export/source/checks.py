@@ -1,4 +1,4 @@
-"""Settings files checked against a table: the kind of each value, and what becomes of each key."""
+"""Checks settings files against tables that define the kind and the handling of each key."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from embedrt.errors import SourceError
 from embedrt_export.source.files import read_json
 
 JsonObject = dict[str, Any]
-Fate = Literal["honored", "overruled", "refused"]
+Handling = Literal["honored", "overruled", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The JSON values that a key may have."""
+    """A set of JSON values that a key accepts."""
 
     name: str
     accepts: Callable[[Any], bool]
 
     @property
     def or_null(self) -> Kind:
-        """The same, or null."""
+        """The same kind, or null."""
         return Kind(f"{self.name} or null", lambda value: value is None or self.accepts(value))
 
     @property
     def or_list(self) -> Kind:
-        """The same, or a list of such values."""
+        """The same kind, or a list of values of this kind."""
         return Kind(f"{self.name} or a list of these", lambda v: self.accepts(v) or self._all(v))
 
     @property
     def in_list(self) -> Kind:
-        """A list of such values."""
+        """A list of values of this kind."""
         return Kind(f"a list of which each is {self.name}", self._all)
 
     def _all(self, value: Any) -> bool:
@@ -46,7 +46,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether it is a string that can be written as UTF-8."""
+    """Whether a value is a string that can be encoded as UTF-8."""
     return isinstance(value, str) and not any("\ud800" <= mark <= "\udfff" for mark in value)
 
 
@@ -65,7 +65,7 @@ TEXTS = TEXT.in_list
 
 
 def object_of(kind: Kind) -> Kind:
-    """Return the kind of objects whose values are all of one kind."""
+    """Return the kind of objects whose values are all of `kind`."""
     return Kind(
         f"an object of which each value is {kind.name}",
         lambda value: (
@@ -77,57 +77,57 @@ def object_of(kind: Kind) -> Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """What becomes of one key."""
+    """One key: the values it accepts and how the exporter handles it."""
 
     kind: Kind
-    fate: Fate
+    handling: Handling
     reason: str
-    """How it is honored, why it changes nothing, or why it is refused."""
+    """How the key is honored, why it has no effect, or why it is refused."""
     harmless: tuple[Any, ...] = ()
-    """Values of a refused key that change nothing."""
+    """Values of a refused key that are accepted because they have no effect."""
 
 
 def honored(kind: Kind, how: str) -> Key:
-    """Return a key that is obeyed as sentence-transformers obeys it."""
-    return Key(kind=kind, fate="honored", reason=how)
+    """Return a key that has the same effect as in sentence-transformers."""
+    return Key(kind=kind, handling="honored", reason=how)
 
 
 def overruled(kind: Kind, why: str) -> Key:
-    """Return a key that is passed over, because it changes no embedding."""
-    return Key(kind=kind, fate="overruled", reason=why)
+    """Return a key that is ignored because it does not affect embeddings."""
+    return Key(kind=kind, handling="overruled", reason=why)
 
 
 def refused(why: str, *, but: tuple[Any, ...] = (None,), kind: Kind = ANY) -> Key:
-    """Return a key that ends the export, except for values that change nothing."""
-    return Key(kind=kind, fate="refused", reason=why, harmless=but)
+    """Return a key that stops the export unless its value is among `but`."""
+    return Key(kind=kind, handling="refused", reason=why, harmless=but)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The keys of one kind of file, or of an object in it."""
+    """The keys of one kind of settings file, or of an object in it."""
 
     keys: Mapping[str, Key]
     unknown: Literal["ignored", "refused"]
-    """What becomes of a key that is not here: the libraries pass over it, or they would obey it."""
+    """How other keys are handled: ignored or refused, depending on what the libraries do."""
     inside: Mapping[str, Table] = field(default_factory=dict)
-    """Tables of the objects that are values of these keys."""
+    """Tables for keys whose values are objects."""
 
 
 def read_object(file: Path) -> JsonObject:
-    """Return the object in a JSON file; an empty one where there is no file."""
+    """Return the object in a JSON file; an empty one if the file does not exist."""
     content = read_json(file) if file.exists() else {}
     if not isinstance(content, dict):
-        raise SourceError(f"{file} is no JSON object")
+        raise SourceError(f"{file} is not a JSON object")
     return content
 
 
 def check_object(
     root: Path, file: Path, content: JsonObject, table: Table, *, within: str = ""
 ) -> list[str]:
-    """Check an object against its table; return a sentence for each key that is refused.
+    """Check an object against its table; return one message for each refused key.
 
-    `file` lies in `root`, the model's folder; `within` precedes the keys of an object in an object.
-    Raises SourceError naming the file and the key where a value is of the wrong kind.
+    `root` is the model's folder and contains `file`; `within` is the prefix for keys of a nested
+    object. Raises SourceError naming the file and the key if a value is of the wrong kind.
     """
     refusals: list[str] = []
     label = file.relative_to(root)
@@ -138,7 +138,7 @@ def check_object(
             if table.unknown == "refused":
                 refusals.append(f"{label} sets {place}, which embedrt does not know")
             continue
-        if key.fate == "refused" and not _is_one_of(value, key.harmless):
+        if key.handling == "refused" and not _is_one_of(value, key.harmless):
             refusals.append(f"{label} sets {place} to {reprlib.repr(value)}: {key.reason}")
             continue
         require_kind(file, place, value, key.kind)
@@ -149,7 +149,7 @@ def check_object(
 
 
 def require_kind(file: Path, name: str, value: Any, kind: Kind) -> None:
-    """Raise SourceError unless the value of the key `name` is of the kind."""
+    """Raise SourceError unless the value of the key `name` is of this kind."""
     if not kind.accepts(value):
         raise SourceError(
             f"{file} sets {name} to {reprlib.repr(value)}; expected {kind.name}. Correct the file, "
@@ -158,5 +158,5 @@ def require_kind(file: Path, name: str, value: Any, kind: Kind) -> None:
 
 
 def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
-    """Whether a value is among these, where 1 is not true and 0 is not false."""
+    """Whether a value is in `values`; 1 and true differ, as do 0 and false."""
     return any(type(value) is type(other) and value == other for other in values)

@@ -1,4 +1,4 @@
-"""The encoder's ``config.json``, as transformers reads it."""
+"""Reads the encoder's ``config.json`` with transformers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 def read_config(settings: Settings) -> PretrainedConfig:
-    """Return the encoder's config with the changes that the settings make.
+    """Return the encoder's config with the overrides from the settings applied.
 
-    Raises SourceError where there is none or a value is of the wrong kind, UnsupportedModelError
-    where transformers does not know the architecture or embedrt does not carry it.
+    Raises SourceError if the file is missing or a value is of the wrong kind, and
+    UnsupportedModelError if transformers or embedrt does not support the architecture.
     """
     file = settings.transformer / "config.json"
     if not file.is_file():
@@ -38,7 +38,7 @@ def read_config(settings: Settings) -> PretrainedConfig:
             config: PretrainedConfig = AutoConfig.from_pretrained(
                 settings.transformer, trust_remote_code=False, **settings.config_changes
             )
-    except Exception as error:  # an unknown architecture, or one that brings its own code
+    except Exception as error:  # an unknown architecture, or one that requires custom code
         if own_code:
             raise UnsupportedModelError(
                 f"{file} names code of the model's author (auto_map) for the architecture "
@@ -57,10 +57,10 @@ def read_config(settings: Settings) -> PretrainedConfig:
             file,
             config.model_type,
         )
-    # An encoder that was saved alone does not call itself one, and has the architecture's name.
+    # An encoder saved without its decoder clears is_encoder_decoder but keeps the model type.
     if config.is_encoder_decoder or config.model_type in ENCODER_DECODERS:
         raise UnsupportedModelError(
             f"{settings.folder} has the architecture {config.model_type}, an encoder-decoder: "
-            "sentence-transformers runs its encoder alone, and embedrt does not carry those yet"
+            "sentence-transformers runs only its encoder, which embedrt does not support yet"
         )
     return config

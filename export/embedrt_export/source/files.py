@@ -1,4 +1,4 @@
-"""Text files of a model and of recipes: UTF-8, with or without a byte order mark."""
+"""Reads text files of models and recipes: UTF-8, with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embedrt.text.utf8 import decode
 
 
 def read_text(path: Path) -> str:
-    """Read a text file; raise SourceError where it cannot be read or is not UTF-8."""
+    """Read a text file; raise SourceError if it cannot be read or is not UTF-8."""
     try:
         return decode(path.read_bytes())
     except OSError as error:
@@ -22,7 +22,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; raise SourceError where it is none."""
+    """Read a JSON file; raise SourceError if it is not valid JSON."""
     try:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -30,7 +30,7 @@ def read_json(path: Path) -> Any:
 
 
 def marked_files(folder: Path) -> list[str]:
-    """Return the JSON files in `folder` and below it that start with a byte order mark."""
+    """Return the JSON files in `folder` and its subfolders that start with a byte order mark."""
     return sorted(
         str(file.relative_to(folder))
         for file in folder.rglob("*.json")

@@ -1,4 +1,4 @@
-"""Where a model's files come from: a folder, a package, or the hub."""
+"""Locates a model's files in a folder, a package or the hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model's files on this machine."""
+    """A model's files on the local machine and their origin."""
 
     folder: Path
     id: str
@@ -35,23 +35,23 @@ def find_source(model: str, *, revision: str | None = None, files: Path | None =
     Parameters
     ----------
     model
-        Recipe names come first; a folder of the same name is ``./NAME``.
+        A recipe takes precedence over a folder of the same name; pass such a folder as ``./NAME``.
     revision
-        Branch, tag or commit on the hub, instead of the recipe's.
+        Branch, tag or commit on the hub. It overrides the recipe's.
     files
-        A folder that holds the files of a recipe's model, so that nothing is downloaded.
+        Folder with the files of a recipe's model, to use instead of a download.
 
     Raises
     ------
     SourceError
-        The files cannot be had, with what to do about it.
+        The files cannot be found or downloaded. The message says how to proceed.
     """
     recipes = load_recipes()
     recipe = recipes.get(model) or next((r for r in recipes.values() if r.id == model), None)
     if recipe:
         return _find_recipe(recipe, revision, files)
     if files is not None:
-        raise SourceError(f"--files goes with a recipe; {model} is none of {', '.join(recipes)}")
+        raise SourceError(f"--files requires a recipe; {model} is not one of {', '.join(recipes)}")
     if Path(model).is_dir():
         if revision is not None:
             raise SourceError(f"{model} is a folder and has no revision {revision}")
@@ -59,7 +59,7 @@ def find_source(model: str, *, revision: str | None = None, files: Path | None =
     if HUB_ID.fullmatch(model) and not model.startswith("."):
         return _download(model, revision, None)
     raise SourceError(
-        f"{model} is no folder here, no hub id (owner/name), and none of the recipes "
+        f"{model} is not an existing folder, a hub id (owner/name) or one of the recipes "
         f"{', '.join(recipes)}"
     )
 
@@ -76,7 +76,7 @@ def _find_recipe(recipe: Recipe, revision: str | None, files: Path | None) -> So
 
 
 def _package_folder(package: str) -> Path | None:
-    """Return the model's folder in an installed package; None where it is not installed."""
+    """Return the model's folder in an installed package; None if it is not installed."""
     try:
         contents = metadata.files(package) or []
     except metadata.PackageNotFoundError:
@@ -90,7 +90,9 @@ def _download(model: str, revision: str | None, recipe: Recipe | None) -> Source
         folder = fetch_model(model, revision)
     except SourceError:
         raise
-    except Exception as error:  # the hub client's many: offline, unknown, gated, disk full
+    except (
+        Exception
+    ) as error:  # the hub client raises many kinds: offline, unknown id, gated, disk full
         option = f"{recipe.name} --files FOLDER" if recipe else "FOLDER"
         commit = f" at {revision}" if revision else ""
         raise SourceError(

@@ -1,4 +1,4 @@
-"""A model's head, read once: the modules after its transformer, with their weights."""
+"""Reads a model's head: the modules after its transformer, with their weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from embedrt_export.source.checks import JsonObject, check_object
 from embedrt_export.source.keys import HEAD
 from embedrt_export.source.modules import Module
 
-LAYER_NORM_EPSILON = 1e-5  # torch's default, which the module does not change
+LAYER_NORM_EPSILON = 1e-5  # torch's default, which the module uses
 DEFAULT_ACTIVATION = "torch.nn.modules.activation.Tanh"
 
 # The switches of configs written before sentence-transformers 5.7, in the order of concatenation.
@@ -40,9 +40,9 @@ POOLING_NAMES: dict[str, PoolingMode] = {"mean_sqrt_len_tokens": "mean_sqrt_len"
 
 
 def check_head(folder: Path, modules: Sequence[Module]) -> list[str]:
-    """Return every reason that the modules after the transformer cannot be exported."""
+    """Return all reasons why the modules after the transformer cannot be exported."""
     reasons = [
-        f"its module {module.kind} is none of {', '.join(sorted(HEAD))}"
+        f"its module {module.kind} is not one of {', '.join(sorted(HEAD))}"
         for module in modules
         if module.kind not in HEAD
     ]
@@ -59,7 +59,7 @@ def check_head(folder: Path, modules: Sequence[Module]) -> list[str]:
         elif module.kind == "Dense" and _activation(module.config) is None:
             reasons.append(
                 f"{module.config_file.relative_to(folder)} sets activation_function to "
-                f"{module.config['activation_function']}, which is none of torch's "
+                f"{module.config['activation_function']}, which is not one of torch's "
                 f"{', '.join(get_args(DenseActivation))}"
             )
     return reasons
@@ -73,7 +73,7 @@ def _check_modes(modes: Sequence[str]) -> list[str]:
 
 
 def pooling_modes(config: JsonObject) -> tuple[PoolingMode, ...]:
-    """Return what a Pooling module concatenates, in order."""
+    """Return the pooling modes of a module, in the order of concatenation."""
     modes = config.get("pooling_mode")
     if modes is None:
         switched = tuple(mode for key, mode in POOLING_SWITCHES.items() if config.get(key))
@@ -83,9 +83,9 @@ def pooling_modes(config: JsonObject) -> tuple[PoolingMode, ...]:
 
 
 def read_head_module(module: Module) -> HeadModule | None:
-    """Return a checked module as data; None for Dropout, which does nothing in inference.
+    """Return a checked module as data; None for Dropout, which has no effect in inference.
 
-    Raises UnsupportedModelError or SourceError where its weights are not what its config says.
+    Raises UnsupportedModelError or SourceError if its weights do not match its config.
     """
     match module.kind:
         case "Pooling":
@@ -121,7 +121,7 @@ def _read_dense(module: Module) -> Dense:
 
 
 def _read_residual(module: Module, tensors: Tensors, linear: Linear) -> FloatArray | Input | None:
-    """What the input becomes before it is added to the output, where it is."""
+    """Return the residual connection of a Dense module; None if it has none."""
     if not module.config.get("use_residual", False):
         return None
     if linear.weight.shape[0] == linear.weight.shape[1]:
@@ -130,7 +130,7 @@ def _read_residual(module: Module, tensors: Tensors, linear: Linear) -> FloatArr
 
 
 def _activation(config: JsonObject) -> DenseActivation | None:
-    """The activation; None where the graph has no such one, or where it is not torch's."""
+    """Return the activation; None if it is not torch's or if graphs do not support it."""
     path = config.get("activation_function", DEFAULT_ACTIVATION)
     kind = path.rpartition(".")[2]
     known = path.startswith("torch.") and kind in get_args(DenseActivation)
@@ -141,5 +141,5 @@ def _require_size(module: Module, key: str, found: int) -> None:
     expected = module.config.get(key, found)
     if expected != found:
         raise UnsupportedModelError(
-            f"{module.config_file} sets {key} to {expected}, and the weights beside it have {found}"
+            f"{module.config_file} sets {key} to {expected}, but the weights beside it have {found}"
         )

@@ -1,4 +1,4 @@
-"""A model on the hub, or in the cache that the hub's client keeps."""
+"""Downloads a model from the hub, or finds it in the hub client's cache."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ from embedrt_export.source.needed import (
     needed_files,
 )
 
-LARGEST_SMALL_BYTES = 100_000_000  # the largest tokenizer.json has 35 MB; larger files are data
+LARGEST_SMALL_BYTES = (
+    100_000_000  # the largest known tokenizer.json has 35 MB; larger files hold data
+)
 
 logger = logging.getLogger(__name__)
 
 
 def fetch_model(model: str, revision: str | None) -> Path:
-    """Return the folder of a model's files at one commit; the folder's name is that commit.
+    """Return the folder with a model's files at one commit; its name is the commit.
 
-    The hub is asked first. Where it cannot be asked, or refuses, the client's cache is taken if it
-    has the whole model, as sentence-transformers does.
+    As in sentence-transformers, the client's cache is used if the hub is unreachable or refuses
+    access and the cache holds the complete model.
 
     Raises
     ------
     SourceError
-        The repository is no sentence-transformers model, or the cache has a part of one only.
+        The repository holds no sentence-transformers model, or the cached model is incomplete.
     Exception
-        The client's own errors: no connection, an unknown id or revision, a full disk.
+        Errors of the client: no connection, an unknown id or revision, a full disk.
     """
     try:
         info = HfApi().model_info(
@@ -64,7 +66,7 @@ def fetch_model(model: str, revision: str | None) -> Path:
 
 
 def _cache() -> str | None:
-    """Return the folder that sentence-transformers caches in; None for the client's own."""
+    """Return the cache folder of sentence-transformers; None for the client's default."""
     return os.environ.get("SENTENCE_TRANSFORMERS_HOME") or None
 
 
@@ -72,8 +74,9 @@ def _download(model: str, revision: str | None, info: ModelInfo) -> Path:
     sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or []}
     if MODULES not in sizes:
         raise SourceError(
-            f"{model} is no sentence-transformers model: its repository has no {MODULES}. Load it "
-            "with sentence-transformers, choose its pooling, and save it; then export that folder"
+            f"{model} is not a sentence-transformers model: its repository has no {MODULES}. Load "
+            "it with sentence-transformers, choose its pooling, and save it; then export "
+            "that folder"
         )
     with quiet(), _without_bars():
         modules = hf_hub_download(model, MODULES, revision=info.sha, cache_dir=_cache())
@@ -84,7 +87,7 @@ def _download(model: str, revision: str | None, info: ModelInfo) -> Path:
         folder = Path(
             snapshot_download(
                 model,
-                revision=revision,  # a branch by its name, by which the cache is asked later
+                revision=revision,  # a branch by name, so that the cache can resolve the name later
                 allow_patterns=[glob.escape(name) for name in needed],
                 cache_dir=_cache(),
             )
@@ -95,7 +98,7 @@ def _download(model: str, revision: str | None, info: ModelInfo) -> Path:
 
 
 def _needed(sizes: dict[str, int], folders: Collection[PurePosixPath]) -> list[str]:
-    """Return the files in `folders` that an export reads, without data that looks like settings."""
+    """Return the files in `folders` that an export reads, without large data files."""
     return needed_files(
         [
             name
@@ -108,7 +111,7 @@ def _needed(sizes: dict[str, int], folders: Collection[PurePosixPath]) -> list[s
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """Switch the client's progress bars off."""
+    """Disable the client's progress bars."""
     were_off = are_progress_bars_disabled()
     disable_progress_bars()
     try:
@@ -119,12 +122,12 @@ def _without_bars() -> Iterator[None]:
 
 
 def _cached_folder(model: str, revision: str | None) -> Path | None:
-    """Return the folder in the client's cache; None where there is nothing of the revision."""
+    """Return the folder in the client's cache; None if the revision is not cached."""
     try:
         folder = snapshot_download(
             model,
             revision=revision,
-            allow_patterns=[],  # which files must be there is the business of `_check_cached`
+            allow_patterns=[],  # `_check_cached` determines which files are required
             local_files_only=True,
             cache_dir=_cache(),
         )
@@ -134,31 +137,35 @@ def _cached_folder(model: str, revision: str | None) -> Path | None:
 
 
 def _check_cached(model: str, folder: Path, why: str) -> None:
-    """Raise SourceError where the cache has only a part of the model."""
+    """Raise SourceError if the cached model is incomplete."""
     listed = _cached_names(model, folder)
     absent = absent_settings(folder)
     missing = missing_parts(folder) + [name for name in absent if listed and name in listed]
     if missing:
         raise SourceError(
-            f"{model} at {folder.name} is only in part in the hub's cache, and the hub cannot be "
-            f"asked ({why}). {folder} lacks {', '.join(missing)}. Export it once with the hub in "
-            "reach; or copy the model's files from a machine that has them, and export that folder"
+            f"{model} at {folder.name} is only partly in the hub's cache, and the hub cannot "
+            f"be reached ({why}). {folder} lacks {', '.join(missing)}. Export it once with access "
+            "to the hub; or copy the model's files from a machine that has them, and export that "
+            "folder"
         )
     logger.warning(
-        "%s at %s comes from the hub's cache: the hub cannot be asked (%s)", model, folder.name, why
+        "%s at %s comes from the hub's cache: the hub cannot be reached (%s)",
+        model,
+        folder.name,
+        why,
     )
     unknown = [name for name in absent if listed is None and not _is_known(model, folder, name)]
     if unknown:
         logger.warning(
-            "the cache lacks %s and does not tell whether the model has them", ", ".join(unknown)
+            "the cache lacks %s, and whether the model has them is unknown", ", ".join(unknown)
         )
 
 
 def _cached_names(model: str, folder: Path) -> Collection[str] | None:
-    """Return the names of the repository's files, where the client has kept their list."""
-    list_files = getattr(huggingface_hub, "get_cached_repo_tree", None)  # from 2.0 on
+    """Return the names of the repository's files; None if the client has not cached them."""
+    list_files = getattr(huggingface_hub, "get_cached_repo_tree", None)  # since 2.0
     if list_files is not None:
-        with suppress(Exception):  # there is none, or another version wrote it
+        with suppress(Exception):  # no list is cached, or another version wrote it
             return {
                 file.path for file in list_files(model, revision=folder.name, cache_dir=_cache())
             }
@@ -166,7 +173,7 @@ def _cached_names(model: str, folder: Path) -> Collection[str] | None:
 
 
 def _is_known(model: str, folder: Path, name: str) -> bool:
-    """Whether the client has asked for a file and either got it or learned that there is none."""
+    """Whether the client has requested a file before and knows if it exists."""
     found = huggingface_hub.try_to_load_from_cache(
         model, name, revision=folder.name, cache_dir=_cache()
     )

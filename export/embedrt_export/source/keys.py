@@ -1,8 +1,8 @@
-"""What becomes of each key that sentence-transformers and transformers obey when a model is loaded.
+"""Tables of the settings that sentence-transformers and transformers read when they load a model.
 
-The lists follow the loaders of sentence-transformers 5.7 to 6.2 and transformers 4.56 to 5.24:
+They cover the loaders of sentence-transformers 5.7 to 6.2 and transformers 4.56 to 5.24:
 ``Transformer`` and the modules of ``sentence_transformers``, ``PreTrainedTokenizerBase`` and its
-fast classes. A test compares them with the installed versions.
+fast classes. A test compares the tables with the installed versions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from embedrt_export.source.checks import (
     refused,
 )
 
-# The first one that is there and not empty counts.
+# The first file that exists and is not empty is used.
 TRANSFORMER_FILES = (
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -42,14 +42,14 @@ TRANSFORMER_FILES = (
 _LOADED = "transformers loads the tokenizer with it, and the bundle holds the tokenizer as loaded"
 _UNPADDED = "a text is embedded without padding"
 _UNREAD = "no encoder reads it"
-_DECODING = "it is about texts made of tokens"
-_CHATS = "it is about chats, and a text is embedded as it is"
+_DECODING = "it affects only decoding"
+_CHATS = "it affects only chats; texts are embedded unchanged"
 _LEFTOVER = "sentence-transformers truncates to its own maximum"
 _FIXED = "sentence-transformers sets it at each load"
 _TEXT_ONLY = "embedrt embeds texts"
 _SAME_NUMBERS = "it changes how the encoder is computed and not what it gives"
 _OTHER_WEIGHTS = (
-    "embedrt reads the floating-point weights in model.safetensors or pytorch_model.bin alone"
+    "embedrt reads only floating-point weights in model.safetensors or pytorch_model.bin"
 )
 _LATE_INTERACTION = (
     "it belongs to late interaction, where queries and documents are cut differently"
@@ -57,7 +57,7 @@ _LATE_INTERACTION = (
 
 _SPECIAL = Kind("a string, an object or null", lambda v: v is None or isinstance(v, str | dict))
 
-# Where the files come from, which is settled before a model is loaded.
+# Options for locating files, which are resolved before a model is loaded.
 HUB = {
     name: overruled(ANY, _FIXED)
     for name in (
@@ -71,7 +71,7 @@ HUB = {
 }
 
 TOKENIZER = Table(
-    unknown="ignored",  # what single classes obey shows in the tokenizer as loaded
+    unknown="ignored",  # the loaded tokenizer reflects the keys of individual classes
     keys={
         "model_max_length": honored(SIZE.or_null, "texts are truncated to it"),
         "max_len": honored(SIZE.or_null, "the old name of model_max_length"),
@@ -102,7 +102,7 @@ TOKENIZER = Table(
         "merges": honored(ANY, _LOADED),
         "unk_id": honored(ANY, _LOADED),
         "post_processor": honored(ANY, _LOADED),
-        "auto_map": overruled(ANY, "code of the author's own does not run"),
+        "auto_map": overruled(ANY, "embedrt does not run code of the model's author"),
         "from_slow": refused("embedrt needs the tokenizer's fast form", but=(None, False)),
         "use_fast": refused("embedrt needs the tokenizer's fast form", but=(None, True)),
         "split_special_tokens": refused(
@@ -133,18 +133,18 @@ TOKENIZER = Table(
         "tokenizer_file": overruled(ANY, _FIXED),
         "tokenizer_object": overruled(ANY, _FIXED),
         "vocab_file": overruled(ANY, _FIXED),
-        "verbose": overruled(ANY, "it is about messages"),
+        "verbose": overruled(ANY, "it affects only log messages"),
         **HUB,
     },
 )
 
-# The keywords of a call of the tokenizer.
+# Keyword arguments of tokenizer calls.
 _CALL = Table(
     unknown="refused",
     keys={
-        "max_length": honored(COUNT, "texts are truncated to it, whatever max_seq_length says"),
+        "max_length": honored(COUNT, "texts are truncated to it, regardless of max_seq_length"),
         "add_special_tokens": honored(FLAG, "the bundle's tokenizer adds what this one adds"),
-        "return_token_type_ids": honored(FLAG.or_null, "a token's type is asked of the tokenizer"),
+        "return_token_type_ids": honored(FLAG.or_null, "token types come from the tokenizer"),
         "truncation": refused(
             "embedrt always truncates", but=(True, "longest_first", "only_first")
         ),
@@ -163,15 +163,15 @@ _CALL = Table(
             "a tokenizer.json cannot say that special tokens in a text are split",
             but=(None, False),
         ),
-        "text_pair": refused("embedrt embeds texts alone"),
-        "text_target": refused("embedrt embeds texts alone"),
-        "text_pair_target": refused("embedrt embeds texts alone"),
-        "stride": overruled(WHOLE, "it is about what truncation drops"),
+        "text_pair": refused("embedrt embeds single texts, not pairs"),
+        "text_target": refused("embedrt embeds single texts, not pairs"),
+        "text_pair_target": refused("embedrt embeds single texts, not pairs"),
+        "stride": overruled(WHOLE, "it affects only the tokens that truncation drops"),
         "return_special_tokens_mask": overruled(ANY, _UNREAD),
         "return_offsets_mapping": overruled(ANY, _UNREAD),
         "return_length": overruled(ANY, _UNREAD),
         "logits_to_keep": overruled(ANY, "only models that generate read it"),
-        "verbose": overruled(ANY, "it is about messages"),
+        "verbose": overruled(ANY, "it affects only log messages"),
     },
 )
 
@@ -208,8 +208,8 @@ _MODEL_ARGUMENTS = Table(
     },
 )
 
-# config.json belongs to transformers, which knows far more keys: here are those that embedrt reads
-# itself, and those that say that the weights are not what they seem.
+# transformers reads many more keys of config.json. This table lists the keys that embedrt reads,
+# and keys that mark the weights as quantized or compressed.
 ENCODER = Table(
     unknown="ignored",
     keys={
@@ -222,20 +222,20 @@ ENCODER = Table(
         "n_heads": honored(COUNT, "heads of each layer of DistilBERT"),
         "hidden_act": honored(TEXT, "the activation"),
         "layer_norm_eps": honored(POSITIVE, "what each LayerNorm adds to the variance"),
-        "pad_token_id": honored(WHOLE.or_null, "the token that takes no position in RoBERTa"),
+        "pad_token_id": honored(WHOLE.or_null, "the token without a position in RoBERTa"),
         "max_position_embeddings": honored(NUMBER.or_null, "the longest text"),
         "vocab_size": honored(COUNT.or_null, "rows of the table that token ids index"),
         "position_embedding_type": honored(TEXT.or_null, "absolute, else the encoder is traced"),
         "is_decoder": honored(FLAG, "a decoder is traced"),
         "pruned_heads": honored(object_of(WHOLE.in_list).or_null, "these heads contribute nothing"),
-        "auto_map": overruled(OBJECT, "code of the author's own does not run"),
+        "auto_map": overruled(OBJECT, "embedrt does not run code of the model's author"),
         "quantization_config": refused(_OTHER_WEIGHTS),
         "compression_config": refused(_OTHER_WEIGHTS),
     },
 )
 
 _CONFIG_ARGUMENTS = Table(
-    unknown="ignored",  # they replace keys of config.json, which is read with them
+    unknown="ignored",  # they override keys of config.json, which is read with them
     keys={
         **ENCODER.keys,
         "return_unused_kwargs": refused("sentence-transformers fails on it", but=(None, False)),
@@ -268,7 +268,7 @@ TRANSFORMER = Table(
         "modality_config": honored(OBJECT.or_null, "texts go through the encoder's forward"),
         "module_output_name": honored(TEXT.or_null, "the encoder gives token vectors"),
         "transformer_task": refused(
-            "an encoder with a head of its own gives no token vectors", but=("feature-extraction",)
+            "an encoder with a task head gives no token vectors", but=("feature-extraction",)
         ),
         "query_length": refused(_LATE_INTERACTION),
         "document_length": refused(_LATE_INTERACTION),
@@ -284,14 +284,14 @@ MODEL = Table(
     unknown="ignored",
     keys={
         "__version__": overruled(
-            object_of(TEXT.or_null), "sentence-transformers warns by it and no more"
+            object_of(TEXT.or_null), "sentence-transformers only warns about it"
         ),
         "requirements": overruled(ANY, "sentence-transformers itself checks them"),
         "model_type": honored(TEXT, "a kind of model that gives no dense vectors is refused"),
         "prompts": honored(object_of(TEXT.or_null), "the manifest has them"),
         "default_prompt_name": honored(TEXT.or_null, "the manifest has it"),
         "similarity_fn_name": honored(TEXT.or_null, "the manifest has it"),
-        "truncate_dim": honored(COUNT.or_null, "the graph gives the first components alone"),
+        "truncate_dim": honored(COUNT.or_null, "the graph outputs only the first components"),
     },
 )
 
@@ -331,11 +331,11 @@ DENSE = Table(
     keys={
         "in_features": honored(COUNT, "checked against the weights"),
         "out_features": honored(COUNT, "checked against the weights"),
-        "bias": honored(FLAG, "without one the weights need none"),
-        "activation_function": honored(TEXT, "one of torch's that the graph can draw"),
+        "bias": honored(FLAG, "the weights may then lack one"),
+        "activation_function": honored(TEXT, "one of torch's that graphs support"),
         "use_residual": honored(FLAG, "the input is added to the output"),
-        "module_input_name": honored(TEXT, "what it reads"),
-        "module_output_name": honored(TEXT.or_null, "where it writes"),
+        "module_input_name": honored(TEXT, "the value that the module reads"),
+        "module_output_name": honored(TEXT.or_null, "the value that the module writes"),
         "init_weight": refused("the weights are read from their own file"),
         "init_bias": refused("the weights are read from their own file"),
     },
@@ -361,7 +361,7 @@ NORMALIZE = Table(
 
 DROPOUT = Table(
     unknown="refused",
-    keys={"dropout": overruled(NUMBER, "it does nothing but in training")},
+    keys={"dropout": overruled(NUMBER, "it has no effect outside of training")},
 )
 
 HEAD = {

@@ -1,4 +1,4 @@
-"""What ``modules.json`` lists: the modules of a model, in order."""
+"""Reads ``modules.json``, the ordered list of a model's modules."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ class Module:
     """One entry of ``modules.json``."""
 
     type: str
-    """The class with its Python path."""
+    """Fully qualified name of the class."""
     path: Path
     """The module's folder."""
     config: JsonObject
-    """The module's own ``config.json``; empty where there is none."""
+    """Content of the module's ``config.json``; empty if there is none."""
 
     @property
     def kind(self) -> str:
-        """The class's name: Transformer, Pooling, ..."""
+        """Name of the class: Transformer, Pooling, ..."""
         return self.type.rpartition(".")[2]
 
     @property
     def config_file(self) -> Path:
-        """The file of `config`."""
+        """The file that `config` was read from."""
         return self.path / "config.json"
 
 
 def read_modules(folder: Path) -> list[Module]:
     """Return the modules of the model in `folder`.
 
-    Raises SourceError where ``modules.json`` is no list of modules, UnsupportedModelError where it
-    names a folder outside of the model's.
+    Raises SourceError if ``modules.json`` is not a list of modules, and UnsupportedModelError if it
+    names a folder outside of the model's folder.
     """
     file = folder / MODULES
     entries = read_json(file)
     if not isinstance(entries, list) or not entries or not all(map(_is_entry, entries)):
-        raise SourceError(f"{file} is no list of modules, each with a type and a path")
+        raise SourceError(f"{file} is not a list of modules, each with a type and a path")
     names: set[str] = set()
     for entry in entries:
         check_object(folder, file, entry, MODULE)
@@ -66,8 +66,8 @@ def _read_module(folder: Path, kind: str, path: str) -> Module:
     module = folder / path
     try:
         inside = not Path(path).is_absolute() and module.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError):  # a loop of links, a NUL in the name
+    except (OSError, ValueError):  # a loop of symbolic links, or NUL in the name
         inside = False
     if not inside:
-        raise UnsupportedModelError(f"{folder / MODULES} names a folder outside: {path}")
+        raise UnsupportedModelError(f"{folder / MODULES} names a folder outside the model: {path}")
     return Module(type=kind, path=module, config=read_object(module / "config.json"))

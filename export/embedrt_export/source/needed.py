@@ -1,4 +1,4 @@
-"""Which files of a model's repository an export reads, and which of them a folder lacks."""
+"""Determines which files an export reads and which of them a folder lacks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from embedrt_export.source.keys import HEAD
 from embedrt_export.source.modules import MODULES
 from embedrt_export.source.settings import WEIGHTED_MODULES
 
-# Settings, vocabularies and tokenizers, whatever their names: each tokenizer has its own.
+# Settings, vocabularies and tokenizers by suffix, because each tokenizer class has its own names.
 SMALL_KINDS = frozenset(
     [".bpe", ".codes", ".jinja", ".json", ".model", ".spm", ".tiktoken", ".tokenizer", ".txt"]
 )
-# Written by trainers, and read by nothing that loads a model.
+# Training scripts write these files; loading a model does not read them.
 UNREAD = frozenset({"data_config.json", "trainer_state.json"})
 OTHER_BACKENDS = frozenset({"onnx", "openvino"})
 
@@ -31,7 +31,7 @@ NO_VOCABULARY = re.compile(
 
 
 def needed_files(files: Sequence[str]) -> list[str]:
-    """Return the files that an export reads: small ones, and of each folder's weights one kind."""
+    """Return the files that an export reads: small files, and one format of weights per folder."""
     needed: list[str] = []
     paths = [
         path for file in files if not OTHER_BACKENDS & set((path := PurePosixPath(file)).parts)
@@ -48,26 +48,26 @@ def needed_files(files: Sequence[str]) -> list[str]:
 
 
 def is_small(name: str) -> bool:
-    """Whether a file of this name may hold settings, a tokenizer or the model's card."""
+    """Whether a file with this name may hold settings, a tokenizer or the model card."""
     is_index = name.endswith(INDEX_SUFFIX)
     is_read = PurePosixPath(name).suffix in SMALL_KINDS and name not in UNREAD
     return (is_read and not is_index) or name == CARD
 
 
 def _is_weight(name: str, standard: str) -> bool:
-    """Whether this is ``model.safetensors``, its index, or a shard ``model-00001-of-00002...``."""
+    """Whether a name is `standard`, its index, or a shard such as ``model-00001-of-00002...``."""
     stem, _, suffix = standard.rpartition(".")
     shard = re.fullmatch(rf"{re.escape(stem)}-\d+-of-\d+\.{suffix}", name)
     return bool(shard) or name in (standard, standard + INDEX_SUFFIX)
 
 
 def module_folders(modules: Path) -> set[PurePosixPath]:
-    """Return the folders that a ``modules.json`` names, and the one that it lies in."""
+    """Return the folders that a ``modules.json`` names, and its own folder."""
     return {PurePosixPath(), *(path for _, path in _modules(modules))}
 
 
 def missing_parts(folder: Path) -> list[str]:
-    """Return what the model in `folder` lacks, judged by its own ``modules.json`` and links."""
+    """Return the files missing from `folder`, according to its ``modules.json`` and links."""
     names = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*"))]
     broken = [name for name in names if (folder / name).is_symlink() and name != CARD]
     missing = [name for name in needed_files(broken) if not (folder / name).exists()]
@@ -86,7 +86,7 @@ def missing_parts(folder: Path) -> list[str]:
 
 
 def absent_settings(folder: Path) -> list[str]:
-    """Return the files that the model in `folder` does without, and that would change it."""
+    """Return the optional settings files, absent from `folder`, that affect embeddings."""
     absent = [EXTRAS]
     for kind, path in _modules(folder / MODULES):
         if kind == "Transformer":
@@ -97,9 +97,9 @@ def absent_settings(folder: Path) -> list[str]:
 
 
 def _modules(file: Path) -> list[tuple[str, PurePosixPath]]:
-    """Return each module's class and folder; none where the file is not what it should be.
+    """Return each module's class and folder; an empty list if the file is malformed.
 
-    `read_settings` says then what is wrong with it.
+    `read_settings` reports the problem later.
     """
     try:
         return [

@@ -1,4 +1,4 @@
-"""Models that give no dense embedding from one whole transformer, each called what it is."""
+"""Detects models that are not dense embedding models with one complete transformer."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ ARCHITECTURES = {
 
 
 def name_kind(model: JsonObject, modules: Sequence[str], transformer: JsonObject) -> list[str]:
-    """Return what the model is where it gives no dense embedding: one sentence, or none.
+    """Return a one-sentence reason if the model gives no dense embedding, else an empty list.
 
     Parameters
     ----------
     model
-        ``config_sentence_transformers.json``.
+        Content of ``config_sentence_transformers.json``.
     modules
-        The names of the modules' classes.
+        Class names of the modules.
     transformer
-        ``sentence_bert_config.json``.
+        Content of ``sentence_bert_config.json``.
     """
     model_type = str(model.get("model_type", DENSE))
     task = str(transformer.get("transformer_task"))
@@ -85,7 +85,7 @@ def name_kind(model: JsonObject, modules: Sequence[str], transformer: JsonObject
 
 
 def refuse_adapter(folder: Path) -> None:
-    """Raise UnsupportedModelError where `folder` holds an adapter for another model's weights."""
+    """Raise UnsupportedModelError if `folder` holds an adapter for another model's weights."""
     if (folder / ADAPTER).is_file():
         raise UnsupportedModelError(
             f"{folder} holds {ADAPTER}: it is an adapter, to be added to the weights of another "
@@ -95,7 +95,7 @@ def refuse_adapter(folder: Path) -> None:
 
 
 def refuse_folder(folder: Path) -> None:
-    """Raise for a folder without ``modules.json``, saying what it is or what it lacks."""
+    """Raise an error for a folder without ``modules.json`` that says what the folder holds."""
     refuse_adapter(folder)
     config = read_object(folder / "config.json")
     architectures = config.get("architectures")
@@ -105,6 +105,6 @@ def refuse_folder(folder: Path) -> None:
             if part in name:
                 raise UnsupportedModelError(f"{folder} cannot be exported: it is {kind} ({name})")
     raise SourceError(
-        f"{folder} is no sentence-transformers model: it has no modules.json. Load it with "
+        f"{folder} is not a sentence-transformers model: it has no modules.json. Load it with "
         "sentence-transformers, choose its pooling, and save it; then export that folder"
     )

@@ -1,4 +1,4 @@
-"""The prompts in a model's settings, read as sentence-transformers reads them."""
+"""Reads the prompts in a model's settings as sentence-transformers does."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from embedrt.text.prompts import ALWAYS, DOCUMENT
 
 EXTRAS = "config_sentence_transformers.json"
 
-# sentence-transformers sets include_prompt to false for these ids, whatever their files say.
+# sentence-transformers sets include_prompt to false for these ids, regardless of their files.
 UNPOOLED = ("hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl")
 
 
 def refuse_unpooled_prompts(model: str) -> None:
-    """Raise UnsupportedModelError for a hub id whose prompts are excluded from pooling."""
+    """Raise UnsupportedModelError for hub ids whose prompts are excluded from pooling."""
     if model in UNPOOLED:
         raise UnsupportedModelError(
             f"{model} cannot be exported: sentence-transformers excludes its prompts from pooling "
@@ -28,9 +28,9 @@ def refuse_unpooled_prompts(model: str) -> None:
 
 
 def read_prompts(extras: Mapping[str, Any], file: Path) -> tuple[dict[str, str], str | None]:
-    """Return the prompts by name, null read as empty, and the name of the default prompt.
+    """Return the prompts by name, with null as an empty prompt, and the default prompt's name.
 
-    `extras` is the content of `file`. Raises SourceError naming the file and the wrong key.
+    `extras` is the content of `file`. Raises SourceError naming the file and the invalid key.
     """
     named = extras.get("prompts", {})
     if not isinstance(named, dict):
@@ -52,7 +52,7 @@ def read_prompts(extras: Mapping[str, Any], file: Path) -> tuple[dict[str, str],
 def lacks_document_prompt(folder: Path) -> bool:
     """Whether the model in `folder` has a prompt ``passage`` or ``corpus`` and no ``document``.
 
-    The file is read again because the proof must not rely on what the export made of it.
+    The file is read again, so that the comparison does not depend on the exporter's result.
     """
     file = folder / EXTRAS
     named = json.loads(file.read_bytes()).get("prompts", {}) if file.is_file() else {}

@@ -1,9 +1,10 @@
-"""What a model's own files say about it.
+"""Reads a model's settings.
 
-Read from ``modules.json``, the modules' ``config.json``, ``sentence_bert_config.json``,
-``config_sentence_transformers.json`` and ``tokenizer_config.json``; never from ``tokenizer.json``,
-whose truncation and padding are leftovers of training (all-MiniLM-L6-v2's says 128 where the model
-takes 256). What becomes of each key is in `keys`.
+The settings come from ``modules.json``, the modules' ``config.json``,
+``sentence_bert_config.json``, ``config_sentence_transformers.json`` and ``tokenizer_config.json``.
+Truncation and padding in ``tokenizer.json`` are ignored, because they are left over from training:
+for all-MiniLM-L6-v2 the file truncates to 128 tokens, the model to 256. `keys` defines how each key
+is handled.
 """
 
 from __future__ import annotations
@@ -30,34 +31,34 @@ WEIGHTED_MODULES = frozenset({"Dense", "LayerNorm"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the model's files say."""
+    """The settings of a model."""
 
     folder: Path
     """The model's folder."""
     transformer: Path
     """The folder of the encoder's config, weights and tokenizer."""
     config_changes: Mapping[str, Any]
-    """Keys of the encoder's config that its settings replace."""
+    """Overrides for the encoder's config."""
     head: Head
     """The modules after the transformer, with their weights."""
     weight_folders: tuple[Path, ...]
-    """The folders that hold weights: the encoder's, and those of modules that have some."""
+    """The folders with weights: the encoder's, and those of modules with weights."""
     similarity: Similarity | None
-    """None where the files are silent."""
+    """None if the files do not set it."""
     prompts: dict[str, str]
     default_prompt_name: str | None
 
     @property
     def pooling(self) -> tuple[PoolingMode, ...]:
-        """What the pooling concatenates, in order."""
+        """The pooling modes, in the order of concatenation."""
         return next(module.modes for module in self.head if isinstance(module, Pooling))
 
 
 def read_settings(folder: Path) -> Settings:
     """Read the settings of the model in `folder`, and the weights of its head.
 
-    Raises SourceError where the folder is no model or a value in its files is of the wrong kind,
-    UnsupportedModelError with every reason that this one cannot be exported.
+    Raises SourceError if the folder holds no model or a value in its files is of the wrong kind,
+    and UnsupportedModelError with all reasons why the model cannot be exported.
     """
     if not (folder / MODULES).is_file():
         refuse_folder(folder)
@@ -79,7 +80,9 @@ def read_settings(folder: Path) -> Settings:
     reasons += check_object(folder, model_file, model, MODEL)
     similarity = model.get("similarity_fn_name")
     if similarity not in (None, *get_args(Similarity)):
-        reasons.append(f"its similarity_fn_name {similarity!r} is none of {get_args(Similarity)}")
+        reasons.append(
+            f"its similarity_fn_name {similarity!r} is not one of {get_args(Similarity)}"
+        )
     prompts, default_prompt_name = read_prompts(model, model_file)
     if reasons:
         raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")

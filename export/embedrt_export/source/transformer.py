@@ -1,4 +1,4 @@
-"""What a model's files say about its transformer module: ``sentence_bert_config.json``."""
+"""Reads the settings of the transformer module: ``sentence_bert_config.json``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ VECTORS = "token_embeddings"
 
 @dataclass(frozen=True, slots=True)
 class TransformerFile:
-    """The first settings file of the transformer module that is there and not empty."""
+    """The first settings file of the transformer module that exists and is not empty."""
 
     path: Path
     content: JsonObject
 
     @property
     def config_changes(self) -> Mapping[str, Any]:
-        """The keys of ``config.json`` that it replaces."""
+        """Overrides for keys of ``config.json``."""
         old = "config_args" in self.content
         changes: JsonObject = self.content.get("config_args" if old else "config_kwargs", {})
         return {key: value for key, value in changes.items() if key not in HUB}
@@ -38,9 +38,9 @@ def read_transformer_file(folder: Path) -> TransformerFile:
 
 
 def check_transformer(root: Path, folder: Path, file: TransformerFile) -> list[str]:
-    """Return every reason that the transformer's settings cannot be honored.
+    """Return all reasons why the settings of the transformer and its tokenizer are unsupported.
 
-    Those of its tokenizer are checked too. `folder` lies in `root`, the model's folder.
+    `root` is the model's folder and contains `folder`.
     """
     reasons = check_object(root, file.path, file.content, TRANSFORMER)
     modalities = file.content.get("modality_config")
@@ -52,7 +52,7 @@ def check_transformer(root: Path, folder: Path, file: TransformerFile) -> list[s
 
 
 def _check_modalities(content: JsonObject, modalities: JsonObject) -> list[str]:
-    """Reasons from `modality_config`, without which texts go through the encoder's forward."""
+    """Return the reasons why `modality_config` is unsupported for texts."""
     if "message" in modalities:
         return ["modality_config has message: texts would be written into a chat template"]
     text = modalities.get("text")

@@ -1,4 +1,4 @@
-"""An encoder whose family is not built from its weights, by the first tracer that carries it."""
+"""Traces an encoder with the first tracer that supports its architecture."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracer:
-    """One way from an encoder in torch to a graph."""
+    """A library that converts an encoder in torch to a graph."""
 
     package: str
-    """The distribution that it needs, which a manifest's `tools` names."""
+    """The distribution that the tracer requires; a manifest lists it in `tools`."""
     remedy: str
-    """What to do where it is not installed."""
+    """Instructions for installing the distribution."""
     trace: Callable[[PreTrainedModel], onnx.ModelProto]
 
 
@@ -59,7 +59,7 @@ class Traced:
 def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> Traced:
     """Trace the encoder in `folder` and add the head.
 
-    Raises UnsupportedModelError with the reason of each tracer where none carries the architecture.
+    Raises UnsupportedModelError with the reason of each tracer if none supports the architecture.
     """
     nodes = Nodes(prefix="head/")
     embedding, dimension = add_head(nodes, ENCODED, config.hidden_size, head)
@@ -72,7 +72,7 @@ def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> Traced:
             reasons.append(f"{tracer.package} is not installed ({tracer.remedy})")
             continue
         logger.info("tracing %s by %s %s", config.model_type, tracer.package, version)
-        encoder = load_encoder(folder, config)  # anew, for tracing changes a model
+        encoder = load_encoder(folder, config)  # reloaded, because tracing modifies a model
         check_size(sum(weight.numel() * 4 for weight in encoder.parameters()))
         try:
             model = _trace_by(tracer, encoder, nodes, dimension)
@@ -82,7 +82,7 @@ def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> Traced:
             return Traced(model=model, dimension=dimension, tracer=tracer.package)
     raise UnsupportedModelError(
         f"{folder} has the architecture {config.model_type}, which is not built from its weights, "
-        f"and no tracer carries it: {'; '.join(reasons)}. Use sentence-transformers for it, or "
+        f"and no tracer supports it: {'; '.join(reasons)}. Use sentence-transformers for it, or "
         "another model"
     )
 
@@ -93,12 +93,12 @@ def _trace_by(
     try:
         with quiet(), torch.no_grad():
             return finish_model(tracer.trace(encoder), head, dimension)
-    except Exception as error:  # whatever an unknown architecture makes it raise
+    except Exception as error:  # unsupported architectures raise any kind
         raise UnsupportedModelError(f"{tracer.package}: {gist(_cause(error))}") from error
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What an error was raised from: the rest is about the library's own stages."""
+    """Return the root cause of an error; the outer errors only name stages of the library."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -1,4 +1,4 @@
-"""What trips readers: odd numbers, odd strings, and bytes that are not the ones written."""
+"""Edge-case numbers and strings, and random mutations of bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STRINGS = ("", "w1", "\0", "\ud800", "[CLS]", "x" * 5000, "../../etc/passwd", "(
 
 
 def mutate_bytes(content: bytes, random: Random) -> tuple[bytes, str]:
-    """Spoil a run of bytes, or all; return them with what was done."""
+    """Mutate a range of bytes, or all bytes; return the result and a description."""
     start = random.randrange(len(content) + 1)
     run = content[start : start + random.choice((1, 1, 2, 4, 8, 64, 1000))]
     stop = start + len(run)

@@ -1,4 +1,4 @@
-"""Whole bundles for the fuzzer to spoil: small, and of many operators and tokenizers."""
+"""Small valid bundles that the fuzzer mutates, with many operators and tokenizers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from tiny_bundle import (
 )
 
 ROWS, WIDTH = 64, 8
-EMPTY_MAP = (2048).to_bytes(4, "little") + bytes(2048)  # of characters: it maps none
+EMPTY_MAP = (2048).to_bytes(4, "little") + bytes(2048)  # a character map without entries
 TEXTS = ["", "w1 w2", "Hello, wörld! a.b", "w3 " * 40]
 
-LAX = Agreement(  # the layer's probes are made up
+LAX = Agreement(  # the probes of the encoder layer are arbitrary
     reference="none",
     texts=1,
     max_difference=0.0,
@@ -44,7 +44,7 @@ Files = dict[str, bytes]
 
 
 def integer(name: str, number: int) -> Field:
-    """An attribute of one integer; negative ones as protobuf has them."""
+    """Return an integer attribute; negative numbers are encoded as in protobuf."""
     return 5, message((1, name), (3, number % (1 << 64)), (20, 2))
 
 
@@ -52,7 +52,7 @@ HEADS, KEY_HEADS = integer("q_num_heads", 2), integer("kv_num_heads", 2)
 
 
 def layer_graph() -> bytes:
-    """One encoder layer: attention, norms, a quantized product, pooling, normalizing."""
+    """Return one encoder layer: attention, norms, quantization, pooling, normalization."""
     nodes = [
         node("Gather", ["table", INPUT], "rows"),
         node("LayerNormalization", ["rows", "scale", "shift"], "x", integer("axis", -1)),
@@ -122,7 +122,7 @@ def _finished(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def wordpiece() -> Tokenizer:
-    """As BERT's."""
+    """Return a WordPiece tokenizer as in BERT."""
     letters = "abcdehlorw.!123"
     vocabulary = ["[UNK]", "hello", *letters, *(f"##{letter}" for letter in letters)]
     tokenizer = Tokenizer(
@@ -135,7 +135,7 @@ def wordpiece() -> Tokenizer:
 
 
 def bpe() -> Tokenizer:
-    """As RoBERTa's, with a pattern of its own before the bytes."""
+    """Return a byte-level BPE tokenizer as in RoBERTa, with an additional split pattern."""
     vocabulary = {
         token: i for i, token in enumerate(["<u>", *"abcdehlorw.!123Ġ", "he", "ll", "hell"])
     }
@@ -151,7 +151,7 @@ def bpe() -> Tokenizer:
 
 
 def unigram() -> Tokenizer:
-    """As XLM-R's, with the character map of its normalizer."""
+    """Return a Unigram tokenizer as in XLM-R, with a precompiled character map."""
     pieces = [("<unk>", 0.0), ("▁", -1.0), *((letter, -3.0) for letter in "abcdehlorw.!123")]
     tokenizer = Tokenizer(models.Unigram([*pieces, ("▁w", -2.0)], 0, byte_fallback=False))
     tokenizer.normalizer = normalizers.Sequence(
@@ -164,8 +164,8 @@ def unigram() -> Tokenizer:
 TOKENIZERS: list[Callable[[], Tokenizer]] = [wordpiece, bpe, unigram]
 
 
-def seeds() -> list[tuple[Files, Manifest]]:
-    """Each seed's files but the manifest, and what that says but for their sizes and hashes."""
+def seed_corpus() -> list[tuple[Files, Manifest]]:
+    """Return the bundles: files without the manifest, and the manifest without file entries."""
     table = np.eye(10, dtype=np.float32)
     probes = [{"text": "w1 w2", "embedding": (table[1] + table[2]).tolist()}]
     found = [

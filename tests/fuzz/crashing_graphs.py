@@ -1,4 +1,4 @@
-"""Bundles that ended the process that loaded or ran them, as the fuzzer or a reader found them."""
+"""Graphs that crashed the process when they were loaded or run, found by fuzzing or review."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALLEST = np.iinfo(np.int64).min
 
 
 def with_nodes(*nodes: bytes, tensors: tuple[Field, ...] = ()) -> bytes:
-    """The tiny graph after nodes whose results it does not use."""
+    """Return the tiny graph with additional nodes whose results are unused."""
     numbers = {"smallest": [SMALLEST], "minus": [-1], "axes": [1]}
     older, newer = (message((8, message((1, ""), (2, opset)))) for opset in (17, 23))
     graph = model(
@@ -37,19 +37,19 @@ def with_nodes(*nodes: bytes, tensors: tuple[Field, ...] = ()) -> bytes:
 
 
 def attribute(name: str, number: int) -> Field:
-    """An attribute of one integer; negative ones as protobuf has them."""
+    """Return an integer attribute; negative numbers are encoded as in protobuf."""
     return 5, message((1, name), (3, number % (1 << 64)), (20, 2))
 
 
 def attention(*heads: Field) -> bytes:
-    """Of the rows of a text among themselves."""
+    """Return a node for self-attention over the rows of a text."""
     return node("Attention", ["rows", "rows", "rows"], "new", *heads)
 
 
-# What no look at the outline finds: what the numbers are is known when they are computed.
+# Static checks cannot detect this graph, because the operands are known only at run time.
 DIVISION = with_nodes(node("Div", ["smallest", "minus"], "new"))
 
-# By the words that check_graph has for them.
+# Keys are the messages of check_graph.
 GRAPHS = {
     "q_num_heads of 'Attention' is not at least 1": [
         attention(attribute("q_num_heads", 0), attribute("kv_num_heads", 2)),
@@ -68,8 +68,8 @@ GRAPHS = {
 }
 
 
-def write_divisor(folder: Path, _number: int = 0) -> str:
-    """Write a bundle that dies of SIGFPE when it is run."""
+def write_crashing_bundle(folder: Path, _number: int = 0) -> str:
+    """Write a bundle whose graph raises SIGFPE when it is run."""
     make_tiny(folder / "bundle", graph=DIVISION)
     for file in (folder / "bundle").iterdir():
         file.rename(folder / file.name)

@@ -1,4 +1,4 @@
-"""The ladder: the fastest int8 scheme whose quality suffices for the model at hand."""
+"""Selects the fastest int8 scheme that reaches the required quality for a model."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ BuildScheme = Callable[[Scheme], onnx.ModelProto]
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """The scheme that was taken."""
+    """A quantized graph and the scheme that was chosen."""
 
     model: onnx.ModelProto
     scheme: Scheme
     quality: Quality
     rejected: tuple[str, ...]
-    """Why each faster scheme was not."""
+    """The reasons against each faster scheme."""
 
 
-def climb(
+def choose_scheme(
     schemes: Sequence[Scheme],
     build: BuildScheme,
     reference: onnx.ModelProto,
     ids: Sequence[TokenIds],
     least: Quality,
 ) -> Quantized:
-    """Try the schemes, fastest first, on held-back texts; take the first that is good enough.
+    """Try the schemes in order, fastest first; return the first that reaches the quality `least`.
 
-    Raises QualityError with every scheme's figures where none is, QuantizationError where there is
-    no scheme or too few texts to judge by.
+    Quality is measured on `ids`, the held-out texts. Raises QualityError with the figures of all
+    schemes if none suffices, QuantizationError if there is no scheme or there are too few texts.
     """
     if not schemes:
         raise QuantizationError("int8: there is no scheme to try")
@@ -61,7 +61,7 @@ def climb(
 
 
 def _embed(model: onnx.ModelProto, ids: Sequence[TokenIds], precision: Precision) -> FloatArray:
-    """Embed with the real runtime's session, one text at a time. Shape: (n, dimension)."""
+    """Embed with the runtime's session, one text at a time. Shape: (n, dimension)."""
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.onnx"
         graph.write_bytes(model.SerializeToString())

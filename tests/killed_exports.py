@@ -1,4 +1,4 @@
-"""Exports that die, in processes of their own."""
+"""Exports in separate processes that are killed before they finish."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.writer import staged_bundle
 from embedrt.cli import main
 
-# Its children start with the heavy imports done.
+# The fork server has imported the large libraries, so its children start quickly.
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["embedrt_export", "dying"])
+CONTEXT.set_forkserver_preload(["embedrt_export", "killed_exports"])
 
 
 def start_export(folder: Path, output: Path) -> BaseProcess:
-    """Start ``embedrt export``."""
+    """Start ``embedrt export`` in a separate process."""
     process = CONTEXT.Process(target=_export, args=(folder, output))
     process.start()
     return process
 
 
-def stage_and_die(bundle: Path, target: Path, step: int) -> int | None:
-    """Stage a copy of a bundle to `target`; die at the `step`-th change of a file or folder.
+def stage_until_killed(bundle: Path, target: Path, step: int) -> int | None:
+    """Stage a copy of a bundle to `target` in a process killed at the `step`-th file change.
 
-    Returns the exit status: that of SIGKILL, or 0 where there are fewer steps.
+    Returns the exit status: that of SIGKILL, or 0 if there are fewer changes.
     """
-    process = CONTEXT.Process(target=_stage_and_die, args=(bundle, target, step))
+    process = CONTEXT.Process(target=_stage_until_killed, args=(bundle, target, step))
     process.start()
     process.join()
     return process.exitcode
@@ -42,7 +42,7 @@ def _export(folder: Path, output: Path) -> None:
     sys.exit(main(["export", str(folder), "--output", str(output)]))
 
 
-def _stage_and_die(bundle: Path, target: Path, step: int) -> None:
+def _stage_until_killed(bundle: Path, target: Path, step: int) -> None:
     left = step
 
     def count(event: str, arguments: tuple[object, ...]) -> None:
