@@ -60,7 +60,7 @@ def fetch_model(model: str, revision: str | None) -> Path:
         folder = _cached_folder(model, revision)
         if folder is None:
             raise
-        _check_cached(model, folder, type(error).__name__)
+        _check_cached(model, folder, error)
         return folder
     return _download(model, revision, info)
 
@@ -136,23 +136,24 @@ def _cached_folder(model: str, revision: str | None) -> Path | None:
     return Path(folder)
 
 
-def _check_cached(model: str, folder: Path, why: str) -> None:
-    """Raise SourceError if the cached model is incomplete."""
+def _check_cached(model: str, folder: Path, why: Exception) -> None:
+    """Raise SourceError if the cached model is incomplete; log that it is used."""
+    kind, text = type(why).__name__, " ".join(str(why).split())[:300]
     listed = _cached_names(model, folder)
     absent = absent_settings(folder)
     missing = missing_parts(folder) + [name for name in absent if listed and name in listed]
     if missing:
         raise SourceError(
-            f"{model} at {folder.name} is only partly in the hub's cache, and the hub cannot "
-            f"be reached ({why}). {folder} lacks {', '.join(missing)}. Export it once with access "
-            "to the hub; or copy the model's files from a machine that has them, and export that "
+            f"{model} at {folder.name} is only partly in the hub's cache, and the hub cannot be "
+            f"reached ({kind}: {text}). {folder} lacks {', '.join(missing)}. Export it once with "
+            "access to the hub; or copy the model's files from a machine that has them, and export that "
             "folder"
-        )
+        ) from why
     logger.warning(
         "%s at %s comes from the hub's cache: the hub cannot be reached (%s)",
         model,
         folder.name,
-        why,
+        kind,
     )
     unknown = [name for name in absent if listed is None and not _is_known(model, folder, name)]
     if unknown:
