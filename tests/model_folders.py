@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -198,13 +200,15 @@ def make_small(
     tokenizer.save_pretrained(encoder)
     model = transformers.AutoModel.from_config(small_config(family, len(tokenizer), **config or {}))
     randomize(model, seed)
-    model.save_pretrained(encoder)
-    transformer = Transformer(str(encoder), max_seq_length=max_tokens)
     pool = Pooling(HIDDEN, tuple([pooling] if isinstance(pooling, str) else pooling))
     tail = [Normalize()] if tail is None else tail
     for index, module in enumerate(tail):
         randomize(module, seed + 1 + index)
-    SentenceTransformer(modules=[transformer, pool, *tail], device="cpu", **saved).save(str(folder))
+    with redirect_stderr(io.StringIO()):  # progress bars, where a test reads what was written
+        model.save_pretrained(encoder)
+        transformer = Transformer(str(encoder), max_seq_length=max_tokens)
+        modules = [transformer, pool, *tail]
+        SentenceTransformer(modules=modules, device="cpu", **saved).save(str(folder))
     shutil.rmtree(encoder)
     return folder
 

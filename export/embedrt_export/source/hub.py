@@ -146,8 +146,8 @@ def _check_cached(model: str, folder: Path, why: Exception) -> None:
         raise SourceError(
             f"{model} at {folder.name} is only partly in the hub's cache, and the hub cannot be "
             f"reached ({kind}: {text}). {folder} lacks {', '.join(missing)}. Export it once with "
-            "access to the hub; or copy the model's files from a machine that has them, and export that "
-            "folder"
+            "access to the hub; or copy the model's files from a machine that has them, and export "
+            "that folder"
         ) from why
     logger.warning(
         "%s at %s comes from the hub's cache: the hub cannot be reached (%s)",
