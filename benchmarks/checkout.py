@@ -46,6 +46,7 @@ def run_command(command: Sequence[str], variables: Mapping[str, str] = {}) -> st
         env=os.environ | dict(variables),
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=True,
         timeout=1800,
     ).stdout

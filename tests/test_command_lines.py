@@ -32,6 +32,7 @@ MENTIONS = {
     "embedrt info",
     "embedrt verify",
     "embedrt bench",
+    "embedrt upgrade",
     "embedrt verify --against",
     "embedrt verify --against MODEL",
 }
@@ -39,6 +40,8 @@ MENTIONS = {
 # An export takes minutes and weights that only the hub has: tests/export exports. A measurement
 # takes a minute: tests/runtime/test_bench.py measures.
 ONLY_PARSED = ("export", "bench")
+
+VERSION_1 = ROOT / "tests" / "data" / "version_1" / "fp32"
 
 # Not tried: `pip` needs the network, `tests/emulation/run` root and an emulator.
 
@@ -71,8 +74,9 @@ def test_line_of_a_document(
     line: str, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    bundle = VERSION_1 if line.startswith("embedrt upgrade") else minilm
     for name in ("BUNDLE", "bundle", "all-MiniLM-L6-v2-fp32"):
-        (tmp_path / name).symlink_to(minilm)
+        (tmp_path / name).symlink_to(bundle)
     for name in ("FILE", "texts.txt"):
         (tmp_path / name).write_text("a text\nanother\n", encoding="utf-8")
     arguments = shlex.split(line.replace(" /bundle", " bundle"))[1:]
@@ -81,7 +85,9 @@ def test_line_of_a_document(
         before = set(tmp_path.iterdir())
         assert main(arguments) == 0
         made = {file.name for file in set(tmp_path.iterdir()) - before}
-        assert made == ({"vectors.npy"} if options.command == "encode" else set())
+        assert made == {"encode": {"vectors.npy"}, "upgrade": {"OUTPUT"}}.get(
+            options.command, set()
+        )
 
 
 @pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2] for module in COMMANDS])

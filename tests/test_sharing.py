@@ -18,10 +18,12 @@ def test_made_by_one_of_many(tmp_path_factory: pytest.TempPathFactory, tmp_path:
         made.append(folder)
         folder.mkdir()
         time.sleep(0.1)
-        (folder / "file").write_text("whole", "utf-8")
+        (folder / "file").write_text("whole", encoding="utf-8")
 
     def use(_: int) -> str:
-        return (made_once(tmp_path_factory, tmp_path.name, make) / "file").read_text("utf-8")
+        return (made_once(tmp_path_factory, tmp_path.name, make) / "file").read_text(
+            encoding="utf-8"
+        )
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(use, range(8))) == ["whole"] * 8

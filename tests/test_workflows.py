@@ -15,11 +15,13 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
 def read(name: str) -> str:
-    return (ROOT / name).read_text("utf-8")
+    return (ROOT / name).read_text(encoding="utf-8")
 
 
 def jobs(workflow: Path) -> dict[str, dict[str, Any]]:
-    content: dict[str, dict[str, Any]] = yaml.safe_load(workflow.read_text("utf-8"))["jobs"]
+    content: dict[str, dict[str, Any]] = yaml.safe_load(workflow.read_text(encoding="utf-8"))[
+        "jobs"
+    ]
     return content
 
 
@@ -57,7 +59,9 @@ def test_what_is_published_is_what_was_tested() -> None:
 
 def test_no_job_may_write() -> None:
     for workflow in WORKFLOWS:
-        assert yaml.safe_load(workflow.read_text("utf-8"))["permissions"] == {"contents": "read"}
+        assert yaml.safe_load(workflow.read_text(encoding="utf-8"))["permissions"] == {
+            "contents": "read"
+        }
 
 
 def test_the_hooks_are_those_of_lint() -> None:

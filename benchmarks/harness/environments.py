@@ -96,7 +96,7 @@ def _make(name: str) -> str:
     text = requirements.read_text(encoding="utf-8")
     made_of = text + (code_digest() if "." in text.splitlines() else "")
     stamp, wanted = folder / "stamp", hashlib.sha256(made_of.encode()).hexdigest()
-    if stamp.is_file() and stamp.read_text() == wanted:
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return ""
     print(f"installing {requirements.name}", file=sys.stderr, flush=True)
     # PIP_ARGS as in the Makefile, for machines on which PyPI's torch brings CUDA.
@@ -113,7 +113,7 @@ def _make(name: str) -> str:
         lines = (output.strip() or str(error)).splitlines()
         reason = next((line for line in lines if line.startswith("ERROR")), lines[-1])
         return f"not installed: {name}: {reason.strip()}"
-    stamp.write_text(wanted)
+    stamp.write_text(wanted, encoding="utf-8")
     return ""
 
 

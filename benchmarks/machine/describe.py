@@ -31,7 +31,7 @@ class Machine:
 @cache
 def describe_machine() -> Machine:
     """Describe the machine that runs this."""
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.is_file() else []
     fields = {key.strip(): value for key, _, value in (line.partition(":") for line in lines)}
     flags = (fields.get("flags") or fields.get("Features") or "").split()
     return Machine(

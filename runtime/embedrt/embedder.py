@@ -25,7 +25,8 @@ from embedrt.bundle.manifest import Manifest, Similarity
 from embedrt.bundle.reader import Bundle, Verify
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.cpu import available_threads
-from embedrt.engine.scheduler import Engine, Stats
+from embedrt.engine.scheduler import Engine
+from embedrt.engine.stats import Stats
 from embedrt.errors import BundleCorruptError
 from embedrt.postprocess import EmbeddingPrecision
 from embedrt.progress import progress_bar

@@ -67,15 +67,19 @@ def test_no_import_between_rooms_points_up() -> None:
 )
 def test_an_import_that_points_up_is_found(tmp_path: Path, module: str, line: str) -> None:
     (tmp_path / module).parent.mkdir(exist_ok=True)
-    (tmp_path / module).write_text(line)
+    (tmp_path / module).write_text(line, encoding="utf-8")
     (tmp_path / "report").mkdir(exist_ok=True)
-    (tmp_path / "report" / "fine.py").write_text("from benchmarks.harness import rows")
+    (tmp_path / "report" / "fine.py").write_text(
+        "from benchmarks.harness import rows", encoding="utf-8"
+    )
     (found,) = upward(tmp_path)
     assert found.startswith("benchmarks." + module.removesuffix(".py").replace("/", "."))
 
 
 def test_no_module_is_long() -> None:
-    lengths = {file: len(file.read_text().splitlines()) for file in FOLDER.rglob("*.py")}
+    lengths = {
+        file: len(file.read_text(encoding="utf-8").splitlines()) for file in FOLDER.rglob("*.py")
+    }
     assert {file: lines for file, lines in lengths.items() if lines > LONGEST} == {}
 
 
@@ -84,7 +88,7 @@ def foreign(module: str) -> set[str]:
     script = f"import sys; before = {{*sys.modules}}; import benchmarks.harness.{module}"
     process = subprocess.run(
         [sys.executable, "-c", f"{script}; print(*sys.modules.keys() - before)"],
-        check=True, cwd=ROOT, capture_output=True, text=True,
+        check=True, cwd=ROOT, capture_output=True, text=True, encoding="utf-8",
     )  # fmt: skip
     loaded = {name.split(".")[0] for name in process.stdout.split()}
     return loaded - {*sys.stdlib_module_names, "benchmarks"}
@@ -99,6 +103,6 @@ def test_what_runs_in_other_environments_needs_only_the_standard_library() -> No
 def test_commands_start(command: str) -> None:
     process = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{command}", "--help"],
-        check=True, cwd=ROOT, capture_output=True, text=True,
+        check=True, cwd=ROOT, capture_output=True, text=True, encoding="utf-8",
     )  # fmt: skip
     assert process.stdout.startswith(f"usage: benchmarks.{command} ")

@@ -122,5 +122,5 @@ def test_export(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "README.md").write_bytes(b"---\nlicense: mit\n\ttags: x\n---\n# Model\n")
     path = export_model(str(folder), output=tmp_path / "bundle")
     assert Bundle.open(path).manifest.source.license is None
-    assert "not declared" in (path / "README.md").read_text("utf-8")
+    assert "not declared" in (path / "README.md").read_text(encoding="utf-8")
     assert [r.levelname for r in caplog.records if "license" in r.getMessage()] == ["WARNING"]

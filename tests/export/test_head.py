@@ -189,6 +189,6 @@ def test_widths_that_do_not_fit(tmp_path: Path) -> None:
 def test_modules_in_other_folders_and_half_precision(tmp_path: Path) -> None:
     folder = make_small(tmp_path / "model", "bert", tail=[Dense(HIDDEN, 8).half()])
     (folder / "2_Dense").rename(folder / "2_Dense_8")
-    text = (folder / "modules.json").read_text()
-    (folder / "modules.json").write_text(text.replace("2_Dense", "2_Dense_8"))
+    text = (folder / "modules.json").read_text(encoding="utf-8")
+    (folder / "modules.json").write_text(text.replace("2_Dense", "2_Dense_8"), encoding="utf-8")
     assert_agrees(Pair(folder, export_model(str(folder), output=tmp_path / "bundle")), TEXTS)

@@ -156,7 +156,7 @@ class TestNeeded:
             for file in (*folder.glob("*.py"), *folder.glob("models/*/tokenization_*.py"))
             for table in re.findall(
                 r"vocab_files_names\s*=\s*\{.*?\}",
-                file.read_text("utf-8"),
+                file.read_text(encoding="utf-8"),
                 flags=re.IGNORECASE | re.DOTALL,
             )
         ]
@@ -201,7 +201,7 @@ class TestDownload:
         """What is there of it is not taken for the whole."""
         find_source(ID, revision="v1")
         shutil.copytree(model, tmp_path / "newer", ignore=shutil.ignore_patterns("corpus.json"))
-        (tmp_path / "newer" / "config.json").write_text("{}")
+        (tmp_path / "newer" / "config.json").write_text("{}", encoding="utf-8")
         hub.repositories = {ID: Repository(tmp_path / "newer", COMMITS, {"config.json"})}
         with pytest.raises(SourceError, match="cannot be downloaded"):
             find_source(ID)
@@ -382,6 +382,7 @@ def test_offline_export(loaded: Path, tmp_path: Path) -> None:
         env=environment(loaded, HF_HUB_OFFLINE="1"),
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
         timeout=300,
     )

@@ -311,7 +311,7 @@ def test_an_empty_file_is_passed_over(folder: Path) -> None:
 
 
 def test_two_modules_of_one_name(folder: Path) -> None:
-    modules = json.loads((folder / "modules.json").read_text())
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     modules[3]["name"] = modules[2]["name"]
     write_json(folder / "modules.json", modules)
     with pytest.raises(SourceError, match="two modules '2'"):
@@ -321,7 +321,7 @@ def test_two_modules_of_one_name(folder: Path) -> None:
 @pytest.mark.parametrize("key", MODULE.keys)
 def test_entries_of_the_wrong_kind(folder: Path, key: str) -> None:
     for value in ODD:
-        modules = json.loads((folder / "modules.json").read_text())
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
         modules[1][key] = value
         write_json(folder / "other" / "modules.json", modules)
         if not MODULE.keys[key].kind.accepts(value):

@@ -56,7 +56,7 @@ def test_optimum_is_imported_by_a_model_that_needs_it(
 ) -> None:
     arguments = map(str, (exported(family).folder, tmp_path / "bundle"))
     command = [sys.executable, "-c", IMPORTS, *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
     imported = family == "electra" and installed("optimum-onnx")
     assert ended.stdout.split()[-1] == str(imported)
 

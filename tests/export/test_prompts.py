@@ -239,7 +239,7 @@ class TestProof:
         bundle = export_model(str(folder), output=tmp_path / "bundle")
         assert main(["verify", str(bundle), "--against", str(folder)]) == 0
         file = bundle / "manifest.json"
-        manifest = json.loads(file.read_text())
+        manifest = json.loads(file.read_text(encoding="utf-8"))
         del manifest["prompts"]["document"]
         write_json(file, manifest)
         assert main(["verify", str(bundle), "--against", str(folder)]) == 1

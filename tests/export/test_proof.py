@@ -190,7 +190,7 @@ def test_figures_in_manifest_and_card(exported: Callable[[str], Pair]) -> None:
     # Two prompts of our own, three methods, the two names that sentence-transformers always has.
     assert agreement.texts == len(texts) + 7 * len(PROMPTED) + 1
     assert len(texts) > 40
-    card = (pair.bundle / "README.md").read_text()
+    card = (pair.bundle / "README.md").read_text(encoding="utf-8")
     for fact in (f"{agreement.max_difference:.1e}", "bert", "cosine", "64 tokens", "mean", "fp32"):
         assert fact in card
 

@@ -178,7 +178,7 @@ def test_words_added_to_the_vocabulary(tmp_path: Path, exported: Callable[[str],
 
 def test_a_word_whose_id_is_beyond_the_table(folder: Path) -> None:
     """Fewer tokens than rows, and yet one of them has no row."""
-    content = json.loads((folder / "tokenizer.json").read_text())
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     del content["model"]["vocab"]["zu"]
     content["model"]["vocab"]["blorb"] = 31000
     write_json(folder / "tokenizer.json", content)
@@ -188,7 +188,7 @@ def test_a_word_whose_id_is_beyond_the_table(folder: Path) -> None:
 
 def test_a_special_token_whose_id_is_beyond_the_table(folder: Path) -> None:
     """The template around each text has ids of its own."""
-    content = json.loads((folder / "tokenizer.json").read_text())
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     content["post_processor"] = template(first=0, text=0, last=0, ids=(101, 40000))
     write_json(folder / "tokenizer.json", content)
     change(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
@@ -218,7 +218,7 @@ def template(*, first: int, text: int, last: int, ids: tuple[int, int] = (101, 1
 
 
 def give_types(folder: Path, first: int, text: int, last: int) -> Path:
-    content = json.loads((folder / "tokenizer.json").read_text())
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     content["post_processor"] = template(first=first, text=text, last=last)
     write_json(folder / "tokenizer.json", content)
     # A class of its own would write its own post-processor over this one.
@@ -343,7 +343,7 @@ def test_no_room_beside_the_special_tokens(folder: Path) -> None:
 
 def test_tokenizer_with_dropout(tmp_path: Path) -> None:
     folder = make_small(tmp_path / "model", "roberta")
-    content = json.loads((folder / "tokenizer.json").read_text())
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     content["model"]["dropout"] = 0.1
     write_json(folder / "tokenizer.json", content)
     with pytest.raises(UnsupportedModelError, match="set dropout to null"):
@@ -353,7 +353,7 @@ def test_tokenizer_with_dropout(tmp_path: Path) -> None:
 def test_tokenizer_of_the_authors_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it runs, and nobody is asked whether it may."""
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
-    (folder / "theirs.py").write_text("raise SystemExit\n")
+    (folder / "theirs.py").write_text("raise SystemExit\n", encoding="utf-8")
     change_json(
         folder / "tokenizer_config.json",
         auto_map={"AutoTokenizer": ["theirs.Tokens", None]},
@@ -370,7 +370,7 @@ def test_tokenizer_of_the_authors_own(folder: Path, monkeypatch: pytest.MonkeyPa
 
 def test_tokenizer_that_breaks_on_a_text(folder: Path) -> None:
     """It knows the text that a model is tried with first, and not the characters of another."""
-    content = json.loads((folder / "tokenizer.json").read_text())
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     del content["model"]["vocab"]["[UNK]"]
     write_json(folder / "tokenizer.json", content)
     with pytest.raises(UnsupportedModelError, match=r"breaks on the text .*WordPiece error"):

@@ -36,11 +36,13 @@ def make_models(parent: Path) -> dict[str, Path]:
     (models["vocab.txt"] / "tokenizer.json").unlink()
 
     models["merges.txt"] = make_small(parent / "bpe", "roberta")
-    vocabulary = json.loads((models["merges.txt"] / "tokenizer.json").read_text("utf-8"))["model"]
+    vocabulary = json.loads((models["merges.txt"] / "tokenizer.json").read_text(encoding="utf-8"))[
+        "model"
+    ]
     (models["merges.txt"] / "tokenizer.json").unlink()
     write_json(models["merges.txt"] / "vocab.json", vocabulary["vocab"])
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in vocabulary["merges"]]
-    (models["merges.txt"] / "merges.txt").write_text("\n".join(merges), "utf-8")
+    (models["merges.txt"] / "merges.txt").write_text("\n".join(merges), encoding="utf-8")
     write_json(
         models["merges.txt"] / "tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer"}
     )
@@ -87,7 +89,7 @@ def old_layout(folder: Path) -> Path:
         if file.name not in ("modules.json", "config_sentence_transformers.json", "README.md"):
             file.rename(inner / file.name)
     (inner / "sentence_bert_config.json").rename(inner / "sentence_roberta_config.json")
-    modules = json.loads((folder / "modules.json").read_text("utf-8"))
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     modules[0]["path"] = "0_Transformer"
     write_json(folder / "modules.json", modules)
     dense = folder / "2_Dense" / "model.safetensors"
@@ -109,6 +111,7 @@ def wanted(models: Mapping[str, Path]) -> dict[str, set[str]]:
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
         timeout=300,
     )

@@ -34,7 +34,7 @@ from fuzz.seed_corpus import TEXTS
 SECONDS = 60.0  # per bundle; generous, because the machine may be busy
 MEMORY = 4 << 30  # bytes of address space, in addition to that of the imports
 REMEDY = re.compile(
-    "copy or export the bundle again|export the model again|embedrt export|embedrt verify|report"
+    "copy or export the bundle again|export the model again|embedrt export|embedrt verify|[Rr]eport"
 )
 Write = Callable[[Path, int], str]  # writes the bundle with a number; returns its description
 CONTEXT = get_context("spawn")

@@ -96,11 +96,11 @@ class TestVersion1:
 
 def describe(bundle: Path, name: str) -> None:
     """Write a file's size and hash into the manifest."""
-    text = json.loads((bundle / MANIFEST).read_text())
+    text = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
     content = (bundle / name).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     text["files"][name] = {"size": len(content), "sha256": digest}
-    (bundle / MANIFEST).write_text(json.dumps(text))
+    (bundle / MANIFEST).write_text(json.dumps(text), encoding="utf-8")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -192,7 +192,7 @@ def test_what_is_upgraded_already(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_output_that_is_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "mine" / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(ExportError, match="exists and is not a bundle"):
         upgrade_bundle(DATA / "fp32", tmp_path / "mine")
     assert beside(tmp_path / "mine") == {"notes.txt"}

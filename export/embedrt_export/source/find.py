@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass
 from importlib import metadata
@@ -14,8 +13,6 @@ from embedrt_export.source.modules import MODULES
 from embedrt_export.source.recipe import Recipe, load_recipes
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,6 @@ def _package_folder(package: str) -> Path | None:
 
 
 def _download(model: str, revision: str | None, recipe: Recipe | None) -> Source:
-    logger.info("fetching %s from the hub", model)
     try:
         folder = fetch_model(model, revision)
     except SourceError:

@@ -104,7 +104,7 @@ def _modules(file: Path) -> list[tuple[str, PurePosixPath]]:
     try:
         return [
             (entry["type"].rpartition(".")[2], PurePosixPath(entry["path"]))
-            for entry in json.loads(file.read_text("utf-8-sig"))
+            for entry in json.loads(file.read_text(encoding="utf-8-sig"))
         ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return []

@@ -77,13 +77,13 @@ def read_settings(folder: Path) -> Settings:
         reasons.append(f"it starts with {first.kind}, not with a Transformer")
     reasons += check_transformer(folder, first.path, transformer)
     reasons += check_head(folder, rest)
+    prompts, default_prompt_name = read_prompts(model, model_file)
     reasons += check_object(folder, model_file, model, MODEL)
     similarity = model.get("similarity_fn_name")
     if similarity not in (None, *get_args(Similarity)):
         reasons.append(
             f"its similarity_fn_name {similarity!r} is not one of {get_args(Similarity)}"
         )
-    prompts, default_prompt_name = read_prompts(model, model_file)
     if reasons:
         raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
     refuse_adapter(first.path)

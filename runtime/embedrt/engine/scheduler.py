@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from threading import Condition, Lock
@@ -22,9 +21,10 @@ from weakref import WeakSet
 from embedrt.bundle.manifest import Precision
 from embedrt.engine.batching import Batch, Queue, Tokenize
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, TokenIds
+from embedrt.engine.call import Call, FloatArray, TokenIds
 from embedrt.engine.session import Session
 from embedrt.engine.sessions import Sessions
+from embedrt.engine.stats import Stats
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
 
 TokenizeTexts = Callable[[Sequence[str]], list[TokenIds]]
@@ -34,26 +34,6 @@ Progress = Callable[[int], object]
 
 PROGRESS_SECONDS = 0.1
 ENDING_SECONDS = 1.0  # upper limit of the time that a worker takes to end
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
-    """Counters since the engine was loaded, and the current size of its queue."""
-
-    texts: int
-    """Texts passed by callers."""
-    tokens: int
-    """Tokens run through the graph."""
-    batches: int
-    """Batches run through the graph."""
-    cache_hits: int
-    """Texts whose vector was in the cache."""
-    coalesced: int
-    """Texts equal to another text that was waiting, running or in the same call."""
-    waiting_texts: int
-    """Texts that wait to be tokenized or run."""
-    waiting_tokens: int
-    """Tokens of these texts; estimated for those that are not tokenized yet."""
 
 
 class Engine:
@@ -342,15 +322,30 @@ class Engine:
         try:
             embeddings = self._sessions.run(session, batch.input_ids)
         except EmbedrtError as error:
-            if len(batch.jobs) > 1:  # only the calls of the failing text may fail
-                for job in batch.jobs:
-                    self._run(Batch((job,)), session)
-                return
-            with self._lock:
-                self._queue.fail(batch, error)
+            self._run_apart(batch, session, error)
             return
         with self._lock:
             self._queue.finish(batch, embeddings)
+
+    def _run_apart(self, batch: Batch, session: Session, error: EmbedrtError) -> None:
+        """Run each text of a failed batch alone, so that only the calls of its failing texts fail.
+
+        If none of them fails alone, the graph cannot run batches, and `error` is for all.
+        """
+        outcomes: list[FloatArray | EmbedrtError] = []
+        for job in batch.jobs if len(batch.jobs) > 1 else ():
+            try:
+                outcomes.append(self._sessions.run(session, job.ids[None]))
+            except EmbedrtError as of_one:
+                outcomes.append(of_one)
+        if not any(isinstance(outcome, EmbedrtError) for outcome in outcomes):
+            outcomes = [error] * len(batch.jobs)
+        with self._lock:
+            for job, outcome in zip(batch.jobs, outcomes, strict=True):
+                if isinstance(outcome, EmbedrtError):
+                    self._queue.fail(Batch((job,)), outcome)
+                else:
+                    self._queue.finish(Batch((job,)), outcome)
 
     def _release(self, cores: int = 1) -> None:
         """Release cores for waiting callers or workers. The caller must hold the lock."""
