@@ -321,7 +321,8 @@ class TestMapped:
                 embedder.encode("alone")
             embedder._engine._sessions.loading.result(timeout=60)
             assert embedder._engine._sessions.all_cores
-            assert len(mappings(minilm / WEIGHTS, "Rss")) == 2 * once
+            # Linux merges mappings that are neighbors, and other tests may have mapped it too.
+            assert once < len(mappings(minilm / WEIGHTS, "Rss")) <= 2 * once
             assert sum(mappings(minilm / WEIGHTS, "Anonymous")) == 0
 
     def test_a_file_that_is_cut_ends_the_process(self, tiny: Path) -> None:
