@@ -1,15 +1,19 @@
 # What a newcomer types. Needs Python 3.11 or newer with pip; makes everything else.
 # On a machine where PyPI's torch brings CUDA, add: PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
-SHELL := /bin/bash
+SHELL := bash
 PYTHON ?= python3
 PIP_ARGS ?=
+# Processes that run the tests side by side: a number, or one a core.
+WORKERS ?= auto
 
-BIN := .venv/bin
-LIGHT := .venv-light/bin
-LOWEST := .venv-lowest/bin
-OPTIMUM := .venv-optimum/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := .venv/$(SCRIPTS)
+LIGHT := .venv-light/$(SCRIPTS)
+LOWEST := .venv-lowest/$(SCRIPTS)
+OPTIMUM := .venv-optimum/$(SCRIPTS)
+UNPACKED := .venv-sdist/$(SCRIPTS)
 VERSIONED := $(addprefix tests/runtime/test_, embedder.py tokenizer.py session.py precision.py \
-	public.py similarity.py same_bytes.py cli.py)
+	public.py similarity.py same_bytes.py cli.py weights.py versions.py)
 BUNDLE := models/all-MiniLM-L6-v2-fp32
 BUNDLE_INT8 := models/all-MiniLM-L6-v2-int8
 INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint constraints.txt
@@ -17,7 +21,8 @@ INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint const
 export PYTHONDONTWRITEBYTECODE :=
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test test-slow test-optimum test-light test-lowest bench bench-quick lint format clean
+.PHONY: demo test test-slow test-optimum test-light test-lowest package bench bench-quick lint \
+	format clean
 
 demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	@TIMEFORMAT="in %R s, from the start of the process"; \
@@ -28,8 +33,10 @@ demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 			| $(BIN)/embedrt search $$bundle --query "How many people live in London?"; \
 	done
 
+# Side by side, a file of tests in one process; then those that time something, alone.
 test: .venv/test
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not alone" --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
+	$(BIN)/pytest -m "alone and not slow"
 
 # Full-size models, and more examples of everything.
 test-slow: .venv/test
@@ -37,12 +44,11 @@ test-slow: .venv/test
 
 # The exporter beside optimum, and so with the libraries before transformers 5.
 test-optimum: .venv-optimum/test
-	$(OPTIMUM)/pytest -m "not slow" tests/export
+	$(OPTIMUM)/pytest -m "not slow" tests/export --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
 
 # The wheel with its base dependencies only, on bundles that the full environment made.
-test-light: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
-	rm -rf dist .venv-light
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+test-light: dist/built $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
+	rm -rf .venv-light
 	$(PYTHON) -m venv .venv-light
 	$(LIGHT)/pip install --quiet dist/embedrt-*.whl
 	$(LIGHT)/pip list
@@ -57,6 +63,18 @@ test-lowest: $(BUNDLE)/manifest.json
 	$(LOWEST)/pip install --quiet --constraint tests/lowest-constraints.txt . \
 		pytest pytest-timeout hypothesis
 	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LOWEST)/pytest -m "not slow" $(VERSIONED)
+
+# The wheel and the sdist as they would be published; the sdist in an environment of its own.
+# With TAG=vX.Y.Z they must be of that version.
+package: dist/built
+	$(if $(TAG),test -f dist/embedrt-$(TAG:v%=%).tar.gz)
+	$(BIN)/twine check --strict dist/embedrt-*
+	$(BIN)/check-wheel-contents dist/embedrt-*.whl
+	rm -rf .venv-sdist
+	$(PYTHON) -m venv .venv-sdist
+	$(UNPACKED)/pip install --quiet dist/embedrt-*.tar.gz
+	cd dist && ../$(UNPACKED)/embedrt --help
+	cd dist && ../$(UNPACKED)/python -c "from embedrt import Embedder; print(Embedder)"
 
 # All contenders and workloads: most of an hour. An interrupted run goes on where it was.
 bench: .venv/bench
@@ -77,13 +95,19 @@ format: .venv/lint
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-light .venv-lowest .venv-optimum dist models/*/ benchmarks/.environments benchmarks/.models
+	rm -rf .venv .venv-light .venv-lowest .venv-optimum .venv-sdist dist models/*/ \
+		benchmarks/.environments benchmarks/.models
 
 $(BUNDLE)/manifest.json: .venv/export $(SOURCES)
 	$(BIN)/embedrt export all-MiniLM-L6-v2 --output $(BUNDLE)
 
 $(BUNDLE_INT8)/manifest.json: .venv/export $(SOURCES)
 	$(BIN)/embedrt export all-MiniLM-L6-v2 --precision int8 --output $(BUNDLE_INT8)
+
+dist/built: .venv/package README.md $(SOURCES)
+	rm -rf dist
+	$(BIN)/python -m build --quiet --outdir dist
+	touch $@
 
 .venv/pip: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -109,4 +133,8 @@ $(BUNDLE_INT8)/manifest.json: .venv/export $(SOURCES)
 
 .venv/lint: .venv/test
 	$(INSTALL) --editable '.[lint]'
+	touch $@
+
+.venv/package: .venv/pip
+	$(INSTALL) --editable '.[package]'
 	touch $@

@@ -1,8 +1,7 @@
-"""How the charts look: readable on white and on near-black, and by the color-blind.
+"""The look of all charts: readable on white and on near-black, and by the color-blind.
 
-Backgrounds are transparent. Ink and colors are of middle lightness: each has a contrast of at least
-3 to both backgrounds. Ours are told apart by weight and size too, and every line is named where it
-ends.
+Backgrounds are transparent. Ink and colors have a contrast of at least 3 to both backgrounds.
+embedrt's lines are also wider than the others, and the name of a line is at its end.
 """
 
 from __future__ import annotations
@@ -14,16 +13,17 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
+from matplotlib.ticker import StrMethodFormatter
 from matplotlib.transforms import Bbox
 
-from benchmarks.results import OURS
+from benchmarks import OURS
 
 INK = "#7b818a"
 LIGHTER = "#7b818a40"
 WIDTH, HEIGHT = 9.0, 5.2  # inches
 
-# After Okabe and Ito's palette, at a lightness that both backgrounds bear.
+# Okabe and Ito's palette, with a lightness that suits both backgrounds.
 COLORS = {
     "embedrt int8": "#dd5f00",
     "embedrt fp32": "#2080d8",
@@ -38,30 +38,22 @@ MARKERS = ("o", "s", "^", "D")
 RC: dict[Any, Any] = {
     "svg.hashsalt": "embedrt",  # the same figures give the same bytes
     "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.family": "DejaVu Sans",  # part of matplotlib, so the same on every machine
     "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.edgecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "grid.color": LIGHTER,
     "grid.linewidth": 0.8,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
+    **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "axes.edgecolor"), INK),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
 }
 
-
+Point = tuple[float, float]
 Side = Literal["left", "right"]
 
-# Where a name may stand: points from what it names, and its nearer side; the nearest places first.
-PLACES: tuple[tuple[tuple[float, float], Side], ...] = tuple(
+# Possible places of a name: its offset in points and its nearer side, the nearest places first.
+PLACES: tuple[tuple[Point, Side], ...] = tuple(
     place
     for step in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 8, -8, 10, -10)
     for reach in (10 + 4 * abs(step),)
@@ -69,21 +61,22 @@ PLACES: tuple[tuple[tuple[float, float], Side], ...] = tuple(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Look:
-    """How one contender is drawn."""
+    """How a contender is drawn."""
 
     color: str
     dash: str
     marker: str
+    marker_size: float
     width: float
     above: int
-    """Drawing order: ours last."""
+    """Drawing order; embedrt is drawn last."""
     weight: str
 
 
 def looks(contenders: Sequence[str]) -> dict[str, Look]:
-    """Give each contender its family's color, and within the family its own dash and marker."""
+    """Give a family of contenders one color, and each of them its own dash and marker."""
     found: dict[str, Look] = {}
     seen: dict[str, int] = {}
     for name in contenders:
@@ -93,11 +86,12 @@ def looks(contenders: Sequence[str]) -> dict[str, Look]:
         ours = name in OURS
         found[name] = Look(
             color,
-            "-" if ours else DASHES[number],
-            MARKERS[number],
-            3.0 if ours else 1.5,
-            4 if ours else 3,
-            "bold" if ours else "normal",
+            dash="-" if ours else DASHES[number],
+            marker=MARKERS[number],
+            marker_size=7.0 if ours else 4.5,
+            width=3.0 if ours else 1.5,
+            above=4 if ours else 3,
+            weight="bold" if ours else "normal",
         )
     return found
 
@@ -112,87 +106,79 @@ def axes_of(title: str, x: str, y: str, height: float = HEIGHT) -> tuple[Figure,
     return figure, axes
 
 
-def name_ends(
-    axes: Axes, ends: Mapping[str, tuple[float, float]], styles: Mapping[str, Look]
+def draw_lines(
+    axes: Axes,
+    lines: Mapping[str, Sequence[Point]],
+    styles: Mapping[str, Look],
+    *,
+    markers: bool = False,
 ) -> None:
-    """Write each line's name beside its last point (x, y in data), moved apart where they meet."""
-    if not ends:
-        return
+    """Draw a line through the points of each contender."""
+    for name, points in lines.items():
+        look = styles[name]
+        axes.plot(
+            *zip(*points, strict=True),
+            color=look.color,
+            linestyle=look.dash,
+            linewidth=look.width,
+            marker=look.marker if markers else None,
+            markersize=look.marker_size,
+            zorder=look.above,
+        )
+
+
+def memory_chart(
+    title: str, curves: Mapping[str, Sequence[Point]], styles: Mapping[str, Look]
+) -> tuple[Figure, Axes]:
+    """Draw resident megabytes over the number of texts embedded."""
+    figure, axes = axes_of(title, "texts embedded", "resident megabytes")
+    draw_lines(axes, curves, styles)
+    axes.set_ylim(0, 1.2 * max(size for points in curves.values() for _, size in points))
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    return figure, axes
+
+
+def name_ends(axes: Axes, lines: Mapping[str, Sequence[Point]], styles: Mapping[str, Look]) -> None:
+    """Write each line's name beside its last point; names that would overlap are moved apart."""
+    _root(axes).draw_without_rendering()  # fixes the scale
+    ends = {name: points[-1] for name, points in lines.items()}
     right = max(x for x, _ in ends.values())
     scale = axes.transData
     heights = {name: float(scale.transform((right, y))[1]) for name, (_, y) in ends.items()}
     points = axes.figure.dpi / 72
     for name, height in spread_out(heights, 11.5 * points).items():
-        axes.annotate(
-            name,
-            xy=ends[name],
-            xycoords="data",
-            xytext=(12, (height - float(scale.transform(ends[name])[1])) / points),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            fontweight=styles[name].weight,
-            color=styles[name].color,
-            annotation_clip=False,
-            arrowprops=_leader(styles[name].color),
-        )
+        offset = 12, (height - float(scale.transform(ends[name])[1])) / points
+        _annotate(axes, name, ends[name], offset, styles[name])
 
 
-def name_points(
-    axes: Axes, points: Mapping[str, tuple[float, float]], styles: Mapping[str, Look]
-) -> None:
-    """Write each point's name near it (x, y in data), where no other name or point is."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
+def name_points(axes: Axes, points: Mapping[str, Point], styles: Mapping[str, Look]) -> None:
+    """Write each point's name near it, where it overlaps no other name or point."""
+    figure = _root(axes)
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # a name must not move what its place was chosen by
+    figure.set_layout_engine("none")  # later changes of the layout would invalidate the places
     size = 8 * figure.dpi / 72
     pixels = [axes.transData.transform(point) for point in points.values()]
     taken = [Bbox.from_bounds(x - size, y - size, 2 * size, 2 * size) for x, y in pixels]
     inside = axes.get_window_extent()
     for name in sorted(points, key=lambda name: (points[name][0], name)):
         for offset, side in PLACES:
-            label = axes.annotate(
-                name,
-                xy=points[name],
-                xytext=offset,
-                textcoords="offset points",
-                ha=side,
-                va="center",
-                fontsize=9,
-                fontweight=styles[name].weight,
-                color=styles[name].color,
-                arrowprops=_leader(styles[name].color, side),
-            )
+            label = _annotate(axes, name, points[name], offset, styles[name], side)
             label.update_positions(renderer)
             box = Text.get_window_extent(label)  # without the leader line
-            if _free(box, taken, inside) or (offset, side) == PLACES[-1]:
+            fits = all(inside.contains(*corner) for corner in (box.min, box.max))
+            free = fits and not box.count_overlaps(taken)
+            if free or (offset, side) == PLACES[-1]:
                 taken.append(box)
                 break
             label.remove()
 
 
-def _free(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> bool:
-    return (
-        inside.x0 <= box.x0
-        and box.x1 <= inside.x1
-        and inside.y0 <= box.y0
-        and box.y1 <= inside.y1
-        and not any(box.overlaps(other) for other in taken)
-    )
-
-
-def _leader(color: str, side: Side = "left") -> dict[str, Any]:
-    """A thin line from a side of a name to what it names."""
-    start = (0 if side == "left" else 1, 0.5)
-    return {"arrowstyle": "-", "color": color, "lw": 0.6, "shrinkB": 4, "relpos": start}
-
-
 def spread_out(heights: Mapping[str, float], gap: float) -> dict[str, float]:
-    """Move heights as little as it takes for all to be `gap` apart, keeping their order.
+    """Move heights as little as necessary for all to be `gap` apart, keeping their order.
 
-    Neighbors that are too close become a block about their mean; blocks that meet become one.
+    Neighbors that are too close become a block around their mean; blocks that meet are merged.
     """
     blocks: list[tuple[list[str], float]] = []
     for name in sorted(heights, key=lambda name: heights[name]):
@@ -207,3 +193,34 @@ def spread_out(heights: Mapping[str, float], gap: float) -> dict[str, float]:
         for block, center in blocks
         for index, name in enumerate(block)
     }
+
+
+def _root(axes: Axes) -> Figure:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def _annotate(
+    axes: Axes, name: str, point: Point, offset: Point, look: Look, side: Side = "left"
+) -> Annotation:
+    """Write a name, with a thin line from one of its sides to the point."""
+    return axes.annotate(
+        name,
+        xy=point,
+        xytext=offset,
+        textcoords="offset points",
+        ha=side,
+        va="center",
+        fontsize=9,
+        fontweight=look.weight,
+        color=look.color,
+        annotation_clip=False,
+        arrowprops={
+            "arrowstyle": "-",
+            "color": look.color,
+            "lw": 0.6,
+            "shrinkB": 4,
+            "relpos": (0 if side == "left" else 1, 0.5),
+        },
+    )

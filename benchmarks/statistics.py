@@ -1,26 +1,27 @@
 # ruff: noqa: A005 - imported as benchmarks.statistics, and nothing here is run as a script
-"""What is made of raw repetitions: medians, their spread, percentiles, ratios, agreement."""
+"""Statistics of raw repetitions, and how a figure is written."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-AGREEMENT = 0.10  # by which the ratios of two runs on one machine may differ
+AGREEMENT = 0.10  # relative difference up to which the ratios of two runs agree
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ratio:
-    """How two contenders that took turns compare."""
+    """How two contenders compare that were measured in turns."""
 
     value: float
-    """Median over the repetitions of numerator / denominator."""
+    """Median of numerator / denominator over the repetitions."""
     spread: float
-    """Interquartile range over those, as a share of the median."""
+    """Interquartile range of the same, as a share of the median."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which this share (0 to 1) lies, linear between neighbors."""
+    """Return the value below which this share (0 to 1) lies, interpolating linearly."""
     if not values:
         raise ValueError("a percentile needs at least one value")
     if not 0 <= share <= 1:
@@ -38,20 +39,15 @@ def median(values: Sequence[float]) -> float:
 
 
 def spread(values: Sequence[float]) -> float:
-    """Return the interquartile range as a share of the median; 0 where all values are 0."""
+    """Return the interquartile range as a share of the median; 0 if all values are 0."""
     width = percentile(values, 0.75) - percentile(values, 0.25)
     return width / abs(median(values)) if width else 0.0
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """Compare two interleaved series, repetition by repetition.
+    """Compare two interleaved series by pairs, which a slowdown of the machine affects alike.
 
-    Both contenders of a pair ran within one round, so what slowed the machine then slowed both.
-
-    Raises
-    ------
-    ValueError
-        The series are empty or not of one length: they were not interleaved.
+    ValueError if the series are empty or differ in length: they were not interleaved.
     """
     if len(numerator) != len(denominator) or not numerator:
         raise ValueError(
@@ -63,5 +59,14 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
 
 
 def agree(first: float, second: float, tolerance: float = AGREEMENT) -> bool:
-    """Whether two positive figures are within `tolerance` of each other, whichever is larger."""
+    """Whether the larger of two positive figures exceeds the other by at most `tolerance`."""
     return max(first, second) <= min(first, second) * (1 + tolerance)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Write a figure with so many significant digits, never with an exponent."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    rounded = float(f"{value:.{digits - 1}e}")
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:,.{max(0, decimals)}f}"

@@ -1,16 +1,17 @@
-"""Rows as a run leaves them, with figures that can be checked by hand."""
+"""Benchmark rows with figures that can be checked by hand."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.plan import MAIN_MODEL
-from benchmarks.rows import Machine, Row
+from benchmarks import MAIN_MODEL
+from benchmarks.harness.rows import Row
+from benchmarks.machine.describe import Machine
 
 MACHINE = Machine("A Processor", ("avx2",), 2, 8 * 2**30, "an-os")
 PARTS = ("python", "import", "load", "first vector")
 
-# Seconds of the corpus of 100 texts.
+# Seconds for the corpus of 100 texts.
 CORPUS = {
     "embedrt int8": 1.0,
     "embedrt fp32": 4.0,
@@ -25,7 +26,7 @@ CORPUS = {
 
 
 def row(contender: str, workload: str, *values: float, **facts: Any) -> Row:
-    """A row of the main model in seconds, of 100 texts of 10 tokens, but for `facts`."""
+    """Return a row of the main model: seconds for 100 texts of 10 tokens, unless overridden."""
     usual: dict[str, Any] = {
         "model": MAIN_MODEL,
         "measure": "seconds",
@@ -40,7 +41,7 @@ def row(contender: str, workload: str, *values: float, **facts: Any) -> Row:
 
 
 def run_rows() -> list[Row]:
-    """Everything that the report shows, of the contenders above and of one that fails."""
+    """Return rows for the whole report, with the contenders in `CORPUS` and a failing one."""
     rows = [row("fastembed", "corpus", measure="", unit="", error="hung: no | answer in 60 s")]
     for name, seconds in CORPUS.items():
         rows += [

@@ -1,4 +1,4 @@
-"""Python programs in processes of their own."""
+"""Runs Python programs in separate processes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# Python 3.12 warns of every fork beside threads, which is what is tried here.
+# Python 3.12 warns about forking a process with threads, which these tests do on purpose.
 WARNINGS = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
 
-SECONDS = 60  # more than any of them takes on a busy machine; what hangs is killed then
+SECONDS = 60  # timeout, longer than any program takes on a busy machine
 
 BEGINNING = """
 import os, sys, threading, time
@@ -24,16 +24,16 @@ TEXTS = [f"w{number} " * (1 + number % 7) for number in range(10)]
 
 
 def use_all_cores(embedder):
-    while not embedder._engine._loading:
+    while not embedder._engine._sessions.loading:
         embedder.encode("w1")
-    embedder._engine._loading.result(timeout=30)
-    assert embedder._engine._all_cores
-    for _ in range(2):  # the first after a pause, and so on one core
+    embedder._engine._sessions.loading.result(timeout=30)
+    assert embedder._engine._sessions.all_cores
+    for _ in range(2):  # the first call follows a pause and uses one core
         embedder.encode("w1")
 
 
 def run_children(work, times=1):
-    '''Fork, have the child return its exit status, and let it end as any program does.'''
+    '''Fork; the child exits normally, with the result of `work` as its status.'''
     statuses = []
     for _ in range(times):
         child = os.fork()
@@ -46,7 +46,7 @@ def run_children(work, times=1):
 
 @contextmanager
 def started(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Start Python with these arguments; in the end kill whatever of it is still there."""
+    """Start Python with these arguments; on exit, kill its remaining processes."""
     with subprocess.Popen(
         [sys.executable, *WARNINGS, *map(str, command)],
         stdin=subprocess.PIPE,
@@ -54,6 +54,7 @@ def started(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        encoding="utf-8",
     ) as process:
         try:
             yield process
@@ -63,9 +64,9 @@ def started(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def run(program: str, *arguments: str | Path) -> str:
-    """Run a program after `BEGINNING`; return what it printed.
+    """Run `BEGINNING` and a program; return its output.
 
-    It and what it forked must end in time, well, and with nothing on stderr.
+    Asserts that the program and its forks exit in time, with status 0 and nothing on stderr.
     """
     with started("-c", BEGINNING + program, *arguments) as process:
         out, err = process.communicate(timeout=SECONDS)

@@ -1,4 +1,4 @@
-"""A bundle beside the model that it was exported from."""
+"""Compares a bundle with the model that it was exported from."""
 
 from __future__ import annotations
 
@@ -18,26 +18,33 @@ from model_folders import make_small
 TOLERANCE = 2e-6
 MIN_COSINE = 0.999999
 
-# Each character of it adds at most one token, whatever the tokenizer.
+# Each character adds at most one token with any of the tokenizers.
 LETTERS = "the quick brown fox jumps over 12 lazy dogs, again and again: Vexed nymphs go! "
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A model's folder and the bundle made of it."""
+    """A model's folder and the bundle exported from it."""
 
     folder: Path
     bundle: Path
 
 
+def small_pair(parent: Path, family: str) -> Pair:
+    """Return the paths at which `export_small` writes the model and the bundle."""
+    return Pair(parent / family, parent / f"{family}-fp32")
+
+
 def export_small(parent: Path, family: str, **options: Any) -> Pair:
     """Make a small model with `make_small` and export it."""
-    folder = make_small(parent / family, family, **options)
-    return Pair(folder, export_model(str(folder), output=parent / f"{family}-fp32"))
+    pair = small_pair(parent, family)
+    make_small(pair.folder, family, **options)
+    export_model(str(pair.folder), output=pair.bundle)
+    return pair
 
 
 def original(folder: Path) -> SentenceTransformer:
-    """sentence-transformers, in torch."""
+    """Load the original model with sentence-transformers."""
     model: SentenceTransformer = SentenceTransformer(
         str(folder), device="cpu", local_files_only=True
     )
@@ -45,12 +52,12 @@ def original(folder: Path) -> SentenceTransformer:
 
 
 def embed_alone(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:
-    """What the original gives for each text by itself, without padding and prompts."""
+    """Embed texts with the original one at a time, without padding and prompts."""
     return np.stack([model.encode(text, prompt="") for text in texts])
 
 
 def texts_of_every_length(embedder: Embedder, longest: int) -> Mapping[int, str]:
-    """Return a text for each token count, from that of no text at all to `longest`."""
+    """Return a text for each token count, from that of the empty text to `longest`."""
     texts: dict[int, str] = {}
     for text in _growing():
         count = embedder.count_tokens(text)
@@ -61,9 +68,9 @@ def texts_of_every_length(embedder: Embedder, longest: int) -> Mapping[int, str]
 
 
 def assert_agrees(pair: Pair, texts: Sequence[str]) -> None:
-    """Assert that the bundle gives what the original does, within what is promised.
+    """Assert that the bundle agrees with the original within the tolerance.
 
-    The difference is relative to the largest component where the embedding is not normalized.
+    The difference is relative to the largest component if the embedding is not normalized.
     """
     expected = embed_alone(original(pair.folder), texts)
     with Embedder.load(pair.bundle, verify="sha256") as embedder:

@@ -1,4 +1,4 @@
-"""What the tests share: a bundle of real MiniLM, exported here or given."""
+"""Fixtures for all tests: a bundle of all-MiniLM-L6-v2 with its published weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from embedrt import Embedder
+from sharing import made_once
 
-# A shell that starts the tests in the background has them ignore interrupts, and so would the
-# processes that tests interrupt.
+# Shells start background jobs with interrupts ignored. Child processes inherit that, which would
+# break tests that interrupt them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GIVEN_BUNDLE = "EMBEDRT_TEST_BUNDLE"
@@ -20,19 +21,21 @@ GIVEN_BUNDLE = "EMBEDRT_TEST_BUNDLE"
 
 @pytest.fixture(scope="session")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of real all-MiniLM-L6-v2: the one that EMBEDRT_TEST_BUNDLE names, or a fresh one."""
+    """A bundle of all-MiniLM-L6-v2: the one in EMBEDRT_TEST_BUNDLE, or a new export."""
     given = os.environ.get(GIVEN_BUNDLE)
     if given:
         return Path(given).absolute()
     from embedrt_export import export_model
 
-    return export_model(
-        "all-MiniLM-L6-v2", output=tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2-fp32"
+    return made_once(
+        tmp_path_factory,
+        "all-MiniLM-L6-v2-fp32",
+        lambda output: export_model("all-MiniLM-L6-v2", output=output),
     )
 
 
 @pytest.fixture(scope="session")
 def embedder(minilm: Path) -> Iterator[Embedder]:
-    """Real MiniLM, loaded."""
+    """The bundle of all-MiniLM-L6-v2, loaded."""
     with Embedder.load(minilm) as embedder:
         yield embedder

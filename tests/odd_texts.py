@@ -1,4 +1,4 @@
-"""Texts that people did not write for a tokenizer: all of Unicode, and what is no Unicode."""
+"""Hypothesis strategies for unusual texts: all of Unicode, and unpaired surrogates."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PIECES = st.sampled_from(
 )
 MARKS = st.sampled_from("\u0301\u0323\u034f\u0489\u20dd\u3099\u05b0\u0651\ufe20")
 
-# Any string that Python can hold, unpaired surrogates among the rest.
+# Any Python string, including unpaired surrogates.
 ANYTHING = st.text(st.characters(exclude_categories=[]) | st.characters(categories=["Cs"]))
 
 FLOODS = st.tuples(PIECES | MARKS, MARKS | PIECES, st.integers(1, 300)).map(
@@ -53,12 +53,12 @@ ODD_TEXTS: SearchStrategy[str] = (
     | ANYTHING
 )
 
-# So many at a time that few examples are thousands of texts; without `unique` most are repeated.
+# 25 texts per example, so that few examples cover many texts. Without `unique` most would repeat.
 LISTS: SearchStrategy[list[str]] = st.lists(ODD_TEXTS, min_size=25, max_size=25, unique=True)
 
 
 def plainly_well_formed(text: str) -> str:
-    """Character by character: a pair becomes its character, what is left over U+FFFD."""
+    """Join surrogate pairs and replace unpaired surrogates by U+FFFD, one by one."""
     found = ""
     position = 0
     while position < len(text):

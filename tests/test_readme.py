@@ -10,7 +10,7 @@ import pytest
 from embedrt import Embedder
 from embedrt_export.source.recipe import load_recipes
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SETUP = 'from embedrt import Embedder\ntexts = ["a text", "another"]\n'
 
 

@@ -1,7 +1,7 @@
-"""Bundles of a few hundred bytes, made without the onnx package.
+"""Builds bundles of a few hundred bytes without the onnx package.
 
-The vocabulary is ``w0`` to ``w9``; word i counts in component i, and a text's embedding is the sum
-over its words. There are no special tokens, so an empty text has no tokens at all.
+The vocabulary is ``w0`` to ``w9``. Component i of an embedding is the number of occurrences of word
+i. There are no special tokens, so an empty text has no tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from embedrt.bundle.manifest import FORMAT_VERSION, Agreement, Manifest, Source
+from embedrt.bundle.manifest import (
+    FORMAT_VERSION,
+    INPUTS,
+    OUTPUTS,
+    Agreement,
+    Manifest,
+    Source,
+)
 from embedrt.bundle.writer import staged_bundle
 
 WORDS = 10
@@ -24,7 +31,7 @@ FLOAT, INT64 = 1, 7
 
 
 def varint(number: int) -> bytes:
-    """Protobuf's little-endian groups of seven bits."""
+    """Encode a number as a protobuf varint."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -33,7 +40,7 @@ def varint(number: int) -> bytes:
 
 
 def message(*fields: Field) -> bytes:
-    """A protobuf message of varints and of length-delimited fields."""
+    """Encode a protobuf message with varint and length-delimited fields."""
     encoded = b""
     for number, value in fields:
         if isinstance(value, int):
@@ -45,19 +52,32 @@ def message(*fields: Field) -> bytes:
 
 
 def tensor(name: str, array: NDArray[Any], *extra: Field) -> bytes:
-    """A TensorProto with its data inside."""
+    """Encode a TensorProto with inline data."""
+    return described(name, array, (9, array.tobytes()), *extra)
+
+
+def outside(name: str, array: NDArray[Any], at: int, **changes: str) -> bytes:
+    """Encode a TensorProto with data in ``weights.bin``; `changes` override its location."""
+    place = {"location": "weights.bin", "offset": str(at), "length": str(array.nbytes)}
+    entries: list[Field] = [
+        (13, message((1, key), (2, text))) for key, text in {**place, **changes}.items()
+    ]
+    return described(name, array, *entries, (14, 1))
+
+
+def described(name: str, array: NDArray[Any], *extra: Field) -> bytes:
+    """Encode a TensorProto without data."""
     kind = FLOAT if array.dtype == np.float32 else INT64
-    dimensions: list[Field] = [(1, size) for size in array.shape]
-    return message(*dimensions, (2, kind), (8, name), (9, array.tobytes()), *extra)
+    return message(*((1, size) for size in array.shape), (2, kind), (8, name), *extra)
 
 
 def node(operator: str, inputs: list[str], output: str, *extra: Field) -> bytes:
-    """A NodeProto."""
+    """Encode a NodeProto."""
     return message(*((1, name) for name in inputs), (2, output), (4, operator), *extra)
 
 
 def value(name: str, kind: int, *dimensions: str | int) -> bytes:
-    """A ValueInfoProto of a tensor."""
+    """Encode a ValueInfoProto of a tensor."""
     shape = message(
         *((1, message((1 if isinstance(size, int) else 2, size))) for size in dimensions)
     )
@@ -65,7 +85,7 @@ def value(name: str, kind: int, *dimensions: str | int) -> bytes:
 
 
 def model(*graph: Field, extra: tuple[Field, ...] = (), dimension: int | str = WORDS) -> bytes:
-    """A ModelProto of opset 17 with the inputs and outputs of the bundle format."""
+    """Encode a ModelProto of opset 17 with the inputs and outputs of the bundle format."""
     outline = message(
         *graph,
         (2, "tiny"),
@@ -76,7 +96,7 @@ def model(*graph: Field, extra: tuple[Field, ...] = (), dimension: int | str = W
 
 
 def tiny_graph(table: NDArray[np.float32]) -> bytes:
-    """Sum the rows of `table` that a text's ids name. Table shape: (words, dimension)."""
+    """Encode a graph that sums the rows of `table` by token id. Table: (words, dimension)."""
     return model(
         (1, node("Gather", ["table", "input_ids"], "rows")),
         (1, node("ReduceSum", ["rows", "axes"], "embedding", (5, keepdims(0)))),
@@ -87,22 +107,25 @@ def tiny_graph(table: NDArray[np.float32]) -> bytes:
 
 
 def keepdims(number: int) -> bytes:
-    """The attribute of that name."""
+    """Encode the attribute ``keepdims``."""
     return message((1, "keepdims"), (3, number), (20, 2))
 
 
 def tiny_tokenizer() -> Tokenizer:
-    """Words between spaces; anything unknown is ``w0``."""
+    """Return a tokenizer that splits at whitespace and maps unknown words to ``w0``."""
     tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(WORDS)}, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return tokenizer
 
 
 def tiny_manifest(**changes: Any) -> Manifest:
-    """Every fact that a manifest has, but for `changes`."""
+    """Return a complete manifest with the fields in `changes` replaced."""
     facts: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "name": "tiny",
+        "task": "embedding",
+        "inputs": INPUTS["embedding"],
+        "outputs": OUTPUTS["embedding"],
         "source": Source(
             id="someone/tiny", origin="folder", revision=None, license="mit", weights={"w": "00"}
         ),
@@ -140,11 +163,11 @@ def make_tiny(
     probes: str | None = None,
     **changes: Any,
 ) -> Path:
-    """Make a tiny bundle, with a table, graph, probes or manifest's facts of the caller's."""
+    """Write a tiny bundle; arguments replace its table, graph, probes and manifest fields."""
     table = np.eye(WORDS, dtype=np.float32) if table is None else table
     expected = [{"text": "w1 w2", "embedding": (table[1] + table[2]).tolist()}]
     with staged_bundle(folder) as staging:
-        staging.add("model.onnx", tiny_graph(table) if graph is None else graph)
+        staging.add_graph(tiny_graph(table) if graph is None else graph)
         staging.add("tokenizer.json", tiny_tokenizer().to_str().encode())
         staging.add("probes.json", (json.dumps(expected) if probes is None else probes).encode())
         staging.add("README.md", b"# tiny\n")

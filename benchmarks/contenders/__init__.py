@@ -1,7 +1,7 @@
-"""What is measured. One module a contender, or a few of one family; adding one is adding a file.
+"""The libraries that are measured, one module for each or for several variants of one.
 
-A module is loaded only in its own environment, by a worker: it imports what it likes at its top.
-The harness reads its two constants without importing it, so they must be literals.
+A worker imports a contender's module in the contender's own environment, so the module may import
+anything at its top. The harness reads its constants without importing it: they must be literals.
 """
 
 from __future__ import annotations
@@ -11,36 +11,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-if TYPE_CHECKING:  # start-up is measured: what a contender does not need must not be imported
+if TYPE_CHECKING:  # an import that a contender does not need would count as its start-up time
     import numpy as np
     from numpy.typing import NDArray
 
 Encode = Callable[[list[str]], "NDArray[np.float32]"]
-"""Texts to vectors of length 1, in the texts' order. Shape: (texts, dimension)."""
+"""Texts to vectors of length 1, in the order of the texts. Shape: (texts, dimension)."""
 
 Purpose = Literal["latency", "throughput"]
-"""What the load is tuned for: one text at a time, or many in a call and many callers."""
+"""What a load is tuned for: one text at a time, or many texts in a call and many callers."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model's files, and what was prepared of them for one contender."""
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a contender is loaded with."""
 
-    source: Path
-    """Folder in the hub's layout."""
+    name: str
+    """One of its module's `CONTENDERS`."""
     artifact: Path
-    """Folder with what this contender runs."""
+    """Folder with the files that this contender runs."""
     max_tokens: int
-    """Where every contender cuts a text, special tokens included."""
+    """Length at which every contender truncates a text, special tokens included."""
+    purpose: Purpose
+    threads: int
 
 
 class Contender(Protocol):
-    """What a module in this folder looks like."""
+    """The interface of a module in this folder."""
 
     ENVIRONMENT: str
-    """It runs with ``environments/<this>.txt`` installed."""
+    """The file ``environments/<this>.txt`` lists the packages that it needs."""
     CONTENDERS: Mapping[str, str]
-    """Names in tables and charts, each with the artifact that it runs: see ``preparations``."""
+    """Names in tables and charts, each with the artifact that it runs: see ``preparations``.
 
-    def load(self, name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-        """Load at its best settings for the purpose, on so many cores."""
+    A module may also set ``COMPILES = True`` if its first vector of a shape waits for a compiler.
+    """
+
+    def load(self, setup: Setup) -> Encode:
+        """Load with the best settings for the purpose and this number of threads."""

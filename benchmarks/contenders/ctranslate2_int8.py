@@ -1,4 +1,4 @@
-"""CTranslate2's encoder in int8, pooled in numpy."""
+"""CTranslate2's encoder in int8, with pooling in numpy."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import ctranslate2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.contenders import Encode, Setup
 from benchmarks.padding import PaddedBatch, encode_padded, mean_pool, open_tokenizer
 
 ENVIRONMENT = "ctranslate2"
 CONTENDERS = {"ctranslate2 int8": "ctranslate2-int8"}
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-    """Load with all cores for one run, or with a run a core."""
-    del name
-    tokenizer = open_tokenizer(model.artifact, model.max_tokens)
-    runs, cores_a_run = (1, threads) if purpose == "latency" else (threads, 1)
+def load(setup: Setup) -> Encode:
+    """Load with all cores for a single run, or with one core for each of several runs."""
+    tokenizer = open_tokenizer(setup.artifact, setup.max_tokens)
+    runs, cores_per_run = (1, setup.threads) if setup.purpose == "latency" else (setup.threads, 1)
     encoder = ctranslate2.Encoder(
-        str(model.artifact), device="cpu", inter_threads=runs, intra_threads=cores_a_run
+        str(setup.artifact), device="cpu", inter_threads=runs, intra_threads=cores_per_run
     )
     workers = ThreadPoolExecutor(runs)
 

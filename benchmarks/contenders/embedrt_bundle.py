@@ -1,15 +1,14 @@
-"""embedrt, as its README tells to use it."""
+"""embedrt, used as in its README."""
 
 from __future__ import annotations
 
-from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.contenders import Encode, Setup
 from embedrt import Embedder
 
 ENVIRONMENT = "embedrt"
 CONTENDERS = {"embedrt fp32": "embedrt-fp32", "embedrt int8": "embedrt-int8"}
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-    """Load the bundle; one load serves every purpose."""
-    del name, purpose
-    return Embedder.load(model.artifact, threads=threads).encode
+def load(setup: Setup) -> Encode:
+    """Load the bundle, in the same way for both purposes."""
+    return Embedder.load(setup.artifact, threads=setup.threads).encode

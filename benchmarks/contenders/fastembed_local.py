@@ -1,4 +1,4 @@
-"""fastembed on a copy of the model on this machine."""
+"""fastembed with a model from a local folder."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import numpy as np
 from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
 
-from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.contenders import Encode, Setup
 
 ENVIRONMENT = "fastembed"
 CONTENDERS = {"fastembed": "fastembed"}
-NAME = "benchmarks/local"  # none that fastembed knows, for those have files of their own
+NAME = "benchmarks/local"  # a name that fastembed knows would stand for files of its own
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-    """Register the folder as a model of one's own; one load serves every purpose."""
-    del name, purpose
+def load(setup: Setup) -> Encode:
+    """Register the folder as a custom model, in the same way for both purposes."""
     TextEmbedding.add_custom_model(
         model=NAME,
         pooling=PoolingType.MEAN,
         normalization=True,
         sources=ModelSource(hf=NAME),
-        dim=0,  # not looked at
+        dim=0,  # not used
         model_file="model.onnx",
     )
-    encoder = TextEmbedding(NAME, specific_model_path=str(model.artifact), threads=threads)
-    # It pads a batch to its longest text and does not sort: one by one was its fastest.
+    encoder = TextEmbedding(NAME, specific_model_path=str(setup.artifact), threads=setup.threads)
+    # fastembed pads a batch to its longest text and does not sort: a batch of 1 is its fastest.
     return lambda texts: np.stack(list(encoder.embed(texts, batch_size=1))).astype(np.float32)

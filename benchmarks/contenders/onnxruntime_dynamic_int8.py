@@ -1,4 +1,4 @@
-"""ONNX Runtime's own dynamic int8 of optimum's export: what one gets without embedrt's graph."""
+"""ONNX Runtime's dynamic int8 quantization of optimum's export: the usual way without embedrt."""
 
 from __future__ import annotations
 
@@ -6,35 +6,26 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from benchmarks.contenders import Encode, Model, Purpose
-from benchmarks.padding import open_tokenizer, padded_batches
+from benchmarks.contenders import Encode, Setup
+from benchmarks.padding import PaddedBatch, encode_padded, open_tokenizer
 
 ENVIRONMENT = "onnxruntime"
 CONTENDERS = {"onnxruntime dynamic int8": "onnx-dynamic-int8"}
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-    """Load the graph with every optimization; one load serves every purpose."""
-    del name, purpose
-    tokenizer = open_tokenizer(model.artifact, model.max_tokens)
+def load(setup: Setup) -> Encode:
+    """Load the graph with every optimization, in the same way for both purposes."""
+    tokenizer = open_tokenizer(setup.artifact, setup.max_tokens)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = setup.threads
     session = ort.InferenceSession(
-        model.artifact / "model.onnx", options, providers=["CPUExecutionProvider"]
+        setup.artifact / "model.onnx", options, providers=["CPUExecutionProvider"]
     )
     inputs = [value.name for value in session.get_inputs()]
-    dimension = session.get_outputs()[0].shape[-1]
 
-    def encode(texts: list[str]) -> NDArray[np.float32]:
-        vectors = np.empty((len(texts), dimension), np.float32)
-        for batch in padded_batches(tokenizer, texts):
-            values = {
-                "input_ids": batch.input_ids,
-                "attention_mask": batch.attention_mask,
-                "token_type_ids": np.zeros_like(batch.input_ids),
-            }
-            feed = {name: values[name] for name in inputs}
-            (vectors[batch.positions],) = session.run(["sentence_embedding"], feed)
+    def run(batch: PaddedBatch) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32]
+        (vectors,) = session.run(["sentence_embedding"], batch.inputs(inputs))
         return vectors
 
-    return encode
+    return lambda texts: encode_padded(tokenizer, texts, run)

@@ -1,6 +1,7 @@
-"""OpenVINO without a library around it, which is the fastest way to use it.
+"""OpenVINO through its own API, which is the fastest way to use it.
 
-LATENCY for one text at a time; THROUGHPUT, with as many requests at once as it asks for, for many.
+The hint LATENCY is for one text at a time; THROUGHPUT is for many, with as many simultaneous
+requests as OpenVINO recommends.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.contenders import Encode, Setup
 from benchmarks.padding import PaddedBatch, encode_padded, open_tokenizer
 
 ENVIRONMENT = "openvino"
@@ -23,20 +24,20 @@ CONTENDERS = {
     "openvino int8 (nncf)": "openvino-int8",
 }
 
-# Of int8, it is that of what NNCF leaves in floating point; bf16 is the faster.
+# With int8 it applies to the layers that NNCF leaves in floating point; bf16 is the faster there.
 PRECISIONS = {"openvino f32": "f32", "openvino bf16": "bf16", "openvino int8 (nncf)": "bf16"}
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
+def load(setup: Setup) -> Encode:
     """Compile the graph for the purpose."""
-    tokenizer = open_tokenizer(model.artifact, model.max_tokens)
+    tokenizer = open_tokenizer(setup.artifact, setup.max_tokens)
     compiled: Any = ov.Core().compile_model(
-        model.artifact / "model.xml",
+        setup.artifact / "model.xml",
         "CPU",
         {
-            "PERFORMANCE_HINT": purpose.upper(),
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": PRECISIONS[name],
+            "PERFORMANCE_HINT": setup.purpose.upper(),
+            "INFERENCE_NUM_THREADS": setup.threads,
+            "INFERENCE_PRECISION_HINT": PRECISIONS[setup.name],
         },
     )
     inputs = [port.any_name for port in compiled.inputs]
@@ -46,14 +47,9 @@ def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
     workers = ThreadPoolExecutor(requests.qsize())
 
     def run(batch: PaddedBatch) -> NDArray[np.float32]:
-        values = {
-            "input_ids": batch.input_ids,
-            "attention_mask": batch.attention_mask,
-            "token_type_ids": np.zeros_like(batch.input_ids),
-        }
         request = requests.get()
         try:
-            request.infer({name: values[name] for name in inputs}, share_inputs=True)
+            request.infer(batch.inputs(inputs), share_inputs=True)
             vectors: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
             return vectors
         finally:

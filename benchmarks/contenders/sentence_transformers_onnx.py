@@ -1,4 +1,4 @@
-"""sentence-transformers with backend="onnx": its plain export, its O3, its qint8."""
+"""sentence-transformers with backend="onnx": as exported, optimized (O3), quantized (qint8)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import onnxruntime as ort
 import torch
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.contenders import Encode, Setup
 
 ENVIRONMENT = "sentence-transformers-onnx"
 CONTENDERS = {
@@ -14,18 +14,17 @@ CONTENDERS = {
     "sentence-transformers onnx O3": "sentence-transformers-onnx-o3",
     "sentence-transformers onnx qint8": "sentence-transformers-onnx-qint8",
 }
-TEXTS_PER_BATCH = 8  # as for torch
+TEXTS_PER_BATCH = 8  # as in torch
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-    """Load the one graph that the artifact holds; one load serves every purpose."""
-    del name, purpose
-    torch.set_num_threads(threads)
+def load(setup: Setup) -> Encode:
+    """Load the only graph in the artifact, in the same way for both purposes."""
+    torch.set_num_threads(setup.threads)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    (graph,) = (model.artifact / "onnx").glob("*.onnx")
+    options.intra_op_num_threads = setup.threads
+    (graph,) = (setup.artifact / "onnx").glob("*.onnx")
     encoder = SentenceTransformer(
-        str(model.artifact),
+        str(setup.artifact),
         backend="onnx",
         device="cpu",
         model_kwargs={
@@ -34,5 +33,5 @@ def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
             "file_name": f"onnx/{graph.name}",
         },
     )
-    encoder.max_seq_length = model.max_tokens
+    encoder.max_seq_length = setup.max_tokens
     return lambda texts: encoder.encode(texts, batch_size=TEXTS_PER_BATCH, show_progress_bar=False)

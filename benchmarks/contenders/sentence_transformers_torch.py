@@ -1,11 +1,11 @@
-"""sentence-transformers in torch, in fp32 and in bf16, with its own sorting."""
+"""sentence-transformers in torch, in fp32 and bf16, with its own sorting by length."""
 
 from __future__ import annotations
 
 import torch
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.contenders import Encode, Setup
 
 ENVIRONMENT = "sentence-transformers"
 CONTENDERS = {"sentence-transformers fp32": "source", "sentence-transformers bf16": "source"}
@@ -18,12 +18,11 @@ DTYPES = {
 }
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
-    """Load the model in the dtype of this name; one load serves every purpose."""
-    del purpose
-    torch.set_num_threads(threads)
+def load(setup: Setup) -> Encode:
+    """Load the model in the dtype that the name says, in the same way for both purposes."""
+    torch.set_num_threads(setup.threads)
     encoder = SentenceTransformer(
-        str(model.artifact), device="cpu", model_kwargs={"dtype": DTYPES[name]}
+        str(setup.artifact), device="cpu", model_kwargs={"dtype": DTYPES[setup.name]}
     )
-    encoder.max_seq_length = model.max_tokens
+    encoder.max_seq_length = setup.max_tokens
     return lambda texts: encoder.encode(texts, batch_size=TEXTS_PER_BATCH, show_progress_bar=False)

@@ -1,4 +1,4 @@
-"""CTranslate2's own conversion to int8; it knows BERT and DistilBERT and not MPNet."""
+"""CTranslate2's own conversion to int8, which supports BERT and DistilBERT but not MPNet."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 from ctranslate2.converters import TransformersConverter
 
 ENVIRONMENT = "ctranslate2-convert"
-ARTIFACTS = ("ctranslate2-int8",)
-NEEDS = "source"
+ARTIFACTS = {"ctranslate2-int8": "source"}
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:

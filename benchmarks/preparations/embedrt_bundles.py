@@ -1,4 +1,4 @@
-"""embedrt's bundles, by its exporter."""
+"""embedrt's bundles, written by its exporter."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from embedrt_export import export_model
 from embedrt_export.source.recipe import load_recipes
 
 ENVIRONMENT = "harness"
-ARTIFACTS = ("embedrt-fp32", "embedrt-int8")
-NEEDS = "source"
+ARTIFACTS = {"embedrt-fp32": "source", "embedrt-int8": "source"}
 OF_THIS_CHECKOUT = True
 
 
@@ -20,5 +19,5 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
     precision: Precision = "int8" if artifact.endswith("int8") else "fp32"
     if load_recipes()[model].package:
         export_model(model, files=needed, output=output, precision=precision)
-    else:  # random weights are not those that the recipe knows
+    else:  # the recipe pins real weights; these are random
         export_model(str(needed), output=output, precision=precision)

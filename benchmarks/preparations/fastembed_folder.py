@@ -1,4 +1,4 @@
-"""The folder that fastembed reads: the encoder's ONNX graph, its config and its tokenizer."""
+"""The folder that fastembed reads: the ONNX graph of the encoder, config and tokenizer."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pathlib import Path
 from embedrt_export.source.recipe import load_recipes
 
 ENVIRONMENT = "harness"
-ARTIFACTS = ("fastembed",)
-NEEDS = "sentence-transformers-onnx"
+ARTIFACTS = {"fastembed": "sentence-transformers-onnx"}
 
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
-    """Copy the files, and have the tokenizer cut where the model does: it obeys its config."""
+    """Copy the files and set the maximum length, which the tokenizer takes from its config."""
     del artifact
     for file in FILES:
         shutil.copy(needed / file, output)
     shutil.copy(needed / "onnx" / "model.onnx", output)
     limit = load_recipes()[model].expect["max_tokens"]
     config = output / "tokenizer_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": limit}))
+    config.write_text(
+        json.dumps(json.loads(config.read_text(encoding="utf-8")) | {"model_max_length": limit}),
+        encoding="utf-8",
+    )

@@ -1,4 +1,4 @@
-"""OpenVINO's graph, in floating point and with NNCF's post-training int8."""
+"""OpenVINO's graph, in floating point and in int8 with NNCF's post-training quantization."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 import nncf
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 
-from benchmarks.padding import open_tokenizer
-from benchmarks.texts import CALIBRATION
+from benchmarks.checkout import CALIBRATION
+from benchmarks.padding import open_tokenizer, padded_batches
 
 ENVIRONMENT = "openvino"
-ARTIFACTS = ("openvino", "openvino-int8")
-NEEDS = "onnx"
+ARTIFACTS = {"openvino": "onnx", "openvino-int8": "onnx"}
 CALIBRATION_TOKENS = 128
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
-    """Convert optimum's export; for int8, calibrate on the texts that embedrt's exporter uses."""
+    """Convert optimum's export; int8 is calibrated on the texts of embedrt's exporter."""
     del model
     graph = ov.convert_model(needed / "model.onnx")
     embedding = graph.output("sentence_embedding")
@@ -29,14 +29,9 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
         inputs = [port.any_name for port in graph.inputs]
         tokenizer = open_tokenizer(needed, CALIBRATION_TOKENS)
 
-        def feed(text: str) -> dict[str, np.ndarray]:
-            ids = np.array([tokenizer.encode(text).ids])
-            values = {
-                "input_ids": ids,
-                "attention_mask": np.ones_like(ids),
-                "token_type_ids": np.zeros_like(ids),
-            }
-            return {name: values[name] for name in inputs}
+        def feed(text: str) -> dict[str, NDArray[np.int64]]:
+            (batch,) = padded_batches(tokenizer, [text])
+            return batch.inputs(inputs)
 
         texts = CALIBRATION.read_text(encoding="utf-8").splitlines()
         graph = nncf.quantize(

@@ -1,4 +1,4 @@
-"""What sentence-transformers makes for its backend="onnx": as exported, optimized, quantized."""
+"""The graphs of sentence-transformers for backend="onnx": as exported, optimized, quantized."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from sentence_transformers import (
 )
 
 ENVIRONMENT = "sentence-transformers-onnx"
-ARTIFACTS = (
-    "sentence-transformers-onnx",
-    "sentence-transformers-onnx-o3",
-    "sentence-transformers-onnx-qint8",
-)
-NEEDS = "source"
+ARTIFACTS = {
+    "sentence-transformers-onnx": "source",
+    "sentence-transformers-onnx-o3": "source",
+    "sentence-transformers-onnx-qint8": "source",
+}
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
-    """Export by its own functions, and keep the one graph that the artifact is named for."""
+    """Export with its own functions and keep only the graph of this artifact."""
     del model
     encoder = SentenceTransformer(
         str(needed), backend="onnx", device="cpu", model_kwargs={"export": True}
@@ -33,8 +32,9 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
         export_optimized_onnx_model(encoder, "O3", str(output))
         wanted = output / "onnx" / "model_O3.onnx"
     elif artifact.endswith("qint8"):
-        export_dynamic_quantized_onnx_model(encoder, _quantization(), str(output))
-        wanted = output / "onnx" / f"model_qint8_{_quantization()}.onnx"
+        quantization = _quantization()
+        export_dynamic_quantized_onnx_model(encoder, quantization, str(output))
+        wanted = output / "onnx" / f"model_qint8_{quantization}.onnx"
     graph = wanted.read_bytes()
     shutil.rmtree(output / "onnx")
     wanted.parent.mkdir()
@@ -42,8 +42,10 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
 
 
 def _quantization() -> str:
-    """The one of its configurations that this processor is for."""
+    """Name of its quantization configuration for this processor."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "arm64"
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    flags = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
+    )
     return "avx512_vnni" if "avx512_vnni" in flags else "avx2"

@@ -1,4 +1,4 @@
-"""The model in the hub's layout: real all-MiniLM-L6-v2, others at full size with random weights."""
+"""The model in the hub's layout: all-MiniLM-L6-v2, or a full-size model with random weights."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 from model_folders import FULL_SIZE, make_full_size, minilm_folder
 
 ENVIRONMENT = "harness"
-ARTIFACTS = ("source",)
-NEEDS = ""
+ARTIFACTS = {"source": ""}
 
 FILES = """
     modules.json config.json config_sentence_transformers.json sentence_bert_config.json
@@ -18,7 +17,7 @@ FILES = """
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
-    """Copy or make the model's files."""
+    """Copy or generate the files of the model."""
     del artifact, needed
     if model in FULL_SIZE:
         output.rmdir()

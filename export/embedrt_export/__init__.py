@@ -1,4 +1,4 @@
-"""From a sentence-transformers model to a proven bundle. Needs the ``export`` extra."""
+"""Exports a sentence-transformers model to a verified bundle. Requires the ``export`` extra."""
 
 from embedrt_export.pipeline import export_model as export_model
 from embedrt_export.pipeline import prove_bundle as prove_bundle

@@ -1,10 +1,6 @@
-"""The bundle's README: what it is, where it comes from, what was measured."""
+"""The bundle's README: its contents, its source and the measured agreement."""
 
 from __future__ import annotations
-
-from pathlib import Path
-
-from huggingface_hub import metadata_load
 
 from embedrt.bundle.manifest import Manifest
 
@@ -37,7 +33,7 @@ embedder.encode(["a text", "another"])
 
 
 def model_card(manifest: Manifest) -> str:
-    """Return the README of a proven bundle."""
+    """Return the README of a verified bundle."""
     agreement = manifest.agreement
     if agreement is None:
         raise ValueError(f"{manifest.name} has not been proven")
@@ -63,12 +59,3 @@ def model_card(manifest: Manifest) -> str:
         tolerance=agreement.tolerance,
         min_cosine=agreement.min_cosine,
     )
-
-
-def read_license(folder: Path) -> str | None:
-    """Return the licence that the model's own card declares."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return None
-    declared = (metadata_load(card) or {}).get("license")
-    return declared if isinstance(declared, str) else None

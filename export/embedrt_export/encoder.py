@@ -1,7 +1,7 @@
-"""One description of a transformer encoder's weights, whatever its family.
+"""The weights of a transformer encoder, in one form for all families.
 
-Post-norm blocks, as BERT introduced them (Devlin et al. 2018, arXiv:1810.04805): attention,
-residual, LayerNorm, two linear layers with an activation between, residual, LayerNorm.
+The blocks are post-norm, as in BERT (Devlin et al. 2018, arXiv:1810.04805): attention, residual,
+LayerNorm, two linear layers with an activation between them, residual, LayerNorm.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 Activation = Literal["gelu", "gelu_tanh", "relu"]
 
-# By the names that model configs use.
+# Keys are the names in model configs.
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -59,30 +59,58 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenTypes:
+    """The token types that a tokenizer assigns, by position."""
+
+    first: tuple[int, ...] = ()
+    """Types of the first tokens."""
+    rest: int = 0
+    """Type of all other tokens."""
+
+    def of(self, tokens: int) -> NDArray[np.int64]:
+        """Return the types in a text of `tokens` tokens. Shape: (tokens,)."""
+        return np.array((*self.first, *[self.rest] * tokens)[:tokens], np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """Everything that the graph needs of an encoder."""
+    """The weights and constants that define an encoder's graph."""
 
     word_embeddings: FloatArray
     """Shape: (vocabulary, hidden)."""
     position_embeddings: FloatArray
-    """What position p adds, in row p; the token type's row 0 is in it. With a `padding_id`, row 0
-    is that token's and position p is row p + 1. Shape: (positions, hidden)."""
+    """Embedding of position p in row p. With a `padding_id`, row 0 belongs to the padding token and
+    position p is row p + 1. Shape: (positions, hidden)."""
+    token_types: FloatArray | None
+    """Token type embeddings; None in families without token types. Shape: (types, hidden)."""
+    types: TokenTypes = TokenTypes()
     padding_id: int | None
-    """A token that takes no position, in families that number positions by counting the others."""
+    """The padding token, in families that count positions without padding tokens."""
     embedding_norm: Norm
     layers: tuple[Layer, ...]
     heads: int
     activation: Activation
     relative_bias: FloatArray | None
-    """What is added to an attention score, by head and by key position - query position + positions
-    - 1. Shape: (heads, 2 * positions - 1)."""
+    """Bias on attention scores, by head and by key position - query position + positions - 1.
+    Shape: (heads, 2 * positions - 1)."""
 
     @property
     def hidden(self) -> int:
-        """Components of a token's vector."""
+        """Number of components in a token vector."""
         return int(self.word_embeddings.shape[1])
 
     @property
+    def position_rows(self) -> FloatArray:
+        """Sum of the position and token type embeddings, in the rows of `position_embeddings`."""
+        table = self.position_embeddings
+        if self.token_types is None:
+            return table
+        types = self.types.of(self.positions)
+        if self.padding_id is not None:
+            types = np.concatenate([[self.types.rest], types])
+        return table + self.token_types[types]
+
+    @property
     def positions(self) -> int:
-        """Tokens that the position table has room for."""
+        """Number of positions in the position table."""
         return len(self.position_embeddings) - (self.padding_id is not None)

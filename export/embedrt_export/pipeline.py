@@ -1,20 +1,23 @@
-"""The export, stage by stage."""
+"""The export pipeline: every stage from a model to a published bundle."""
 
 from __future__ import annotations
 
-import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from embedrt import Bundle, Embedder
-from embedrt.bundle.graph_rules import check_graph
+from embedrt.bundle.graph_rules import graph_problems
 from embedrt.bundle.manifest import (
     FORMAT_VERSION,
+    INPUTS,
+    OUTPUTS,
+    REMEDY,
     Agreement,
     Manifest,
     Precision,
@@ -23,24 +26,29 @@ from embedrt.bundle.manifest import (
 )
 from embedrt.bundle.manifest import Source as ManifestSource
 from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
+from embedrt.bundle.weights import WEIGHTS
 from embedrt.bundle.writer import Staging, staged_bundle
-from embedrt.errors import UnsupportedModelError
-from embedrt_export.assemble import Built, build_graph, quantize_graph
-from embedrt_export.card import model_card, read_license
-from embedrt_export.int8.calibration import read_calibration
-from embedrt_export.int8.ladder import Quantized
-from embedrt_export.int8.quality import Quality
-from embedrt_export.proof.agreement import (
-    SAMPLES,
-    measure_agreement,
-    proof_texts,
-    require_agreement,
+from embedrt.errors import (
+    BundleError,
+    NonFiniteEmbeddingError,
+    ProofError,
+    UnsupportedModelError,
 )
+from embedrt.files import expand
+from embedrt.text.tokenizer import TokenIds
+from embedrt_export.assemble import Built, build_graph, quantize_graph, with_token_types
+from embedrt_export.card import model_card
+from embedrt_export.int8.calibration import read_calibration
+from embedrt_export.int8.quality import Quality
+from embedrt_export.int8.selection import Quantized
+from embedrt_export.proof.agreement import prove
 from embedrt_export.proof.oracle import Oracle
-from embedrt_export.quiet import quiet
+from embedrt_export.proof.probes import probes
+from embedrt_export.source.card import read_license
 from embedrt_export.source.checkpoint import weight_files
+from embedrt_export.source.config import read_config
 from embedrt_export.source.find import Source, find_source
-from embedrt_export.source.loading import upgrade_advice
+from embedrt_export.source.prompts import refuse_unpooled_prompts
 from embedrt_export.source.recipe import Fact, Recipe
 from embedrt_export.source.settings import Settings, read_settings
 
@@ -53,8 +61,7 @@ TOOLS = (
     "torch",
     "transformers",
 )
-LONGEST = 1 << 20  # tokenizers that do not know their limit say 1e30
-PROBE_TEXTS = tuple(text for text in SAMPLES if "London" in text)
+LONGEST = 1 << 20  # transformers reports 1e30 for a tokenizer without a limit
 
 logger = logging.getLogger(__name__)
 
@@ -68,22 +75,24 @@ def export_model(
     precision: Precision = "fp32",
     calibration: Path | None = None,
 ) -> Path:
-    """Export a model to a bundle that has been proven against sentence-transformers.
+    """Export a model to a bundle and verify it against sentence-transformers.
 
     Parameters
     ----------
     model
-        A recipe's name, a hub id, or a folder: see `find_source`.
+        Recipe name, hub id, or folder: see `find_source`.
     output
-        The bundle's folder; by default ``models/<name>-<precision>``. A bundle there is replaced.
+        Folder of the bundle; ``models/<name>-<precision>`` by default. An existing bundle is
+        replaced.
     revision, files
         See `find_source`.
     precision
-        ``"fp32"``, or ``"int8"``: a quarter of the size, and faster. It is judged against fp32
-        on texts that it was not fitted to, and fails where it loses too much.
+        ``"fp32"`` or ``"int8"``. An int8 bundle is faster and a quarter of the size. Its quality
+        is measured against fp32 on texts held out of the calibration, and the export fails if the
+        loss is too large.
     calibration
-        Texts like those that will be embedded, one a line, to fit and judge int8 by instead of
-        the varied ones that come with the exporter.
+        File of texts, one per line, that resemble the texts to embed. It replaces the general
+        calibration texts that ship with the exporter.
 
     Returns
     -------
@@ -93,20 +102,21 @@ def export_model(
     Raises
     ------
     ExportError
-        One of its kinds, and nothing is left behind.
+        A subclass that names the cause. No files are left behind.
 
     Notes
     -----
-    Each stage is logged, at level INFO.
+    Each stage is logged at level INFO.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision={precision!r}; expected one of {list(get_args(Precision))}")
     if calibration is not None and precision == "fp32":
         raise ValueError("calibration is for precision='int8'")
-    source = find_source(model, revision=revision, files=files)
+    source = find_source(_at_home(model), revision=revision, files=files and expand(files))
     logger.info("reading %s from %s", source.id, source.folder)
+    refuse_unpooled_prompts(source.id)
     settings = read_settings(source.folder)
-    config = _read_config(settings.transformer)
+    config = read_config(settings)
     weights = {
         str(file.relative_to(settings.folder)): describe_file(file).sha256
         for folder in settings.weight_folders
@@ -116,11 +126,8 @@ def export_model(
         source.recipe.check_weights(weights)
     built = build_graph(settings, config)
     oracle = Oracle(settings.folder)
-    if oracle.vocabulary > built.vocabulary:
-        raise UnsupportedModelError(
-            f"{settings.folder} has a tokenizer of {oracle.vocabulary} tokens and an encoder that "
-            f"knows {built.vocabulary}"
-        )
+    _require_rows(settings, oracle, built)
+    built = with_token_types(built, oracle.token_types())
     manifest = _describe(source, settings, config, oracle, built, weights, precision)
     oracle.limit(manifest.max_tokens)
     if source.recipe:
@@ -129,13 +136,13 @@ def export_model(
     if precision == "int8":
         quantized, manifest = _quantize(built, oracle, manifest, source.recipe, calibration)
         graph = quantized.model
-    target = output or Path("models") / manifest.name
+    target = expand(output or Path("models") / manifest.name)
     with staged_bundle(target) as staging:
         logger.info("writing a %s graph of %d bytes", built.builder, graph.ByteSize())
-        staging.add(GRAPH, graph.SerializeToString(deterministic=True))
-        check_graph(staging.path / GRAPH)
+        staging.add_graph(graph.SerializeToString(deterministic=True))
+        _check_graph(staging.path, config.model_type)
         staging.add(TOKENIZER, oracle.tokenizer_json().encode())
-        staging.add(PROBES, _probes(oracle))
+        staging.add(PROBES, probes(oracle))
         staging.add(CARD, b"")
         manifest = _prove(staging, manifest, oracle)
         staging.add(CARD, model_card(manifest).encode())
@@ -144,24 +151,25 @@ def export_model(
     return target
 
 
-def _read_config(folder: Path) -> PretrainedConfig:
-    try:
-        with quiet():
-            config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # an unknown architecture, or one that brings its own code
+def _at_home(model: str) -> str:
+    return str(expand(model)) if model.startswith("~") else model
+
+
+def _check_graph(bundle: Path, architecture: str) -> None:
+    """Raise UnsupportedModelError if the finished graph breaks the rules for bundles."""
+    problems = graph_problems(bundle / GRAPH, (bundle / WEIGHTS).stat().st_size)
+    if problems:
         raise UnsupportedModelError(
-            f"transformers does not know {folder}: {error}{upgrade_advice(folder)}"
-        ) from error
-    return config
+            f"the graph of the architecture {architecture} breaks the rules for bundles: "
+            f"{'; '.join(problems)}. Use sentence-transformers for this model, or another one"
+        )
 
 
 def prove_bundle(embedder: Embedder, model: str) -> Agreement:
-    """Compare a finished bundle with the original `model`; raise ProofError if they differ."""
-    oracle = Oracle(read_settings(find_source(model).folder).folder)
+    """Compare a loaded bundle with the original `model`; raise ProofError if they disagree."""
+    oracle = Oracle(read_settings(find_source(_at_home(model)).folder).folder)
     oracle.limit(embedder.max_tokens)
-    agreement = _measure(embedder, oracle)
-    require_agreement(agreement, embedder.manifest.precision)
-    return agreement
+    return prove(embedder, oracle)
 
 
 def _describe(
@@ -173,13 +181,16 @@ def _describe(
     weights: dict[str, str],
     precision: Precision,
 ) -> Manifest:
-    """Gather everything but the agreement, the quantization and the files."""
+    """Return the manifest without the agreement, the quantization and the files."""
     recipe = source.recipe
     name = recipe.name if recipe else source.id.rpartition("/")[2]
     license_ = recipe.license if recipe and recipe.license else read_license(settings.folder)
     return Manifest(
         format_version=FORMAT_VERSION,
         name=f"{name}-{precision}",
+        task="embedding",
+        inputs=INPUTS["embedding"],
+        outputs=OUTPUTS["embedding"],
         source=ManifestSource(
             id=source.id,
             origin=source.origin,
@@ -194,7 +205,7 @@ def _describe(
         max_tokens=_max_tokens(settings, oracle, built),
         truncation_side=oracle.truncation_side,
         pooling=settings.pooling,
-        normalized=settings.normalized,
+        normalized=built.normalized,
         similarity=settings.similarity or _default_similarity(source),
         prompts=settings.prompts,
         default_prompt_name=settings.default_prompt_name,
@@ -212,20 +223,20 @@ def _quantize(
     recipe: Recipe | None,
     calibration: Path | None,
 ) -> tuple[Quantized, Manifest]:
-    """Make the int8 graph; return it and the manifest that tells how."""
+    """Quantize the graph; return it with a manifest that records the quantization."""
     texts = read_calibration(calibration)
-    logger.info("fitting int8 to %d texts", len(texts.fitted))
+    logger.info("calibrating int8 on %d texts", len(texts.fitted))
     quantized = quantize_graph(
         built,
-        [oracle.token_ids(text) for text in texts.fitted],
-        [oracle.token_ids(text) for text in texts.held_back],
+        _ids(oracle, texts.fitted),
+        _ids(oracle, texts.held_back),
         Quality(**recipe.quality) if recipe else Quality(),
     )
     for reason in quantized.rejected:
         logger.info("rejected %s", reason)
     quality = quantized.quality
     logger.info(
-        "int8 by the scheme %s: cosine to fp32 %.4f in the mean, %.4f at the least",
+        "int8 scheme %s: mean cosine to fp32 %.4f, smallest %.4f",
         quantized.scheme,
         quality.mean_cosine,
         quality.min_cosine,
@@ -241,8 +252,24 @@ def _quantize(
     )
 
 
+def _ids(oracle: Oracle, texts: Sequence[str]) -> list[TokenIds]:
+    """Return the token ids of each text that has at least one token."""
+    return [ids for text in texts if (ids := oracle.token_ids(text)).size]
+
+
+def _require_rows(settings: Settings, oracle: Oracle, built: Built) -> None:
+    """Raise UnsupportedModelError if a token id exceeds the encoder's embedding table."""
+    token, largest = oracle.last_token()
+    if largest >= built.vocabulary:
+        raise UnsupportedModelError(
+            f"{settings.folder} has a tokenizer that needs {largest + 1} rows, for {token!r}, and "
+            f"an encoder with {built.vocabulary}: a text with that token would fail. Resize the "
+            "encoder (resize_token_embeddings of transformers) or remove the token, and save it"
+        )
+
+
 def _default_similarity(source: Source) -> Similarity:
-    """The score where the model's files are silent: the recipe's, else cosine."""
+    """Return the similarity for a model whose files set none: the recipe's, else cosine."""
     expected = source.recipe.expect.get("similarity") if source.recipe else None
     return "dot" if expected == "dot" else "cosine"
 
@@ -254,11 +281,17 @@ def _max_tokens(settings: Settings, oracle: Oracle, built: Built) -> int:
             f"{settings.folder} does not say how long a text may be: set max_seq_length in "
             "sentence_bert_config.json"
         )
+    if min(bounds) < max(1, oracle.special_tokens_added):
+        raise UnsupportedModelError(
+            f"{settings.folder} truncates texts to {min(bounds)} tokens, and the tokenizer adds "
+            f"{oracle.special_tokens_added} special ones to each; set max_seq_length in "
+            "sentence_bert_config.json"
+        )
     return min(bounds)
 
 
 def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
-    """What a recipe may expect, by its names."""
+    """Return the values that a recipe can check, by the recipe's names for them."""
     return {
         "family": manifest.family,
         "layers": config.num_hidden_layers,
@@ -272,31 +305,21 @@ def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
     }
 
 
-def _probes(oracle: Oracle) -> bytes:
-    """A few texts with the original's vectors, for a check on machines without torch."""
-    vectors = oracle.embed(PROBE_TEXTS)
-    probes = [
-        {"text": text, "embedding": [float(f"{value:.9g}") for value in vector]}
-        for text, vector in zip(PROBE_TEXTS, vectors, strict=True)
-    ]
-    return json.dumps(probes).encode()
-
-
 def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
-    """Run the staged bundle through the runtime; return the manifest with what was measured."""
+    """Verify the staged bundle in the runtime; return the manifest with the agreement."""
     staging.seal(manifest)
-    logger.info("proving it against %s", oracle.name)
-    with Embedder(Bundle.open(staging.path)) as embedder:
-        agreement = _measure(embedder, oracle)
-    require_agreement(agreement, manifest.precision)
+    logger.info("comparing the bundle with %s", oracle.name)
+    try:
+        with Embedder(Bundle.open(staging.path)) as embedder:
+            agreement = prove(embedder, oracle)
+    except (BundleError, NonFiniteEmbeddingError) as error:
+        raise ProofError(
+            f"the bundle of {manifest.source.id} does not run: "
+            f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
+        ) from error
     logger.info(
-        "agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
+        "it agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
         agreement.max_difference,
         agreement.min_cosine,
     )
     return replace(manifest, agreement=agreement)
-
-
-def _measure(embedder: Embedder, oracle: Oracle) -> Agreement:
-    texts = proof_texts(oracle.special_tokens(), embedder.max_tokens, embedder.count_tokens)
-    return measure_agreement(embedder, oracle, texts)

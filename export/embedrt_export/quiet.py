@@ -1,19 +1,45 @@
-"""Other libraries' advice and progress, kept off the terminal of somebody who did not call them."""
+"""Suppresses output of other libraries and shortens their error messages."""
 
 from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
+LONGEST_GIST = 240
+# Instructions for direct callers of a library; they do not apply to users of the exporter.
+ADVICE = re.compile(
+    r"trust_remote_code|pip3? install|https?://|one of the following|you can|you should|please|"
+    r"^(only|should|this could|make sure|consider|if you)\b",
+    re.IGNORECASE,
+)
+SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[`'\"])|\n\s*\n")
+
+
+def gist(error: BaseException) -> str:
+    """Return the first sentence of a library's error message that describes the problem.
+
+    Advice, lists and further paragraphs are dropped. The exception's class name is prepended if the
+    message is a single word.
+    """
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    sentences = [" ".join(part.split()) for part in SENTENCE.split(message)]
+    useful = [sentence for sentence in sentences if sentence and not ADVICE.search(sentence)]
+    text = useful[0] if useful else ""
+    if " " not in text:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    text = text.rstrip(".")
+    return text if len(text) <= LONGEST_GIST else f"{text[: LONGEST_GIST - 3]}..."
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings, prints, progress bars and everything below an error in the log.
+    """Suppress warnings, prints, progress bars and log records below the level ERROR.
 
-    Not for work that logs lines of our own: they would be lost too.
+    Log records of this package are suppressed too.
     """
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Sentence embeddings from proven ONNX bundles, on the CPU, without torch."""
+"""Sentence embeddings on the CPU from verified ONNX bundles, without torch."""
 
 from embedrt.bundle.manifest import Manifest as Manifest
 from embedrt.bundle.reader import Bundle as Bundle

@@ -1,90 +1,84 @@
-"""Texts to vectors.
+"""The `Embedder`: computes embeddings of texts.
 
     tokenize -> batches of equal token count -> run on workers, one core each -> input order
 
-The same text gives the same bytes, alone or in any batch, whatever the number of workers.
+A text always gives the same bytes, alone or in any batch, with any number of workers. Texts of
+different callers can therefore share a batch, and equal texts are computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack, get_args
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedrt import similarity
 from embedrt.bundle.graph_rules import check_graph
-from embedrt.bundle.manifest import Manifest
+from embedrt.bundle.manifest import Manifest, Similarity
 from embedrt.bundle.reader import Bundle, Verify
+from embedrt.engine.cache import VectorCache
 from embedrt.engine.cpu import available_threads
-from embedrt.engine.scheduler import (
-    TOKENS_PER_BATCH,
-    WINDOW,
-    Engine,
-    Window,
-    chunks,
-    one_ahead,
-    plan_batches,
-)
-from embedrt.errors import BundleCorruptError, TextError
-from embedrt.postprocess import EmbeddingPrecision, Finish
+from embedrt.engine.scheduler import Engine
+from embedrt.engine.stats import Stats
+from embedrt.errors import BundleCorruptError
+from embedrt.postprocess import EmbeddingPrecision
 from embedrt.progress import progress_bar
+from embedrt.request import (
+    STREAM_CACHE_BYTES,
+    EncodeOptions,
+    LoadOptions,
+    Request,
+    Requests,
+    with_prompt,
+)
 from embedrt.similarity import Hit
-from embedrt.text.inputs import Texts, as_batch, as_text, stream
+from embedrt.spellings import OMITTED, Spellings
+from embedrt.text.inputs import Texts, as_batch, as_text
 from embedrt.text.tokenizer import TokenIds, Tokenizer
-from embedrt.text.truncation import Overlong, report_overlong
+from embedrt.text.truncation import Overlong
 
 FloatArray = NDArray[np.float32]
 
-# Below this, splitting a batch over the workers costs more than it gains.
-TOKENS_WORTH_A_WORKER = 128
-
-
-class EncodeOptions(TypedDict, total=False):
-    """The keywords of `Embedder.encode`."""
-
-    prompt_name: str | None
-    prompt: str | None
-    batch_size: int | None
-    show_progress_bar: bool
-    precision: EmbeddingPrecision
-    normalize_embeddings: bool
-    truncate_dim: int | None
+MEGABYTE = 1_000_000
 
 
 class Embedder:
-    """A loaded bundle. Safe to use from many threads; close it, or use it in a ``with`` block."""
+    """A loaded bundle. Thread-safe. Close it after use, or use it in a ``with`` block."""
 
-    def __init__(
-        self, bundle: Bundle, *, threads: int | None = None, overlong: Overlong = "truncate"
-    ) -> None:
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads={threads}; expected at least 1, or None for all there are")
-        if overlong not in get_args(Overlong):
-            raise ValueError(f"overlong={overlong!r}; expected one of {list(get_args(Overlong))}")
-        check_graph(bundle.graph)
+    def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
+        options = options or LoadOptions()
+        check_graph(bundle.graph, bundle.weights_size)
         self._manifest = bundle.manifest
-        self._overlong = overlong
         self._tokenizer = Tokenizer(
             bundle.tokenizer,
             max_tokens=bundle.manifest.max_tokens,
             truncation_side=bundle.manifest.truncation_side,
         )
         self._engine = Engine(
-            bundle.graph, bundle.manifest.precision, threads or available_threads()
+            bundle.graph,
+            bundle.manifest.precision,
+            options.threads or available_threads(),
+            self._tokenizer.batch_ids,
+            weights=bundle.load_weights(mapped=options.mapped),
+            max_tokens=self.max_tokens,
+            cache_bytes=int(options.cache_mb * MEGABYTE),
+            max_waiting_tokens=options.max_waiting_tokens,
         )
+        self._requests = Requests(bundle.manifest, self._tokenizer, options.overlong)
+        self._cached = options.cache_mb > 0
         if self._engine.dimension not in (None, self.dimension):
             raise BundleCorruptError(
                 f"{bundle.path}: the graph gives {self._engine.dimension} components and the "
                 f"manifest says {self.dimension}; copy or export the bundle again"
             )
-        self._load_again = partial(
-            type(self).load, bundle.path.absolute(), threads=threads, overlong=overlong
-        )
+        self._load_again = partial(type(self).load, bundle.path.absolute(), **asdict(options))
 
     @classmethod
     def load(
@@ -93,6 +87,9 @@ class Embedder:
         *,
         threads: int | None = None,
         overlong: Overlong = "truncate",
+        cache_mb: float = 0,
+        max_waiting_tokens: int | None = None,
+        mapped: bool = True,
         verify: Verify = "size",
     ) -> Self:
         """Load a bundle.
@@ -101,24 +98,28 @@ class Embedder:
         ----------
         path
             The bundle's folder.
-        threads
-            Cores to use; by default those that the affinity mask and the CPU quota leave us.
-        overlong
-            What happens to a text of more than `max_tokens` tokens: ``"truncate"`` it as
-            sentence-transformers does; do so and ``"warn"``; or ``"error"``, an OverlongTextError.
         verify
-            ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` every byte of them.
+            ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` also their content.
+        threads, overlong, cache_mb, max_waiting_tokens, mapped
+            See `LoadOptions`.
 
         Raises
         ------
         BundleError
-            Nothing there, an unknown format, or files that are not those of the manifest.
+            There is no bundle, its format is unknown, or its files differ from the manifest.
         """
-        return cls(Bundle.open(path, verify=verify), threads=threads, overlong=overlong)
+        options = LoadOptions(
+            threads=threads,
+            overlong=overlong,
+            cache_mb=cache_mb,
+            max_waiting_tokens=max_waiting_tokens,
+            mapped=mapped,
+        )
+        return cls(Bundle.open(path, verify=verify), options)
 
     @property
     def manifest(self) -> Manifest:
-        """Everything that is known about the model."""
+        """All metadata of the bundle and its model."""
         return self._manifest
 
     @property
@@ -128,22 +129,51 @@ class Embedder:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that a text is truncated to, special tokens included."""
+        """Number of tokens that a text is truncated to, including special tokens."""
         return self._manifest.max_tokens
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The texts that can be prepended to the input, by name."""
+        return dict(self._manifest.prompts)
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The name of the prompt that `encode` uses by default."""
+        return self._manifest.default_prompt_name
+
+    @property
+    def similarity_fn_name(self) -> Similarity:
+        """The score that the model was trained for, computed by `similarity`."""
+        return self._manifest.similarity
+
+    # The following names are those of SentenceTransformer, for code written for it.
+    max_seq_length = max_tokens
+
+    def get_max_seq_length(self) -> int:
+        """Return `max_tokens`."""
+        return self.max_tokens
+
+    def get_embedding_dimension(self) -> int:
+        """Return `dimension`."""
+        return self.dimension
+
+    get_sentence_embedding_dimension = get_embedding_dimension
 
     def encode(
         self,
-        texts: Texts,
-        *,
+        texts: Texts = OMITTED,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int | None = None,
-        show_progress_bar: bool = False,
+        show_progress_bar: bool | None = False,
+        *,
         precision: EmbeddingPrecision = "float32",
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        **spellings: Unpack[Spellings],
     ) -> NDArray[Any]:
-        """Embed one text or many, as ``SentenceTransformer.encode`` does.
+        """Embed one or more texts, like ``SentenceTransformer.encode``.
 
         Parameters
         ----------
@@ -151,20 +181,24 @@ class Embedder:
             One str, or any ordered iterable of str: list, tuple, generator, pandas Series, numpy or
             pyarrow string array.
         prompt_name
-            Which of the manifest's prompts to put before each text; by default its default prompt.
+            The name of the prompt to prepend to each text; by default the manifest's default
+            prompt. ``query`` and ``document`` are empty if the manifest does not have them.
         prompt
-            A text to put before each text, instead of a named one.
+            A string to prepend to each text, instead of a named prompt.
         batch_size
-            Run at most so many texts together. A hint: it changes memory and speed, never a result.
+            Upper limit of the texts in a batch. It affects memory use and speed, never the result.
         show_progress_bar
             Show progress on stderr.
         precision
             ``float32``, ``float16``, ``int8``, ``uint8``, ``binary`` or ``ubinary``: see
-            `quantize_embeddings`, also for why ``int8`` and ``uint8`` depend on the whole call.
+            `quantize_embeddings`, also about why ``int8`` and ``uint8`` results depend on all texts
+            of the call.
         normalize_embeddings
             Scale each vector to length 1, after `truncate_dim`.
         truncate_dim
-            Keep only so many leading components, for models trained for it.
+            Number of leading components to keep, for models trained with Matryoshka losses.
+        spellings
+            Other keywords of ``SentenceTransformer.encode``, with values that change nothing.
 
         Returns
         -------
@@ -175,55 +209,60 @@ class Embedder:
         Raises
         ------
         TypeError
-            A text that is no str, named by its index, before any work.
+            An element of `texts` is not a str. Raised before any text is embedded, with its index.
         ValueError
-            An argument that cannot be honored.
+            An argument is invalid or not supported.
         OverlongTextError
-            A text beyond `max_tokens`, with ``overlong="error"``, named by its index.
+            With ``overlong="error"``, a text has more than `max_tokens` tokens. Has its index.
         TokenizationError
-            A text that breaks the tokenizer, named by its index; the next call works.
-        ClosedError, ForkedError
-            After `close`; in a process that was forked while this Embedder ran.
+            The tokenizer fails on a text. Has its index; later calls are not affected.
+        OverloadedError
+            The call would exceed `max_waiting_tokens`; nothing is queued.
+        ClosedError
+            The Embedder is closed.
+        ForkedError
+            The process was forked while the Embedder was running.
         """
-        finish = Finish(self.dimension, truncate_dim, normalize_embeddings, precision)
-        prefix = self._prefix(prompt_name, prompt)
-        _check_batch_size(batch_size)
-        if isinstance(texts, str):
-            vectors = np.empty((1, self.dimension), np.float32)
-            self._start([prefix + as_text(texts)], vectors, batch_size, [None])
-            return finish(vectors[0])
-        batch = [prefix + text for text in as_batch(texts)]
-        first_rows: dict[str, int] = {}
-        for row, text in enumerate(batch):
-            first_rows.setdefault(text, row)
-        once, rows = list(first_rows), list(first_rows.values())
-        vectors = np.empty((len(once), self.dimension), np.float32)
-        windows = (
-            self._start(once[part], vectors[part], batch_size, rows[part])
-            for part in (slice(at, at + WINDOW) for at in range(0, len(once), WINDOW))
+        request = self._requests.one(
+            texts,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+            **spellings,
         )
-        with progress_bar(len(once), shown=show_progress_bar) as advance:
-            for window in one_ahead(windows):
-                for finished in window.results():
-                    advance(finished)
-        if len(once) < len(batch):
-            place = {text: row for row, text in enumerate(once)}
-            vectors = vectors[[place[text] for text in batch]]
-        return finish(vectors)
+        shown = bool(show_progress_bar)
+        with progress_bar(len(request.call.vectors), shown=shown) as advance:
+            self._engine.run(request.call, advance if shown else None)
+        return request.result()
 
-    async def aencode(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
-        """Embed like `encode`, in a thread, so that an asyncio loop goes on meanwhile."""
-        import asyncio  # noqa: PLC0415  # slow to import, and whoever awaits this has it
+    async def aencode(
+        self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
+    ) -> NDArray[Any]:
+        """Embed like `encode`, without blocking the running asyncio loop, and without progress bar.
 
-        return await asyncio.to_thread(self.encode, texts, **options)
+        Uses no additional thread. Cancellation drops the texts that have not been run.
+        """
+        request = self._requests.one(texts, **options)
+        await self._engine.arun(request.call)
+        return request.result()
 
-    def encode_query(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
-        """Embed queries: `encode` with the prompt named ``query``, where the model has one."""
-        return self.encode(texts, **self._with_prompt(options, ("query",)))
+    def encode_query(
+        self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
+    ) -> NDArray[Any]:
+        """Embed queries: `encode` with the prompt ``query``, or none; never the default prompt."""
+        return self.encode(texts, **with_prompt(options, self._requests.prompts.query))
 
-    def encode_document(self, texts: Texts, **options: Unpack[EncodeOptions]) -> NDArray[Any]:
-        """Embed documents: `encode` with the prompt ``document``, ``passage`` or ``corpus``."""
-        return self.encode(texts, **self._with_prompt(options, ("document", "passage", "corpus")))
+    def encode_document(
+        self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
+    ) -> NDArray[Any]:
+        """Embed documents: `encode` with the prompt ``document``, ``passage`` or ``corpus``.
+
+        Uses the first of these prompts that the model has, or none; never the default prompt.
+        """
+        return self.encode(texts, **with_prompt(options, self._requests.prompts.document))
 
     def embed_stream(
         self,
@@ -236,36 +275,40 @@ class Embedder:
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
     ) -> Iterator[NDArray[Any]]:
-        """Embed any iterable, however long, in bounded memory.
+        """Embed an iterable of any length in bounded memory.
 
-        Takes the texts as it needs them, two blocks ahead of what it has yielded. The keywords are
-        those of `encode`, without precisions ``int8`` and ``uint8``: their ranges are those of all
-        the texts; apply `quantize_embeddings` with ranges of your own.
+        Reads the texts lazily, at most two blocks ahead of the vectors yielded. The vectors of
+        recent texts are cached, in up to 8 MB, so that repeated texts are computed once. The
+        keywords are those of `encode`. The precisions ``int8`` and ``uint8`` are not supported,
+        because they need the ranges of all vectors: apply `quantize_embeddings` to the blocks, with
+        `ranges`.
 
         Yields
         ------
         array
-            The next vectors in the order of `texts`. Shape: (at most 2,048, dimension).
+            The next vectors, in the order of `texts`. Shape: (at most 2,048, dimension).
         """
-        if precision in ("int8", "uint8"):
-            raise ValueError(
-                f"precision={precision!r} needs the ranges of all texts; stream float32 and apply "
-                "quantize_embeddings(..., ranges=)"
-            )
-        finish = Finish(self.dimension, truncate_dim, normalize_embeddings, precision)
-        prefix = self._prefix(prompt_name, prompt)
-        _check_batch_size(batch_size)
-        return self._stream(stream(texts), prefix, batch_size, finish)
+        requests = self._requests.blocks(
+            texts,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+            cache=None if self._cached else VectorCache(STREAM_CACHE_BYTES),
+        )
+        return self._stream(requests)
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> FloatArray:
-        """Score each row of `a` with each of `b` by the model's own measure.
+        """Score each row of `a` against each row of `b` by the model's own measure.
 
         Shape: (n, dimension) and (m, dimension) to (n, m).
         """
         return similarity.similarity(a, b, self._manifest.similarity)
 
     def similarity_pairwise(self, a: ArrayLike, b: ArrayLike) -> FloatArray:
-        """Score each row of `a` with the same row of `b` by the model's own measure.
+        """Score each row of `a` against the same row of `b` by the model's own measure.
 
         Shape: (n, dimension) twice to (n,).
         """
@@ -280,23 +323,37 @@ class Embedder:
         )
 
     def count_tokens(self, texts: Texts) -> Any:
-        """Count tokens before truncation, special tokens included.
+        """Count tokens before truncation, including special tokens.
 
-        Returns an int for one str, else int64 of shape (n,). Raises TokenizationError.
+        Returns an int for one str, otherwise an int64 array of shape (n,). Raises
+        TokenizationError.
         """
-        if isinstance(texts, str):
-            return self._tokenizer.count(as_text(texts))
-        return np.array(
-            [self._tokenizer.count(text, index) for index, text in enumerate(as_batch(texts))],
-            np.int64,
-        )
+        with self._engine.core():
+            if isinstance(texts, str):
+                return self._tokenizer.count(as_text(texts))
+            return np.array(
+                [self._tokenizer.count(text, index) for index, text in enumerate(as_batch(texts))],
+                np.int64,
+            )
+
+    def tokenize(self, texts: Texts) -> list[TokenIds]:
+        """Return the token ids that `encode` runs for each text, without a prompt or padding.
+
+        Shape: (tokens,) each. Raises TokenizationError.
+        """
+        with self._engine.core():
+            return self._tokenizer.batch_ids([texts] if isinstance(texts, str) else as_batch(texts))
+
+    def stats(self) -> Stats:
+        """Return counters of the work done, and the current size of the queue."""
+        return self._engine.stats()
 
     def close(self) -> None:
-        """Let the worker threads end. What is being encoded is finished or raises ClosedError."""
+        """End the worker threads. Calls in progress finish or raise ClosedError."""
         self._engine.close()
 
     def __reduce__(self) -> tuple[Callable[[], Embedder], tuple[()]]:
-        """Pickle as path and options: the other side loads the bundle itself."""
+        """Pickle the path and the options; unpickling loads the bundle again."""
         return self._load_again, ()
 
     def __enter__(self) -> Self:
@@ -310,96 +367,19 @@ class Embedder:
     ) -> None:
         self.close()
 
-    def _stream(
-        self, texts: Iterator[str], prefix: str, batch_size: int | None, finish: Finish
-    ) -> Iterator[NDArray[Any]]:
-        windows = (
-            self._start(
-                [prefix + text for text in chunk],
-                np.empty((len(chunk), self.dimension), np.float32),
-                batch_size,
-                range(number * WINDOW, number * WINDOW + len(chunk)),
-            )
-            for number, chunk in enumerate(chunks(texts))
-        )
-        for window in one_ahead(windows):
-            for _ in window.results():
-                pass
-            yield finish(window.vectors)
-
-    def _start(
-        self,
-        texts: Sequence[str],
-        vectors: FloatArray,
-        batch_size: int | None,
-        indices: Sequence[int | None],
-    ) -> Window:
-        """Tokenize the texts and start the runs that fill their vectors; one run is done here.
-
-        Errors name a text by its one of `indices`, its place among the caller's texts.
-        """
-        self._engine.check_usable()
+    def _stream(self, requests: Iterator[Request]) -> Iterator[NDArray[Any]]:
+        """Start each request before waiting for the previous one, to keep the workers busy."""
+        started: deque[Request] = deque()
         try:
-            ids = self._tokenizer.batch_ids(texts)
-            report_overlong(self._overlong, self._tokenizer, texts, ids)
-        except TextError as error:
-            raise error.at(indices[error.index or 0]) from error.__cause__
-        lengths = np.array([len(row) for row in ids], np.int64)
-        share = int(lengths.sum()) // self._engine.threads
-        batches = plan_batches(
-            lengths,
-            tokens_per_batch=min(TOKENS_PER_BATCH, max(TOKENS_WORTH_A_WORKER, share)),
-            texts_per_batch=batch_size,
-        )
-        if len(batches) == 1:
-            _fill(vectors, ids, batches[0], self._engine.run_alone)
-            return Window(vectors, [])
-        window = Window(vectors, [])
-        try:
-            for batch in batches:
-                run = self._engine.submit(_fill, vectors, ids, batch, self._engine.run)
-                window.runs.append(run)
-        except BaseException:  # closed meanwhile, or interrupted
-            window.cancel()
-            raise
-        return window
-
-    def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
-        if prompt is not None:
-            if prompt_name is not None:
-                raise ValueError("pass prompt or prompt_name, not both")
-            return as_text(prompt)
-        name = prompt_name if prompt_name is not None else self._manifest.default_prompt_name
-        if name is None:
-            return ""
-        if name not in self._manifest.prompts:
-            raise ValueError(
-                f"prompt_name={name!r}; this model has {sorted(self._manifest.prompts) or 'none'}"
-            )
-        return as_text(self._manifest.prompts[name])
-
-    def _with_prompt(self, options: EncodeOptions, names: tuple[str, ...]) -> EncodeOptions:
-        """Add the first of these prompts that the model has, unless the caller chose one."""
-        name = next((name for name in names if name in self._manifest.prompts), None)
-        chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
-        if name is None or chosen:
-            return options
-        return {**options, "prompt_name": name}
-
-
-def _fill(
-    vectors: FloatArray,
-    ids: Sequence[TokenIds],
-    batch: NDArray[np.int64],
-    run: Callable[[NDArray[np.int64]], FloatArray],
-) -> int:
-    """Fill the vectors of one batch; return how many."""
-    input_ids = np.stack([ids[index] for index in batch])  # (batch, tokens)
-    # A tokenizer without special tokens makes nothing of an empty text: it has no direction.
-    vectors[batch] = run(input_ids) if input_ids.size else 0.0
-    return len(batch)
-
-
-def _check_batch_size(batch_size: int | None) -> None:
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; expected at least 1, or None")
+            for request in requests:
+                started.append(request)
+                self._engine.start(request.call)
+                if len(started) > 1:
+                    self._engine.wait(started[0].call)
+                    yield started.popleft().result()
+            while started:
+                self._engine.wait(started[0].call)
+                yield started.popleft().result()
+        finally:  # also if the consumer stops early, or the iterable of texts raises
+            for request in started:
+                self._engine.cancel(request.call)

@@ -1,4 +1,4 @@
-"""Everything that embedrt raises on purpose.
+"""The exceptions of embedrt.
 
 EmbedrtError
 ├── BundleError
@@ -6,20 +6,22 @@ EmbedrtError
 │   ├── BundleFormatError     (ValueError)         a bundle that this version cannot read
 │   └── BundleCorruptError    (ValueError)         a bundle that is not what its manifest says
 ├── TextError                 (ValueError)         one text that cannot be embedded, by its index
-│   ├── OverlongTextError                          it is beyond the maximum, where asked to tell
-│   └── TokenizationError                          the tokenizer breaks on it
+│   ├── OverlongTextError                          too many tokens, with ``overlong="error"``
+│   └── TokenizationError                          the tokenizer fails on the text
 ├── ClosedError               (RuntimeError)       an Embedder used after `close`
-├── ForkedError               (RuntimeError)       one used in a process forked while it ran
-├── NonFiniteEmbeddingError   (ArithmeticError)    NaN or infinity came out of the graph
+├── OverloadedError           (RuntimeError)       more waiting tokens than ``max_waiting_tokens``
+├── ForkedError               (RuntimeError)       an Embedder used after a fork during a run
+├── NonFiniteEmbeddingError   (ArithmeticError)    the graph returned NaN or infinity
 ├── ExportError
-│   ├── SourceError           (OSError)            the model's files cannot be had
+│   ├── SourceError           (OSError)            the model's files are missing or unexpected
 │   ├── UnsupportedModelError (ValueError)         a model that cannot be exported, and why
 │   ├── RecipeMismatchError   (ValueError)         the model's own files differ from its recipe
+│   ├── QuantizationError     (RuntimeError)       invalid input or output of an int8 stage
 │   ├── QualityError          (RuntimeError)       int8 loses too much of the model's quality
-│   └── ProofError            (RuntimeError)       the bundle disagrees with its original
+│   └── ProofError            (RuntimeError)       the bundle disagrees with the original model
 └── MissingExtraError         (ImportError)        a command whose packages are not installed
 
-A wrong argument raises the builtin ``ValueError`` or ``TypeError``: it is the caller's to mend.
+An invalid argument raises the builtin ``ValueError`` or ``TypeError``.
 """
 
 from __future__ import annotations
@@ -31,15 +33,15 @@ from typing import Self
 
 
 class EmbedrtError(Exception):
-    """The root of the tree above."""
+    """Base class of all exceptions of embedrt."""
 
 
 class BundleError(EmbedrtError):
-    """Something is wrong with a bundle on disk."""
+    """A bundle cannot be read."""
 
 
 class BundleNotFoundError(BundleError, FileNotFoundError):
-    """There is no bundle at that path."""
+    """There is no bundle at the given path."""
 
 
 class BundleFormatError(BundleError, ValueError):
@@ -47,13 +49,13 @@ class BundleFormatError(BundleError, ValueError):
 
 
 class BundleCorruptError(BundleError, ValueError):
-    """The bundle's files are not those that its manifest describes."""
+    """The bundle's files are damaged or differ from what the manifest describes."""
 
 
 class TextError(EmbedrtError, ValueError):
-    """One text cannot be embedded. Leave it out, or mend it, and call again.
+    """One text cannot be embedded. Remove or fix it and call again.
 
-    `index` is its place among the texts of the call, from 0; None where it is the only one.
+    `index` is the text's index among the texts of the call; None if the caller passed one str.
     """
 
     def __init__(self, complaint: str, index: int | None = None) -> None:
@@ -62,7 +64,7 @@ class TextError(EmbedrtError, ValueError):
         self.index = index
 
     def at(self, index: int | None) -> Self:
-        """Return the same error about another place."""
+        """Return the same error with another index."""
         return type(self)(self.complaint, index)
 
     def __str__(self) -> str:
@@ -71,39 +73,47 @@ class TextError(EmbedrtError, ValueError):
 
 
 class OverlongTextError(TextError):
-    """A text has more tokens than the model takes, and ``overlong="error"`` was asked for."""
+    """With ``overlong="error"``, a text has more tokens than the model's maximum."""
 
 
 class TokenizationError(TextError):
-    """The tokenizer breaks on a text: it refuses it, or panics."""
+    """The tokenizer raises an error or panics on a text."""
 
 
 class ClosedError(EmbedrtError, RuntimeError):
-    """An Embedder was used after it had been closed."""
+    """An Embedder is used after it has been closed."""
+
+
+class OverloadedError(EmbedrtError, RuntimeError):
+    """A call would exceed the limit ``max_waiting_tokens`` of queued tokens. Call again later."""
 
 
 class ForkedError(EmbedrtError, RuntimeError):
-    """An Embedder was used in a process that was forked off while it ran."""
+    """An Embedder is used in a process that was forked while it was running."""
 
 
 class NonFiniteEmbeddingError(EmbedrtError, ArithmeticError):
-    """The graph gave NaN or infinity."""
+    """The graph returned NaN or infinity."""
 
 
 class ExportError(EmbedrtError):
-    """An export that did not end in a bundle."""
+    """An export failed."""
 
 
 class SourceError(ExportError, OSError):
-    """The model's files cannot be had or are not the ones expected."""
+    """The model's files cannot be read or downloaded, or are not the expected ones."""
 
 
 class UnsupportedModelError(ExportError, ValueError):
-    """The exporter cannot take this model."""
+    """The exporter does not support this model."""
 
 
 class RecipeMismatchError(ExportError, ValueError):
-    """The model's own files say something else than its recipe."""
+    """The model's own files differ from its recipe."""
+
+
+class QuantizationError(ExportError, RuntimeError):
+    """The input or output of a quantization stage does not meet its conditions."""
 
 
 class QualityError(ExportError, RuntimeError):
@@ -115,14 +125,14 @@ class ProofError(ExportError, RuntimeError):
 
 
 class MissingExtraError(EmbedrtError, ImportError):
-    """A command needs packages that only come with an extra."""
+    """A command needs packages of an extra that is not installed."""
 
 
 PACKAGE = str(Path(__file__).parent)
 
 
 def warn_caller(message: str) -> None:
-    """Warn as from the nearest frame outside this package."""
+    """Issue a warning attributed to the nearest frame outside this package."""
     frame, level = inspect.currentframe(), 1
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame, level = frame.f_back, level + 1

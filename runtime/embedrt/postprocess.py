@@ -1,6 +1,6 @@
-"""What is done to the graph's vectors before the caller gets them.
+"""Postprocessing of embeddings: truncation, normalization and lower precision.
 
-Truncation, normalization, and embeddings in fewer bits, as sentence-transformers defines them.
+The definitions are those of sentence-transformers.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ def quantize_embeddings(
 ) -> NDArray[Any]:
     """Convert embeddings to another precision.
 
-    Formulas: ``sentence_transformers.util.quantize_embeddings``, with which the result is equal.
+    The result equals that of ``sentence_transformers.util.quantize_embeddings``.
 
     Parameters
     ----------
     embeddings
         Shape: (n, dimension), or (dimension,) for one.
     precision
-        ``float32``, ``float16``: rounded. ``int8``, ``uint8``: each component in one of 256 equal
-        steps of its range. ``binary`` (int8), ``ubinary`` (uint8): one bit a component, set where
-        it is above 0, eight to a byte; ``binary`` is ``ubinary`` minus 128.
+        ``float32``, ``float16``: rounded. ``int8``, ``uint8``: each component is assigned to one of
+        256 equal steps of its range. ``binary`` (int8), ``ubinary`` (uint8): one bit per component,
+        set if the component is positive, packed into bytes; ``binary`` is ``ubinary`` minus 128.
     ranges
-        Smallest and largest value of each component, for int8 and uint8. Shape: (2, dimension).
-        Taken from `embeddings` where not given, and then a text's bytes depend on the other texts
-        of the call: give the ranges of a large sample wherever results are compared later.
+        Minimum and maximum of each component, for int8 and uint8. Shape: (2, dimension). By default
+        computed from `embeddings`, so that the result for a text depends on the other texts of the
+        call. Pass the ranges of a large sample if results of different calls are compared.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def _ranges_of(embeddings: FloatArray, precision: str) -> tuple[FloatArray, Floa
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Truncate, then normalize, then lower the precision: the order of sentence-transformers."""
+    """Truncates, then normalizes, then reduces precision, in the order of sentence-transformers."""
 
     dimension: int
     truncate_dim: int | None
@@ -98,7 +98,7 @@ class Finish:
             )
 
     def __call__(self, vectors: NDArray[np.float32]) -> NDArray[Any]:
-        """Shape: (n, dimension) or (dimension,), to what the caller asked for."""
+        """Postprocess vectors of shape (n, dimension) or (dimension,)."""
         if self.truncate_dim is not None:
             vectors = np.ascontiguousarray(vectors[..., : self.truncate_dim])
         if self.normalize:

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, for long work that a person watches."""
+"""A progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 def progress_bar(
     total: int | None, *, shown: bool, unit: str = "text"
 ) -> Iterator[Callable[[int], object]]:
-    """Yield a function that advances the bar by so many; without a bar it does nothing."""
+    """Yield a function that advances the bar by a number of units; no bar unless `shown`."""
     if not shown:
         yield _nothing
         return
-    # Here, so that a service that shows no bar never imports it.
+    # Imported here because it is not needed without a bar.
     from tqdm import tqdm  # noqa: PLC0415
 
     with tqdm(total=total, unit=f" {unit}", unit_scale=True, dynamic_ncols=True) as bar:

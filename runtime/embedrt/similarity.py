@@ -1,4 +1,4 @@
-"""Scores between embeddings, and search by them. Larger always means more alike."""
+"""Similarity scores of embeddings, and semantic search. Larger scores mean more similar."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Hit:
 
 
 def similarity(a: ArrayLike, b: ArrayLike, name: Similarity) -> FloatArray:
-    """Return the score of every row of `a` with every row of `b`.
+    """Score every row of `a` against every row of `b`.
 
     Formulas: ``cosine`` a.b / (|a| |b|); ``dot`` a.b; ``euclidean`` -|a - b|; ``manhattan``
     -sum |a - b|; as in ``sentence_transformers.util``.
 
-    Shape: (n, dimension) and (m, dimension) to (n, m); one vector counts as one row.
+    Shape: (n, dimension) and (m, dimension) to (n, m); a single vector is treated as one row.
     """
     score = _score(name)
     rows_a, rows_b = _rows(a), _rows(b)
@@ -40,7 +40,7 @@ def similarity(a: ArrayLike, b: ArrayLike, name: Similarity) -> FloatArray:
 
 
 def similarity_pairwise(a: ArrayLike, b: ArrayLike, name: Similarity) -> FloatArray:
-    """Return the score of each row of `a` with the same row of `b`.
+    """Score each row of `a` against the same row of `b`.
 
     Shape: (n, dimension) twice to (n,). Formulas as in `similarity`.
     """
@@ -48,7 +48,7 @@ def similarity_pairwise(a: ArrayLike, b: ArrayLike, name: Similarity) -> FloatAr
     rows_a, rows_b = _rows(a), _rows(b)
     _check_dimensions(rows_a, rows_b)
     if len(rows_a) != len(rows_b):
-        raise ValueError(f"a has {len(rows_a)} rows and b {len(rows_b)}; expected as many")
+        raise ValueError(f"a has {len(rows_a)} rows and b {len(rows_b)}; expected the same number")
     if name == "cosine":
         rows_a, rows_b = normalize(rows_a), normalize(rows_b)
     if name in ("cosine", "dot"):
@@ -68,21 +68,22 @@ def semantic_search(
     top_k: int = 10,
     similarity_fn_name: Similarity = "cosine",
 ) -> list[list[Hit]]:
-    """Find each query's best documents by comparing with all of them.
+    """Find the documents most similar to each query, by exhaustive comparison.
 
     Parameters
     ----------
     queries, documents
         Embeddings. Shape: (n, dimension) and (m, dimension).
     top_k
-        Hits per query, fewer where there are fewer documents.
+        Number of hits per query; fewer if there are fewer documents.
     similarity_fn_name
-        The score to rank by: an embedder's ``manifest.similarity``.
+        The score to rank by, usually an embedder's ``manifest.similarity``.
 
     Returns
     -------
     list of lists of Hit
-        Best first; of equal scores, the lower index first. Shape: (n, min(top_k, m)).
+        The hits of each query, best first; equal scores in order of index. Shape:
+        (n, min(top_k, m)).
     """
     if top_k < 1:
         raise ValueError(f"top_k={top_k}; expected at least 1")
@@ -98,7 +99,7 @@ def semantic_search(
 def normalize(embeddings: FloatArray) -> FloatArray:
     """Scale each row to length 1, as ``torch.nn.functional.normalize`` does: x / max(|x|, 1e-12).
 
-    Each row's result depends on that row alone, to the bit.
+    The result of a row is bitwise independent of the other rows.
     """
     lengths = np.sqrt(np.sum(embeddings * embeddings, axis=-1, keepdims=True))
     normalized: FloatArray = embeddings / np.maximum(lengths, np.float32(NORM_EPSILON))
@@ -107,7 +108,8 @@ def normalize(embeddings: FloatArray) -> FloatArray:
 
 def _best(scores: FloatArray, top_k: int) -> list[Hit]:
     if top_k < len(scores):
-        # All that tie with the k-th stay in, so that the lower index wins whatever partition did.
+        # Keeps all candidates that tie with the k-th, whose order after partition is arbitrary, so
+        # that the lowest index wins.
         threshold = np.partition(scores, -top_k)[-top_k]
         candidates = np.flatnonzero(scores >= threshold)
     else:

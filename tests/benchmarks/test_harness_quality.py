@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from benchmarks.beir import read_retrieval
-from benchmarks.failure import ContenderError
-from benchmarks.quality import check_answer, ndcg, share_of_equal_rows, spearman
+from benchmarks.harness.errors import ContenderError
+from benchmarks.harness.quality import check_answer, ndcg, share_of_equal_rows, spearman
+from benchmarks.harness.texts import read_retrieval
 
 Vectors = NDArray[np.float32]
 
@@ -111,6 +112,14 @@ def test_retrieval_is_read_as_beir_lays_it_out(tmp_path: Path) -> None:
     assert task.judgments == [{1: 1}, {0: 2}]
 
 
+def test_files_with_a_byte_order_mark(tmp_path: Path) -> None:
+    write_task(tmp_path, judgments=["q1\td2\t1"])
+    plain = read_retrieval(tmp_path)
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        (tmp_path / name).write_bytes(BOM_UTF8 + (tmp_path / name).read_bytes())
+    assert read_retrieval(tmp_path) == plain
+
+
 def test_a_judgment_of_nothing_is_an_error(tmp_path: Path) -> None:
     write_task(tmp_path, judgments=["q1\td9\t1"])
     with pytest.raises(ValueError, match="no query q1 or no document d9"):
@@ -120,7 +129,7 @@ def test_a_judgment_of_nothing_is_an_error(tmp_path: Path) -> None:
 def write_task(folder: Path, judgments: list[str]) -> None:
     (folder / "qrels").mkdir()
     lines = ["query-id\tcorpus-id\tscore", *judgments]
-    (folder / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n")
+    (folder / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     documents = [
         {"_id": "d1", "title": "A title", "text": "a text", "metadata": {}},
         {"_id": "d2", "title": "", "text": "no title"},
@@ -130,5 +139,9 @@ def write_task(folder: Path, judgments: list[str]) -> None:
         {"_id": "q2", "text": "second, unjudged?"},
         {"_id": "q3", "text": "third?"},
     ]
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
-    (folder / "queries.jsonl").write_text("".join(json.dumps(one) + "\n" for one in queries))
+    (folder / "corpus.jsonl").write_text(
+        "".join(json.dumps(one) + "\n" for one in documents), encoding="utf-8"
+    )
+    (folder / "queries.jsonl").write_text(
+        "".join(json.dumps(one) + "\n" for one in queries), encoding="utf-8"
+    )

@@ -9,7 +9,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.rows import Machine, Row, append_rows, latest_rows, read_rows
+from benchmarks.harness.rows import Row, append_rows, latest_rows, read_rows
+from benchmarks.machine.describe import Machine
 
 MACHINE = Machine("a processor", ("avx2", "avx512_vnni"), 2, 2**33, "Linux")
 ROW = Row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -10,23 +11,25 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import environments
-from benchmarks.catalog import Contender, contenders
+from benchmarks import MAIN_MODEL
 from benchmarks.checkout import ROOT
-from benchmarks.measure import PAUSE
-from benchmarks.plan import MAIN_MODEL, Workload
-from benchmarks.pool import Pool
-from benchmarks.rows import Row, append_rows, read_rows
-from benchmarks.run import Run, run_model
+from benchmarks.harness import environments
+from benchmarks.harness.artifacts import Artifacts
+from benchmarks.harness.catalog import Entry, contenders
+from benchmarks.harness.measuring import PAUSE, take_turns
+from benchmarks.harness.plan import Workload
+from benchmarks.harness.processes import Pool
+from benchmarks.harness.rows import Row, append_rows, read_rows
+from benchmarks.harness.run import Run, run_model
 from benchmarks.statistics import median
-from benchmarks.turns import take_turns
-from benchmarks.workshop import Workshop
 
 FAKES = Path(__file__).parent / "fakes"
 LOG = "FAKE_CONTENDERS_LOG"
@@ -61,13 +64,13 @@ def measured(run: Run, *workloads: Workload) -> list[Row]:
 
 def loads(log: Path) -> list[str]:
     """Who was loaded, in order."""
-    lines = log.read_text().splitlines() if log.is_file() else []
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     return [line.rpartition(" ")[0] for line in lines]
 
 
 def assert_all_ended(log: Path) -> None:
     """Whatever was under way, a worker outlives its harness by no more than a moment."""
-    left = {int(line.rpartition(" ")[2]) for line in log.read_text().splitlines()}
+    left = {int(line.rpartition(" ")[2]) for line in log.read_text(encoding="utf-8").splitlines()}
     deadline = time.monotonic() + 10
     while left and time.monotonic() < deadline:
         left = {process for process in left if is_running(process)}
@@ -81,7 +84,7 @@ def is_running(process: int) -> bool:
     except ProcessLookupError:
         return False
     status = Path(f"/proc/{process}/status")
-    return not (status.is_file() and "State:\tZ" in status.read_text())
+    return not (status.is_file() and "State:\tZ" in status.read_text(encoding="utf-8"))
 
 
 def test_contenders_have_a_value_for_each_repetition(folder: Path) -> None:
@@ -148,9 +151,11 @@ def test_one_that_cannot_be_installed_is_told_as_such(
 ) -> None:
     requirements = tmp_path / "environments"
     requirements.mkdir()
-    (requirements / "nowhere.txt").write_text("--no-index\nno-package-has-this-name\n")
+    (requirements / "nowhere.txt").write_text(
+        "--no-index\nno-package-has-this-name\n", encoding="utf-8"
+    )
     monkeypatch.setattr(environments, "REQUIREMENTS", requirements)
-    monkeypatch.setattr(environments, "FOLDER", tmp_path / "made")
+    monkeypatch.setattr(environments, "ENVIRONMENTS", tmp_path / "made")
     run = make_run(folder, "right", "right too")
     missing = replace(run.contenders["right too"], environment="nowhere")
     right, row = measured(replace(run, contenders={**run.contenders, "right too": missing}), CORPUS)
@@ -177,13 +182,13 @@ def test_environments_are_made_side_by_side_and_each_once(
     for name in ("one", "other"):
         (tmp_path / f"{name}.txt").touch()
     monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
-    monkeypatch.setattr(environments, "FOLDER", tmp_path / "made")
-    monkeypatch.setattr(environments, "_run", fake)
+    monkeypatch.setattr(environments, "ENVIRONMENTS", tmp_path / "made")
+    monkeypatch.setattr(environments, "run_command", fake)
     right = contenders(FAKES)["right"]
     users = {"a": "one", "b": "harness", "c": "other", "d": "one"}
     chosen = {name: replace(right, environment=user) for name, user in users.items()}
-    workshop = Workshop(MAIN_MODEL, folder)
-    with Pool(chosen, workshop, max_tokens=256, threads=1, timeout=60) as pool:
+    artifacts = Artifacts(MAIN_MODEL, folder)
+    with closing(Pool(chosen, artifacts, timeout=60)) as pool:
         pool.prepare()
         pool.prepare()
     assert sorted(made) == ["one", "other"]
@@ -196,35 +201,59 @@ def test_artifacts_are_made_side_by_side_and_what_both_need_once(
     both = threading.Barrier(2)
 
     def fake(*arguments: Any) -> None:
-        *_, name, _, output = arguments
-        made.append(name)
-        if name != "onnx":
+        *_, preparation, _, output = arguments
+        made.append(preparation.name)
+        if preparation.name != "onnx":
             both.wait(timeout=60)
         output.mkdir()
 
-    monkeypatch.setattr(Workshop, "_make", fake)
-    monkeypatch.setattr("benchmarks.pool.install", list)
+    monkeypatch.setattr(Artifacts, "_make", fake)
+    monkeypatch.setattr("benchmarks.harness.processes.install", list)
     right = contenders(FAKES)["right"]
-    artifacts = {"a": "openvino", "b": "onnx-dynamic-int8", "c": "openvino"}
-    chosen = {name: replace(right, artifact=artifact) for name, artifact in artifacts.items()}
-    workshop = Workshop(MAIN_MODEL, folder)
-    with Pool(chosen, workshop, max_tokens=256, threads=1, timeout=60) as pool:
+    users = {"a": "openvino", "b": "onnx-dynamic-int8", "c": "openvino"}
+    chosen = {name: replace(right, needs=artifact) for name, artifact in users.items()}
+    artifacts = Artifacts(MAIN_MODEL, folder)
+    with closing(Pool(chosen, artifacts, timeout=60)) as pool:
         pool.prepare()
     assert sorted(made) == ["onnx", "onnx-dynamic-int8", "openvino"]
 
 
 def test_what_is_prepared_takes_no_environment(folder: Path) -> None:
-    workshop = Workshop(MAIN_MODEL, folder)
-    assert workshop.environments("source") == []
-    assert workshop.environments("openvino") == ["harness", "openvino"]  # onnx comes first
-    (workshop.folder / "openvino").mkdir()
-    assert workshop.environments("openvino") == []
+    artifacts = Artifacts(MAIN_MODEL, folder)
+    assert artifacts.environments("source") == []
+    assert artifacts.environments("openvino") == ["harness", "openvino"]  # onnx comes first
+    (artifacts.folder / "openvino").mkdir()
+    assert artifacts.environments("openvino") == []
+
+
+def test_artifacts_are_looked_up_from_many_threads(
+    folder: Path,
+) -> None:
+    # Python 3.11's ast.parse fails in a thread if another parses while garbage is collected.
+    artifacts = Artifacts(MAIN_MODEL, folder)
+    usual = gc.get_threshold(), sys.getswitchinterval()
+    gc.callbacks.append(switch_threads)
+    try:
+        gc.set_threshold(50)
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(4) as executor:
+            found = list(executor.map(artifacts.environments, ["openvino"] * 100))
+    finally:
+        gc.callbacks.remove(switch_threads)
+        gc.set_threshold(*usual[0])
+        sys.setswitchinterval(usual[1])
+    assert found == [["harness", "openvino"]] * 100
+
+
+def switch_threads(phase: str, details: dict[str, int]) -> None:
+    del phase, details
+    sum(range(50))
 
 
 def test_what_cannot_be_prepared_is_told_as_such(folder: Path) -> None:
     run = make_run(folder, "right")
     # The tokenizer alone is no model that anything could be exported from.
-    other = Contender("other", FAKES / "fake.py", "harness", "onnx", compiles=False)
+    other = Entry("other", FAKES / "fake.py", "harness", "onnx")
     row, right = measured(replace(run, contenders={"other": other, **run.contenders}), CORPUS)
     assert row.error.startswith("not prepared: onnx: ")
     assert not right.error

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from benchmarks.catalog import contenders, preparations
-from benchmarks.environments import HARNESS, REQUIREMENTS
+from benchmarks import MAIN_MODEL, REFERENCE
+from benchmarks.checkout import CALIBRATION
+from benchmarks.harness.catalog import contenders, preparations
+from benchmarks.harness.environments import HARNESS, REQUIREMENTS
+from benchmarks.harness.measuring import KINDS
+from benchmarks.harness.plan import LENGTHS, MAX_TOKENS, QUICK_CONTENDERS, full_plan, quick_plan
+from benchmarks.harness.texts import Texts, exact_texts, many_texts, mixed_texts, sentences
 from benchmarks.padding import open_tokenizer
-from benchmarks.plan import LENGTHS, MAIN_MODEL, QUICK_CONTENDERS, full_plan, quick_plan
-from benchmarks.run import MAX_TOKENS
-from benchmarks.texts import Texts, exact_texts, many_texts, mixed_texts, sentences
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +49,31 @@ def test_files_of_texts_are_made_once(minilm: Path, tmp_path: Path) -> None:
     texts = Texts(tmp_path / "texts", tmp_path, max_tokens=16)
     file = texts.file("exact/64")
     assert texts.tokens("exact/64") == 20 * 16  # as the model cuts them
-    file.write_text('["changed"]')
+    file.write_text('["changed"]', encoding="utf-8")
     assert texts.read("exact/64") == ["changed"]
 
 
 def test_every_contender_has_what_it_needs() -> None:
     known, made = contenders(), preparations()
     assert len(known) == 14
-    assert {one.artifact for one in known.values()} <= made.keys()
+    assert {one.needs for one in known.values()} <= made.keys()
     assert {one.needs for one in made.values()} <= made.keys() | {""}
     named = {one.environment for one in known.values()}
     named |= {one.environment for one in made.values()}
     assert named - {HARNESS} == {file.stem for file in REQUIREMENTS.glob("*.txt")}
     assert set(QUICK_CONTENDERS) <= known.keys()
+    assert REFERENCE in known
+    assert CALIBRATION.is_file()  # NNCF's
+
+
+def test_every_workload_can_be_measured(minilm: Path, tmp_path: Path) -> None:
+    shutil.copy(minilm / "tokenizer.json", tmp_path)
+    texts = Texts(tmp_path / "texts", tmp_path, max_tokens=256)
+    plan = [*full_plan(MAIN_MODEL, beir=True), *quick_plan(MAIN_MODEL, beir=True)]
+    assert {workload.kind for workload in plan} == KINDS.keys()
+    for workload in plan:
+        if workload.kind not in ("memory", "beir"):  # which make the keys, or read a task
+            assert texts.read(workload.texts)
 
 
 def test_plans_name_each_workload_once() -> None:

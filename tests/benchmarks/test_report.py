@@ -14,16 +14,16 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from benchmark_rows import CORPUS, MACHINE, row, run_rows
-from benchmarks import readme_figures
 from benchmarks.chart_style import COLORS, INK, looks, spread_out
-from benchmarks.charts import _right_end
 from benchmarks.checkout import ROOT
-from benchmarks.report import main, report
-from benchmarks.results import Results
-from benchmarks.rows import Row, append_rows
-from benchmarks.runs import agreement, pairs
-from benchmarks.tables import significant
-from benchmarks.targets import load_targets
+from benchmarks.harness.rows import Row, append_rows
+from benchmarks.report import readme_figures
+from benchmarks.report.__main__ import main
+from benchmarks.report.charts import right_end
+from benchmarks.report.document import agreement, pairs, report
+from benchmarks.report.results import Results
+from benchmarks.report.targets import load_targets
+from benchmarks.statistics import significant
 
 CHARTS = ("latency", "memory", "quality", "startup")
 
@@ -193,7 +193,7 @@ class TestCharts:
         path = tmp_path / "rows.jsonl"
         append_rows(path, [row("embedrt int8", "latency/8", 1.0)])
         (tmp_path / "charts").mkdir()
-        (tmp_path / "charts" / "memory.svg").write_text("of an earlier run")
+        (tmp_path / "charts" / "memory.svg").write_text("of an earlier run", encoding="utf-8")
         main([str(path), "--output", str(tmp_path)])
         assert [file.name for file in (tmp_path / "charts").iterdir()] == ["latency.svg"]
 
@@ -212,7 +212,7 @@ class TestCharts:
     def test_one_bar_that_would_hide_the_others_is_cut(
         self, totals: list[float], end: float
     ) -> None:
-        assert _right_end(totals) == end
+        assert right_end(totals) == end
 
     def test_names_are_moved_apart_and_no_farther(self) -> None:
         moved = spread_out({"a": 0.0, "b": 1.0, "c": 50.0}, 10)
@@ -235,7 +235,7 @@ class TestReadme:
 
     def test_check(self, rows: Path, tmp_path: Path) -> None:
         readme = tmp_path / "README.md"
-        readme.write_text(f"{readme_figures.BEGIN}\n{readme_figures.END}\n")
+        readme.write_text(f"{readme_figures.BEGIN}\n{readme_figures.END}\n", encoding="utf-8")
         arguments = [str(rows), "--readme", str(readme)]
         with pytest.raises(SystemExit, match="its figures are not those of"):
             readme_figures.main([*arguments, "--check"])
@@ -257,6 +257,12 @@ class TestReadme:
     def test_no_place_for_figures(self, readme: str) -> None:
         with pytest.raises(ValueError, match="expected one place for figures"):
             readme_figures.with_figures(readme, Results.of(run_rows()))
+
+
+def test_second_run_after_an_option(rows: Path, tmp_path: Path) -> None:
+    main([str(rows), "--output", str(tmp_path), str(rows)])
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "whether a second agrees is not known" not in text
 
 
 def test_no_rows_end_with_a_message(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("onnx")
 
 from benchmarks.checkout import ROOT
-from benchmarks.limits import Limits
-from benchmarks.roofline import Profile, shares, table, work_of
+from benchmarks.machine.limits import Limits
+from benchmarks.machine.roofline import Profile, shares, table, work_of
 
 LIMITS = Limits(threads=1, fp32=100e9, int8=400e9, memory=10e9)
 
@@ -83,7 +83,7 @@ def test_small_operators_are_summed_in_the_table() -> None:
 def test_a_real_bundle(minilm: Path) -> None:
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks.roofline", str(minilm), "--json"],
-        check=True, cwd=ROOT, capture_output=True, text=True,
+        check=True, cwd=ROOT, capture_output=True, text=True, encoding="utf-8",
     )  # fmt: skip
     told = json.loads(process.stdout)
     assert all(limit[key] > 1e9 for limit in told["limits"] for key in ("fp32", "int8", "memory"))

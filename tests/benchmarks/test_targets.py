@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmark_rows import CORPUS, row, run_rows
-from benchmarks.results import Results
-from benchmarks.rows import Row
-from benchmarks.targets import PATH, Finding, Target, Targets, load_targets
+from benchmarks.harness.rows import Row
+from benchmarks.report.results import Results
+from benchmarks.report.targets import PATH, Finding, Target, Targets, load_targets
 
 SPEED = Target(
     "speed",

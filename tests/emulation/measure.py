@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from embedrt import Embedder
 from embedrt.cli import main as embedrt_command
-from embedrt.engine.cpu import clips_int8
+from embedrt.engine.session import clips_int8
 
 FILE = Path(__file__).parents[1] / "data" / "stsb" / "stsb-en-test.csv"
 TEXTS = 200
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--processor", help="the name of the one that is emulated")
     parser.add_argument("--python", help="starts a Python on it, for embedrt's child processes")
     parser.add_argument("--clipping", action="store_true", help="the control: leave it clipping")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.processor is None:
         line, good = measure_here(options.fp32, options.int8, options.reference)
     else:

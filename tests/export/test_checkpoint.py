@@ -56,7 +56,7 @@ def save_shards(
         save(part, folder / file)
         weight_map |= dict.fromkeys(part, file)
     index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
-    (folder / f"{name}.index.json").write_text(json.dumps(index))
+    (folder / f"{name}.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 def save_as(folder: Path, form: str) -> list[str]:
@@ -173,7 +173,7 @@ def test_missing_shard(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": 3}'])
 def test_broken_index(folder: Path, tmp_path: Path, content: str) -> None:
     take_weights(folder)
-    (folder / "model.safetensors.index.json").write_text(content)
+    (folder / "model.safetensors.index.json").write_text(content, encoding="utf-8")
     with pytest.raises(SourceError, match=r"index\.json"):
         export_model(str(folder), output=tmp_path / "bundle")
 
@@ -181,7 +181,7 @@ def test_broken_index(folder: Path, tmp_path: Path, content: str) -> None:
 def test_index_that_leaves_the_folder(folder: Path, tmp_path: Path) -> None:
     save_safetensors(take_weights(folder), tmp_path / "elsewhere.safetensors")
     index = {"weight_map": {"a": "../elsewhere.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(SourceError, match="elsewhere"):
         export_model(str(folder), output=tmp_path / "bundle")
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import transformers
+from safetensors.torch import load_file, save_file
 
 from comparison import Pair, assert_agrees, export_small, texts_of_every_length
 from embedrt import Embedder
+from embedrt.errors import UnsupportedModelError
 from embedrt_export import export_model
-from model_folders import HIDDEN, make_small, rename_weights
+from model_folders import HIDDEN, METADATA, change_json, make_small, rename_weights
 
 FAMILIES = ["bert", "roberta", "xlm-roberta", "mpnet", "distilbert"]
 MAX_TOKENS = 64
@@ -100,6 +103,94 @@ def test_layer_norms_named_as_tensorflow_did(tmp_path: Path) -> None:
     )
     pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
     assert_agrees(pair, TEXTS)
+
+
+# transformers 4 does, but for MPNet, whose bias is not pruned with its heads.
+PRUNES = hasattr(transformers.PreTrainedModel, "prune_heads")
+
+
+def prune(folder: Path, heads: dict[int, list[int]]) -> None:
+    model = transformers.AutoModel.from_pretrained(folder)
+    model.prune_heads(heads)
+    model.save_pretrained(folder)
+
+
+@pytest.mark.skipif(not PRUNES, reason="transformers 5 loads no pruned checkpoint")
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "distilbert"])
+@pytest.mark.parametrize("heads", [{0: [1]}, {0: [3], 1: [0, 2]}])
+def test_pruned_heads(tmp_path: Path, family: str, heads: dict[int, list[int]]) -> None:
+    folder = make_small(tmp_path / family, family)
+    prune(folder, heads)
+    pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
+    with Embedder.load(pair.bundle) as embedder:
+        assert embedder.manifest.builder == "fused"
+    assert_agrees(pair, TEXTS)
+
+
+@pytest.mark.skipif(not PRUNES, reason="transformers 5 loads no pruned checkpoint")
+def test_pruned_heads_in_int8(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "bert", "bert")
+    prune(folder, {0: [1], 1: [0, 1, 2]})
+    bundle = export_model(str(folder), output=tmp_path / "bundle", precision="int8")
+    with Embedder.load(bundle) as embedder:
+        assert embedder.manifest.quantization
+        assert embedder.manifest.quantization.scheme == "static"
+
+
+@pytest.mark.parametrize(
+    ("heads", "reason"),
+    [
+        ({"0": [1]}, "24 channels are left, and the weights have"),
+        ({"7": [1]}, "of layer 7, and there are 2 layers"),
+        ({"1": [4]}, "of 4 heads"),
+    ],
+)
+def test_pruned_heads_that_are_not(
+    tmp_path: Path, heads: dict[str, list[int]], reason: str
+) -> None:
+    folder = make_small(tmp_path / "bert", "bert")
+    change_json(folder / "config.json", pruned_heads=heads)
+    with pytest.raises(UnsupportedModelError, match=reason):
+        export_model(str(folder), output=tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_weight_of_another_shape_is_named(tmp_path: Path, family: str) -> None:
+    """Before anything is drawn, in words that say which and what was expected."""
+    folder = make_small(tmp_path / family, family)
+    file = folder / "model.safetensors"
+    whole = load_file(file)
+    for name in [name for name in whole if "pooler" not in name]:
+        if "word_embeddings" in name or "token_type" in name:
+            continue  # their numbers of rows are free
+        for spoiled in (whole[name][None], whole[name][..., :-1]):
+            save_file({**whole, name: spoiled.contiguous()}, file, METADATA)
+            with pytest.raises(
+                UnsupportedModelError, match=r"the weights( of .+ have the shape| are of another)"
+            ) as caught:
+                export_model(str(folder), output=tmp_path / "bundle")
+            assert "expected" in str(caught.value) or name in str(caught.value)
+
+
+def test_heads_that_do_not_share_the_width_evenly(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "bert", "bert")
+    change_json(folder / "config.json", num_attention_heads=5)
+    with pytest.raises(UnsupportedModelError, match="5 attention heads"):
+        export_model(str(folder), output=tmp_path / "bundle")
+
+
+def test_config_changed_by_the_settings(tmp_path: Path) -> None:
+    """Of two layers, one runs; the traced form of the same goes by the config too."""
+    for name, changes in {
+        "one": {"num_hidden_layers": 1},
+        "traced": {"num_hidden_layers": 1, "hidden_act": "silu"},
+    }.items():
+        folder = make_small(tmp_path / name, "bert")
+        change_json(folder / "sentence_bert_config.json", config_args=changes)
+        pair = Pair(folder, export_model(str(folder), output=tmp_path / f"{name}-bundle"))
+        with Embedder.load(pair.bundle) as embedder:
+            assert embedder.manifest.builder == ("traced" if name == "traced" else "fused")
+        assert_agrees(pair, TEXTS)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +13,15 @@ from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Dropout, LayerNorm, Normalize
 from torch import nn
 
-from comparison import assert_agrees, export_small
+from comparison import Pair, assert_agrees, export_small
 from embedrt import Embedder
 from embedrt.errors import UnsupportedModelError
 from embedrt_export import export_model
-from model_folders import HIDDEN, make_small
+from embedrt_export.graph.nodes import Nodes
+from embedrt_export.head import fit_head, is_normalized
+from embedrt_export.heads.head import add_head
+from embedrt_export.source.settings import read_settings
+from model_folders import HIDDEN, change_json, make_small
 
 TEXTS = [
     "",
@@ -104,3 +110,85 @@ def test_unknown_activation(tmp_path: Path, activation: nn.Module) -> None:
     folder = make_small(tmp_path / "bert", "bert", tail=tail)
     with pytest.raises(UnsupportedModelError, match=type(activation).__name__):
         export_model(str(folder), output=tmp_path / "bundle")
+
+
+def test_drawing_opens_no_file(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "model", "bert", tail=[Dense(HIDDEN, 24), LayerNorm(24)])
+    head = read_settings(folder).head
+    shutil.rmtree(folder)
+    nodes = Nodes()
+    _, dimension = add_head(nodes, "vectors", HIDDEN, fit_head(head, HIDDEN))
+    assert dimension == 24
+    assert {"head_1.weight", "head_2.weight"} <= nodes.initializers.keys()
+
+
+@pytest.mark.parametrize("tail", [[Normalize()], []], ids=["normalized", "as it is"])
+@pytest.mark.parametrize("dimension", [16, HIDDEN, 1000])
+def test_truncated(tmp_path: Path, tail: Sequence[nn.Module], dimension: int) -> None:
+    """Matryoshka: sentence-transformers cuts after the last module and does not normalize again."""
+    pair = export_small(tmp_path, "bert", tail=tail, truncate_dim=dimension)
+    with Embedder.load(pair.bundle) as embedder:
+        assert embedder.dimension == min(dimension, HIDDEN)
+        assert embedder.manifest.normalized is (bool(tail) and dimension >= HIDDEN)
+    assert_agrees(pair, TEXTS)
+
+
+def test_a_module_that_writes_beside_the_embedding(tmp_path: Path) -> None:
+    """It counts where a later one reads it, and not at all where none does."""
+    aside = Dense(HIDDEN, 24, module_output_name="aside")
+    back = Dense(24, 12, module_input_name="aside", module_output_name="sentence_embedding")
+    unread = Dense(12, 5, module_output_name="unread")
+    pair = export_small(tmp_path, "bert", tail=[aside, Normalize(), back, unread])
+    with Embedder.load(pair.bundle) as embedder:
+        assert embedder.dimension == 12
+    names = [getattr(module, "name", "Pooling") for module in read_settings(pair.folder).head]
+    assert names == ["Pooling", "2_Dense", "4_Dense"]
+    assert_agrees(pair, TEXTS)
+
+
+def test_a_module_that_reads_what_none_writes(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "model", "bert", tail=[Dense(HIDDEN, 8)])
+    change_json(folder / "2_Dense" / "config.json", module_input_name="nothing")
+    change_json(folder / "2_Dense" / "config.json", module_output_name="sentence_embedding")
+    with pytest.raises(UnsupportedModelError, match="reads nothing, which no earlier module"):
+        fit_head(read_settings(folder).head, HIDDEN)
+
+
+@pytest.mark.parametrize("outputs", [HIDDEN, 24])
+def test_residual(tmp_path: Path, outputs: int) -> None:
+    """Of sentence-transformers 6: the input, projected where the widths differ, is added."""
+    if "use_residual" not in Dense.config_keys:
+        folder = make_small(tmp_path / "model", "bert", tail=[Dense(HIDDEN, outputs)])
+        change_json(folder / "2_Dense" / "config.json", use_residual=True)
+        with pytest.raises(UnsupportedModelError, match=r"use_residual|lack residual\.weight"):
+            export_model(str(folder), output=tmp_path / "bundle")
+        return
+    newer: Any = Dense
+    tail = [newer(HIDDEN, outputs, use_residual=True)]
+    assert_agrees(export_small(tmp_path, "bert", tail=tail), TEXTS)
+
+
+@pytest.mark.parametrize("key", ["in_features", "out_features"])
+def test_config_of_other_weights(tmp_path: Path, key: str) -> None:
+    folder = make_small(tmp_path / "model", "bert", tail=[Dense(HIDDEN, 8)])
+    change_json(folder / "2_Dense" / "config.json", **{key: 99})
+    with pytest.raises(UnsupportedModelError, match=f"sets {key} to 99, but the weights beside"):
+        read_settings(folder)
+
+
+def test_widths_that_do_not_fit(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "model", "bert", tail=[Dense(HIDDEN, 8), LayerNorm(8)])
+    head = read_settings(folder).head
+    assert not is_normalized(head)
+    with pytest.raises(UnsupportedModelError, match="2_Dense takes 32 components and gets 99"):
+        fit_head(head, 99)
+    with pytest.raises(UnsupportedModelError, match="3_LayerNorm takes 8 components and gets 32"):
+        fit_head((head[0], head[2]), HIDDEN)
+
+
+def test_modules_in_other_folders_and_half_precision(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "model", "bert", tail=[Dense(HIDDEN, 8).half()])
+    (folder / "2_Dense").rename(folder / "2_Dense_8")
+    text = (folder / "modules.json").read_text(encoding="utf-8")
+    (folder / "modules.json").write_text(text.replace("2_Dense", "2_Dense_8"), encoding="utf-8")
+    assert_agrees(Pair(folder, export_model(str(folder), output=tmp_path / "bundle")), TEXTS)

@@ -1,4 +1,4 @@
-"""int8 bundles: every family, the ladder, the gate, and what lies outside the calibration."""
+"""int8 bundles: every family, the choice of scheme, the quality limits, unusual activations."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from embedrt import Bundle, Embedder
 from embedrt.bundle.graph_rules import INPUT
-from embedrt.engine.cpu import clips_int8
-from embedrt.engine.session import Session
+from embedrt.engine.session import Session, clips_int8
 from embedrt.errors import QualityError, SourceError
 from embedrt.text.tokenizer import TokenIds
 from embedrt.verify import check_probes
@@ -195,7 +194,7 @@ def test_many_outlier_channels_need_wide_activations(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A small model in fp32."""
-    folder = make_small(tmp_path_factory.mktemp("ladder") / "model", "bert")
+    folder = make_small(tmp_path_factory.mktemp("schemes") / "model", "bert")
     return build_graph(read_settings(folder), AutoConfig.from_pretrained(folder))
 
 
@@ -216,7 +215,7 @@ def test_no_scheme_suffices(built: Built, ids: list[TokenIds]) -> None:
 def test_an_export_below_the_thresholds_leaves_nothing(tmp_path: Path) -> None:
     model = make_small(tmp_path / "model", "bert")
     noise = tmp_path / "noise.txt"
-    noise.write_text("a\n" * 10)
+    noise.write_text("a\n" * 10, encoding="utf-8")
     with pytest.raises(SourceError, match="has 10 texts; at least 30"):
         export_model(str(model), output=tmp_path / "b", precision="int8", calibration=noise)
     assert not (tmp_path / "b").exists()
@@ -233,7 +232,7 @@ def test_unusable_calibration(content: bytes | None, tmp_path: Path) -> None:
 
 def test_calibration_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
-    file.write_text("".join(f"text number {number}\n" for number in range(60)))
+    file.write_text("".join(f"text number {number}\n" for number in range(60)), encoding="utf-8")
     texts = read_calibration(file)
     assert "text number 1" in texts.fitted
     assert "text number 0" in texts.held_back

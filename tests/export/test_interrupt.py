@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from comparison import Pair
-from dying import stage_and_die, start_export
 from embedrt import Bundle, Embedder
 from embedrt.errors import ExportError
 from embedrt_export import export_model
+from killed_exports import stage_until_killed, start_export
 from model_folders import make_small
 
 STAGED = ".bundle.partial-*"
@@ -97,7 +97,7 @@ def test_killed_at_every_change_of_a_file(exported: Callable[[str], Pair], tmp_p
         target.mkdir(exist_ok=True)
         for name, content in old.items():
             (target / name).write_bytes(content)
-        died = stage_and_die(new, target, step) == -signal.SIGKILL
+        died = stage_until_killed(new, target, step) == -signal.SIGKILL
         assert_whole_or_absent(target)
         found = contents(target)
         seen.add("none" if not found else "old" if found == old else "new")
@@ -127,6 +127,7 @@ def command(model: Path, target: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
 
 
@@ -180,10 +181,10 @@ def test_folder_that_is_not_writable(model: Path, tmp_path: Path) -> None:
 
 
 def test_parent_that_is_a_file(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
     with pytest.raises(ExportError, match="file"):
         export_model(str(model), output=tmp_path / "file" / "bundle")
-    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "model"])
@@ -191,11 +192,11 @@ def test_output_that_is_no_bundle(model: Path, tmp_path: Path, what: str) -> Non
     output = model if what == "model" else tmp_path / "mine"
     if what == "folder":
         output.mkdir()
-        (output / "thesis.txt").write_text("years of work")
+        (output / "thesis.txt").write_text("years of work", encoding="utf-8")
     elif what == "file":
-        output.write_text("years of work")
+        output.write_text("years of work", encoding="utf-8")
     before = contents(output)
-    with pytest.raises(ExportError, match="is no bundle"):
+    with pytest.raises(ExportError, match="is not a bundle"):
         export_model(str(model), output=output)
     assert contents(output) == before
     assert output.exists()

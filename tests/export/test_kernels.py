@@ -62,7 +62,7 @@ def attack(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = make_small(tmp_path / "model", "bert")
     name, change = request.param
     file = folder / name
-    content = json.loads(file.read_text()) if file.is_file() else {}
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     write_json(file, content | change)
     return folder
 

@@ -17,9 +17,9 @@ from comparison import Pair
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 STAGES = re.compile(
-    r"reading \S+ from \S+|tracing \w+ by [\w-]+ [\d.]+|fitting int8 to \d+ texts|rejected .*|"
-    r"int8 by the scheme \w+: .*|writing a (fused|traced) graph of \d+ bytes|"
-    r"proving it against sentence-transformers [\d.]+|agrees: .*"
+    r"reading \S+ from \S+|tracing \w+ by [\w-]+ [\d.]+|calibrating int8 on \d+ texts|rejected .*|"
+    r"int8 scheme \w+: .*|writing a (fused|traced) graph of \d+ bytes|"
+    r"comparing the bundle with sentence-transformers [\d.]+|it agrees: .*"
 )
 SETTINGS = ("HF_", "TRANSFORMERS_", "TQDM_", "PYTHONWARNINGS", "TOKENIZERS_")
 
@@ -56,7 +56,7 @@ def test_optimum_is_imported_by_a_model_that_needs_it(
 ) -> None:
     arguments = map(str, (exported(family).folder, tmp_path / "bundle"))
     command = [sys.executable, "-c", IMPORTS, *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
     imported = family == "electra" and installed("optimum-onnx")
     assert ended.stdout.split()[-1] == str(imported)
 

@@ -22,8 +22,11 @@ from embedrt_export import export_model, prove_bundle
 from embedrt_export.encoder import Encoder
 from embedrt_export.graph import fuse
 from embedrt_export.graph.nodes import Nodes
-from embedrt_export.proof.agreement import measure_agreement, proof_texts, require_agreement
+from embedrt_export.proof.agreement import prove, require_agreement
+from embedrt_export.proof.calls import prompted_calls
+from embedrt_export.proof.comparison import compare
 from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.texts import PROMPTED, proof_texts
 from model_folders import METADATA, make_small
 
 GOOD = Agreement(
@@ -180,19 +183,21 @@ def test_figures_in_manifest_and_card(exported: Callable[[str], Pair]) -> None:
     oracle.limit(64)
     with Embedder(bundle) as embedder:
         texts = proof_texts(oracle.special_tokens(), 64, embedder.count_tokens)
-        assert measure_agreement(embedder, oracle, texts) == agreement
+        assert prove(embedder, oracle) == agreement
     assert 0 < agreement.max_difference <= agreement.tolerance == 2e-6
     assert 0.999999 <= agreement.min_cosine <= 1.000001
     assert agreement.same_bytes
-    assert agreement.texts == len(texts) > 40
-    card = (pair.bundle / "README.md").read_text()
+    # Two prompts of our own, three methods, the two names that sentence-transformers always has.
+    assert agreement.texts == len(texts) + 7 * len(PROMPTED) + 1
+    assert len(texts) > 40
+    card = (pair.bundle / "README.md").read_text(encoding="utf-8")
     for fact in (f"{agreement.max_difference:.1e}", "bert", "cosine", "64 tokens", "mean", "fp32"):
         assert fact in card
 
 
 def test_probes_are_the_original_vectors(exported: Callable[[str], Pair]) -> None:
     pair = exported("mpnet")
-    probes = json.loads((pair.bundle / "probes.json").read_text())
+    probes = json.loads((pair.bundle / "probes.json").read_text(encoding="utf-8"))
     vectors = Oracle(pair.folder).embed([probe["text"] for probe in probes])
     found = np.array([probe["embedding"] for probe in probes], np.float32)
     assert found.tobytes() == vectors.tobytes()
@@ -222,3 +227,35 @@ def test_prove_against_another_dimension(exported: Callable[[str], Pair], tmp_pa
         pytest.raises(ProofError, match=r"32 components.*64"),
     ):
         prove_bundle(embedder, str(folder))
+
+
+def test_calls_of_the_proof() -> None:
+    """What people call, and prompts that tokenizers take in odd ways."""
+    calls = prompted_calls(["query", "none"], ["<pad>", "<mask>"])
+    assert [str(call) for call in calls] == [
+        "encode_document(prompt='query: ')",
+        "encode_query(prompt='query: <mask>')",
+        "encode()",
+        "encode_query()",
+        "encode_document()",
+        "encode(prompt_name='query')",
+        "encode(prompt_name='none')",
+    ]
+
+
+def test_a_prompt_pushes_a_text_beyond_the_maximum(exported: Callable[[str], Pair]) -> None:
+    pair = exported("roberta")
+    oracle = Oracle(pair.folder)
+    oracle.limit(64)
+    with Embedder.load(pair.bundle) as embedder:
+        compared = compare(embedder, oracle)
+        full = [
+            one.call.method
+            for one in compared
+            if one.call.prompt
+            and embedder.count_tokens(one.text) == 64
+            and not np.array_equal(
+                oracle.input_ids(one.text, one.call)[-9:], oracle.token_ids(one.text)[-9:]
+            )
+        ]
+    assert full == ["encode_document"]

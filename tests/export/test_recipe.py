@@ -140,7 +140,7 @@ def test_export_of_an_altered_minilm(tmp_path: Path, change: str) -> None:
         tensors["embeddings.LayerNorm.bias"][0] += 1
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     else:
-        settings = json.loads((folder / "sentence_bert_config.json").read_text())
+        settings = json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))
         write_json(folder / "sentence_bert_config.json", settings | {"max_seq_length": 128})
     match = "sha256" if change == "weights" else "max_tokens: the recipe expects 256.* say 128"
     with pytest.raises(RecipeMismatchError, match=match):

@@ -12,6 +12,7 @@ from comparison import Pair, export_small
 from embedrt import Embedder
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export import export_model
+from embedrt_export.head import is_normalized
 from embedrt_export.source.settings import Settings, read_settings
 from model_folders import make_small, minilm_folder, write_json, write_settings
 
@@ -54,9 +55,9 @@ def refusal(folder: Path) -> str:
 def test_old_layout(folder: Path) -> None:
     settings = read_settings(folder)
     assert settings.transformer == folder
-    assert [module.kind for module in settings.head] == ["Pooling", "Normalize"]
+    assert [type(module).__name__ for module in settings.head] == ["Pooling", "Normalize"]
     assert settings.pooling == ("mean",)
-    assert settings.normalized
+    assert is_normalized(settings.head)
     assert settings.similarity is None
     assert settings.prompts == {}
     assert settings.default_prompt_name is None
@@ -64,7 +65,7 @@ def test_old_layout(folder: Path) -> None:
 
 def test_new_layout(exported: Callable[[str], Pair]) -> None:
     settings = read_settings(exported("bert").folder)
-    assert [module.kind for module in settings.head] == ["Pooling", "Normalize"]
+    assert [type(module).__name__ for module in settings.head] == ["Pooling", "Normalize"]
     assert settings.pooling == ("mean",)
     assert settings.similarity == "cosine"
 
@@ -73,7 +74,7 @@ def test_transformer_in_its_own_folder(folder: Path) -> None:
     write_modules(folder, ("0_Transformer", OLD + "Transformer"), ("1_Pooling", OLD + "Pooling"))
     settings = read_settings(folder)
     assert settings.transformer == folder / "0_Transformer"
-    assert not settings.normalized
+    assert not is_normalized(settings.head)
 
 
 def test_export_of_a_transformer_in_its_own_folder(tmp_path: Path) -> None:
@@ -190,20 +191,26 @@ def test_no_model(tmp_path: Path, what: str) -> None:
 
 @pytest.mark.parametrize("content", ["[", "{}", "[]", "[1]", '[{"path": ""}]', "null"])
 def test_broken_modules(folder: Path, content: str) -> None:
-    (folder / "modules.json").write_text(content)
+    (folder / "modules.json").write_text(content, encoding="utf-8")
     with pytest.raises((SourceError, UnsupportedModelError), match=r"model"):
         read_settings(folder)
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_broken_module_config(folder: Path, content: str) -> None:
-    (folder / "1_Pooling" / "config.json").write_text(content)
+    (folder / "1_Pooling" / "config.json").write_text(content, encoding="utf-8")
     with pytest.raises(SourceError, match="1_Pooling"):
         read_settings(folder)
 
 
 @pytest.mark.parametrize("path", ["../elsewhere", "/", "1_Pooling/../../x"])
 def test_module_path_that_leaves_the_folder(folder: Path, path: str) -> None:
+    write_modules(folder, ("", OLD + "Transformer"), (path, OLD + "Pooling"))
+    assert path in refusal(folder)
+
+
+def test_absolute_module_path(folder: Path) -> None:
+    path = str(folder / "1_Pooling")
     write_modules(folder, ("", OLD + "Transformer"), (path, OLD + "Pooling"))
     assert path in refusal(folder)
 
@@ -253,7 +260,9 @@ def test_nothing_of_a_foreign_module_runs(tmp_path: Path) -> None:
     """sentence-transformers runs such a file, unasked, where the model is a local folder."""
     folder = make_small(tmp_path / "model", "bert")
     marker = tmp_path / "it-ran"
-    (folder / "theirs.py").write_text(f"open({str(marker)!r}, 'w')\nclass Evil: pass\n")
+    (folder / "theirs.py").write_text(
+        f"open({str(marker)!r}, 'w')\nclass Evil: pass\n", encoding="utf-8"
+    )
     write_modules(
         folder, ("", OLD + "Transformer"), ("1_Pooling", OLD + "Pooling"), ("", "theirs.Evil")
     )
@@ -267,7 +276,7 @@ def test_nothing_of_an_architecture_of_its_own_runs(tmp_path: Path, model_type: 
     folder = make_small(tmp_path / "model", "bert")
     marker = tmp_path / "it-ran"
     code = f"open({str(marker)!r}, 'w')\nclass TheirConfig: pass\nclass TheirModel: pass\n"
-    (folder / "theirs.py").write_text(code)
+    (folder / "theirs.py").write_text(code, encoding="utf-8")
     _change(folder / "config.json", model_type=model_type, auto_map=AUTO_MAP)
     _change(folder / "sentence_bert_config.json", model_args={"trust_remote_code": True})
     if model_type == "theirs":
@@ -284,11 +293,11 @@ AUTO_MAP = {"AutoConfig": "theirs.TheirConfig", "AutoModel": "theirs.TheirModel"
 def _change(file: Path, **changes: Any) -> None:
     import json
 
-    write_json(file, {**json.loads(file.read_text()), **changes})
+    write_json(file, {**json.loads(file.read_text(encoding="utf-8")), **changes})
 
 
 def test_minilm() -> None:
     settings = read_settings(minilm_folder())
     assert settings.pooling == ("mean",)
-    assert settings.normalized
+    assert is_normalized(settings.head)
     assert settings.similarity is None

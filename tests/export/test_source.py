@@ -16,9 +16,10 @@ import pytest
 
 from comparison import Pair, assert_agrees
 from embedrt import Bundle
+from embedrt.cli import main
 from embedrt.errors import SourceError
 from embedrt_export import export_model
-from embedrt_export.source.find import find_source, needed_files
+from embedrt_export.source import find_source, needed_files
 from hub_server import Hub, Repository, serve
 from model_folders import PACKAGE, make_small, minilm_folder
 
@@ -59,10 +60,10 @@ def test_files_of_a_recipe(tmp_path: Path) -> None:
     ("model", "options", "hint"),
     [
         ("no-such-recipe", {}, "all-mpnet-base-v2"),
-        ("./no-such-folder", {}, "no folder here"),
-        ("a/b/c", {}, "no hub id"),
+        ("./no-such-folder", {}, "not an existing folder"),
+        ("a/b/c", {}, "a hub id"),
         ("FOLDER", {"revision": "v1"}, "has no revision v1"),
-        ("FOLDER", {"files": Path()}, "--files goes with a recipe"),
+        ("FOLDER", {"files": Path()}, "--files requires a recipe"),
     ],
 )
 def test_what_cannot_be_found(
@@ -70,6 +71,17 @@ def test_what_cannot_be_found(
 ) -> None:
     with pytest.raises(SourceError, match=hint):
         find_source(model.replace("FOLDER", str(tmp_path)), **options)
+
+
+def test_a_home_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves the ``~`` of ``--output=~/bundle`` as it is."""
+    make_small(tmp_path / "model", "bert")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SourceError, match=f"{tmp_path}/files"):
+        export_model("all-mpnet-base-v2", files=Path("~/files"))
+    assert export_model("~/model", output=Path("~/bundle")) == tmp_path / "bundle"
+    assert Bundle.open("~/bundle").manifest.source.id == "model"
+    assert main(["verify", "~/bundle", "--against", "~/model"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -132,7 +144,7 @@ def hub_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in FOREIGN:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"never read")
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Small\n")
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Small\n", encoding="utf-8")
     return folder
 
 
@@ -179,6 +191,7 @@ def _start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
 
 

@@ -12,12 +12,17 @@ import pytest
 import transformers
 from sentencepiece import SentencePieceTrainer
 from tokenizers import Tokenizer
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from comparison import Pair, assert_agrees, embed_alone, original
 from embedrt import Embedder
 from embedrt.errors import UnsupportedModelError
 from embedrt_export import export_model
-from model_folders import TRAINING_TEXTS, bert_words, make_small, write_json
+from embedrt_export.assemble import build_graph, with_token_types
+from embedrt_export.encoder import TokenTypes
+from embedrt_export.proof.oracle import types_of
+from embedrt_export.source.settings import read_settings
+from model_folders import TRAINING_TEXTS, bert_words, change_json, make_small, write_json
 
 TEXTS = ["", "a", "How many people live in London?", "naïve 敏捷 😀", "a lazy dog " * 30]
 
@@ -28,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def change(file: Path, **changes: Any) -> None:
-    write_json(file, json.loads(file.read_text()) | changes)
+    write_json(file, json.loads(file.read_text(encoding="utf-8")) | changes)
 
 
 def export(folder: Path) -> Pair:
@@ -114,9 +119,9 @@ def test_fixed_padding_and_truncation_are_not_taken_over(folder: Path) -> None:
     tokenizer.enable_padding(length=128)
     tokenizer.enable_truncation(16)
     tokenizer.save(str(file))
-    assert json.loads(file.read_text())["padding"]["strategy"] == {"Fixed": 128}
+    assert json.loads(file.read_text(encoding="utf-8"))["padding"]["strategy"] == {"Fixed": 128}
     pair = export(folder)
-    content = json.loads((pair.bundle / "tokenizer.json").read_text())
+    content = json.loads((pair.bundle / "tokenizer.json").read_text(encoding="utf-8"))
     assert content["padding"] is None
     assert content["truncation"] is None
     with Embedder.load(pair.bundle) as embedder:
@@ -169,3 +174,204 @@ def test_words_added_to_the_vocabulary(tmp_path: Path, exported: Callable[[str],
     with pytest.raises(ValueError, match="30523"):
         export(folder)
     assert embed_alone(original(exported("bert").folder), ["a"]).shape == (1, 32)
+
+
+def test_a_word_whose_id_is_beyond_the_table(folder: Path) -> None:
+    """Fewer tokens than rows, and yet one of them has no row."""
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    del content["model"]["vocab"]["zu"]
+    content["model"]["vocab"]["blorb"] = 31000
+    write_json(folder / "tokenizer.json", content)
+    with pytest.raises(UnsupportedModelError, match=r"needs 31001 rows, for 'blorb'.* with 30522"):
+        export(folder)
+
+
+def test_a_special_token_whose_id_is_beyond_the_table(folder: Path) -> None:
+    """The template around each text has ids of its own."""
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["post_processor"] = template(first=0, text=0, last=0, ids=(101, 40000))
+    write_json(folder / "tokenizer.json", content)
+    change(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    with pytest.raises(UnsupportedModelError):
+        export(folder)
+
+
+def template(*, first: int, text: int, last: int, ids: tuple[int, int] = (101, 102)) -> object:
+    """A post-processor: ``[CLS] text [SEP]`` with these token types."""
+    names = "[CLS]", "[SEP]"
+    return {
+        "type": "TemplateProcessing",
+        "single": [
+            {"SpecialToken": {"id": "[CLS]", "type_id": first}},
+            {"Sequence": {"id": "A", "type_id": text}},
+            {"SpecialToken": {"id": "[SEP]", "type_id": last}},
+        ],
+        "pair": [
+            {"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "B", "type_id": 1}},
+        ],
+        "special_tokens": {
+            name: {"id": name, "ids": [number], "tokens": [name]}
+            for name, number in zip(names, ids, strict=True)
+        },
+    }
+
+
+def give_types(folder: Path, first: int, text: int, last: int) -> Path:
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["post_processor"] = template(first=first, text=text, last=last)
+    write_json(folder / "tokenizer.json", content)
+    # A class of its own would write its own post-processor over this one.
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    change_json(
+        folder / "tokenizer_config.json",
+        tokenizer_class="PreTrainedTokenizerFast",
+        model_input_names=names,
+    )
+    return folder
+
+
+@pytest.mark.parametrize("types", [(0, 1, 1), (1, 1, 1), (1, 0, 0), (2, 1, 1)])
+def test_token_types(tmp_path: Path, types: tuple[int, int, int]) -> None:
+    config = {"type_vocab_size": 3}
+    folder = give_types(make_small(tmp_path / "model", "bert", config=config), *types)
+    pair = export(folder)
+    assert_agrees(pair, TEXTS)
+    with Embedder.load(pair.bundle) as embedder:
+        found = embedder.encode("a lazy dog")
+    change_json(folder / "tokenizer_config.json", model_input_names=["input_ids"])
+    (without,) = embed_alone(original(folder), ["a lazy dog"])
+    assert abs(found - without).max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ["distilbert", "mpnet"])
+def test_token_types_of_an_encoder_without(tmp_path: Path, family: str) -> None:
+    folder = give_types(make_small(tmp_path / "model", family), 0, 1, 1)
+    change_json(folder / "tokenizer_config.json", model_input_names=["input_ids"])
+    assert_agrees(export(folder), TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("family", "types", "reason"),
+    [
+        ("bert", (0, 1, 0), "depend on a text's length"),
+        ("electra", (0, 1, 1), "a traced encoder supports only type 0"),
+        ("bert", (0, 2, 2), "beyond the encoder's tables"),
+    ],
+)
+def test_token_types_that_are_refused(
+    tmp_path: Path, family: str, types: tuple[int, int, int], reason: str
+) -> None:
+    folder = give_types(make_small(tmp_path / "model", family), *types)
+    with pytest.raises(UnsupportedModelError, match=reason):
+        export(folder)
+
+
+def test_token_types_that_the_encoder_does_not_have(folder: Path) -> None:
+    built = build_graph(read_settings(folder), AutoConfig.from_pretrained(folder))
+    with pytest.raises(UnsupportedModelError, match=r"types \[0, 2\], and the encoder has 2"):
+        with_token_types(built, TokenTypes(first=(0,), rest=2))
+
+
+@pytest.mark.parametrize(
+    ("rows", "types"),
+    [
+        ([], TokenTypes()),
+        ([[]], TokenTypes()),
+        ([[0, 0], [0, 0, 0]], TokenTypes()),
+        ([[0, 1], [0, 1, 1]], TokenTypes(first=(0,), rest=1)),
+        ([[2, 0, 1], [2, 0, 1, 1], [2]], TokenTypes(first=(2, 0), rest=1)),
+        ([[0, 1, 0], [0, 1, 1, 0]], None),
+        ([[1], [0, 0]], None),
+    ],
+)
+def test_the_rule_of_token_types(rows: list[list[int]], types: TokenTypes | None) -> None:
+    assert types_of(rows) == types
+    if types is not None:
+        assert [types.of(len(row)).tolist() for row in rows] == rows
+
+
+@pytest.mark.parametrize("bucket", ["text", "common"])
+@pytest.mark.parametrize("length", [12, 100])
+def test_longest_text_by_a_keyword_of_the_call(folder: Path, bucket: str, length: int) -> None:
+    """It counts more than max_seq_length, which is 64 here."""
+    keywords = {bucket: {"max_length": length}}
+    change_json(folder / "sentence_bert_config.json", processing_kwargs=keywords)
+    pair = export(folder)
+    with Embedder.load(pair.bundle) as embedder:
+        assert embedder.max_tokens == length
+    assert_agrees(pair, [*TEXTS, "the lazy dog " * 200])
+
+
+@pytest.mark.parametrize(("family", "tokens"), [("bert", 1), ("roberta", 2)])
+def test_without_special_tokens(tmp_path: Path, family: str, tokens: int) -> None:
+    folder = make_small(tmp_path / "model", family)
+    keywords = {"text": {"add_special_tokens": False}}
+    change_json(folder / "sentence_bert_config.json", processing_kwargs=keywords)
+    pair = export(folder)
+    with Embedder.load(pair.bundle) as embedder:
+        assert embedder.count_tokens("dog") == tokens
+        assert embedder.count_tokens("") == 0
+        assert not embedder.encode("").any()
+    assert_agrees(pair, TEXTS[1:])
+
+
+def test_int8_without_special_tokens(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "model", "bert")
+    keywords = {"text": {"add_special_tokens": False}}
+    change_json(folder / "sentence_bert_config.json", processing_kwargs=keywords)
+    bundle = export_model(str(folder), output=tmp_path / "bundle", precision="int8")
+    with Embedder.load(bundle) as embedder:
+        assert embedder.count_tokens("dog") == 1
+
+
+def test_settings_of_the_tokenizers_own(folder: Path) -> None:
+    keywords = {"model_max_length": 16, "truncation_side": "left", "do_lower_case": False}
+    change_json(folder / "sentence_bert_config.json", tokenizer_args=keywords, max_seq_length=None)
+    pair = export(folder)
+    with Embedder.load(pair.bundle) as embedder:
+        assert embedder.max_tokens == 16
+        assert embedder.manifest.truncation_side == "left"
+    assert_agrees(pair, [*TEXTS, "a LAZY dog " * 40 + "London"])
+
+
+def test_no_room_beside_the_special_tokens(folder: Path) -> None:
+    change_json(folder / "sentence_bert_config.json", max_seq_length=1)
+    with pytest.raises(UnsupportedModelError, match="to 1 tokens, and the tokenizer adds 2"):
+        export(folder)
+
+
+def test_tokenizer_with_dropout(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "model", "roberta")
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["model"]["dropout"] = 0.1
+    write_json(folder / "tokenizer.json", content)
+    with pytest.raises(UnsupportedModelError, match="set dropout to null"):
+        export(folder)
+
+
+def test_tokenizer_of_the_authors_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it runs, and nobody is asked whether it may."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    (folder / "theirs.py").write_text("raise SystemExit\n", encoding="utf-8")
+    change_json(
+        folder / "tokenizer_config.json",
+        auto_map={"AutoTokenizer": ["theirs.Tokens", None]},
+        tokenizer_class="Tokens",
+    )
+    if hasattr(
+        PreTrainedTokenizerFast, "convert_to_native_format"
+    ):  # transformers 5: its own class
+        assert_agrees(export(folder), TEXTS)
+        return
+    with pytest.raises(UnsupportedModelError, match="code of the model's author"):
+        export(folder)
+
+
+def test_tokenizer_that_breaks_on_a_text(folder: Path) -> None:
+    """It knows the text that a model is tried with first, and not the characters of another."""
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    del content["model"]["vocab"]["[UNK]"]
+    write_json(folder / "tokenizer.json", content)
+    with pytest.raises(UnsupportedModelError, match=r"breaks on the text .*WordPiece error"):
+        export(folder)

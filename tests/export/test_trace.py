@@ -18,10 +18,10 @@ from sentence_transformers.sentence_transformer.modules import Dense
 from comparison import Pair, assert_agrees, export_small, texts_of_every_length
 from embedrt import Embedder
 from embedrt.bundle.graph_rules import OPERATORS
-from embedrt.errors import UnsupportedModelError
+from embedrt.errors import ProofError, SourceError, UnsupportedModelError
 from embedrt_export import export_model
 from embedrt_export.traced import trace
-from model_folders import METADATA, make_small, write_json
+from model_folders import METADATA, change_json, make_small, write_json
 
 FAMILIES = ["electra", "albert", "modernbert"]
 INSTALLED = {package.name for package in metadata.distributions()}
@@ -146,7 +146,7 @@ def test_missing_weights(tmp_path: Path) -> None:
 
 def test_unknown_architecture(tmp_path: Path) -> None:
     folder = make_small(tmp_path / "bert", "bert")
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     write_json(folder / "config.json", {**config, "model_type": "hypercube"})
     with pytest.raises(UnsupportedModelError, match="hypercube"):
         export_model(str(folder), output=tmp_path / "bundle")
@@ -160,7 +160,8 @@ def test_architecture_that_no_tracer_carries(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
     reasons = re.fullmatch(
         r".*/fnet has the architecture fnet, which is not built from its weights, and no tracer "
-        r"carries it: (optimum-onnx.*); (onnxscript.*)",
+        r"supports it: (optimum-onnx.*); (onnxscript.*)\. Use sentence-transformers for it, or "
+        r"another model",
         str(caught.value),
     )
     assert reasons
@@ -171,5 +172,95 @@ def test_architecture_that_no_tracer_carries(tmp_path: Path) -> None:
         assert re.match(
             r"optimum-onnx is not installed \(pip install 'embedrt\[optimum\]'", optimum
         )
-    assert torch_ == "onnxscript: the traced graph needs DFT, which no bundle may hold"
+    assert (
+        torch_ == "onnxscript: the traced graph needs the operators DFT, which no bundle may hold"
+    )
     assert max(len(optimum), len(torch_)) < 260
+
+
+def refusal(folder: Path) -> str:
+    """Why a model is refused: a short sentence, without what other libraries advise."""
+    with pytest.raises(UnsupportedModelError) as caught:
+        export_model(str(folder), output=folder.with_name("bundle"))
+    message = str(caught.value)
+    for words in ("trust_remote_code", "export the bundle again", "Only [", "one of the following"):
+        assert words not in message
+    assert len(message) < 600
+    assert not folder.with_name("bundle").exists()
+    return message
+
+
+def test_operators_that_a_bundle_may_not_hold(tmp_path: Path) -> None:
+    message = refusal(make_small(tmp_path / "model", "squeezebert"))
+    for words in ("architecture squeezebert", "operators Conv,", "Use sentence-transformers"):
+        assert words in message
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_encoder_decoder(tmp_path: Path, family: str) -> None:
+    message = refusal(make_small(tmp_path / "model", family))
+    assert f"the architecture {family}, an encoder-decoder" in message
+    assert "lack" not in message
+
+
+def test_other_libraries_messages_are_short(tmp_path: Path) -> None:
+    """Where they would list two hundred architectures."""
+    folder = make_small(tmp_path / "model", "fnet")
+    assert "fnet" in refusal(folder)
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del content["model_type"]
+    write_json(folder / "config.json", content)
+    assert "its config.json has no model_type" in refusal(folder)
+    write_json(folder / "config.json", {**content, "model_type": "hypercube"})
+    assert "hypercube" in refusal(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(SourceError, match=r"config\.json is missing"):
+        export_model(str(folder), output=tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("model_type", ["bert", "theirs"])
+def test_code_of_the_authors_own(
+    tmp_path: Path, model_type: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where transformers knows the architecture, its own class is exported, and that is told."""
+    folder = make_small(tmp_path / "model", "bert")
+    own = {"AutoConfig": "theirs.TheirConfig", "AutoModel": "theirs.TheirModel"}
+    change_json(folder / "config.json", model_type=model_type, auto_map=own)
+    if model_type == "theirs":
+        assert "code of the model's author (auto_map)" in refusal(folder)
+    else:
+        export_model(str(folder), output=tmp_path / "bundle")
+        assert "which is not run" in caplog.text
+
+
+def test_weights_that_need_the_authors_own_code(tmp_path: Path) -> None:
+    """JinaBERT calls itself BERT, and has no table of positions."""
+    folder = make_small(tmp_path / "model", "bert")
+    change_json(folder / "config.json", auto_map={"AutoModel": "theirs.TheirModel"})
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["embeddings.position_embeddings.weight"]
+    save_file(tensors, file, METADATA)
+    message = refusal(folder)
+    for words in ("lack embeddings.position_embeddings.weight", "code of its author's (auto_map"):
+        assert words in message
+
+
+def test_weights_that_are_quantized(tmp_path: Path) -> None:
+    folder = make_small(tmp_path / "model", "bert")
+    change_json(folder / "config.json", quantization_config={"quant_method": "gptq"})
+    assert "config.json sets quantization_config" in refusal(folder)
+
+
+def test_no_number_comes_out(tmp_path: Path) -> None:
+    """The graph's own check says so in words about bundles; here there is none yet."""
+    folder = make_small(tmp_path / "model", "bert", tail=[])
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    for name in ("weight", "bias"):
+        tensors[f"encoder.layer.1.output.LayerNorm.{name}"].fill_(torch.finfo(torch.float32).max)
+    save_file(tensors, file, METADATA)
+    with pytest.raises(
+        ProofError, match=r"it refuses encode\(prompt=''\): the model gave NaN or infinity"
+    ):
+        export_model(str(folder), output=tmp_path / "bundle")

@@ -51,7 +51,7 @@ def test_export_of_an_unknown_architecture(
 ) -> None:
     """Other libraries' messages have many lines."""
     folder = make_small(tmp_path / "model", "bert")
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     write_json(folder / "config.json", config | {"model_type": "hypercube"})
     assert main(["export", str(folder), "--output", str(tmp_path / "bundle")]) == 1
     assert "hypercube" in assert_one_line(capsys.readouterr().err)

@@ -1,4 +1,4 @@
-"""Load mutated bundles, in child processes that may die: ``python tests/fuzz/bundles.py``."""
+"""Loads mutated bundles in child processes: ``python tests/fuzz/bundles.py``."""
 
 from __future__ import annotations
 
@@ -26,43 +26,44 @@ import numpy as np
 
 from embedrt import Bundle, Embedder
 from embedrt.errors import BundleError, NonFiniteEmbeddingError, TextError
+from embedrt.request import LoadOptions
 from embedrt.verify import check_probes
 from fuzz.mutations import write_mutated
-from fuzz.seeds import TEXTS
+from fuzz.seed_corpus import TEXTS
 
-SECONDS = 60.0  # for one bundle; a second is already far too long, but machines are shared
-MEMORY = 4 << 30  # bytes of address space beyond that of the imports
+SECONDS = 60.0  # per bundle; generous, because the machine may be busy
+MEMORY = 4 << 30  # bytes of address space, in addition to that of the imports
 REMEDY = re.compile(
-    "copy or export the bundle again|export the model again|embedrt export|embedrt verify|report"
+    "copy or export the bundle again|export the model again|embedrt export|embedrt verify|[Rr]eport"
 )
-Write = Callable[[Path, int], str]  # writes the bundle of a number; tells what it is
+Write = Callable[[Path, int], str]  # writes the bundle with a number; returns its description
 CONTEXT = get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one mutated bundle."""
+    """Result of loading one mutated bundle."""
 
     number: int
     kind: str
-    """``encoded``, the name of an error of ours, or a fault: ``fault``, ``died``, ``hung``."""
+    """``encoded``, the name of an embedrt error, or one of ``fault``, ``died`` and ``hung``."""
     detail: str
     digest: str = ""
-    """Of the bundle's files."""
+    """Hash of the bundle's files."""
 
     @property
     def is_lost(self) -> bool:
-        """Whether it ended the process that loaded it."""
+        """Whether the process that loaded the bundle crashed or hung."""
         return self.kind in ("died", "hung")
 
     @property
     def is_fault(self) -> bool:
-        """Whether this must not happen."""
+        """Whether the outcome is a bug."""
         return self.is_lost or self.kind == "fault"
 
 
 class Child:
-    """A process that loads bundles until one of them ends it."""
+    """A process that loads bundles until one of them crashes it."""
 
     def __init__(self, write: Write, folder: Path) -> None:
         self._connection, theirs = CONTEXT.Pipe()
@@ -71,7 +72,7 @@ class Child:
         theirs.close()
 
     def try_one(self, number: int, seconds: float) -> Outcome:
-        """Write and load the bundle of that number. The child is of no more use if it `is_lost`."""
+        """Write and load a bundle. The child cannot be used again if the outcome `is_lost`."""
         try:
             self._connection.send(number)
             if not self._connection.poll(seconds):
@@ -83,13 +84,13 @@ class Child:
         return outcome
 
     def end(self) -> None:
-        """Kill the process, whatever it does."""
+        """Kill the process."""
         self._process.kill()
         self._process.join()
 
 
 def run(write: Write, numbers: Iterable[int], *, seconds: float = SECONDS) -> Iterator[Outcome]:
-    """Load the bundles of these numbers, each within `seconds`, in as few processes as survive."""
+    """Load the bundles with these numbers, each within `seconds`; replace crashed processes."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as children:
         child = None
         for number in numbers:
@@ -131,7 +132,7 @@ def _outcome(write: Write, folder: Path, number: int) -> Outcome:
 def _load_and_encode(folder: Path) -> tuple[str, str]:
     try:
         bundle = Bundle.open(folder)
-        with Embedder(bundle, threads=1) as embedder:
+        with Embedder(bundle, LoadOptions(threads=1)) as embedder:
             vectors = embedder.encode(TEXTS)
             if vectors.shape != (len(TEXTS), embedder.dimension) or not np.isfinite(vectors).all():
                 return "fault", f"vectors of shape {vectors.shape}: {vectors}"
@@ -140,15 +141,15 @@ def _load_and_encode(folder: Path) -> tuple[str, str]:
         return type(error).__name__, str(error)
     except BundleError as error:
         text = str(error)
-        told = str(folder) in text and REMEDY.search(text) and len(text) < 1000
-        return (type(error).__name__ if told else "fault"), repr(error)
-    except BaseException:  # noqa: BLE001 - panics of the tokenizer are no Exception
+        is_helpful = str(folder) in text and REMEDY.search(text) and len(text) < 1000
+        return (type(error).__name__ if is_helpful else "fault"), repr(error)
+    except BaseException:  # noqa: BLE001 - tokenizer panics do not derive from Exception
         return "fault", traceback.format_exc()
     return "encoded", ""
 
 
 def main() -> None:
-    """Run for some minutes from a seed; print every fault and a count of what happened."""
+    """Run for some minutes; print every fault and the count of each outcome."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=1)
     parser.add_argument("--seed", type=int, default=int(time.time()))

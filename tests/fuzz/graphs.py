@@ -1,4 +1,4 @@
-"""Graphs spoiled as graphs: the protobuf around a mutated field is whole again."""
+"""Structured mutations of graphs; the result is valid protobuf."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from random import Random
 from typing import Any
 
 from embedrt.bundle.graph_rules import OPERATORS
-from fuzz.odd import NUMBERS, STRINGS, mutate_bytes
+from fuzz.odd_values import NUMBERS, STRINGS, mutate_bytes
 from tiny_bundle import varint
 
-# Message fields by number, where they hold messages: ModelProto, then what is in its graph.
+# Field numbers that hold messages, in ModelProto and the messages of its graph.
 TYPE: dict[int, Any] = {2: {1: {2: {1: {}}}}}
 NODE: dict[int, Any] = {5: {5: {}}}
-MODEL: dict[int, Any] = {8: {}, 7: {1: NODE, 5: {}, 11: TYPE, 12: TYPE}}
+TENSOR: dict[int, Any] = {13: {}}
+MODEL: dict[int, Any] = {8: {}, 7: {1: NODE, 5: TENSOR, 11: TYPE, 12: TYPE}}
 ATTRIBUTES = """
     alpha allowzero approximate axes axis batch_dims block_size ends epsilon equation exclusive fmod
     is_causal keepdims kv_num_heads lower mode noop_with_empty_axes num_outputs perm
@@ -25,7 +26,7 @@ Message = list[list[Any]]  # [field number, wire type, value]
 
 
 def mutate_graph(content: bytes, random: Random) -> tuple[bytes, str]:
-    """Spoil one node, field or tensor of a graph; return it with what was done."""
+    """Mutate one node, field or tensor of a graph; return the result and a description."""
     try:
         model = _parse(content, MODEL)
         graph = next(value for _, _, value in model if isinstance(value, list) and len(value) > 2)
@@ -34,8 +35,10 @@ def mutate_graph(content: bytes, random: Random) -> tuple[bytes, str]:
     except (ValueError, IndexError, StopIteration):
         return mutate_bytes(content, random)
     names = [value for node in nodes for number, _, value in node if number in (1, 2)]
+    places = [value for number, _, value in graph if number == 5 and isinstance(value, list)]
+    places = [tensor for tensor in places if any(field[0] == 13 for field in tensor)]
     way = random.choice(
-        ("field", "field", "operator", "attribute", "input", "output", "node", "order")
+        ("field", "field", "operator", "attribute", "input", "output", "node", "order", "place")
     )
     if way == "field":
         _mutate_field(random.choice([model, *_messages(model, MODEL)]), random)
@@ -43,6 +46,8 @@ def mutate_graph(content: bytes, random: Random) -> tuple[bytes, str]:
         _set(node, 4, random.choice(sorted(OPERATORS)).encode())
     elif way == "attribute":
         node.append([5, 2, _attribute(random)])
+    elif way == "place" and places:
+        _mutate_place(random.choice(places), random)
     elif way in ("input", "output"):
         node.append([1 if way == "input" else 2, 2, random.choice([*names, b"", b"new"])])
     elif way == "node":
@@ -86,6 +91,20 @@ def _mutate_field(message: Message, random: Random) -> None:
         message[index][2] = random.choice(NUMBERS) % (1 << 64)
     elif isinstance(value, bytes) and wire == 2:
         message[index][2] = mutate_bytes(value, random)[0]
+
+
+def _mutate_place(tensor: Message, random: Random) -> None:
+    """Mutate the location of a tensor's data in the weights file."""
+    entry = random.choice([value for number, _, value in tensor if number == 13])
+    numbers = (*NUMBERS, *range(0, 4096, 64))
+    texts = (*STRINGS, *map(str, numbers), "weights.bin", "location", "offset", "length")
+    way = random.choice(("text", "text", "text", "dimension", "doubled"))
+    if way == "text" and isinstance(entry, list):
+        _set(entry, random.choice((1, 2, 2, 2)), random.choice(texts).encode(errors="replace"))
+    elif way == "dimension":
+        tensor.insert(0, [1, 0, random.choice(NUMBERS) % (1 << 64)])
+    else:
+        tensor.append([13, 2, entry])
 
 
 def _set(message: Message, number: int, value: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Ways to spoil a bundle: at random, but the same for the same number."""
+"""Random mutations of bundles, reproducible from a seed and a number."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from random import Random
 from typing import Any
 
 from embedrt.bundle.reader import CARD, GRAPH, MANIFEST, PROBES, TOKENIZER, describe_file
+from embedrt.bundle.weights import WEIGHTS
 from fuzz.graphs import mutate_graph
-from fuzz.odd import NUMBERS, STRINGS, mutate_bytes
-from fuzz.seeds import Files, seeds
+from fuzz.odd_values import NUMBERS, STRINGS, mutate_bytes
+from fuzz.seed_corpus import Files, seed_corpus
 
-SEEDS = seeds()
-KINDS = (GRAPH, GRAPH, GRAPH, TOKENIZER, TOKENIZER, MANIFEST, PROBES, CARD, "folder")
-DEEP, TWICE = "\0deep", "\0twice"  # put into JSON as text
+CORPUS = seed_corpus()
+KINDS = (GRAPH, GRAPH, GRAPH, WEIGHTS, TOKENIZER, TOKENIZER, MANIFEST, PROBES, CARD, "folder")
+NAMES = (GRAPH, WEIGHTS, TOKENIZER, PROBES, CARD, MANIFEST)
+DEEP, TWICE = "\0deep", "\0twice"  # placeholders, replaced in the JSON text
 
 
 def write_mutated(seed: int, folder: Path, number: int) -> str:
-    """Write the mutated bundle of that number; return what was done to it."""
+    """Write the mutated bundle with this number; return a description of the mutation."""
     random = Random(f"{seed} {number}")
-    origin = random.randrange(len(SEEDS))
-    files, manifest = dict(SEEDS[origin][0]), SEEDS[origin][1]
+    origin = random.randrange(len(CORPUS))
+    files, manifest = dict(CORPUS[origin][0]), CORPUS[origin][1]
     kind = random.choice(KINDS)
     done = []
     times = random.choice((1, 1, 1, 2, 4))
@@ -33,7 +35,7 @@ def write_mutated(seed: int, folder: Path, number: int) -> str:
             files[kind], what = _mutate_file(kind, files[kind], random)
             done.append(what)
     sealed = random.random() < 0.75
-    _write(folder, files if sealed else SEEDS[origin][0])
+    _write(folder, files if sealed else CORPUS[origin][0])
     entries = {name: describe_file(folder / name) for name in files}
     text = json.loads(manifest.to_json())
     text["files"] = {name: {"size": e.size, "sha256": e.sha256} for name, e in entries.items()}
@@ -61,8 +63,7 @@ def _mutate_file(name: str, content: bytes, random: Random) -> tuple[bytes, str]
 
 
 def _mutate_folder(folder: Path, random: Random) -> str:
-    name = random.choice((GRAPH, TOKENIZER, PROBES, CARD, MANIFEST))
-    other = random.choice((GRAPH, TOKENIZER, PROBES, CARD, MANIFEST))
+    name, other = random.choice(NAMES), random.choice(NAMES)
     file, spare = folder / name, folder / "spare"
     shutil.copy(file, spare)
     ways: dict[str, Callable[[], object]] = {

@@ -1,4 +1,4 @@
-"""Bundles of the tests' own making."""
+"""Fixtures for the runtime tests: tiny and modified bundles."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tiny_bundle import make_tiny
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """A bundle of a few hundred bytes, whose vectors count words."""
+    """A bundle of a few hundred bytes whose embeddings are word counts."""
     return make_tiny(tmp_path / "tiny")
 
 
 @pytest.fixture
 def tiny_embedder(tiny: Path) -> Iterator[Embedder]:
-    """The tiny bundle on two workers."""
+    """The tiny bundle, loaded with two workers."""
     with Embedder.load(tiny, threads=2) as embedder:
         yield embedder
 
 
 @pytest.fixture(scope="session")
 def minilm_with(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Make a bundle of real MiniLM with other facts in its manifest."""
+    """Make a MiniLM bundle with changed manifest fields."""
 
     def make(**changes: Any) -> Path:
         folder = tmp_path_factory.mktemp("minilm") / "bundle"
@@ -46,7 +46,7 @@ def minilm_with(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Another name for the same bytes where the file system allows it."""
+    """Create a hard link, or a copy if the file system does not support links."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,58 +1,346 @@
-"""Batches of equal token count."""
+"""Which texts run next and together: a model of the scheduler, driven by chance."""
 
 from __future__ import annotations
+
+import random
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedrt.engine.scheduler import TOKENS_PER_BATCH, plan_batches
+from embedrt.engine.batching import (
+    FEWEST_TOKENS,
+    OLDEST_EVERY,
+    TEXTS_AHEAD,
+    TEXTS_AT_ONCE,
+    TOKENS_PER_BATCH,
+    Batch,
+    Queue,
+    Tokenize,
+)
+from embedrt.engine.cache import VectorCache
+from embedrt.engine.call import Call, Share, TokenIds
 
-LENGTHS = st.lists(st.integers(0, 40), max_size=60)
-
-
-def plain_batches(lengths: list[int], tokens: int, texts: int | None) -> list[list[int]]:
-    """Group by length, then cut each group into pieces that keep both budgets."""
-    groups: dict[int, list[int]] = {}
-    for index, length in enumerate(lengths):
-        groups.setdefault(length, []).append(index)
-    batches = []
-    for length, group in groups.items():
-        size = max(1, tokens // length) if length else tokens
-        size = min(size, texts or size)
-        batches += [group[start : start + size] for start in range(0, len(group), size)]
-    return batches
+MAX_TOKENS = 64
 
 
-@given(LENGTHS, st.integers(1, 100), st.none() | st.integers(1, 10))
-def test_equals_the_plain_plan(lengths: list[int], tokens: int, texts: int | None) -> None:
-    batches = plan_batches(
-        np.array(lengths, np.int64), tokens_per_batch=tokens, texts_per_batch=texts
+def ids_of(text: str) -> TokenIds:
+    """Token ids of ``word*count``: texts that differ in spaces have the same ones."""
+    word, _, count = text.strip().partition("*")
+    return np.full(int(count), int(word), np.int64)
+
+
+def vector_of(ids: TokenIds) -> list[float]:
+    """What the model gives: nothing for no tokens."""
+    return [float(ids[0]), float(len(ids))] if ids.size else [0.0, 0.0]
+
+
+def call_of(texts: list[str], batch_size: int | None = None, share: Share | None = None) -> Call:
+    """A call whose vectors are not numbers yet."""
+    return Call(
+        texts=texts,
+        vectors=np.full((len(texts), 2), np.nan, np.float32),
+        batch_size=batch_size,
+        share=share or Share(),
     )
-    planned = [batch.tolist() for batch in batches]
-    assert sorted(planned) == sorted(plain_batches(lengths, tokens, texts))
 
 
-@given(LENGTHS, st.integers(1, 100), st.none() | st.integers(1, 10))
-def test_invariants(lengths: list[int], tokens: int, texts: int | None) -> None:
-    array = np.array(lengths, np.int64)
-    batches = plan_batches(array, tokens_per_batch=tokens, texts_per_batch=texts)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(set(array[batch])) == 1
-        assert len(batch) == 1 or array[batch].sum() <= tokens
-        assert len(batch) <= (texts or len(lengths))
-    work = [int(array[batch].sum()) for batch in batches]
-    assert work == sorted(work, reverse=True)
+def tokenize(queue: Queue, work: Tokenize) -> None:
+    """Do what a worker does with texts."""
+    for call, count in work.slices:
+        queue.put(call, [ids_of(t) for t in call.texts[call.tokenized : call.tokenized + count]])
+
+
+def run(queue: Queue, batch: Batch) -> None:
+    """Do what a worker does with a batch."""
+    vectors = [vector_of(row) for row in batch.input_ids]
+    queue.finish(batch, np.array(vectors, np.float32))
+
+
+def drain(queue: Queue, workers: int = 1) -> Iterator[Batch]:
+    """Work alone until nothing is left, yielding each batch before it is run."""
+    while (work := queue.take(workers)) is not None:
+        if isinstance(work, Tokenize):
+            tokenize(queue, work)
+        else:
+            yield work
+            run(queue, work)
+
+
+def check_vectors(call: Call, given: list[str]) -> None:
+    assert call.done.is_set()
+    assert call.error is None
+    assert call.vectors.tolist() == [vector_of(ids_of(text)) for text in given]
+
+
+class Driver:
+    """Callers and workers whose steps are chosen by chance."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.workers = self.chance.randint(1, 4)
+        cache = VectorCache(self.chance.choice([2_000, 100_000])) if seed % 3 == 0 else None
+        self.queue = Queue(max_tokens=MAX_TOKENS, cache=cache)
+        self.work: list[Tokenize | Batch] = []
+        self.calls: list[tuple[Call, list[str]]] = []
+        self.ended: set[Call] = set()
+        self.shares = [Share()]
+        self.ran: list[bytes] = []
+        self.lengths = [self.chance.randint(0, 40) for _ in range(self.chance.randint(1, 5))]
+
+    def texts(self) -> list[str]:
+        words = self.chance.choice([3, 1000])
+        return [
+            f"{self.chance.randrange(words)}*{self.chance.choice(self.lengths)}"
+            + " " * self.chance.randrange(2)
+            for _ in range(self.chance.choice([0, 1, 1, 1, 2, 5, 40, 300]))
+        ]
+
+    def call(self) -> None:
+        texts = self.texts()
+        share = self.chance.choice([None, *self.shares])
+        call = call_of(texts, self.chance.choice([None, None, None, 1, 3]), share)
+        self.calls.append((call, texts))
+        self.queue.add(call)
+
+    def take(self) -> None:
+        if len(self.work) == self.workers:
+            return
+        work = self.queue.take(self.workers)
+        if isinstance(work, Batch):
+            self.check_batch(work)
+        if work is not None:
+            self.work.append(work)
+
+    def check_batch(self, batch: Batch) -> None:
+        lengths = {len(job.ids) for job in batch.jobs}
+        assert len(lengths) == 1
+        assert len(batch.jobs) == 1 or len(batch.jobs) * lengths.pop() <= TOKENS_PER_BATCH
+        sizes = {job.group[1] for job in batch.jobs}
+        assert len(sizes) == 1
+        assert len(batch.jobs) <= (sizes.pop() or len(batch.jobs))
+        running = {job.key for work in self.work if isinstance(work, Batch) for job in work.jobs}
+        keys = {job.key for job in batch.jobs}
+        assert len(keys) == len(batch.jobs)
+        assert not keys & running
+        self.ran += keys
+
+    def do(self) -> None:
+        if not self.work:
+            return
+        work = self.work.pop(self.chance.randrange(len(self.work)))
+        how = self.chance.random()
+        if how < 0.05:
+            self.queue.requeue(work)
+        elif how < 0.07:
+            touched = (
+                {call for call, _ in work.slices}
+                if isinstance(work, Tokenize)
+                else {call for job in work.jobs for call, _ in job.rows}
+            )
+            self.queue.fail(work, ArithmeticError("failed"))
+            self.ended |= touched
+        elif isinstance(work, Tokenize):
+            tokenize(self.queue, work)
+        else:
+            run(self.queue, work)
+
+    def cancel(self) -> None:
+        if self.calls:
+            call, _ = self.chance.choice(self.calls)
+            if not call.done.is_set():
+                self.queue.remove(call, InterruptedError())
+                self.ended.add(call)
+
+    def check_counts(self) -> None:
+        waiting = {
+            job.key: len(job.ids)
+            for call in self.queue.calls()
+            for jobs in call.waiting.values()
+            for job in jobs.values()
+        }
+        assert self.queue.waiting_tokens == sum(waiting.values())
+        for call in self.queue.calls():
+            assert call.waiting_texts == sum(map(len, call.waiting.values()))
+            assert call.left > 0
+        if not self.queue.calls():
+            assert self.queue.untokenized_tokens == self.queue.waiting_texts() == 0
+
+    def finish(self) -> None:
+        while self.work or self.queue.useful_workers():
+            self.take()
+            self.do()
+        assert self.queue.take(self.workers) is None
+        assert self.queue.calls() == []
+        self.check_counts()
+        for call, texts in self.calls:
+            if call in self.ended and call.error is not None:
+                continue
+            check_vectors(call, texts)
+
+
+@pytest.mark.parametrize("start", range(0, 3000, 500))
+def test_thousands_of_schedules(start: int) -> None:
+    """Nothing is lost, nothing runs twice at once, every vector is at its text's place."""
+    for seed in range(start, start + 500):
+        driver = Driver(seed)
+        steps = [driver.call, driver.take, driver.take, driver.do, driver.do, driver.cancel]
+        for _ in range(driver.chance.randint(1, 60)):
+            driver.chance.choices(steps, [2, 4, 4, 4, 4, 0.3])[0]()
+        driver.check_counts()
+        driver.finish()
+
+
+@given(st.lists(st.integers(1, 40), max_size=60), st.none() | st.integers(1, 10))
+def test_one_call_is_cut_as_the_plain_plan_says(lengths: list[int], texts: int | None) -> None:
+    """Grouped by length, each group cut into pieces that keep both budgets; long ones first."""
+    queue = Queue(max_tokens=MAX_TOKENS)
+    given = [f"{number}*{length}" for number, length in enumerate(lengths)]
+    call = call_of(given, texts)
+    queue.add(call)
+    batches = list(drain(queue))
+    check_vectors(call, given)
+    plain: list[int] = []
+    left = sum(lengths)
+    for length in sorted(set(lengths), reverse=True):
+        count = lengths.count(length)
+        while count:
+            budget = min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, left))
+            size = min(count, max(1, budget // length), texts or count)
+            plain.append(size)
+            count -= size
+            left -= size * length
+    assert [len(batch.jobs) for batch in batches] == plain
 
 
 def test_texts_of_equal_length_keep_their_order() -> None:
-    (batch,) = plan_batches(np.full(20, 3, np.int64))
-    assert batch.tolist() == list(range(20))
+    queue = Queue(max_tokens=MAX_TOKENS)
+    queue.add(call_of([f"{number}*3" for number in range(20)]))
+    (batch,) = drain(queue)
+    assert batch.input_ids[:, 0].tolist() == list(range(20))
 
 
 @pytest.mark.parametrize("length", [1, 16, TOKENS_PER_BATCH, 3 * TOKENS_PER_BATCH])
 def test_the_token_budget_is_used(length: int) -> None:
-    batches = plan_batches(np.full(1000, length, np.int64))
-    assert {len(batch) for batch in batches[:-1]} <= {max(1, TOKENS_PER_BATCH // length)}
+    queue = Queue(max_tokens=MAX_TOKENS)
+    queue.add(call_of([f"{number}*{length}" for number in range(600)]))
+    sizes = [len(batch.jobs) for batch in drain(queue)]
+    assert set(sizes[:-2]) == {max(1, TOKENS_PER_BATCH // length)}
+
+
+def test_batches_leave_work_for_the_other_workers() -> None:
+    queue = Queue(max_tokens=MAX_TOKENS)
+    queue.add(call_of([f"{number}*16" for number in range(16)]))
+    assert [len(batch.jobs) for batch in drain(queue, workers=2)] == [8, 8]
+
+
+def test_texts_of_other_callers_fill_a_batch() -> None:
+    queue = Queue(max_tokens=MAX_TOKENS)
+    calls = [call_of([f"{number}*7"]) for number in range(12)]
+    for call in calls:
+        queue.add(call)
+    (batch,) = drain(queue)
+    assert len(batch.jobs) == 12
+    assert all(call.done.is_set() for call in calls)
+
+
+def test_a_text_never_waits_behind_a_corpus() -> None:
+    queue = Queue(max_tokens=MAX_TOKENS)
+    corpus = call_of([f"{number}*{1 + number % 40}" for number in range(20_000)])
+    queue.add(corpus)
+    for number, batch in enumerate(drain(queue)):
+        if number == 50:
+            lone = call_of(["7*11"])
+            queue.add(lone)
+        if number > 50 and any(call is lone for job in batch.jobs for call, _ in job.rows):
+            break
+    assert number <= 51 + 1  # one of the corpus may be the one that had waited longest
+
+
+def test_no_corpus_starves_behind_texts_that_keep_coming() -> None:
+    """Whatever comes after it, it is given every so many batches."""
+    queue = Queue(max_tokens=MAX_TOKENS)
+    corpus = call_of([f"{number}*40" for number in range(200)])
+    queue.add(corpus)
+    runs = 0
+    for number, batch in enumerate(drain(queue)):
+        runs += any(call is corpus for job in batch.jobs for call, _ in job.rows)
+        if number == 100:
+            break
+        for word in range(3):
+            queue.add(call_of([f"{1000 + 3 * number + word}*{1 + word}"]))
+    assert runs >= 100 // OLDEST_EVERY
+
+
+def test_a_new_call_shares_alike_with_one_that_was_served_for_long() -> None:
+    queue = Queue(max_tokens=MAX_TOKENS)
+    old = call_of([f"{number}*32" for number in range(9000)])
+    queue.add(old)
+    new = call_of([f"{number}*33" for number in range(9000)])
+    turns = []
+    for number, batch in enumerate(drain(queue)):
+        if number == 300:
+            queue.add(new)
+        turns.append(any(call is new for job in batch.jobs for call, _ in job.rows))
+        if number == 600:
+            break
+    assert not any(turns[:301])
+    assert 0.4 < np.mean(turns[400:]) < 0.6
+
+
+def test_calls_of_one_share_are_served_in_order() -> None:
+    queue = Queue(max_tokens=MAX_TOKENS)
+    share = Share()
+    first = call_of([f"{number}*40" for number in range(100)], share=share)
+    second = call_of([f"{number}*39" for number in range(100)], share=share)
+    for call in (first, second):
+        queue.add(call)
+    done = [(first.done.is_set(), second.done.is_set()) for _ in drain(queue)]
+    assert (False, True) not in done
+
+
+def test_tokens_are_kept_ahead_and_no_more() -> None:
+    queue = Queue(max_tokens=MAX_TOKENS)
+    call = call_of([f"{number}*{1 + number % 30}" for number in range(10 * TEXTS_AHEAD)])
+    queue.add(call)
+    most = max(call.waiting_texts for _ in drain(queue))
+    assert TEXTS_AHEAD - TOKENS_PER_BATCH < most <= TEXTS_AHEAD + TEXTS_AT_ONCE
+
+
+def test_the_cache_gives_what_was_computed() -> None:
+    queue = Queue(max_tokens=MAX_TOKENS, cache=VectorCache(10_000))
+    first, again = call_of(["5*3", "6*2"]), call_of(["5*3 ", "7*2"])
+    queue.add(first)
+    assert sum(len(batch.jobs) for batch in drain(queue)) == 2
+    queue.add(again)
+    assert sum(len(batch.jobs) for batch in drain(queue)) == 1
+    assert queue.cache_hits == 1
+    assert again.vectors.tolist() == [[5, 3], [7, 2]]
+
+
+@given(st.lists(st.integers(0, 30), max_size=200), st.integers(0, 5000))
+def test_the_cache_keeps_what_was_used_last(keys: list[int], size: int) -> None:
+    """Against a plain list of what was used, newest last."""
+    cache, used = VectorCache(size), list[int]()
+    entry = 8 + 8 + 300
+    for key in keys:
+        name = key.to_bytes(8, "little")
+        found = cache.get(name)
+        assert (found is not None) == (key in used)
+        assert found is None or found.tolist() == [key, key]
+        cache.put(name, np.array([key, key], np.float32))
+        used = [*(other for other in used if other != key), key]
+        used = used[max(0, len(used) - size // entry) :]
+    assert len(cache) == len(used)
+
+
+def test_the_cache_does_not_follow_its_caller_s_array() -> None:
+    cache = VectorCache(10_000)
+    vector = np.array([1.0, 2.0], np.float32)
+    cache.put(b"key", vector)
+    vector[:] = 9
+    found = cache.get(b"key")
+    assert found is not None
+    assert found.tolist() == [1.0, 2.0]

@@ -26,7 +26,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not
 
 def run_bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "embedrt", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
 
 
 def only_numbers(content: dict[str, Any]) -> bool:
@@ -83,7 +83,7 @@ def test_table_of_known_figures() -> None:
         "one text of               p50        p95        p99",
         "    16 tokens         1.23 ms    2.00 ms   12.50 ms",
         "",
-        "100 texts of 10 tokens in the mean",
+        "100 texts of 10 tokens on average",
         "     1 thread          1,234 texts/s      12,345 tokens/s",
         "",
         "start to first vector      0.244 s",
@@ -94,7 +94,7 @@ def test_table_of_known_figures() -> None:
         "",
         "memory of a process",
         "  after import              50.0 MB",
-        "  after load            not told by this system",
+        "  after load            not reported by this system",
         "  after 1,000 texts         60.0 MB",
         "  peak                      70.5 MB",
     ]
@@ -154,7 +154,7 @@ def test_memory_is_this_process_s() -> None:
 def test_memory_that_no_system_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "STATUS", tmp_path / "nowhere")
     assert memory.resident_bytes() is None
-    (tmp_path / "status").write_text("Name:\tpython\n")
+    (tmp_path / "status").write_text("Name:\tpython\n", encoding="utf-8")
     monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
     assert memory.peak_bytes() is None
 

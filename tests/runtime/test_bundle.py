@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -20,11 +23,12 @@ from embedrt.bundle.reader import (
     Verify,
     describe_file,
 )
+from embedrt.cli import main
 from embedrt.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError
 from tiny_bundle import make_tiny
 
 NAMES = sorted(FILES)
-AGAIN = "; copy or export the bundle again"
+REMEDY = "; copy or export the bundle again"
 
 
 @pytest.fixture
@@ -34,7 +38,9 @@ def tiny(tmp_path: Path) -> Path:
 
 def edit_manifest(bundle: Path, **changes: Any) -> None:
     file = bundle / MANIFEST
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), **changes}), encoding="utf-8"
+    )
 
 
 def flip_last_byte(file: Path) -> None:
@@ -71,7 +77,7 @@ def test_bad_verify_lists_the_good_ones(tiny: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "file", "nul\0"])
 def test_no_folder(tmp_path: Path, name: str) -> None:
-    (tmp_path / "file").write_text("a file")
+    (tmp_path / "file").write_text("a file", encoding="utf-8")
     with pytest.raises(BundleNotFoundError, match=r"no bundle at .*embedrt export MODEL"):
         Embedder.load(tmp_path / name)
 
@@ -91,7 +97,7 @@ def test_a_manifest_that_cannot_be_read(tiny: Path) -> None:
     (tiny / MANIFEST).mkdir()
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny)
-    assert str(caught.value) == f"{tiny / MANIFEST} is not a file{AGAIN}"
+    assert str(caught.value) == f"{tiny / MANIFEST} is not a file{REMEDY}"
 
 
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
@@ -109,9 +115,10 @@ def test_a_file_that_may_not_be_read(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny, verify="sha256")
-    assert str(caught.value) == f"{tiny / name} cannot be read (Permission denied){AGAIN}"
+    assert str(caught.value) == f"{tiny / name} cannot be read (Permission denied){REMEDY}"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
 def test_pipe_in_place_of_a_file(tiny: Path, name: str) -> None:
     """Opening one to read waits for a writer, for ever."""
@@ -119,23 +126,25 @@ def test_pipe_in_place_of_a_file(tiny: Path, name: str) -> None:
     os.mkfifo(tiny / name)
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny, verify="sha256")
-    assert str(caught.value) == f"{tiny / name} is not a file{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} is not a file{REMEDY}"
 
 
 def test_a_huge_manifest(tiny: Path) -> None:
-    text = (tiny / MANIFEST).read_text()
-    (tiny / MANIFEST).write_text(text + " " * (MAX_MANIFEST_BYTES - len(text)))
+    text = (tiny / MANIFEST).read_text(encoding="utf-8")
+    (tiny / MANIFEST).write_text(text + " " * (MAX_MANIFEST_BYTES - len(text)), encoding="utf-8")
     assert Bundle.open(tiny).manifest.name == "tiny"
-    (tiny / MANIFEST).write_text(text + " " * (MAX_MANIFEST_BYTES - len(text) + 1))
+    (tiny / MANIFEST).write_text(
+        text + " " * (MAX_MANIFEST_BYTES - len(text) + 1), encoding="utf-8"
+    )
     with pytest.raises(BundleFormatError) as caught:
         Bundle.open(tiny)
-    assert str(caught.value) == f"{tiny / MANIFEST} has more than 1048576 bytes{AGAIN}"
+    assert str(caught.value) == f"{tiny / MANIFEST} has more than 1048576 bytes{REMEDY}"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_huge_file(tiny: Path, name: str) -> None:
     """Though its manifest says so: what is read whole would take all memory."""
-    files = json.loads((tiny / MANIFEST).read_text())["files"]
+    files = json.loads((tiny / MANIFEST).read_text(encoding="utf-8"))["files"]
     for size in (MAX_BYTES[name], MAX_BYTES[name] + 1):
         os.truncate(tiny / name, size)  # a hole: it takes no place on the disk
         files[name]["size"] = size
@@ -144,12 +153,15 @@ def test_a_huge_file(tiny: Path, name: str) -> None:
             Bundle.open(tiny)
     with pytest.raises(BundleFormatError) as caught:
         Embedder.load(tiny)
-    assert str(caught.value) == f"{tiny / name} has {size} bytes and may have {size - 1}{AGAIN}"
+    assert (
+        str(caught.value)
+        == f"{tiny / name} has {size} bytes; at most {size - 1} are allowed{REMEDY}"
+    )
 
 
 def test_a_half_written_manifest_names_its_place(tiny: Path) -> None:
-    text = (tiny / MANIFEST).read_text()
-    (tiny / MANIFEST).write_text(text[: len(text) // 2])
+    text = (tiny / MANIFEST).read_text(encoding="utf-8")
+    (tiny / MANIFEST).write_text(text[: len(text) // 2], encoding="utf-8")
     with pytest.raises(BundleFormatError) as caught:
         Bundle.open(tiny)
     assert str(caught.value).startswith(f"{tiny}: manifest.json is not JSON: ")
@@ -160,26 +172,131 @@ def test_missing_file(tiny: Path, name: str) -> None:
     (tiny / name).unlink()
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny)
-    assert str(caught.value) == f"{tiny / name} is missing{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} is missing{REMEDY}"
+
+
+def as_in_a_hub_s_cache(bundle: Path, folder: Path) -> Path:
+    """Links to blobs that are named by their hashes, as huggingface_hub downloads a snapshot."""
+    blobs, snapshot = folder / "blobs", folder / "snapshots" / "c0ffee"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for file in bundle.iterdir():
+        blob = blobs / describe_file(file).sha256
+        shutil.copy(file, blob)
+        (snapshot / file.name).symlink_to(f"../../blobs/{blob.name}")
+    return snapshot
+
+
+def as_in_a_kubernetes_volume(bundle: Path, folder: Path) -> Path:
+    """Links through ``..data``, which leads to the folder of the newest version."""
+    shutil.copytree(bundle, folder / "..2026_01_02")
+    (folder / "..data").symlink_to("..2026_01_02")
+    for file in bundle.iterdir():
+        (folder / file.name).symlink_to(f"..data/{file.name}")
+    return folder
+
+
+@pytest.mark.parametrize("lay", [as_in_a_hub_s_cache, as_in_a_kubernetes_volume])
+@pytest.mark.parametrize("verify", ["size", "sha256"])
+def test_bundles_as_tools_lay_them(
+    tiny: Path, tmp_path: Path, lay: Callable[[Path, Path], Path], verify: Verify
+) -> None:
+    (tmp_path / "laid").mkdir()
+    laid = lay(tiny, tmp_path / "laid")
+    with Embedder.load(tiny) as plain, Embedder.load(laid, verify=verify) as embedder:
+        assert embedder.encode(["w1 w2"]).tobytes() == plain.encode(["w1 w2"]).tobytes()
+    flip_last_byte((laid / "tokenizer.json").resolve())
+    with pytest.raises(BundleCorruptError, match=r"tokenizer\.json has sha256"):
+        Bundle.open(laid, verify="sha256")
+    assert main(["verify", str(laid)]) == 1
 
 
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
 def test_link_in_place_of_a_file(tiny: Path, tmp_path: Path, name: str) -> None:
-    (tiny / name).rename(tmp_path / "elsewhere")
-    (tiny / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BundleCorruptError) as caught:
+    """It is followed, and what it leads to is checked as the file itself would be."""
+    elsewhere = tmp_path / "elsewhere"
+    (tiny / name).rename(elsewhere)
+    (tiny / name).symlink_to("../elsewhere")
+    assert Bundle.open(tiny, verify="sha256").manifest.name == "tiny"
+    elsewhere.write_bytes(elsewhere.read_bytes() + b"\0")
+    with pytest.raises((BundleCorruptError, BundleFormatError)) as caught:
         Bundle.open(tiny)
-    assert str(caught.value) == f"{tiny / name} is a link{AGAIN}"
+    assert str(caught.value).startswith(str(tiny if name == MANIFEST else tiny / name))
 
 
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
-@pytest.mark.parametrize("target", [".", "..", "nowhere", "/etc/passwd", "/dev/zero", "README.md"])
-def test_links_to_folders_devices_and_nothing(tiny: Path, name: str, target: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        (".", "not a file"),
+        ("..", "not a file"),
+        ("/dev/zero", "not a file"),
+        ("pipe", "not a file"),
+        ("nowhere", "a broken link"),
+        ("itself", "a broken link"),
+        ("file/below", "a broken link"),
+        ("/proc/self/pagemap", "a link to an empty file"),
+        ("empty", "a link to an empty file"),
+    ],
+)
+def test_links_to_what_is_no_file(tiny: Path, name: str, target: str, what: str) -> None:
+    (tiny / "file").write_bytes(b"a file")
+    (tiny / "empty").write_bytes(b"")
+    os.mkfifo(tiny / "pipe")
     (tiny / name).unlink()
-    (tiny / name).symlink_to(target)
+    (tiny / name).symlink_to(name if target == "itself" else target)
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny, verify="sha256")
-    assert str(caught.value) == f"{tiny / name} is a link{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} is {what}{REMEDY}"
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *NAMES])
+def test_links_to_other_files(tiny: Path, name: str) -> None:
+    """What a hostile link leads to must still be what the manifest says."""
+    (tiny / name).unlink()
+    (tiny / name).symlink_to("/etc/passwd")
+    with pytest.raises((BundleCorruptError, BundleFormatError)) as caught:
+        Bundle.open(tiny)
+    assert "root:" not in str(caught.value)
+    assert str(caught.value).endswith(REMEDY)
+
+
+def test_a_link_to_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to("gone")
+    with pytest.raises(BundleNotFoundError, match="current: it is a broken link; make one with"):
+        Embedder.load(tmp_path / "current")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root reads anything")
+def test_a_link_to_where_nobody_may_look() -> None:
+    with TemporaryDirectory() as name:  # pytest's own folders are root's alone
+        folder = Path(name)
+        bundle = make_tiny(folder / "tiny")
+        (folder / "private").mkdir(0o700)
+        for file in (MANIFEST, "model.onnx"):
+            (bundle / file).rename(folder / "private" / file)
+            (bundle / file).symlink_to(f"../private/{file}")
+            folder.chmod(0o755)
+            os.seteuid(65534)
+            try:
+                with pytest.raises(BundleCorruptError) as caught:
+                    Bundle.open(bundle)
+            finally:
+                os.seteuid(0)
+            assert (
+                str(caught.value) == f"{bundle / file} cannot be read (Permission denied){REMEDY}"
+            )
+            (folder / "private" / file).replace(bundle / file)
+
+
+@pytest.mark.parametrize("kind", [Path, str])
+def test_a_home(tiny: Path, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    monkeypatch.setenv("HOME", str(tiny.parent))
+    assert Bundle.open(kind("~/tiny")).path == tiny
+    with Embedder.load(kind("~/tiny")) as embedder, pickle.loads(pickle.dumps(embedder)) as copy:
+        assert copy.dimension == embedder.dimension
+    with pytest.raises(BundleNotFoundError, match="no bundle at ~nobody-of-this-name/tiny"):
+        Bundle.open(kind("~nobody-of-this-name/tiny"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -188,7 +305,7 @@ def test_folder_in_place_of_a_file(tiny: Path, name: str) -> None:
     (tiny / name).mkdir()
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny)
-    assert str(caught.value) == f"{tiny / name} is not a file{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} is not a file{REMEDY}"
 
 
 @pytest.mark.parametrize("extra", [-1, 1])
@@ -199,7 +316,7 @@ def test_file_of_another_size(tiny: Path, name: str, extra: int) -> None:
     with pytest.raises(BundleCorruptError) as caught:
         Bundle.open(tiny)
     sizes = f"has {len(content) + extra} bytes and the manifest says {len(content)}"
-    assert str(caught.value) == f"{tiny / name} {sizes}{AGAIN}"
+    assert str(caught.value) == f"{tiny / name} {sizes}{REMEDY}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -216,13 +333,13 @@ def test_other_bytes_of_the_same_size_are_found_by_sha256_alone(tiny: Path, name
     "name", ["../secret", "/etc/passwd", "sub/file", "..", "", ".", "manifest.json", "model.onnx\0"]
 )
 def test_names_beyond_the_format(tiny: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
     entry = {"size": 6, "sha256": "00"}
-    files = json.loads((tiny / MANIFEST).read_text())["files"]
+    files = json.loads((tiny / MANIFEST).read_text(encoding="utf-8"))["files"]
     edit_manifest(tiny, files={**files, name: entry})
     with pytest.raises(BundleFormatError, match=r"manifest\.files must name exactly") as caught:
         Bundle.open(tiny)
-    assert str(caught.value).endswith(f"differs in [{name!r}]{AGAIN}")
+    assert str(caught.value).endswith(f"differs in [{name!r}]{REMEDY}")
 
 
 def test_names_without_end_do_not_flood_the_error(tiny: Path) -> None:
@@ -236,7 +353,7 @@ def test_names_without_end_do_not_flood_the_error(tiny: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_file_that_the_manifest_leaves_out(tiny: Path, name: str) -> None:
-    files = json.loads((tiny / MANIFEST).read_text())["files"]
+    files = json.loads((tiny / MANIFEST).read_text(encoding="utf-8"))["files"]
     del files[name]
     edit_manifest(tiny, files=files)
     with pytest.raises(BundleFormatError, match=rf"differs in \['{name}'\]"):
@@ -244,7 +361,7 @@ def test_file_that_the_manifest_leaves_out(tiny: Path, name: str) -> None:
 
 
 def test_files_of_the_owner_beside_the_bundle_s_are_left_alone(tiny: Path) -> None:
-    (tiny / "notes.txt").write_text("mine")
+    (tiny / "notes.txt").write_text("mine", encoding="utf-8")
     assert Bundle.open(tiny, verify="sha256").manifest.name == "tiny"
 
 

@@ -104,7 +104,7 @@ class TestEncode:
         self, tiny: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         in_process(capsys, "encode", tiny, file, "--output", tmp_path / "x.jsonl")
-        assert parse((tmp_path / "x.jsonl").read_text()) == EXPECTED.tolist()
+        assert parse((tmp_path / "x.jsonl").read_text(encoding="utf-8")) == EXPECTED.tolist()
 
     def test_digits_give_the_very_floats(self, minilm: Path, embedder: Embedder) -> None:
         text = succeed("encode", minilm, given="How many people live in London?\n")
@@ -137,7 +137,7 @@ class TestEncode:
             found = np.load(output)
             assert found.dtype == expected.dtype
         else:
-            found = np.array(parse(output.read_text()), expected.dtype)
+            found = np.array(parse(output.read_text(encoding="utf-8")), expected.dtype)
         assert found.tobytes() == expected.tobytes()
 
     def test_prompt_name(
@@ -148,10 +148,28 @@ class TestEncode:
         in_process(capsys, "encode", bundle, file, "--prompt-name", "query", "--output", output)
         assert (np.load(output)[:, 7] == 1).all()
 
+    def test_prompt_name_of_an_empty_prompt(
+        self, tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        prompts = {"none": "", "some": "w7 "}
+        bundle = make_tiny(tmp_path / "prompted", prompts=prompts, default_prompt_name="some")
+        for name in ("none", "query"):
+            found = in_process(capsys, "encode", bundle, file, "--prompt-name", name)
+            assert np.array_equal(parse(found), EXPECTED)
+
     def test_nothing_in_nothing_out(self, tiny: Path, tmp_path: Path) -> None:
         assert succeed("encode", tiny) == ""
         succeed("encode", tiny, "--output", tmp_path / "x.npy", "--truncate-dim", "3")
         assert np.load(tmp_path / "x.npy").shape == (0, 3)
+
+    def test_home_in_every_path(
+        self, tiny: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A shell leaves the ``~`` of ``--output=~/x`` as it is."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tiny)
+        assert main(["encode", "~/tiny", f"~/{file.name}", "--output=~/x.npy"]) == 0
+        assert (np.load(tmp_path / "x.npy") == EXPECTED).all()
 
     def test_more_texts_than_a_window(self, tiny: Path, tmp_path: Path) -> None:
         texts = "".join(f"w{number % WORDS}\n" for number in range(5000))
@@ -167,7 +185,6 @@ class TestEncode:
         ("line", "message"),
         [
             ("nonsense", "is not JSON"),
-            ("", "is not JSON"),
             ("[" * 100_000, "is not JSON"),
             ('{"other": "w1"}', "has no field 'text'"),
             ('["w1"]', "has no field 'text'"),
@@ -186,7 +203,7 @@ class TestEncode:
         message: str,
     ) -> None:
         file = tmp_path / "texts.jsonl"
-        file.write_text(f'{{"text": "w1"}}\n{line}\n{{"text": "w1"}}\n')
+        file.write_text(f'{{"text": "w1"}}\n{line}\n{{"text": "w1"}}\n', encoding="utf-8")
         told = failing_in_process(capsys, "encode", tiny, file, "--field", "text")
         assert f"{file}, line 2" in told
         assert message in told
@@ -200,10 +217,10 @@ class TestEncode:
     ) -> None:
         file, output = tmp_path / "texts.txt", tmp_path / "x.jsonl"
         file.write_bytes(b"w1\n" * 10_000 + b"\xff\n")
-        output.write_text("precious")
+        output.write_text("precious", encoding="utf-8")
         before = {path.name for path in tmp_path.iterdir()}
         failing_in_process(capsys, "encode", tiny, file, "--output", output)
-        assert output.read_text() == "precious"
+        assert output.read_text(encoding="utf-8") == "precious"
         assert {path.name for path in tmp_path.iterdir()} == before
 
     def test_output_replaces_a_file_whole(self, tiny: Path, file: Path, tmp_path: Path) -> None:
@@ -219,7 +236,7 @@ class TestEncode:
             (["--output", "x.csv"], "must end in .npy or .jsonl"),
             (["--truncate-dim", "11"], "truncate_dim=11; expected 1 to 10"),
             (["--threads", "0"], "threads=0; expected at least 1"),
-            (["--prompt-name", "query"], "this model has none"),
+            (["--prompt-name", "title"], "this model has none"),
             (["--overlong", "error", "--prompt", "w1 " * 9], "Split it"),
             (["--output", "nowhere/x.npy"], "nowhere"),
         ],
@@ -271,7 +288,8 @@ class TestSearch:
     ) -> None:
         file = tmp_path / "documents.txt"
         file.write_text(
-            "London is known for its financial district\nAround 9 Million people live in London\n"
+            "London is known for its financial district\nAround 9 Million people live in London\n",
+            encoding="utf-8",
         )
         query = "How many people live in London?"
         lines = in_process(capsys, "search", minilm, file, "--query", query).splitlines()
@@ -280,6 +298,14 @@ class TestSearch:
             "London is known for its financial district",
         ]
         assert float(lines[0].partition("\t")[0]) == pytest.approx(0.9, abs=0.05)
+
+    def test_prompts_of_queries_and_documents(
+        self, tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        prompts = {"query": "w1 ", "passage": "w3 w3 ", "title": "w9 w9 "}
+        bundle = make_tiny(tmp_path / "prompted", prompts=prompts, default_prompt_name="title")
+        found = in_process(capsys, "search", bundle, file, "--query", "w3", "--top-k", "1")
+        assert found == "4.0000\tw3 w1\x0cw9\n"  # w1 and w3, by w1 and three times w3
 
     def test_field_with_half_a_character(self, tiny: Path) -> None:
         found = succeed(
@@ -307,23 +333,29 @@ class TestInfo:
     def test_of_a_bundle_with_everything(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        bundle = make_tiny(tmp_path / "full", prompts={"query": "q: "}, agreement=None)
+        prompts = {"query": "q: ", "document": ""}
+        bundle = make_tiny(
+            tmp_path / "full", prompts=prompts, default_prompt_name="query", agreement=None
+        )
         text = in_process(capsys, "info", bundle)
-        for fact in ("query='q: '", "mean + max", "never proven", "someone/tiny"):
+        shown = "query='q: ' (the default), document=''\n"
+        for fact in (shown, "version 2, embedding", "mean + max", "never proven", "someone/tiny"):
             assert fact in text
 
     def test_json_is_the_manifest(self, minilm: Path) -> None:
         text = succeed("info", minilm, "--json")
-        assert json.loads(text) == json.loads((minilm / "manifest.json").read_text())
+        assert json.loads(text) == json.loads(
+            (minilm / "manifest.json").read_text(encoding="utf-8")
+        )
 
     def test_no_bundle(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "is no bundle" in failing_in_process(capsys, "info", tmp_path)
+        assert "is not a bundle" in failing_in_process(capsys, "info", tmp_path)
 
 
 class TestVerify:
     def test_whole_bundle(self, minilm: Path) -> None:
         first, second = succeed("verify", minilm).splitlines()
-        assert first == "files: 4 as the manifest says, by sha256"
+        assert first == "files: 5 as the manifest says, by sha256"
         assert "largest difference" in second
 
     def test_one_altered_byte(self, tiny: Path) -> None:
@@ -356,7 +388,7 @@ class TestExport:
 class TestUsage:
     def test_help(self) -> None:
         text = succeed("--help")
-        for command in ("encode", "search", "info", "verify", "bench", "export"):
+        for command in ("encode", "search", "info", "verify", "upgrade", "bench", "export"):
             assert command in text
 
     @pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["encode"], ["info", "a", "b"]])

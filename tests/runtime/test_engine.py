@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import embedrt.engine.scheduler
+import embedrt.engine.sessions
 from embedrt import Embedder
 from embedrt.bundle.reader import GRAPH
-from embedrt.engine.scheduler import ALONE_BEFORE_ALL_CORES, Engine
+from embedrt.bundle.weights import WEIGHTS
+from embedrt.engine.call import Call, TokenIds
+from embedrt.engine.scheduler import Engine
 from embedrt.engine.session import FloatArray, Session
-from embedrt.errors import ClosedError
+from embedrt.engine.sessions import ALONE_BEFORE_ALL_CORES, Sessions
+from embedrt.errors import BundleCorruptError, ClosedError, OverloadedError
 from tiny_bundle import WORDS, make_tiny
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
@@ -30,10 +34,20 @@ VECTOR = np.array([[0, 1, 1] + [0] * (WORDS - 3)], np.float32)
 CLOSED = "^this Embedder has been closed; load the bundle again$"
 
 
+def tokenize(texts: Sequence[str]) -> list[TokenIds]:
+    """Numbers between spaces."""
+    return [np.array(text.split(), np.int64) for text in texts]
+
+
+def call_of(*texts: str) -> Call:
+    """A call with a fresh array for its vectors."""
+    return Call(texts=texts, vectors=np.full((len(texts), WORDS), np.nan, np.float32))
+
+
 @pytest.fixture
 def engine(tiny: Path) -> Iterator[Engine]:
     """The tiny bundle's graph on two cores."""
-    engine = Engine(tiny / GRAPH, "fp32", 2)
+    engine = Engine(tiny / GRAPH, "fp32", 2, tokenize, max_tokens=8)
     yield engine
     engine.close()
 
@@ -52,103 +66,155 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
     return sessions
 
 
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    """Runs of texts that have a 9 among their tokens wait until they are let go."""
+    held = Held()
+    run = Session.run
+
+    def waiting(session: Session, input_ids: NDArray[np.int64]) -> FloatArray:
+        if (input_ids == 9).any():
+            held.running.set()
+            assert held.go_on.wait(30)
+        return run(session, input_ids)
+
+    monkeypatch.setattr(Session, "run", waiting)
+    return held
+
+
+class Held:
+    """A run that waits."""
+
+    def __init__(self) -> None:
+        self.running = threading.Event()
+        self.go_on = threading.Event()
+
+
+def run_one(engine: Engine, text: str = "1 2") -> NDArray[np.float32]:
+    """Come alone with one text."""
+    call = Call(texts=[text], vectors=np.empty((1, engine.dimension or WORDS), np.float32))
+    engine.run(call)
+    return call.vectors
+
+
+def wait_until_idle(engine: Engine) -> None:
+    """Wait for the workers of the call before to end."""
+    while engine._busy:
+        time.sleep(0.001)
+
+
+def wait_until_all_run(engine: Engine) -> None:
+    """Wait until no text waits any more."""
+    while engine.stats().waiting_texts:
+        time.sleep(0.001)
+
+
 def use_all_cores(engine: Engine, calls: int = ALONE_BEFORE_ALL_CORES) -> Session:
     """Come alone so often; wait for the session for all cores."""
+    wait_until_idle(engine)
     for _ in range(calls):
-        engine.run_alone(IDS)
-    assert engine._loading
-    engine._loading.result(timeout=30)
-    assert engine._all_cores
-    return engine._all_cores
+        run_one(engine)
+    sessions = engine._sessions
+    assert sessions.loading
+    sessions.loading.result(timeout=30)
+    assert sessions.all_cores
+    return sessions.all_cores
 
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it takes from call to call, it is no pause."""
-    monkeypatch.setattr(embedrt.engine.scheduler, "SHORT_PAUSE", 3600.0)
+    monkeypatch.setattr(embedrt.engine.sessions, "SHORT_PAUSE", 3600.0)
 
 
 class TestAllCores:
     def test_after_so_many_calls_alone(self, engine: Engine, ran: list[Session]) -> None:
         for _ in range(ALONE_BEFORE_ALL_CORES - 1):
-            engine.run_alone(IDS)
-        assert engine._loading is None
+            run_one(engine)
+        assert engine._sessions.loading is None
         use_all_cores(engine, calls=1)
-        assert set(ran) == {engine._one_core}
-        assert (engine.run_alone(IDS) == VECTOR).all()
-        assert ran[-1] is engine._all_cores
-        engine.run(IDS)
-        assert ran[-1] is engine._one_core
+        assert set(ran) == {engine._sessions.one_core}
+        assert (run_one(engine) == VECTOR).all()
+        assert ran[-1] is engine._sessions.all_cores
+        engine.run(call_of("1", "1 2", "1 2 3"))
+        assert set(ran[-3:]) == {engine._sessions.one_core}
 
     def test_batches_do_not_count(self, engine: Engine) -> None:
         for _ in range(3 * ALONE_BEFORE_ALL_CORES):
-            engine.submit(engine.run, IDS).result()
-        assert engine._loading is None
+            engine.run(call_of("1", "1 2"))
+        assert engine._sessions.loading is None
 
     def test_never_with_one_thread(self, tiny: Path) -> None:
         with Embedder.load(tiny, threads=1) as embedder:
             for _ in range(3 * ALONE_BEFORE_ALL_CORES):
                 embedder.encode("w1")
-            assert embedder._engine._loading is None
+            assert embedder._engine._sessions.loading is None
 
     def test_a_text_alone_and_a_small_batch_are_alone(self, tiny_embedder: Embedder) -> None:
         for texts in ["w1", ["w1"], ["w1", "w2"], "w3"]:
             tiny_embedder.encode(texts)
-        assert tiny_embedder._engine._loading
+        assert tiny_embedder._engine._sessions.loading
 
-    def test_not_while_others_run(
-        self, engine: Engine, ran: list[Session], monkeypatch: pytest.MonkeyPatch
+    def test_not_while_others_run(self, engine: Engine, ran: list[Session], held: Held) -> None:
+        all_cores = use_all_cores(engine)
+        other = call_of("9", "9 1")  # two batches: one core each
+        engine.start(other)
+        assert held.running.wait(30)
+        alone = call_of("1 2")
+        engine.start(alone)
+        held.go_on.set()
+        engine.wait(other)
+        engine.wait(alone)
+        assert set(ran[ALONE_BEFORE_ALL_CORES:]) == {engine._sessions.one_core}
+        wait_until_idle(engine)
+        run_one(engine)
+        assert ran[-1] is all_cores
+
+    def test_others_wait_while_it_runs(
+        self, engine: Engine, ran: list[Session], held: Held
     ) -> None:
         all_cores = use_all_cores(engine)
-        running, go_on = threading.Event(), threading.Event()
-        run = Session.run
-
-        def waiting(session: Session, input_ids: NDArray[np.int64]) -> FloatArray:
-            vectors = run(session, input_ids)
-            if len(input_ids) == 3:
-                running.set()
-                assert go_on.wait(30)
-            return vectors
-
-        monkeypatch.setattr(Session, "run", waiting)
-        for work in (engine.run, engine.run_alone):
-            running.clear()
-            go_on.clear()
-            other = engine.submit(work, np.repeat(IDS, 3, axis=0))
-            assert running.wait(30)
-            engine.run_alone(IDS)
-            assert ran[-1] is engine._one_core
-            go_on.set()
-            other.result()
-            engine.run_alone(IDS)
-            assert ran[-1] is all_cores
+        ran.clear()
+        alone = call_of("9")
+        engine.start(alone)
+        assert held.running.wait(30)
+        other = call_of("1 2")
+        engine.start(other)
+        assert not other.done.wait(0.05)
+        held.go_on.set()
+        engine.wait(other)
+        engine.wait(alone)
+        assert ran[0] is all_cores
 
     def test_after_a_pause_only_for_a_long_run(
         self, engine: Engine, ran: list[Session], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         all_cores = use_all_cores(engine)
-        monkeypatch.setattr(embedrt.engine.scheduler, "SHORT_PAUSE", 0.0)
-        monkeypatch.setattr(embedrt.engine.scheduler, "LONG_RUN", 2.5 * engine._pace)
-        engine.run_alone(IDS)
-        assert ran[-1] is engine._one_core
-        assert 0 < engine._pace < 1
-        monkeypatch.setattr(embedrt.engine.scheduler, "LONG_RUN", 2.5 * engine._pace)
-        engine.run_alone(np.tile(IDS, 2))
+        pace = engine._sessions._seconds_per_token
+        assert 0 < pace < 1
+        monkeypatch.setattr(embedrt.engine.sessions, "SHORT_PAUSE", 0.0)
+        monkeypatch.setattr(embedrt.engine.sessions, "LONG_RUN", 2.5 * pace)
+        run_one(engine)
+        assert ran[-1] is engine._sessions.one_core
+        monkeypatch.setattr(
+            embedrt.engine.sessions, "LONG_RUN", 2.5 * engine._sessions._seconds_per_token
+        )
+        run_one(engine, "1 2 1 2")
         assert ran[-1] is all_cores
 
     def test_never_for_short_texts_with_pauses(
         self, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(embedrt.engine.scheduler, "SHORT_PAUSE", 0.0)
+        monkeypatch.setattr(embedrt.engine.sessions, "SHORT_PAUSE", 0.0)
         for _ in range(3 * ALONE_BEFORE_ALL_CORES):
-            engine.run_alone(IDS)
-        assert engine._loading is None
+            run_one(engine)
+        assert engine._sessions.loading is None
 
     def test_a_failed_run_does_not_count_as_running(self, engine: Engine) -> None:
         for _ in range(5):
-            with pytest.raises(Exception, match="bounds"):
-                engine.run_alone(np.array([[WORDS]]))
-        assert engine._running == 0
+            with pytest.raises(BundleCorruptError, match="bounds"):
+                run_one(engine, str(WORDS))
+        assert engine._busy == 0
 
     @pytest.mark.parametrize("threads", [2, 3])
     def test_the_same_bytes(self, minilm: Path, threads: int) -> None:
@@ -163,7 +229,7 @@ class TestAllCores:
         self, tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.chdir(tiny.parent)
-        engine = Engine(Path(tiny.name) / GRAPH, "fp32", 2)
+        engine = Engine(Path(tiny.name) / GRAPH, "fp32", 2, tokenize, max_tokens=8)
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
         use_all_cores(engine)
@@ -183,10 +249,32 @@ class TestAllCores:
                 shutil.rmtree(tiny)
             for _ in range(ALONE_BEFORE_ALL_CORES):
                 assert embedder.encode("w1").max() == 1
-            assert embedder._engine._loading
-            embedder._engine._loading.exception(timeout=30)
-            assert embedder._engine._all_cores is None
+            sessions = embedder._engine._sessions
+            assert sessions.loading
+            sessions.loading.exception(timeout=30)
+            assert sessions.all_cores is None
             assert embedder.encode("w1").max() == 1
+
+    @pytest.mark.parametrize("how", ["renamed", "overwritten", "touched", "removed"])
+    def test_nor_from_other_weights(self, tiny: Path, tmp_path: Path, how: str) -> None:
+        """The graph is the same. A file that was mapped is still there when its name is gone."""
+        other = make_tiny(tmp_path / "other", table=2 * np.eye(WORDS, dtype=np.float32))
+        assert (other / GRAPH).read_bytes() == (tiny / GRAPH).read_bytes()
+        with Embedder.load(tiny, threads=2) as embedder:
+            if how == "renamed":
+                (other / WEIGHTS).rename(tiny / WEIGHTS)
+            elif how == "overwritten":
+                shutil.copyfile(other / WEIGHTS, tiny / WEIGHTS)
+            elif how == "touched":
+                os.utime(tiny / WEIGHTS, (1, 1))
+            else:
+                (tiny / WEIGHTS).unlink()
+            for _ in range(ALONE_BEFORE_ALL_CORES):
+                assert embedder.encode("w1").max() == 1 or how == "overwritten"
+            sessions = embedder._engine._sessions
+            assert sessions.loading
+            sessions.loading.exception(timeout=30)
+            assert sessions.all_cores is None
 
 
 class TestPrepareToFork:
@@ -200,26 +288,31 @@ class TestPrepareToFork:
             loaded.append(Session(*arguments, **options))
             return loaded[-1]
 
-        monkeypatch.setattr("embedrt.engine.scheduler.Session", slow)
+        monkeypatch.setattr("embedrt.engine.sessions.Session", slow)
         for _ in range(ALONE_BEFORE_ALL_CORES):
-            engine.run_alone(IDS)
+            run_one(engine)
         engine.prepare_to_fork()
         assert loaded
-        assert engine._all_cores is None
+        assert engine._sessions.all_cores is None
         assert use_all_cores(engine) is loaded[1]
 
-    def test_but_not_for_one_that_has_not_begun(self, engine: Engine) -> None:
-        go_on = threading.Event()
-        for _ in range(engine.threads):
-            engine.submit(go_on.wait, 30)
+    def test_but_not_for_one_that_has_not_begun(self, tiny: Path) -> None:
+        sessions = Sessions(tiny / GRAPH, "fp32", 2)
+        loads: list[Callable[[], None]] = []
+
+        def later(load: Callable[[], None]) -> Future[None]:
+            loads.append(load)
+            return Future()
+
         for _ in range(ALONE_BEFORE_ALL_CORES):
-            engine.run_alone(IDS)
-        assert engine._loading
-        loading = engine._loading
-        engine.prepare_to_fork()
+            sessions.choose(2, later)
+        assert sessions.loading
+        loading = sessions.loading
+        sessions.prepare_to_fork()
         assert loading.cancelled()
-        go_on.set()
-        use_all_cores(engine)
+        for _ in range(ALONE_BEFORE_ALL_CORES):
+            sessions.choose(2, later)
+        assert len(loads) == 2
 
 
 class TestManyThreads:
@@ -247,32 +340,47 @@ class TestManyThreads:
 
             with ThreadPoolExecutor(64) as pool:
                 assert all(pool.map(work, range(64)))
+            wait_until_idle(embedder._engine)
             embedder.encode(texts[0])
-            assert set(ran) == {embedder._engine._one_core, all_cores}
-            assert embedder._engine._running == 0
+            assert set(ran) == {embedder._engine._sessions.one_core, all_cores}
+            assert embedder._engine._busy == 0
 
 
 class TestClose:
     def test_no_work_afterwards(self, engine: Engine) -> None:
         engine.close()
         engine.close()
+        for work in (engine.run, engine.start):
+            with pytest.raises(ClosedError, match=CLOSED):
+                work(call_of("1 2"))
+
+    def test_work_before_it_is_finished(self, engine: Engine, held: Held) -> None:
+        running = call_of("9")
+        engine.start(running)
+        assert held.running.wait(30)
+        queued = call_of(*(f"9 {number}" for number in range(8)))
+        engine.start(queued)
+        while engine.stats().waiting_texts and not queued.waiting:
+            time.sleep(0.001)
+        engine.close()
+        held.go_on.set()
+        engine.wait(running)
+        engine.wait(queued)
+        assert not np.isnan(running.vectors).any()
+        assert not np.isnan(queued.vectors).any()
+
+    def test_what_is_not_even_tokenized_is_not(self, engine: Engine, held: Held) -> None:
+        running = call_of("9", "9 9")
+        engine.start(running)
+        assert held.running.wait(30)
+        queued = call_of(*(f"9 {number // 10} {number % 10}" for number in range(100)))
+        wait_until_all_run(engine)
+        engine.start(queued)
+        engine.close()
         with pytest.raises(ClosedError, match=CLOSED):
-            engine.submit(engine.run, IDS)
-
-    def test_between_a_text_s_check_and_its_run(self, engine: Engine) -> None:
-        """It is finished, even where it would have had the other session loaded."""
-        engine.close()
-        for _ in range(ALONE_BEFORE_ALL_CORES):
-            assert (engine.run_alone(IDS) == VECTOR).all()
-
-    def test_work_before_it_is_finished(self, engine: Engine) -> None:
-        waiting = threading.Event()
-        blocked = [engine.submit(waiting.wait, 30) for _ in range(2)]
-        queued = engine.submit(engine.run, IDS)
-        engine.close()
-        waiting.set()
-        assert all(run.result(timeout=30) for run in blocked)
-        assert (queued.result(timeout=30) == VECTOR).all()
+            engine.wait(queued)
+        held.go_on.set()
+        engine.wait(running)
 
     @pytest.mark.parametrize("texts", ["w1", ["w1", "w2 w2"] * 20], ids=["one", "many"])
     def test_while_others_encode(self, tiny: Path, texts: str | list[str]) -> None:
@@ -337,3 +445,103 @@ def wait_for_threads(number: int) -> None:
 def count(what: str) -> int:
     """Threads or open files of this process."""
     return len([*Path(f"/proc/self/{what}").iterdir()])
+
+
+class TestCancel:
+    def test_waiting_texts_go(self, engine: Engine, held: Held, ran: list[Session]) -> None:
+        running = call_of("9", "9 9")
+        engine.start(running)
+        assert held.running.wait(30)
+        wait_until_all_run(engine)
+        waiting = call_of("1", "2 3")
+        engine.start(waiting)
+        assert engine.stats().waiting_texts == 2
+        engine.cancel(waiting)
+        assert engine.stats().waiting_texts == engine.stats().waiting_tokens == 0
+        held.go_on.set()
+        engine.wait(running)
+        with pytest.raises(ClosedError, match="cancelled"):
+            engine.wait(waiting)
+        assert len(ran) == 2
+
+    def test_a_text_that_others_wait_for_stays(self, engine: Engine, held: Held) -> None:
+        both = [call_of("9 1"), call_of("9 1")]
+        for call in both:
+            engine.start(call)
+        assert held.running.wait(30)
+        engine.cancel(both[0])
+        held.go_on.set()
+        engine.wait(both[1])
+        assert both[1].vectors[0, 1] == 1
+
+
+class TestOverload:
+    def test_refused_before_it_is_queued(self, tiny: Path, held: Held) -> None:
+        engine = Engine(tiny / GRAPH, "fp32", 1, tokenize, max_tokens=8, max_waiting_tokens=20)
+        engine.run(call_of(*(f"1 {number}" for number in range(9)), "1 2 3"))  # idle: never refused
+        running = call_of("9")
+        engine.start(running)
+        assert held.running.wait(30)
+        engine.start(call_of("1 2 3 4 5"))
+        pattern = r"^about \d+ tokens are waiting and max_waiting_tokens is 20: call again later"
+        with pytest.raises(OverloadedError, match=pattern):
+            engine.start(call_of(*(f"1 {number}" for number in range(20))))
+        assert engine.stats().waiting_texts == 1
+        held.go_on.set()
+        engine.wait(running)
+        engine.close()
+
+
+class TestFailures:
+    def test_a_text_fails_its_own_call_alone(self, engine: Engine, held: Held) -> None:
+        """Also in one batch: the token of one is beyond the table."""
+        block = call_of("9", "9 9")
+        engine.start(block)
+        assert held.running.wait(30)
+        wait_until_all_run(engine)
+        good, bad, also_good = call_of("1 2"), call_of(f"1 {WORDS}"), call_of("2 3", "4 5")
+        for call in (good, bad, also_good):
+            engine.start(call)
+        held.go_on.set()
+        engine.wait(good)
+        engine.wait(also_good)
+        with pytest.raises(BundleCorruptError, match="bounds"):
+            engine.wait(bad)
+        assert (good.vectors == VECTOR).all()
+        assert also_good.vectors.argmax(axis=1).tolist() == [2, 4]
+
+
+class TestCores:
+    def test_no_more_than_asked_for(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever calls from where: runs, tokenizing and counting together."""
+        lock, busy, most = threading.Lock(), 0, 0
+        run = Session.run
+
+        def counted(work: Callable[..., Any], *arguments: Any) -> Any:
+            nonlocal busy, most
+            with lock:
+                busy += 1
+                most = max(most, busy)
+            try:
+                time.sleep(0.0005)
+                return work(*arguments)
+            finally:
+                with lock:
+                    busy -= 1
+
+        monkeypatch.setattr(Session, "run", lambda *arguments: counted(run, *arguments))
+        engine = Engine(
+            tiny / GRAPH, "fp32", 2, lambda texts: counted(tokenize, texts), max_tokens=8
+        )
+
+        def work(number: int) -> None:
+            for turn in range(5):
+                engine.run(call_of(*(f"{number % 10} {text % 10}" for text in range(turn))))
+                with engine.core():
+                    counted(time.sleep, 0)
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(work, range(16)))
+        assert most == 2
+        assert engine._busy == 0
+        engine.close()

@@ -17,12 +17,13 @@ import pytest
 from embedrt import Embedder
 from embedrt.bundle.graph_rules import check_graph
 from embedrt.bundle.reader import GRAPH, MANIFEST, PROBES, TOKENIZER
+from embedrt.bundle.weights import WEIGHTS
 from embedrt.bundle.writer import staged_bundle
 from embedrt.cli import main
 from embedrt.engine.session import Session
 from embedrt.errors import BundleCorruptError, BundleError, BundleFormatError, EmbedrtError
 from embedrt.verify import try_bundle
-from fuzz.killers import DIVISION, GRAPHS, with_nodes
+from fuzz.crashing_graphs import DIVISION, GRAPHS, with_nodes
 from tiny_bundle import (
     FLOAT,
     INT64,
@@ -40,7 +41,7 @@ from tiny_bundle import (
     value,
 )
 
-AGAIN = "; copy or export the bundle again"
+REMEDY = "; copy or export the bundle again"
 TABLE = np.eye(WORDS, dtype=np.float32)
 DIES_AT_ONCE = "; copy or export the bundle again, and do not load it as it is"
 
@@ -49,6 +50,7 @@ def bundle_of(folder: Path, **files: bytes) -> Path:
     """A tiny bundle in order, but for the content of these files (``.`` as ``_``)."""
     whole = {
         GRAPH: tiny_graph(TABLE),
+        WEIGHTS: b"",
         TOKENIZER: tiny_tokenizer().to_str().encode(),
         PROBES: json.dumps([{"text": "w1", "embedding": TABLE[1].tolist()}]).encode(),
         "README.md": b"# tiny\n",
@@ -75,7 +77,7 @@ def verify(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What ``embedrt verify`` says of a bundle that is not in order."""
     assert main(["verify", str(folder)]) == 1
     captured = capsys.readouterr()
-    assert captured.out == "files: 4 as the manifest says, by sha256\n"
+    assert captured.out == "files: 5 as the manifest says, by sha256\n"
     return captured.err
 
 
@@ -112,7 +114,7 @@ class TestTrial:
             try_bundle(bundle, seconds=5)
         assert time.monotonic() - started < 60
         assert str(caught.value) == (
-            f"{bundle} was not loaded and run within 5 seconds{AGAIN}, and do not load it as it "
+            f"{bundle} was not loaded and run within 5 seconds{REMEDY}, and do not load it as it "
             "is: it would hang"
         )
 
@@ -131,6 +133,7 @@ class TestTrial:
             text=True,
             check=False,
             timeout=120,
+            encoding="utf-8",
         )
         assert child.returncode == 1
         assert child.stderr == (
@@ -154,7 +157,7 @@ class TestTrial:
     ) -> None:
         bundle = make_tiny(tmp_path / "tiny")
         for name in ("json", "numpy", "embedrt"):
-            (bundle / f"{name}.py").write_text("import os; os._exit(9)")
+            (bundle / f"{name}.py").write_text("import os; os._exit(9)", encoding="utf-8")
         monkeypatch.chdir(bundle)
         try_bundle(Path())
 
@@ -168,7 +171,7 @@ class TestGraph:
             (tmp_path / GRAPH).write_bytes(with_nodes(content))
             with pytest.raises(BundleFormatError) as caught:
                 check_graph(tmp_path / GRAPH)
-            assert str(caught.value) == f"{tmp_path / GRAPH}: {words}{AGAIN}"
+            assert str(caught.value) == f"{tmp_path / GRAPH}: {words}{REMEDY}"
 
     def test_what_is_like_it_and_harmless_is_not(self, tmp_path: Path) -> None:
         gather = node("GatherND", ["table", "axes"], "new")
@@ -192,7 +195,10 @@ class TestGraph:
             Embedder.load(bundle, verify="sha256")
         with pytest.raises(BundleCorruptError) as caught:
             Embedder.load(bundle)
-        assert str(caught.value) == f"{file} is no ONNX graph (field number 0 before byte 1){AGAIN}"
+        assert (
+            str(caught.value)
+            == f"{file} is not an ONNX graph (field number 0 before byte 1){REMEDY}"
+        )
 
     def test_ids_beyond_the_table(self, tmp_path: Path) -> None:
         """A tokenizer of another model."""
@@ -204,7 +210,7 @@ class TestGraph:
             embedder.encode("w1 w9")
         text = str(caught.value)
         assert text.startswith(f"{bundle / GRAPH} fails (")
-        assert text.endswith(f"for token ids of shape (1, 2), the largest 9{AGAIN}")
+        assert text.endswith(f"for token ids of shape (1, 2), the largest 9{REMEDY}")
 
     @pytest.mark.parametrize(
         ("source", "result", "words"),
@@ -283,8 +289,8 @@ class TestTokenizer:
         with pytest.raises(BundleCorruptError) as caught:
             Embedder.load(bundle)
         text = str(caught.value)
-        assert text.startswith(f"{bundle / TOKENIZER} is no tokenizer that this version of ")
-        assert text.endswith(AGAIN)
+        assert text.startswith(f"{bundle / TOKENIZER} is not a tokenizer that this version of ")
+        assert text.endswith(REMEDY)
         assert len(text) < 1000
 
     def test_a_merge_beyond_its_prefix(self, tmp_path: Path) -> None:
@@ -296,7 +302,7 @@ class TestTokenizer:
             "continuing_subword_prefix": "####",
         }
         bundle = bundle_of(tmp_path / "tiny", tokenizer_json=tokenizer_with(model=bpe))
-        with pytest.raises(BundleCorruptError, match=r"is no tokenizer .*; copy or export"):
+        with pytest.raises(BundleCorruptError, match=r"is not a tokenizer .*; copy or export"):
             Embedder.load(bundle)
 
     def test_ids_that_no_table_has(self, tmp_path: Path) -> None:
@@ -385,7 +391,7 @@ class TestProbes:
         assert main(["verify", str(bundle)]) == 1
         text = capsys.readouterr().err
         assert text.startswith(f"embedrt: {bundle / PROBES} holds no texts with their embeddings (")
-        assert text.endswith(f"){AGAIN}\n")
+        assert text.endswith(f"){REMEDY}\n")
         assert len(text) < 500
 
     def test_loading_does_not_need_them(self, tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ FULL = tiny_manifest(
     ),
     files={"README.md": FileEntry(size=3, sha256="ab")},
 )
-AGAIN = "; copy or export the bundle again"
+REMEDY = "; copy or export the bundle again"
+NEW = ("task", "inputs", "outputs")  # with version 2
 Path = tuple[str | int, ...]
 
 
@@ -149,7 +150,7 @@ def test_unknown_field_is_named(place: Path) -> None:
 
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(changed((*place, "surprise"), add))
-    assert str(caught.value) == f"{named(place)} has unknown fields: ['surprise']{AGAIN}"
+    assert str(caught.value) == f"{named(place)} has unknown fields: ['surprise']{REMEDY}"
 
 
 @pytest.mark.parametrize(("place", "wrong"), WRONG)
@@ -167,6 +168,7 @@ def test_field_of_the_wrong_kind_is_named(place: Path, wrong: object) -> None:
     ("name", "value", "good"),
     [
         ("builder", "handmade", "fused"),
+        ("task", "rerank", "embedding"),
         ("precision", "fp7", "fp32"),
         ("truncation_side", "middle", "left"),
         ("similarity", "jaccard", "cosine"),
@@ -184,7 +186,7 @@ def test_value_out_of_range_is_named_with_the_good_ones(name: str, value: Any, g
         BundleFormatError, match=rf"^manifest\.json\.{name}.* is .*{good}"
     ) as caught:
         Manifest.from_json(json.dumps({**content(), name: value}))
-    assert str(caught.value).endswith(AGAIN)
+    assert str(caught.value).endswith(REMEDY)
 
 
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1", None, [1], True, 1.0])
@@ -194,11 +196,52 @@ def test_unknown_version(version: object) -> None:
 
 
 def test_a_later_version_says_what_to_do_before_its_fields_are_looked_at() -> None:
-    with pytest.raises(BundleFormatError, match="format_version 2") as caught:
-        Manifest.from_json('{"format_version": 2, "unheard-of": true}')
+    with pytest.raises(BundleFormatError, match="format_version 3") as caught:
+        Manifest.from_json('{"format_version": 3, "unheard-of": true}')
     assert str(caught.value) == (
-        "manifest.json has format_version 2 and this version of embedrt reads 1; install the "
+        "manifest.json has format_version 3 and this version of embedrt reads 1 to 2; install the "
         "embedrt that made the bundle, or export the model again"
+    )
+
+
+class TestVersion1:
+    """Its manifests lack what came with version 2."""
+
+    def old(self, **changes: Any) -> str:
+        facts = {name: value for name, value in content().items() if name not in NEW}
+        return json.dumps({**facts, "format_version": 1, **changes})
+
+    def test_what_it_implies_is_filled_in(self) -> None:
+        assert Manifest.from_json(self.old()) == dataclasses.replace(FULL, format_version=1)
+
+    @pytest.mark.parametrize("name", NEW)
+    def test_it_has_none_of_the_new_fields(self, name: str) -> None:
+        with pytest.raises(BundleFormatError) as caught:
+            Manifest.from_json(self.old(**{name: content()[name]}))
+        assert str(caught.value) == f"manifest.json has unknown fields: ['{name}']{REMEDY}"
+
+    def test_it_is_read_as_strictly(self) -> None:
+        with pytest.raises(BundleFormatError, match=r"^manifest\.json\.dimension is 0"):
+            Manifest.from_json(self.old(dimension=0))
+        with pytest.raises(BundleFormatError, match=r"has unknown fields: \['surprise'\]"):
+            Manifest.from_json(self.old(surprise=1))
+
+
+@pytest.mark.parametrize("name", ["inputs", "outputs"])
+@pytest.mark.parametrize("change", ["missing", "twice", "name", "dtype", "axes"])
+def test_inputs_and_outputs_are_those_of_the_task(name: str, change: str) -> None:
+    (value,) = content()[name]
+    other = {
+        "name": "token_type_ids",
+        "dtype": "float32" if name == "inputs" else "int64",
+        "axes": ["batch"],
+    }
+    wrong = {"missing": [], "twice": [value, value]}
+    values = wrong[change] if change in wrong else [{**value, change: other[change]}]
+    with pytest.raises(BundleFormatError) as caught:
+        Manifest.from_json(json.dumps({**content(), name: values}))
+    assert str(caught.value) == (
+        f"manifest.json.{name} does not fit task 'embedding'; expected {[value]}{REMEDY}"
     )
 
 
@@ -223,7 +266,7 @@ def test_a_later_version_says_what_to_do_before_its_fields_are_looked_at() -> No
 def test_what_is_not_json(text: str | bytes) -> None:
     with pytest.raises(BundleFormatError, match=r"^manifest\.json is not JSON: ") as caught:
         Manifest.from_json(text)
-    assert str(caught.value).endswith(AGAIN)
+    assert str(caught.value).endswith(REMEDY)
     assert len(str(caught.value)) < 300
 
 
@@ -238,7 +281,7 @@ def test_a_field_given_twice(place: Path) -> None:
     text = changed((*place, "mark"), mark).replace('"mark"', f'"{first}"')
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(text)
-    assert str(caught.value) == f"manifest.json is not JSON: an object has '{first}' twice{AGAIN}"
+    assert str(caught.value) == f"manifest.json is not JSON: an object has '{first}' twice{REMEDY}"
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
@@ -248,7 +291,7 @@ def test_numbers_that_are_not_finite(number: str) -> None:
         Manifest.from_json(text)
     message = str(caught.value)
     assert message.startswith("manifest.json.agreement.tolerance is ")
-    assert message.endswith(f"; expected a finite number{AGAIN}")
+    assert message.endswith(f"; expected a finite number{REMEDY}")
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
@@ -270,12 +313,14 @@ def test_half_a_character(place: Path) -> None:
 
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(changed(place, replace))
-    assert str(caught.value) == f"{named(place)} has half of a character at 1{AGAIN}"
+    assert str(caught.value) == f"{named(place)} has an unpaired surrogate at 1{REMEDY}"
 
 
 def test_half_a_character_in_a_name() -> None:
     text = json.dumps({**content(), "prompts": {"\ud800": ""}, "default_prompt_name": None})
-    with pytest.raises(BundleFormatError, match=r"^manifest\.json\.prompts has half"):
+    with pytest.raises(
+        BundleFormatError, match=r"^manifest\.json\.prompts has an unpaired surrogate"
+    ):
         Manifest.from_json(text)
 
 

@@ -20,8 +20,8 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from embedrt import Embedder
 from embedrt.bundle.reader import TOKENIZER
-from embedrt.engine.scheduler import WINDOW
 from embedrt.errors import OverlongTextError, TextError, TokenizationError
+from embedrt.request import STREAM_BLOCK
 from embedrt.text.tokenizer import BLOCK, MOST_CHARACTERS, Tokenizer
 from odd_texts import LISTS, plainly_well_formed
 from tiny_bundle import make_tiny, tiny_tokenizer
@@ -71,7 +71,9 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 def run(code: str, *arguments: object) -> Any:
     """What a process of its own prints, as JSON."""
     command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
-    outcome = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    outcome = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, encoding="utf-8"
+    )
     assert outcome.returncode == 0, outcome.stderr
     return json.loads(outcome.stdout)
 
@@ -230,7 +232,7 @@ class TestMemory:
 
     def test_of_a_window_of_long_texts(self, minilm: Path) -> None:
         """Their encodings, kept together, take 250 MB."""
-        code = MEMORY_OF_ONE.replace("batch_ids([text])", f"batch_ids([text] * {WINDOW})")
+        code = MEMORY_OF_ONE.replace("batch_ids([text])", f"batch_ids([text] * {STREAM_BLOCK})")
         assert run(code, minilm / TOKENIZER, "right", "the lazy dog, ", 1000) < 120 * MEGABYTE
 
     @pytest.mark.parametrize("count", [100_000, 1_000_000])
@@ -257,9 +259,9 @@ class TestTokenizerBreaks:
             tokenizer.batch_ids(texts)
         assert caught.value.index == place
 
-    @pytest.mark.parametrize("place", [0, WINDOW - 1, WINDOW, 2 * WINDOW + 300])
+    @pytest.mark.parametrize("place", [0, STREAM_BLOCK - 1, STREAM_BLOCK, 2 * STREAM_BLOCK + 300])
     def test_place_in_the_call(self, breaking: Embedder, place: int) -> None:
-        texts = [f"w{number % 10} w{number % 7}" for number in range(2 * WINDOW + 500)]
+        texts = [f"w{number % 10} w{number % 7}" for number in range(2 * STREAM_BLOCK + 500)]
         expected = breaking.encode(texts)
         broken = texts.copy()
         broken[place] = PANICKING
@@ -391,9 +393,9 @@ def test_errors_of_texts_are_pickled(tokenizer: Tokenizer) -> None:
 class TestOverlong:
     OVER = "w2 " * 9
 
-    @pytest.mark.parametrize("place", [0, 1, WINDOW, WINDOW + 5])
+    @pytest.mark.parametrize("place", [0, 1, STREAM_BLOCK, STREAM_BLOCK + 5])
     def test_the_first_is_named(self, tiny: Path, place: int) -> None:
-        texts = [f"w{number % 10}" for number in range(WINDOW + 10)]
+        texts = [f"w{number % 10}" for number in range(STREAM_BLOCK + 10)]
         texts[place] = texts[-1] = self.OVER
         message = (
             f"texts[{place}] is too long: it has 9 tokens, and this model takes 8 tokens. It "

@@ -54,6 +54,14 @@ def test_the_difference_is_absolute_or_relative(
                 check(folder)
 
 
+def test_the_worst_probe_is_named(tmp_path: Path) -> None:
+    probes = json.dumps([probe("w1", w1=1), probe("w2 w2", w2=3), probe("w3", w3=1.1)])
+    with pytest.raises(
+        BundleCorruptError, match=r"differ by 1\.0e\+00 .*, most on 'w2 w2'; at most"
+    ):
+        check(make_tiny(tmp_path / "tiny", probes=probes, normalized=True))
+
+
 def test_prompts_are_no_part_of_it(tmp_path: Path) -> None:
     folder = make_tiny(tmp_path / "tiny", prompts={"query": "w5 "}, default_prompt_name="query")
     assert check(folder) == 0

@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from embedrt.engine.cpu import CPUINFO, clips_int8
+from embedrt.engine.cpu import CPUINFO
+from embedrt.engine.session import clips_int8
 from tiny_bundle import message, node, value
 
 UINT8, INT8, INT32 = 2, 3, 6
@@ -43,7 +44,7 @@ def test_larger_products_behave_as_it_says(rows: int) -> None:
 
 @pytest.mark.skipif(not X86_LINUX, reason="asks Linux for the flags of an x86")
 def test_it_agrees_with_the_processors_flags() -> None:
-    lines = CPUINFO.read_text().splitlines()
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     flags = next(line for line in lines if line.startswith("flags")).split()
     assert clips_int8() is ("avx2" in flags and EXACT.isdisjoint(flags))
 
@@ -51,12 +52,13 @@ def test_it_agrees_with_the_processors_flags() -> None:
 @pytest.mark.skipif(QEMU is None or not X86_LINUX, reason="needs qemu-user on Linux on x86")
 @pytest.mark.parametrize(("processor", "clips"), [("Nehalem", False), ("Haswell", True)])
 def test_other_processors_under_emulation(processor: str, clips: bool) -> None:
-    code = "import embedrt, embedrt.engine.cpu; print(embedrt.engine.cpu.clips_int8())"
+    code = "from embedrt.engine import session; print(session.clips_int8())"
     process = subprocess.run(
         [str(QEMU), "-cpu", processor, sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     assert process.stdout == f"{clips}\n", process.stderr
 

@@ -60,6 +60,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         env=ENVIRONMENT,
         check=False,
+        encoding="utf-8",
     )
 
 
@@ -140,6 +141,7 @@ import embedrt
         (errors.SourceError, OSError),
         (errors.UnsupportedModelError, ValueError),
         (errors.RecipeMismatchError, ValueError),
+        (errors.QuantizationError, RuntimeError),
         (errors.ProofError, RuntimeError),
         (errors.MissingExtraError, ImportError),
     ],

@@ -24,9 +24,9 @@ import numpy as np
 import embedrt
 
 with embedrt.Embedder.load(sys.argv[1], verify="sha256") as embedder:
-    while not embedder._engine._loading:  # the graph for all cores is loaded aside
+    while not embedder._engine._sessions.loading:  # the graph for all cores is loaded aside
         embedder.encode("one")
-    embedder._engine._loading.result()
+    embedder._engine._sessions.loading.result()
     for _ in range(4):  # the first after a pause, and so on one core
         embedder.encode("one")
     documents = embedder.encode_document(["one", "two texts", "", "one"] * 50)
@@ -345,6 +345,7 @@ def read_only(
     return process
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 class TestProcess:
     def test_settings_stay(self, tiny: Path, tmp_path: Path) -> None:
         silent(run(tmp_path, "-c", SETTINGS + WORK + UNCHANGED, tiny))
@@ -381,9 +382,9 @@ from embedrt import Embedder
 
 def work():
     embedder = Embedder.load(sys.argv[1], threads=3)
-    while not embedder._engine._loading:  # the graph for all cores is loaded aside
+    while not embedder._engine._sessions.loading:  # the graph for all cores is loaded aside
         embedder.encode("one")
-    embedder._engine._loading.result()
+    embedder._engine._sessions.loading.result()
     for _ in range(4):  # the first after a pause, and so on one core
         embedder.encode("one")
     embedder.encode([f"text {number}" * number for number in range(99)])

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -53,11 +54,15 @@ def names(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()}
 
 
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
 @contextmanager
 def another_process(target: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """A process in the midst of staging, and its folder."""
     command = [sys.executable, "-c", STAGE_AND_WAIT, str(target)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         try:
             yield process, Path(process.stdout.readline().strip())
@@ -80,7 +85,7 @@ def test_a_bundle_appears_only_when_it_is_published(tmp_path: Path) -> None:
 def test_what_is_sealed_is_described(tmp_path: Path) -> None:
     with staged_bundle(tmp_path / "bundle") as staging:
         fill(staging)
-        (staging.path / "scratch").write_text("not the bundle's")
+        (staging.path / "scratch").write_text("not the bundle's", encoding="utf-8")
         sealed = staging.seal(tiny_manifest())
     assert sealed.files.keys() == FILES
     assert {entry.size for entry in sealed.files.values()} == {4}
@@ -101,7 +106,7 @@ def test_not_publishing_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_existing_bundle_is_replaced_whole(tmp_path: Path) -> None:
     target = make_tiny(tmp_path / "bundle")
-    (target / "notes").write_text("of the old one")
+    (target / "notes").write_text("of the old one", encoding="utf-8")
     with staged_bundle(target) as staging:
         fill(staging, b"new")
         assert (target / "notes").exists()
@@ -124,11 +129,11 @@ def test_what_is_no_bundle_is_not_replaced(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "precious"
     if kind == "folder":
         target.mkdir()
-        (target / "thesis.tex").write_text("years of work")
+        (target / "thesis.tex").write_text("years of work", encoding="utf-8")
     else:
-        target.write_text("years of work")
+        target.write_text("years of work", encoding="utf-8")
     with (
-        pytest.raises(ExportError, match="precious exists and is no bundle; name another"),
+        pytest.raises(ExportError, match="precious exists and is not a bundle; name another"),
         staged_bundle(target),
     ):
         pass
@@ -136,7 +141,7 @@ def test_what_is_no_bundle_is_not_replaced(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_disk_that_does_not_take_it(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
     with pytest.raises(ExportError, match=r"bundle cannot be written: .* name another --output"):
         make_tiny(tmp_path / "file" / "bundle")
     with pytest.raises(ExportError, match="No space left on device"):
@@ -150,9 +155,93 @@ def test_our_own_errors_pass_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
-def test_a_bundle_can_be_read_by_all(tmp_path: Path) -> None:
-    target = make_tiny(tmp_path / "bundle")
-    assert target.stat().st_mode & 0o777 == 0o755
+class TestModes:
+    def test_a_bundle_can_be_read_by_all(self, tmp_path: Path) -> None:
+        target = make_tiny(tmp_path / "bundle")
+        assert target.stat().st_mode & 0o777 == 0o755
+
+    @pytest.mark.parametrize("mask", [0o077, 0o027, 0o022, 0o002])
+    def test_a_new_bundle_follows_the_umask(self, tmp_path: Path, mask: int) -> None:
+        before = os.umask(mask)
+        try:
+            target = make_tiny(tmp_path / "new" / "bundle")
+        finally:
+            os.umask(before)
+        assert mode(target.parent) == 0o777 & ~mask
+        assert mode(target) == 0o777 & ~mask
+        assert {mode(file) for file in target.iterdir()} == {0o666 & ~mask}
+
+    @pytest.mark.parametrize(("folder", "file"), [(0o700, 0o600), (0o770, 0o640), (0o555, 0o444)])
+    def test_a_bundle_takes_after_the_one_that_it_replaces(
+        self, tmp_path: Path, folder: int, file: int
+    ) -> None:
+        target = make_tiny(tmp_path / "bundle")
+        for old in target.iterdir():
+            old.chmod(file)
+        target.chmod(folder)
+        with staged_bundle(target) as staging:
+            fill(staging, b"new")
+            assert mode(staging.path) == 0o700
+            staging.publish()
+        assert (target / "README.md").read_bytes() == b"new"
+        assert mode(target) == folder
+        assert {mode(new) for new in target.iterdir()} == {file}
+        assert names(tmp_path) == {"bundle"}
+
+    @pytest.mark.skipif(
+        sys.platform == "win32" or os.geteuid() != 0, reason="only root gives files away"
+    )
+    def test_the_owner_stays(self, tmp_path: Path) -> None:
+        target = make_tiny(tmp_path / "bundle")
+        for path in (target, *target.iterdir()):
+            os.chown(path, 1234, 2345)
+        make_tiny(target)
+        owners = {(p.stat().st_uid, p.stat().st_gid) for p in (target, *target.iterdir())}
+        assert owners == {(1234, 2345)}
+
+    @pytest.mark.skipif(
+        sys.platform == "win32" or os.geteuid() != 0, reason="root reads and removes anything"
+    )
+    def test_a_read_only_bundle_is_replaced_and_swept(self) -> None:
+        with TemporaryDirectory() as name:  # pytest's own folders are root's alone
+            folder = Path(name)
+            folder.chmod(0o777)
+            os.seteuid(65534)
+            try:
+                target = make_tiny(folder / "bundle")
+                target.chmod(0o555)
+                make_tiny(target)
+                assert names(folder) == {"bundle"}
+                target.rename(folder / ".bundle.partial-abc.old")
+                make_tiny(target)
+                assert names(folder) == {"bundle"}
+            finally:
+                os.seteuid(0)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    real, link = tmp_path / "elsewhere" / "bundle-1", tmp_path / "current"
+    if there:
+        make_tiny(real)
+        (real / "notes").write_text("of the old one", encoding="utf-8")
+    link.symlink_to("elsewhere/bundle-1")
+    with staged_bundle(link) as staging:
+        fill(staging, b"new")
+        staging.publish()
+    assert str(link.readlink()) == "elsewhere/bundle-1"
+    assert names(real) == {MANIFEST, *FILES}
+    assert (link / "README.md").read_bytes() == b"new"
+    assert names(tmp_path) == {"elsewhere", "current"}
+    assert names(real.parent) == {"bundle-1"}
+
+
+def test_a_home_in_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_tiny(Path("~/bundle"))
+    assert names(tmp_path) == {"bundle"}
+    assert Bundle.open("~/bundle").path == tmp_path / "bundle"
 
 
 @needs_locks

@@ -73,6 +73,18 @@ def test_what_has_no_order_or_no_texts_is_no_batch(texts: Any, described: str) -
         as_batch(texts)
 
 
+def test_views_of_a_mapping() -> None:
+    """Its keys are a set by their type, and the error says what to do; its values are a batch."""
+    texts = {"a": "b", "c": "d"}
+    assert as_batch(texts.values()) == ["b", "d"]
+    with pytest.raises(
+        TypeError, match=r"^texts is a dict_keys; .* ordered iterable of str: list\("
+    ):
+        as_batch(texts.keys())
+    with pytest.raises(TypeError, match=r"^texts is a dict_items; .* ordered iterable of str$"):
+        as_batch(texts.items())
+
+
 def test_stream_takes_no_single_text() -> None:
     with pytest.raises(TypeError, match=r"pass \[text\]"):
         next(stream("text"))

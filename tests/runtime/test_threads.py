@@ -29,13 +29,13 @@ def membership(tmp_path: Path) -> Path:
 
 def limit_v2(folder: Path, content: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cpu.max").write_text(content)
+    (folder / "cpu.max").write_text(content, encoding="utf-8")
 
 
 def limit_v1(folder: Path, quota: str, period: str = "100000\n") -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cpu.cfs_quota_us").write_text(quota)
-    (folder / "cpu.cfs_period_us").write_text(period)
+    (folder / "cpu.cfs_quota_us").write_text(quota, encoding="utf-8")
+    (folder / "cpu.cfs_period_us").write_text(period, encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def limit_v1(folder: Path, quota: str, period: str = "100000\n") -> None:
 )
 def test_v2(root: Path, membership: Path, content: str, cores: float | None) -> None:
     limit_v2(root, content)
-    membership.write_text("0::/\n")
+    membership.write_text("0::/\n", encoding="utf-8")
     assert cgroup_cpu_quota(root, membership) == cores
 
 
@@ -75,7 +75,7 @@ def test_v1(
     root: Path, membership: Path, controllers: str, quota: str, period: str, cores: float | None
 ) -> None:
     limit_v1(root / controllers, quota, period)
-    membership.write_text(f"3:cpuset:/\n1:{controllers}:/\n")
+    membership.write_text(f"3:cpuset:/\n1:{controllers}:/\n", encoding="utf-8")
     assert cgroup_cpu_quota(root, membership) == cores
 
 
@@ -83,7 +83,7 @@ def test_the_tightest_quota_on_the_way_up_wins(root: Path, membership: Path) -> 
     limit_v2(root / "slice", "200000 100000\n")
     limit_v2(root / "slice" / "service", "300000 100000\n")
     limit_v2(root / "slice" / "other", "100000 100000\n")
-    membership.write_text("0::/slice/service\n")
+    membership.write_text("0::/slice/service\n", encoding="utf-8")
     assert cgroup_cpu_quota(root, membership) == 2.0
     limit_v2(root / "slice" / "service", "150000 100000\n")
     assert cgroup_cpu_quota(root, membership) == 1.5
@@ -92,20 +92,20 @@ def test_the_tightest_quota_on_the_way_up_wins(root: Path, membership: Path) -> 
 def test_a_nested_group_of_v1(root: Path, membership: Path) -> None:
     limit_v1(root / "cpu,cpuacct" / "docker" / "a:b", "70000\n")
     limit_v1(root / "memory" / "docker" / "a:b", "10000\n")
-    membership.write_text("5:memory:/docker/a:b\n4:cpu,cpuacct:/docker/a:b\n")
+    membership.write_text("5:memory:/docker/a:b\n4:cpu,cpuacct:/docker/a:b\n", encoding="utf-8")
     assert cgroup_cpu_quota(root, membership) == 0.7
 
 
 def test_controllers_in_another_order_than_the_folder_has(root: Path, membership: Path) -> None:
     limit_v1(root / "cpu,cpuacct" / "job", "70000\n")
     (root / "cpu").symlink_to("cpu,cpuacct")
-    membership.write_text("4:cpuacct,cpu:/job\n")
+    membership.write_text("4:cpuacct,cpu:/job\n", encoding="utf-8")
     assert cgroup_cpu_quota(root, membership) == 0.7
 
 
 def test_a_container_that_sees_its_own_group_as_the_root(root: Path, membership: Path) -> None:
     limit_v1(root / "cpu", "120000\n")
-    membership.write_text("4:cpu,cpuacct:/docker/not-mounted-here\n")
+    membership.write_text("4:cpu,cpuacct:/docker/not-mounted-here\n", encoding="utf-8")
     assert cgroup_cpu_quota(root, membership) == 1.2
 
 
@@ -126,7 +126,11 @@ def threads_under(setup: str) -> int:
     """What a process of its own counts after some setup."""
     code = f"import os\n{setup}\nfrom embedrt.engine import cpu\nprint(cpu.available_threads())"
     process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     return int(process.stdout)
 

@@ -202,7 +202,7 @@ def test_dropout_would_give_other_tokens_each_time(tmp_path: Path) -> None:
 )
 def test_what_is_no_tokenizer(tmp_path: Path, content: bytes) -> None:
     (tmp_path / TOKENIZER).write_bytes(content)
-    with pytest.raises(BundleCorruptError, match=r"tokenizer\.json is no tokenizer .* again"):
+    with pytest.raises(BundleCorruptError, match=r"tokenizer\.json is not a tokenizer .* again"):
         Tokenizer(tmp_path / TOKENIZER, max_tokens=MAX_TOKENS)
 
 

@@ -1,7 +1,7 @@
-"""The encoder families whose graph is built from their weights.
+"""The encoder families whose graph is built from the weights.
 
-A family is a module with a ``read(config, tensors) -> Encoder``: the map from the names in a
-checkpoint to the one common description.
+Each family is a module with a function ``read(config, tensors) -> Encoder``, which maps the tensor
+names of a checkpoint to an `Encoder`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from transformers import PretrainedConfig
 
 from embedrt_export.encoder import ACTIVATIONS, Encoder
 from embedrt_export.families import bert, distilbert, mpnet, roberta
+from embedrt_export.families.pruning import restore_heads
+from embedrt_export.families.shapes import require_heads, require_shapes
 from embedrt_export.source.checkpoint import Tensors
 
 Reader = Callable[[PretrainedConfig, Tensors], Encoder]
@@ -27,10 +29,23 @@ READERS: dict[str, Reader] = {
 
 
 def find_reader(config: PretrainedConfig) -> Reader | None:
-    """Return the reader for a model, or None where only tracing can take it."""
+    """Return the reader for a model; None if the model has to be traced."""
     activation = getattr(config, "hidden_act", None) or getattr(config, "activation", None)
     plain_positions = getattr(config, "position_embedding_type", "absolute") == "absolute"
     encoder_only = not getattr(config, "is_decoder", False)
     if activation in ACTIVATIONS and plain_positions and encoder_only:
         return READERS.get(config.model_type)
     return None
+
+
+def read_encoder(reader: Reader, config: PretrainedConfig, tensors: Tensors) -> Encoder:
+    """Return the encoder, with pruned attention heads restored as zeros.
+
+    Raises UnsupportedModelError if the weights do not match the config.
+    """
+    encoder = reader(config, tensors)
+    require_heads(encoder)
+    pruned = getattr(config, "pruned_heads", None) or {}
+    encoder = restore_heads(encoder, {int(layer): heads for layer, heads in pruned.items()})
+    require_shapes(encoder)
+    return encoder

@@ -1,4 +1,4 @@
-"""BERT: bge, e5, gte, MiniLM and most others."""
+"""BERT, the architecture of bge, e5, gte, MiniLM and most other models."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
 
 
 def read_encoder(config: PretrainedConfig, weights: Tensors, *, padding_id: int | None) -> Encoder:
-    """Map the tensors that BERT and RoBERTa name alike."""
+    """Map the tensors, whose names BERT and RoBERTa share."""
     epsilon = config.layer_norm_eps
-    positions = weights.array("embeddings.position_embeddings.weight")[padding_id or 0 :]
-    token_type = weights.array("embeddings.token_type_embeddings.weight")[0]
     return Encoder(
-        word_embeddings=weights.array("embeddings.word_embeddings.weight"),
-        position_embeddings=positions + token_type,
+        word_embeddings=weights.table("embeddings.word_embeddings"),
+        position_embeddings=weights.table("embeddings.position_embeddings")[padding_id or 0 :],
+        token_types=weights.table("embeddings.token_type_embeddings"),
         padding_id=padding_id,
         embedding_norm=weights.norm("embeddings.LayerNorm", epsilon),
         layers=tuple(

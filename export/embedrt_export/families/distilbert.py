@@ -1,4 +1,4 @@
-"""DistilBERT: half of BERT's layers, no token types."""
+"""DistilBERT: BERT with half the layers and without token types."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map a DistilBERT checkpoint."""
     weights = tensors.under("distilbert.", "model.")
     return Encoder(
-        word_embeddings=weights.array("embeddings.word_embeddings.weight"),
-        position_embeddings=weights.array("embeddings.position_embeddings.weight"),
+        word_embeddings=weights.table("embeddings.word_embeddings"),
+        position_embeddings=weights.table("embeddings.position_embeddings"),
+        token_types=None,
         padding_id=None,
         embedding_norm=weights.norm("embeddings.LayerNorm", EPSILON),
         layers=tuple(

@@ -9,17 +9,18 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 from embedrt_export.encoder import ACTIVATIONS, Encoder, FloatArray, Layer
 from embedrt_export.source.checkpoint import Tensors
 
-PADDING_ID = 1  # a constant in transformers' MPNet, whatever its config says
+PADDING_ID = 1  # a constant in transformers' MPNet, independent of the config
 
 
 def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map an MPNet checkpoint."""
     weights = tensors.under("mpnet.", "model.")
     epsilon = config.layer_norm_eps
-    positions = weights.array("embeddings.position_embeddings.weight")[PADDING_ID:]
+    positions = weights.table("embeddings.position_embeddings")[PADDING_ID:]
     return Encoder(
-        word_embeddings=weights.array("embeddings.word_embeddings.weight"),
+        word_embeddings=weights.table("embeddings.word_embeddings"),
         position_embeddings=positions,
+        token_types=None,
         padding_id=PADDING_ID,
         embedding_norm=weights.norm("embeddings.LayerNorm", epsilon),
         layers=tuple(
@@ -29,13 +30,13 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
         heads=config.num_attention_heads,
         activation=ACTIVATIONS[config.hidden_act],
         relative_bias=_relative_bias(
-            weights.array("encoder.relative_attention_bias.weight"), len(positions) - 1
+            weights.table("encoder.relative_attention_bias"), len(positions) - 1
         ),
     )
 
 
 def _relative_bias(by_bucket: FloatArray, positions: int) -> FloatArray:
-    """Spread the bias from buckets, (buckets, heads), to distances, (heads, 2 * positions - 1).
+    """Map the bias from buckets, (buckets, heads), to distances, (heads, 2 * positions - 1).
 
     The buckets are T5's (Raffel et al. 2019, arXiv:1910.10683, section 2.1).
     """

@@ -1,4 +1,4 @@
-"""RoBERTa, XLM-R and CamemBERT: BERT whose positions count from the padding id."""
+"""RoBERTa, XLM-R and CamemBERT: BERT with positions that start after the padding id."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from embedrt_export.source.checkpoint import Tensors
 def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map a RoBERTa checkpoint.
 
-    A text may hold the padding token by name; such a token takes the padding's position and does
-    not count for those that follow (``create_position_ids_from_input_ids`` in transformers).
+    A text can contain the padding token literally. Such a token has the padding position and does
+    not advance the positions after it (``create_position_ids_from_input_ids`` in transformers).
     """
     weights = tensors.under("roberta.", "model.")
     return read_encoder(config, weights, padding_id=config.pad_token_id)

@@ -1,5 +1,5 @@
-"""ONNX graphs, written node by node.
+"""Builds ONNX graphs node by node.
 
-`nodes` collects nodes and weights, `layers` holds what encoders and heads share, and `fuse` turns
-an `Encoder` into nodes with the arithmetic of `float32` or of the int8 room.
+`nodes` collects nodes and weights, `layers` holds the layers common to encoders and heads, and
+`fuse` converts an `Encoder` to nodes with the arithmetic of `float32` or of the `int8` package.
 """

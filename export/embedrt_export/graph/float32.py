@@ -1,4 +1,4 @@
-"""Full precision: each operation as the model's author wrote it."""
+"""fp32 arithmetic for the encoder's lookups and linear layers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from embedrt_export.graph.nodes import Nodes
 
 
 class Float32:
-    """The encoder's large operations in fp32."""
+    """The encoder's lookups and linear layers in fp32."""
 
     def __init__(self) -> None:
         self.inputs: dict[str, str] = {}
-        """What each linear layer reads: the value's name by the layer's."""
+        """Name of the input activation of each linear layer, by layer name."""
 
     def add_embedding(self, nodes: Nodes, name: str, table: FloatArray, ids: str) -> str:
         """Add a lookup, ids (batch, tokens) to (batch, tokens, hidden)."""

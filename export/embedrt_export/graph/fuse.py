@@ -1,9 +1,9 @@
-"""An encoder's weights to graph nodes, without tracing.
+"""Builds an encoder's graph from its weights, without tracing.
 
-What is written here is what runs: the runtime switches ONNX Runtime's optimizer off. Each choice
-was measured on x86: `Add` and `LayerNormalization` apart beat `SkipLayerNormalization`, a bias in
-the `Gemm` beats `BiasGelu`, one packed projection and the standard `Attention` beat the contributed
-operators.
+The graph runs as written here, because the runtime disables ONNX Runtime's graph optimizer. The
+operators were chosen by latency on x86: separate `Add` and `LayerNormalization` are faster than
+`SkipLayerNormalization`, a bias in `Gemm` is faster than `BiasGelu`, and one packed projection with
+the standard `Attention` is faster than the contributed operators.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OPSET = 23  # the first with Attention
 
 
 class Arithmetic(Protocol):
-    """How an encoder's large operations are written."""
+    """Adds an encoder's lookups and linear layers in one precision."""
 
     def add_embedding(self, nodes: Nodes, name: str, table: FloatArray, ids: str) -> str:
         """Add a lookup, ids (batch, tokens) to (batch, tokens, hidden)."""
@@ -43,7 +43,7 @@ def add_encoder(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic) -> str:
     bias = _add_relative_bias(nodes, encoder, tokens)
     by_token = nodes.ints(-1, encoder.hidden)
     packed = nodes.add("Concat", shape, nodes.ints(3 * encoder.hidden), axis=0)
-    # Tokens of all texts in one matrix, (batch * tokens, hidden): only then has Gemm a bias.
+    # Shape (batch * tokens, hidden), because Gemm, which adds the bias, requires a matrix.
     vectors = nodes.add("Reshape", embedded, by_token)
     vectors = add_norm(nodes, "embedding_norm", encoder.embedding_norm, vectors)
     for index, layer in enumerate(encoder.layers):
@@ -68,8 +68,8 @@ def add_encoder(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic) -> str:
 
 
 def _add_positions(nodes: Nodes, encoder: Encoder, tokens: str) -> str:
-    """Add what each token's position contributes, (tokens, hidden) or (batch, tokens, hidden)."""
-    table = nodes.weight("position_embeddings", encoder.position_embeddings)
+    """Add the position embeddings, (tokens, hidden) or (batch, tokens, hidden)."""
+    table = nodes.weight("position_embeddings", encoder.position_rows)
     if encoder.padding_id is None:
         end = nodes.add("Unsqueeze", tokens, nodes.ints(0))
         return nodes.add("Slice", table, nodes.ints(0), end, nodes.ints(0))
@@ -85,7 +85,7 @@ def _add_positions(nodes: Nodes, encoder: Encoder, tokens: str) -> str:
 def _add_relative_bias(nodes: Nodes, encoder: Encoder, tokens: str) -> str:
     """Add the bias on attention scores, once for all layers: (1, heads, tokens, tokens).
 
-    Returns the empty name, ONNX's word for an absent input, where the encoder has none.
+    Returns an empty name, which marks an absent input in ONNX, if the encoder has no such bias.
     """
     if encoder.relative_bias is None:
         return ""
@@ -113,8 +113,9 @@ def _add_attention(
 ) -> str:
     """Add self-attention and its output projection, (batch * tokens, hidden) to the same.
 
-    Two biases go, exactly: the key's adds one constant to all scores of a query, which softmax
-    ignores; the value's passes through, as attention's weights sum to 1, and joins the output's.
+    Two biases are eliminated without changing the result. The key bias adds a constant to all
+    scores of a query, which softmax cancels. The value bias is folded into the output bias, because
+    the attention weights sum to 1.
     """
     projection = Linear(
         np.concatenate([layer.query.weight, layer.key.weight, layer.value.weight], axis=1),

@@ -1,4 +1,4 @@
-"""The layers that encoders and heads share."""
+"""Layers common to encoders and heads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_linear(nodes: Nodes, name: str, linear: Linear, vectors: str) -> str:
 
 
 def add_norm(nodes: Nodes, name: str, norm: Norm, vectors: str) -> str:
-    """Add a LayerNorm over the last axis, which keeps the shape."""
+    """Add a LayerNorm over the last axis. The shape does not change."""
     return nodes.add(
         "LayerNormalization",
         vectors,

@@ -1,1 +1,1 @@
-"""From token vectors to one embedding: pooling and the modules that follow it."""
+"""Graph nodes from token vectors to the embedding: pooling and the modules after it."""

@@ -1,7 +1,7 @@
-"""From token vectors to one embedding: pooling and what follows it.
+"""Graph nodes of a head: pooling and the modules after it.
 
-Formulas: ``sentence_transformers.sentence_transformer.modules``. The operators are those that every
-opset since 18 has, for the head also goes onto traced encoders.
+The formulas follow ``sentence_transformers.sentence_transformer.modules``. All operators exist
+since opset 18, because the head is also appended to traced encoders.
 """
 
 from __future__ import annotations
@@ -10,46 +10,55 @@ from collections.abc import Callable
 
 from onnx import TensorProto
 
-from embedrt.bundle.manifest import Pooling
-from embedrt.errors import UnsupportedModelError
+from embedrt.bundle.manifest import Pooling as PoolingMode
 from embedrt_export.graph.layers import add_linear, add_norm
 from embedrt_export.graph.nodes import Nodes
-from embedrt_export.source.checkpoint import load_tensors
-from embedrt_export.source.settings import Module, pooling_modes
+from embedrt_export.head import (
+    EMBEDDING,
+    TOKENS,
+    Dense,
+    DenseActivation,
+    Head,
+    LayerNorm,
+    Pooling,
+    Truncate,
+    places,
+)
 
-LAYER_NORM_EPSILON = 1e-5  # torch's default, which the module does not change
-NORMALIZE_EPSILON = 1e-12  # of torch.nn.functional.normalize
+NORMALIZE_EPSILON = 1e-12  # default of torch.nn.functional.normalize
 SQRT_2 = 1.4142135623730951
 
 
-def add_head(
-    nodes: Nodes, vectors: str, hidden: int, modules: tuple[Module, ...]
-) -> tuple[str, int]:
+def add_head(nodes: Nodes, vectors: str, hidden: int, head: Head) -> tuple[str, int]:
     """Add the head's modules; return the embedding's name and dimension.
 
-    `vectors` is (batch, tokens, hidden), the embedding (batch, dimension).
+    The shape of `vectors` is (batch, tokens, hidden), that of the embedding (batch, dimension).
     """
-    embedding, dimension = vectors, hidden
-    for index, module in enumerate(modules):
+    values, dimension = {TOKENS: vectors}, hidden
+    for index, module in enumerate(head):
         name = f"head_{index}"
-        if module.kind == "Pooling":
-            embedding, dimension = _add_pooling(nodes, embedding, hidden, module)
-        elif module.kind == "Dense":
-            embedding, dimension = _add_dense(nodes, name, embedding, dimension, module)
-        elif module.kind == "LayerNorm":
-            norm = load_tensors(module.path).norm("norm", LAYER_NORM_EPSILON)
-            embedding = add_norm(nodes, name, norm, embedding)
+        reads, writes = places(module)
+        value = values[reads]
+        if isinstance(module, Pooling):
+            values[writes] = _add_pooling(nodes, value, module)
+            dimension = hidden * len(module.modes)
+        elif isinstance(module, Dense):
+            values[writes] = _add_dense(nodes, name, value, module)
+            dimension = module.outputs
+        elif isinstance(module, LayerNorm):
+            values[writes] = add_norm(nodes, name, module.norm, value)
+        elif isinstance(module, Truncate):
+            ends = nodes.ints(0), nodes.ints(module.dimension), nodes.ints(1)
+            values[writes] = nodes.add("Slice", value, *ends)
+            dimension = module.dimension
         else:
-            embedding = _add_normalize(nodes, embedding)
-    return embedding, dimension
+            values[writes] = _add_normalize(nodes, value)
+    return values[EMBEDDING], dimension
 
 
-def _add_pooling(nodes: Nodes, vectors: str, hidden: int, module: Module) -> tuple[str, int]:
-    modes = pooling_modes(module.config)
-    pooled = [POOLERS[mode](nodes, vectors) for mode in modes]
-    if len(pooled) == 1:
-        return pooled[0], hidden
-    return nodes.add("Concat", *pooled, axis=-1), hidden * len(modes)
+def _add_pooling(nodes: Nodes, vectors: str, pooling: Pooling) -> str:
+    pooled = [POOLERS[mode](nodes, vectors) for mode in pooling.modes]
+    return pooled[0] if len(pooled) == 1 else nodes.add("Concat", *pooled, axis=-1)
 
 
 def _add_cls(nodes: Nodes, vectors: str) -> str:
@@ -76,13 +85,13 @@ def _add_mean_sqrt_len(nodes: Nodes, vectors: str) -> str:
 
 
 def _add_weightedmean(nodes: Nodes, vectors: str) -> str:
-    """Weights 1, 2, 3, ... by position (Muennighoff 2022, arXiv:2202.08904, section 4.1)."""
+    """Add a mean with weights 1, 2, 3, ... (Muennighoff 2022, arXiv:2202.08904, section 4.1)."""
     weights = nodes.add("CumSum", _ones(nodes, vectors), nodes.integer(1))
     total = _add_weighted_sum(nodes, vectors, weights)
     return nodes.add("Div", total, nodes.add("ReduceSum", weights, nodes.ints(1), keepdims=1))
 
 
-POOLERS: dict[Pooling, Callable[[Nodes, str], str]] = {
+POOLERS: dict[PoolingMode, Callable[[Nodes, str], str]] = {
     "cls": _add_cls,
     "lasttoken": _add_lasttoken,
     "max": _add_max,
@@ -93,15 +102,15 @@ POOLERS: dict[Pooling, Callable[[Nodes, str], str]] = {
 
 
 def _add_weighted_sum(nodes: Nodes, vectors: str, weights: str) -> str:
-    """Sum over tokens, (batch, hidden), as a matrix product with the weights, (1, tokens).
+    """Add the sum over tokens, (batch, hidden), as a product with the weights, (1, tokens).
 
-    A reduction over the middle axis gives a text other bytes alone than in a batch; this does not.
+    A reduction over the middle axis would round differently in a batch than for a single text.
     """
     return nodes.add("Squeeze", nodes.add("MatMul", weights, vectors), nodes.ints(1))
 
 
 def _tokens(nodes: Nodes, vectors: str) -> str:
-    """The number of tokens, (1,)."""
+    """Add the number of tokens, (1,)."""
     return nodes.add("Shape", vectors, start=1, end=2)
 
 
@@ -110,42 +119,30 @@ def _count(nodes: Nodes, vectors: str) -> str:
 
 
 def _ones(nodes: Nodes, vectors: str) -> str:
-    """Ones, (1, tokens)."""
+    """Add a matrix of ones, (1, tokens)."""
     shape = nodes.add("Concat", nodes.ints(1), _tokens(nodes, vectors), axis=0)
     return nodes.add("Expand", nodes.scalar(1.0), shape)
 
 
-def _add_dense(
-    nodes: Nodes, name: str, embedding: str, dimension: int, module: Module
-) -> tuple[str, int]:
-    linear = load_tensors(module.path).linear("linear", bias=module.config.get("bias", True))
-    inputs, outputs = linear.weight.shape
-    if inputs != dimension:
-        raise UnsupportedModelError(f"{module.path} takes {inputs} components and gets {dimension}")
-    dense = add_linear(nodes, name, linear, embedding)
-    return _add_dense_activation(nodes, dense, module), outputs
+def _add_dense(nodes: Nodes, name: str, embedding: str, module: Dense) -> str:
+    dense = add_linear(nodes, name, module.linear, embedding)
+    activated = _add_activation(nodes, dense, module.activation)
+    if module.residual is None:
+        return activated
+    if isinstance(module.residual, str):
+        return nodes.add("Add", activated, embedding)
+    projection = nodes.weight(f"{name}.residual", module.residual)
+    return nodes.add("Add", activated, nodes.add("MatMul", embedding, projection))
 
 
-def _add_dense_activation(nodes: Nodes, dense: str, module: Module) -> str:
-    activation = module.config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    kind = activation.rpartition(".")[2]
-    if not activation.startswith("torch.") or kind not in (
-        "Identity",
-        "Tanh",
-        "ReLU",
-        "Sigmoid",
-        "GELU",
-    ):
-        raise UnsupportedModelError(
-            f"{module.path} has the activation {activation}, which is unknown"
-        )
-    if kind == "Identity":
+def _add_activation(nodes: Nodes, dense: str, activation: DenseActivation) -> str:
+    if activation == "Identity":
         return dense
-    if kind == "GELU":  # the operator came with opset 20
+    if activation == "GELU":  # composed, because the Gelu operator requires opset 20
         half = nodes.add("Mul", dense, nodes.scalar(0.5))
         error = nodes.add("Erf", nodes.add("Div", dense, nodes.scalar(SQRT_2)))
         return nodes.add("Mul", half, nodes.add("Add", error, nodes.scalar(1.0)))
-    return nodes.add({"Tanh": "Tanh", "ReLU": "Relu", "Sigmoid": "Sigmoid"}[kind], dense)
+    return nodes.add({"Tanh": "Tanh", "ReLU": "Relu", "Sigmoid": "Sigmoid"}[activation], dense)
 
 
 def _add_normalize(nodes: Nodes, embedding: str) -> str:

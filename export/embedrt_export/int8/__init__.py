@@ -1,6 +1,7 @@
-"""Quantization to int8: calibration, schemes, and the quality that a scheme must keep.
+"""Quantization to int8.
 
-`calibration` measures activation ranges, `smoothing` moves range from activations to weights,
-`scheme` and `traced` write the quantized graph, and `ladder` takes the fastest scheme whose
-`quality` suffices.
+`calibration` measures activation ranges, `smoothing` shifts range from activations to weights,
+`scheme` and `traced` build the quantized graph, and `selection` chooses the fastest scheme that
+reaches the required `quality`.
+`conditions` holds the checks that each stage makes of its input and output.
 """

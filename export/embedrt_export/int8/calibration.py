@@ -1,4 +1,4 @@
-"""The texts that a quantization is made with and judged by, and what they make of a model."""
+"""Calibration texts and the activation ranges measured on them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from embedrt.bundle.graph_rules import INPUT
-from embedrt.errors import SourceError
+from embedrt.errors import QuantizationError, SourceError
+from embedrt.files import expand
 from embedrt.text.tokenizer import TokenIds
+from embedrt.text.utf8 import read_lines
 from embedrt_export.encoder import FloatArray
+from embedrt_export.int8.conditions import require_finite
 
-SHIPPED = Path(__file__).with_name("calibration.txt")  # written for this purpose
+SHIPPED = Path(__file__).with_name("calibration.txt")  # written for this project
 FEWEST = 30
 HELD_BACK_EVERY = 3
 LINES_IN_A_LONG_TEXT = 12
@@ -25,24 +28,28 @@ LINES_IN_A_LONG_TEXT = 12
 
 @dataclass(frozen=True, slots=True)
 class CalibrationTexts:
-    """Texts in two parts that share none."""
+    """Two disjoint sets of texts."""
 
     fitted: list[str]
-    """What ranges are measured on."""
+    """Texts for measuring activation ranges."""
     held_back: list[str]
-    """What the result is judged by."""
+    """Texts for measuring the quality of the result."""
 
 
 def read_calibration(file: Path | None) -> CalibrationTexts:
-    """Read texts, one a line, from `file` or those that come with the exporter.
+    """Read texts, one per line, from `file` or from the file that ships with the exporter.
 
-    Every third is held back. Of each part, runs of lines are joined to long texts as well.
+    Every third text is held out. Each set also contains long texts, made by joining lines.
     """
-    path = file or SHIPPED
+    path = expand(file or SHIPPED)
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"--calibration {path} cannot be read as UTF-8 text: {error}") from error
+        with path.open("rb") as texts:
+            name = f"--calibration {path}"
+            lines = [line for line in read_lines(texts, name) if line.strip()]
+    except OSError as error:
+        raise SourceError(f"--calibration {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SourceError(str(error)) from error
     if len(lines) < FEWEST:
         raise SourceError(
             f"--calibration {path} has {len(lines)} texts; at least {FEWEST} are needed, one a "
@@ -55,7 +62,7 @@ def read_calibration(file: Path | None) -> CalibrationTexts:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What a linear layer reads, by channel, over all calibration tokens."""
+    """Range of a linear layer's input activation, by channel, over all calibration tokens."""
 
     lowest: FloatArray
     """Shape: (inputs,)."""
@@ -68,20 +75,27 @@ class Range:
         return np.maximum(-self.lowest, self.highest)
 
     def without(self, channels: NDArray[np.int64]) -> Range:
-        """Return the range with nothing in these channels."""
+        """Return the range with these channels set to zero."""
         kept = np.ones(len(self.lowest), np.float32)
         kept[channels] = 0
         return self.scaled(kept)
 
     def scaled(self, factor: FloatArray) -> Range:
-        """Return the range of the activation times a positive factor of each channel."""
+        """Return the range after scaling each channel by a positive factor."""
         return Range(self.lowest * factor, self.highest * factor)
 
 
 def measure_ranges(
     model: onnx.ModelProto, inputs: Mapping[str, str], ids: Sequence[TokenIds]
 ) -> dict[str, Range]:
-    """Run the model over the texts and return the range of what each layer reads."""
+    """Run the model on the texts; return the range of each linear layer's input activation.
+
+    Raises QuantizationError if there is no layer or no token, or if an activation is not finite.
+    """
+    if not inputs:
+        raise QuantizationError("calibration: the encoder has no linear layer")
+    if not any(len(row) for row in ids):
+        raise QuantizationError("calibration: no text has a token")
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     names = sorted(set(inputs.values()))
@@ -94,13 +108,15 @@ def measure_ranges(
         watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     ranges: dict[str, Range] = {}
-    for row in ids:
+    for row in filter(len, ids):
         for name, values in zip(names, session.run(names, {INPUT: row[None]}), strict=True):
             lowest, highest = values.min(axis=0), values.max(axis=0)
             if name in ranges:
                 lowest = np.minimum(lowest, ranges[name].lowest)
                 highest = np.maximum(highest, ranges[name].highest)
             ranges[name] = Range(lowest, highest)
+    for layer, name in inputs.items():
+        require_finite(f"calibration: what {layer} reads", ranges[name].largest)
     return {layer: ranges[name] for layer, name in inputs.items()}
 
 

@@ -1,4 +1,4 @@
-"""What quantization costs: int8 against fp32 of the same model."""
+"""Quality of int8 embeddings, measured against fp32 embeddings of the same model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.errors import QuantizationError
 from embedrt_export.encoder import FloatArray
+from embedrt_export.int8.conditions import require_finite, require_shape
 
 RANKED = 10
 TINY = 1e-30
@@ -15,26 +17,33 @@ TINY = 1e-30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """Agreement of two sets of embeddings. The defaults are the least that int8 must have."""
+    """Agreement of two sets of embeddings. The defaults are the minimum for int8."""
 
     mean_cosine: float = 0.998
     first_percentile_cosine: float = 0.994
     min_cosine: float = 0.985
     rank_agreement: float = 0.9
-    """Mean share of a text's ten nearest others that are its ten nearest in both."""
+    """Mean share of a text's ten nearest neighbors that both sets have in common."""
 
     def shortfalls(self, least: Quality) -> list[str]:
-        """Say which figures are below `least`, and by how much."""
+        """Return a description of each figure that is below `least`."""
         return [
             f"{field.name} {found:.5f} is {wanted - found:.1e} below {wanted}"
             for field in fields(self)
-            # Written so that NaN falls short.
+            # Negated, so that NaN counts as a shortfall.
             if not (found := getattr(self, field.name)) >= (wanted := getattr(least, field.name))
         ]
 
 
 def measure_quality(found: FloatArray, expected: FloatArray) -> Quality:
-    """Compare embeddings with those of the fp32 model. Shape: (n, dimension) twice."""
+    """Compare int8 with fp32 embeddings. Shape of both: (n, dimension), n >= 2.
+
+    Raises QuantizationError if the two cannot be compared.
+    """
+    if len(expected) < 2:
+        raise QuantizationError(f"quality: {len(expected)} texts are too few to judge int8 by")
+    require_shape("quality: embeddings in int8", found, expected.shape)
+    require_finite("quality: embeddings in fp32", expected)
     shared = [
         len(set(x) & set(y)) / len(x)
         for x, y in zip(_nearest(found), _nearest(expected), strict=True)
@@ -51,7 +60,7 @@ def measure_quality(found: FloatArray, expected: FloatArray) -> Quality:
 def row_cosines(a: FloatArray, b: FloatArray) -> NDArray[np.float64]:
     """Return the cosine of each row of `a` with the same row of `b`.
 
-    Two vectors of no length agree; one of no length agrees with no other.
+    The cosine of two zero vectors is 1, that of a zero vector with any other vector is 0.
     """
     both_empty = ~a.any(axis=1) & ~b.any(axis=1)
     return np.where(both_empty, 1.0, np.sum(_unit(a) * _unit(b), axis=1))

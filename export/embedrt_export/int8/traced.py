@@ -1,7 +1,7 @@
-"""int8 for traced encoders: a rewrite of every product with a constant matrix, and of large tables.
+"""int8 for traced encoders: quantizes products with constant matrices, and large tables.
 
-Activations are scaled by the row, in 8 or 16 bits: nothing is known of where they come from, so
-nothing is calibrated, and a text's bytes stay its own.
+Activations have one scale per row, in 8 or 16 bits. There is no calibration, because the structure
+of the graph is unknown. The scales never depend on the batch.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from embedrt.bundle.manifest import Scheme
+from embedrt.errors import QuantizationError
 from embedrt_export.encoder import FloatArray
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.int8.scheme import (
@@ -19,15 +20,19 @@ from embedrt_export.int8.scheme import (
     quantize_rows,
     quantize_weight,
     quantize_wide,
+    require_products,
 )
 
 SCHEMES: tuple[Scheme, ...] = ("row", "wide")
-FEWEST_INPUTS = 64  # a product of fewer is not worth its quantization
-FEWEST_ROWS = 1024  # nor is a smaller table
+FEWEST_INPUTS = 64  # smaller products gain nothing from quantization
+FEWEST_ROWS = 1024  # nor do smaller tables
 
 
 def quantize_traced(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
-    """Return the model with its constant matrices in int8, the rest as it is."""
+    """Return the model with its constant matrices in int8 and everything else unchanged.
+
+    Raises QuantizationError if there is no such matrix or if one was not quantized.
+    """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
     graph = quantized.graph
@@ -36,6 +41,12 @@ def quantize_traced(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
         for weight in graph.initializer
         if len(weight.dims) == 2 and weight.data_type == TensorProto.FLOAT
     }
+    products = sum(_multiplies(node, matrices) for node in graph.node)
+    if not products:
+        raise QuantizationError(
+            f"int8: no product of the traced graph has a constant matrix of {FEWEST_INPUTS} inputs "
+            "or more; export this model in fp32"
+        )
     body: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
     for number, node in enumerate(graph.node):
@@ -59,6 +70,7 @@ def quantize_traced(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
     graph.node.extend(body)
     graph.initializer.extend([*kept, *constants])
     quantized.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    require_products(quantized, products)
     return quantized
 
 
@@ -80,7 +92,7 @@ def _looks_up(node: onnx.NodeProto, matrices: dict[str, onnx.TensorProto]) -> bo
 
 
 def _add_product(nodes: Nodes, name: str, vectors: str, matrix: FloatArray, scheme: Scheme) -> str:
-    weight, scales = quantize_weight(matrix)
+    weight, scales = quantize_weight(name, matrix)
     left = (
         quantize_wide(nodes, vectors)
         if scheme == "wide"

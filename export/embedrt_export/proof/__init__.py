@@ -1,4 +1,6 @@
-"""The comparison with sentence-transformers that a bundle must pass before it exists.
+"""Compares a bundle with sentence-transformers before the bundle is published.
 
-`oracle` runs the original model in torch and `agreement` compares the bundle with it.
+`oracle` runs the original model in torch, `comparison` embeds the `texts` with the oracle and the
+bundle in each of the `calls`, `agreement` checks the tolerances, and `explanation` describes the
+differences. `probes` makes reference vectors for machines without torch.
 """

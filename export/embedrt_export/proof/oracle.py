@@ -1,30 +1,46 @@
-"""sentence-transformers itself, in torch and in float32: what every bundle must agree with."""
+"""The reference for bundles: the original model in sentence-transformers, in float32."""
 
 from __future__ import annotations
 
+import inspect
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentence_transformers
+import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from embedrt.bundle.manifest import Side
 from embedrt.errors import UnsupportedModelError
+from embedrt.text.inputs import start_of
 from embedrt.text.tokenizer import TokenIds
-from embedrt_export.quiet import quiet
+from embedrt_export.encoder import TokenTypes
+from embedrt_export.proof.calls import PLAIN, Call
+from embedrt_export.quiet import gist, quiet
+from embedrt_export.source.files import marked_files
 from embedrt_export.source.loading import MODEL_OPTIONS, upgrade_advice
+from embedrt_export.source.modules import read_modules
+from embedrt_export.source.prompts import lacks_document_prompt
+
+TYPED_TEXTS = ("", "a", "a river and a bridge " * 3)  # for determining token types
 
 
 class Oracle:
-    """The original model, one text at a time, so that no padding is in its numbers."""
+    """The original model. It embeds one text at a time, so that padding has no effect."""
 
     name = f"sentence-transformers {sentence_transformers.__version__}"
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         try:
             with quiet():
                 self._model = SentenceTransformer(
@@ -35,15 +51,28 @@ class Oracle:
                     model_kwargs=MODEL_OPTIONS.copy(),
                 )
                 self._model.encode("a", prompt="")
-        except Exception as error:  # whatever the model's files make it raise
+        except Exception as error:  # malformed files raise any kind
+            remedy = "".join(
+                f"; {file} starts with a byte order mark, which it does not read: save it without"
+                for file in marked_files(folder)
+            )
             raise UnsupportedModelError(
-                f"sentence-transformers does not run {folder}: {error}{upgrade_advice(folder)}"
+                f"sentence-transformers does not run {folder}: "
+                f"{_fault(folder, error)}{remedy}{upgrade_advice(folder)}"
             ) from error
+        if lacks_document_prompt(folder):
+            # encode_document then uses "passage" or "corpus", as documented: see `Prompts`.
+            self._model.prompts.pop("document", None)
         self._tokenizer = self._model.tokenizer
         if not getattr(self._tokenizer, "is_fast", False):
             raise UnsupportedModelError(
-                f"{folder} has a {type(self._tokenizer).__name__}, of which transformers makes no "
-                "tokenizer.json"
+                f"{folder} has a {type(self._tokenizer).__name__}, which transformers cannot "
+                "convert to a tokenizer.json"
+            )
+        if getattr(self._tokenizer.backend_tokenizer.model, "dropout", None):
+            raise UnsupportedModelError(
+                f"{folder} has a tokenizer with dropout, which gives a text other tokens each "
+                "time; set dropout to null in its tokenizer.json"
             )
         known = set(self._tokenizer.get_vocab()) - set(self._tokenizer.all_special_tokens)
         if not known and not any(folder.rglob("tokenizer.json")):
@@ -54,43 +83,152 @@ class Oracle:
             )
 
     @property
-    def max_tokens(self) -> int:
-        """Tokens that sentence-transformers truncates to; huge where it knows no limit."""
-        most = self._model.max_seq_length
-        return sys.maxsize if most is None else int(most)
+    def special_tokens_added(self) -> int:
+        """Number of special tokens added to each text."""
+        if not self._call().get("add_special_tokens", True):
+            return 0
+        return int(self._tokenizer.num_special_tokens_to_add(pair=False))
 
     @property
-    def vocabulary(self) -> int:
-        """Tokens that the tokenizer can give, added ones included."""
-        return len(self._tokenizer)
+    def max_tokens(self) -> int:
+        """Number of tokens to which texts are truncated; a huge number if there is no limit."""
+        most = self._call().get("max_length", self._model.max_seq_length)
+        return sys.maxsize if most is None else int(most)
+
+    def last_token(self) -> tuple[str, int]:
+        """Return the token with the largest id, added and special tokens included, and the id."""
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        added = [(f"token {number}", int(number)) for number in self.token_ids("")]
+        return max([*vocabulary.items(), *added], key=itemgetter(1))
+
+    def token_types(self) -> TokenTypes:
+        """Return the token types that the encoder receives.
+
+        Raises UnsupportedModelError if they depend on more than a token's position.
+        """
+        encoder: Any = self._model.transformers_model
+        if "token_type_ids" not in inspect.signature(encoder.forward).parameters:
+            return TokenTypes()
+        features = [self._features(text) for text in TYPED_TEXTS]
+        rows = [row["token_type_ids"][0].tolist() for row in features if "token_type_ids" in row]
+        types = types_of(rows)
+        if types is None:
+            raise UnsupportedModelError(
+                f"{self._folder} has a tokenizer whose token types depend on a text's length; "
+                "embedrt supports only those that depend on a token's position from the start"
+            )
+        return types
 
     def limit(self, max_tokens: int) -> None:
-        """Truncate to so many tokens from now on."""
+        """Truncate texts to `max_tokens` from now on."""
         self._model.max_seq_length = max_tokens
+        for keywords in self._processing().values():
+            if "max_length" in keywords:
+                keywords["max_length"] = max_tokens
 
     @property
     def truncation_side(self) -> Side:
-        """The end of a long text that is dropped."""
+        """The side on which long texts are truncated."""
         side: Side = self._tokenizer.truncation_side
         return side
 
     def tokenizer_json(self) -> str:
-        """Return the tokenizer as sentence-transformers uses it, without padding or truncation."""
+        """Return the tokenizer of the model as JSON, without padding and truncation."""
         copy = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
         copy.no_padding()
         copy.no_truncation()
-        return str(copy.to_str(pretty=False))
+        content = str(copy.to_str(pretty=False))
+        if self._call().get("add_special_tokens", True):
+            return content
+        return json.dumps({**json.loads(content), "post_processor": None}, ensure_ascii=False)
 
     def token_ids(self, text: str) -> TokenIds:
-        """Token ids of a text, truncated. Shape: (tokens,)."""
-        ids = self._tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"]
-        return np.array(ids, np.int64)
+        """Return the token ids of a text after truncation. Shape: (tokens,)."""
+        return np.array(self._features(text)["input_ids"][0].tolist(), np.int64)
 
     def special_tokens(self) -> list[str]:
-        """The tokens that mean something to the model, as they are written."""
+        """Return the special tokens as text."""
         return list(self._tokenizer.all_special_tokens)
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed the texts without any prompt. Shape: (n, dimension)."""
+    @property
+    def prompt_names(self) -> list[str]:
+        """The names that sentence-transformers accepts as ``prompt_name``."""
+        return list(self._model.prompts)
+
+    def embed(self, texts: Sequence[str], call: Call = PLAIN) -> NDArray[np.float32]:
+        """Embed each text with `call`, by default without a prompt. Shape: (n, dimension)."""
         with quiet():
-            return np.stack([self._model.encode(text, prompt="") for text in texts])
+            return np.stack([call.of(self._model, text) for text in texts])
+
+    def input_ids(self, text: str, call: Call) -> TokenIds:
+        """Return the token ids that the encoder receives in this call. Shape: (tokens,)."""
+        seen: list[torch.Tensor] = []
+        hook = self._model[0].register_forward_pre_hook(
+            lambda _, inputs: seen.append(inputs[0]["input_ids"])
+        )
+        try:
+            self.embed([text], call)
+        finally:
+            hook.remove()
+        return seen[0][0].numpy()
+
+    def token(self, token_id: int) -> str | None:
+        """Return the token with this id; None if there is none."""
+        token: str | None = self._tokenizer.convert_ids_to_tokens(token_id)
+        return token
+
+    def _call(self) -> dict[str, Any]:
+        """Return the extra keyword arguments of sentence-transformers for tokenizer calls."""
+        settings = self._processing()
+        return {**settings.get("text", {}), **settings.get("common", {})}
+
+    def _processing(self) -> dict[str, dict[str, Any]]:
+        """Return the model's keyword arguments for its tokenizer, by modality."""
+        transformer: Any = self._model[0]
+        settings: dict[str, dict[str, Any]] = transformer.processing_kwargs
+        return settings
+
+    def _features(self, text: str) -> dict[str, Any]:
+        """Return the encoder's inputs for one text, as a batch of one."""
+        with self._naming(text):
+            features: dict[str, Any] = self._model.preprocess([text])
+        return features
+
+    @contextmanager
+    def _naming(self, text: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever the model's files make it raise
+            raise UnsupportedModelError(
+                f"sentence-transformers runs {self._folder}, and breaks on the text "
+                f"{start_of(text)}: {gist(error)}"
+            ) from error
+
+
+def _fault(folder: Path, error: Exception) -> str:
+    """Return why the model does not run: the tokenizer's error if transformers hides it."""
+    if "processing class" in str(error):
+        try:
+            with quiet():
+                AutoTokenizer.from_pretrained(
+                    read_modules(folder)[0].path, local_files_only=True, trust_remote_code=False
+                )
+        except Exception as hidden:  # noqa: BLE001  # malformed files raise any kind
+            if "custom code" in str(hidden):
+                return "its tokenizer is code of the model's author, which embedrt does not run"
+            return f"its tokenizer cannot be loaded: {gist(hidden)}"
+    if isinstance(error, IndexError):
+        return f"an id, a type or a position is beyond the encoder's tables ({gist(error)})"
+    return gist(error)
+
+
+def types_of(rows: Sequence[Sequence[int]]) -> TokenTypes | None:
+    """Return the token types by position that fit all rows; None if no such rule exists."""
+    longest = max(rows, key=len, default=())
+    if not longest:
+        return TokenTypes()
+    rest = longest[-1]
+    first = next((end for end in range(len(longest), 0, -1) if longest[end - 1] != rest), 0)
+    types = TokenTypes(first=tuple(longest[:first]), rest=rest)
+    fits = all(types.of(len(row)).tolist() == list(row) for row in rows)
+    return types if fits else None

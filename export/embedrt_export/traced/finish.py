@@ -1,4 +1,4 @@
-"""From a traced encoder to the graph of a bundle: one input, the head, and standard operators."""
+"""Converts a traced encoder to a bundle's graph: one input, the head, standard operators."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
 
 ENCODED = "last_hidden_state"
-# What the other inputs are, now that nothing is padded and a text is one segment.
+# Values of the other inputs: there is no padding, and each text is a single segment.
 CONSTANT_INPUTS = {"attention_mask": 1, "token_type_ids": 0}
-SILENT = 4  # ONNX Runtime's log level "fatal": what goes wrong is raised, not printed
+SILENT = 4  # ONNX Runtime's log level "fatal": errors are raised, not printed
 
 
 def finish_model(traced: onnx.ModelProto, head: Nodes, dimension: int) -> onnx.ModelProto:
-    """Return the bundle's graph made of a traced encoder and the head that reads `ENCODED`.
+    """Return a bundle's graph from a traced encoder and a head that reads `ENCODED`.
 
-    `traced` is changed. Raises UnsupportedModelError where a bundle may not hold it.
+    `traced` is modified. Raises UnsupportedModelError if the graph breaks the rules for bundles.
     """
     graph = traced.graph
     if ENCODED not in {value.name for value in graph.output}:
@@ -36,14 +36,14 @@ def finish_model(traced: onnx.ModelProto, head: Nodes, dimension: int) -> onnx.M
     used = {f"{node.domain}.{node.op_type}".removeprefix(".") for node in model.graph.node}
     if forbidden := sorted(used - OPERATORS):
         raise UnsupportedModelError(
-            f"the traced graph needs {', '.join(forbidden)}, which no bundle may hold"
+            f"the traced graph needs the operators {', '.join(forbidden)}, which no bundle may hold"
         )
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 def _fill_inputs(graph: onnx.GraphProto) -> None:
-    """Replace every input but the ids by a constant of their shape."""
+    """Replace every input except the token ids by a constant of the same shape."""
     others = [value.name for value in graph.input if value.name != INPUT]
     if unknown := sorted(set(others) - CONSTANT_INPUTS.keys()):
         raise UnsupportedModelError(
@@ -59,7 +59,7 @@ def _fill_inputs(graph: onnx.GraphProto) -> None:
 
 
 def _simplify(model: onnx.ModelProto, dimension: int) -> onnx.ModelProto:
-    """Fold constants, with the rewrites of ONNX Runtime that keep to standard operators."""
+    """Apply ONNX Runtime's basic optimizations, which use standard operators only."""
     shell = Nodes().to_model(opset=OPSET, dimension=dimension)
     del model.graph.output[:]
     model.graph.input.extend(shell.graph.input)
@@ -74,6 +74,6 @@ def _simplify(model: onnx.ModelProto, dimension: int) -> onnx.ModelProto:
         ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         simple = onnx.load(file)
     del simple.opset_import[:]
-    simple.opset_import.extend(shell.opset_import)  # it declares every domain that it knows
+    simple.opset_import.extend(shell.opset_import)  # ONNX Runtime declares all its domains
     simple.producer_name, simple.producer_version = shell.producer_name, ""
     return simple

@@ -1,6 +1,6 @@
-"""Tracing with optimum's ONNX exporter, which has a configuration for each architecture it knows.
+"""Traces an encoder with optimum's ONNX exporter, which has a config for each architecture.
 
-optimum is an extra of its own: its newest version takes no transformers 5.
+optimum is a separate extra, because its newest version does not support transformers 5.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from transformers import PreTrainedModel
 
 from embedrt_export.graph.fuse import OPSET
 
-TRACED_OPSET = 18  # the newest that optimum's exporter and every architecture agree on
+TRACED_OPSET = 18  # the newest that optimum supports for every architecture
 
 
 def trace_by_optimum(encoder: PreTrainedModel) -> onnx.ModelProto:
-    """Trace `encoder`; whatever optimum raises passes through."""
-    from optimum.exporters.onnx import export  # noqa: PLC0415 - only where it is needed
+    """Trace `encoder`. Exceptions of optimum propagate."""
+    from optimum.exporters.onnx import export  # noqa: PLC0415 - imported only if needed
     from optimum.exporters.tasks import TasksManager  # noqa: PLC0415
 
     make_config = TasksManager.get_exporter_config_constructor(

@@ -1,9 +1,8 @@
-"""An encoder whose family is not built from its weights, by the first tracer that carries it."""
+"""Traces an encoder with the first tracer that supports its architecture."""
 
 from __future__ import annotations
 
 import logging
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,27 +14,25 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.nodes import Nodes, check_size
+from embedrt_export.head import Head
 from embedrt_export.heads.head import add_head
-from embedrt_export.quiet import quiet
+from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.loading import load_encoder
-from embedrt_export.source.settings import Module
 from embedrt_export.traced.dynamo import trace_by_dynamo
 from embedrt_export.traced.finish import ENCODED, finish_model
 from embedrt_export.traced.optimum import trace_by_optimum
-
-LONGEST_REASON = 200  # characters; other libraries list all that they know
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracer:
-    """One way from an encoder in torch to a graph."""
+    """A library that converts an encoder in torch to a graph."""
 
     package: str
-    """The distribution that it needs, which a manifest's `tools` names."""
+    """The distribution that the tracer requires; a manifest lists it in `tools`."""
     remedy: str
-    """What to do where it is not installed."""
+    """Instructions for installing the distribution."""
     trace: Callable[[PreTrainedModel], onnx.ModelProto]
 
 
@@ -59,14 +56,14 @@ class Traced:
     """The distribution that traced it."""
 
 
-def trace_model(folder: Path, modules: tuple[Module, ...], config: PretrainedConfig) -> Traced:
+def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> Traced:
     """Trace the encoder in `folder` and add the head.
 
-    Raises UnsupportedModelError with the reason of each tracer where none carries the architecture.
+    Raises UnsupportedModelError with the reason of each tracer if none supports the architecture.
     """
-    head = Nodes(prefix="head/")
-    embedding, dimension = add_head(head, ENCODED, config.hidden_size, modules)
-    head.name_output(embedding)
+    nodes = Nodes(prefix="head/")
+    embedding, dimension = add_head(nodes, ENCODED, config.hidden_size, head)
+    nodes.name_output(embedding)
     reasons = []
     for tracer in TRACERS:
         try:
@@ -75,17 +72,18 @@ def trace_model(folder: Path, modules: tuple[Module, ...], config: PretrainedCon
             reasons.append(f"{tracer.package} is not installed ({tracer.remedy})")
             continue
         logger.info("tracing %s by %s %s", config.model_type, tracer.package, version)
-        encoder = load_encoder(folder, config)  # anew, for tracing changes a model
+        encoder = load_encoder(folder, config)  # reloaded, because tracing modifies a model
         check_size(sum(weight.numel() * 4 for weight in encoder.parameters()))
         try:
-            model = _trace_by(tracer, encoder, head, dimension)
+            model = _trace_by(tracer, encoder, nodes, dimension)
         except UnsupportedModelError as refusal:
             reasons.append(str(refusal))
         else:
             return Traced(model=model, dimension=dimension, tracer=tracer.package)
     raise UnsupportedModelError(
         f"{folder} has the architecture {config.model_type}, which is not built from its weights, "
-        f"and no tracer carries it: {'; '.join(reasons)}"
+        f"and no tracer supports it: {'; '.join(reasons)}. Use sentence-transformers for it, or "
+        "another model"
     )
 
 
@@ -95,13 +93,12 @@ def _trace_by(
     try:
         with quiet(), torch.no_grad():
             return finish_model(tracer.trace(encoder), head, dimension)
-    except Exception as error:  # whatever an unknown architecture makes it raise
-        raise UnsupportedModelError(f"{tracer.package}: {_in_one_line(error)}") from error
+    except Exception as error:  # unsupported architectures raise any kind
+        raise UnsupportedModelError(f"{tracer.package}: {gist(_cause(error))}") from error
 
 
-def _in_one_line(error: BaseException) -> str:
-    """The first line of what an error was raised from: the rest is advice on the library's use."""
+def _cause(error: BaseException) -> BaseException:
+    """Return the root cause of an error; the outer errors only name stages of the library."""
     while error.__cause__ is not None:
         error = error.__cause__
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return textwrap.shorten(first, LONGEST_REASON, placeholder=" ...")
+    return error

@@ -1,5 +1,5 @@
-"""What ``embedrt bench`` measures: latency, throughput, start-up and memory of one bundle.
+"""Benchmarks behind ``embedrt bench``: latency, throughput, startup time and memory of a bundle.
 
-`measure` runs a plan in this process and `footprint` measures fresh processes. Nothing here is
-imported by the rest of the package.
+`measure` runs a plan in this process; `footprint` measures fresh processes. Only the command line
+imports this package.
 """

@@ -1,4 +1,4 @@
-"""Start-up time and memory, measured in fresh processes."""
+"""Startup time and memory, measured in fresh processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHILD = Path(__file__).with_name("footprint_child.py")
 
 @dataclass(frozen=True)
 class Startup:
-    """Seconds from the start of a process to its first vector, and where they went."""
+    """Seconds from the start of a process to its first vector, by phase."""
 
     python: float
     importing: float
@@ -25,13 +25,13 @@ class Startup:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Seconds of all phases together."""
         return self.python + self.importing + self.loading + self.first_vector
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a process holds; None where the system does not tell."""
+    """Resident memory of a process in bytes; None where the system does not report it."""
 
     after_import: int | None
     after_load: int | None
@@ -42,9 +42,9 @@ class Memory:
 def measure_process(bundle: Path, texts: Sequence[str] = ()) -> tuple[Startup, Memory]:
     """Start a process that loads `bundle` and embeds one text, then `texts`.
 
-    Raises ChildProcessError where it fails.
+    Raises ChildProcessError if the process fails.
     """
-    # perf_counter is one clock for all processes of a machine.
+    # perf_counter is the same clock in all processes of a machine.
     start = time.perf_counter()
     process = subprocess.run(  # noqa: S603  # our own file in our own interpreter
         [sys.executable, "-P", str(CHILD), str(bundle)],
@@ -59,7 +59,7 @@ def measure_process(bundle: Path, texts: Sequence[str] = ()) -> tuple[Startup, M
         raise ChildProcessError(
             f"a process that loads {bundle} ended with status {process.returncode}: {last}"
         )
-    told: dict[str, Any] = json.loads(process.stdout)
-    started, imported, loaded, embedded = told["moments"]
+    report: dict[str, Any] = json.loads(process.stdout)
+    started, imported, loaded, embedded = report["moments"]
     startup = Startup(started - start, imported - started, loaded - imported, embedded - loaded)
-    return startup, Memory(**told["sizes"])
+    return startup, Memory(**report["sizes"])

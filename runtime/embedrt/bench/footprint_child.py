@@ -1,7 +1,7 @@
-"""What `footprint` runs in a process of its own: import, load, embed, and tell when and how big.
+"""The child process of `footprint`: imports, loads, embeds, and prints times and memory.
 
-Run by its path, never imported: as a module of the package it would start after the import of the
-package, which it measures.
+It is run by its path and never imported. Run as a module of the package, it would start only after
+the import of the package, which is part of what it measures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ IMPORTED = time.perf_counter()
 
 
 def main(bundle: str) -> None:
-    """Embed one text, then those that come on stdin as a JSON list; print what it took."""
+    """Embed one text, then the JSON list of texts on stdin; print times and memory as JSON."""
     sizes = {"after_import": resident_bytes()}
     embedder = Embedder.load(bundle)
     loaded = time.perf_counter()

@@ -1,7 +1,8 @@
-"""How fast a bundle is on this machine and what it costs: what ``embedrt bench`` tells.
+"""Measurement of a bundle's speed and memory on this machine.
 
-Figures of one machine say little about another, and of a busy one nothing: compare bundles and
-versions by measuring them on the same machine, one after the other.
+Results from one machine do not carry over to another, and results from a busy machine are
+meaningless. To compare bundles or versions, measure them one after the other on the same idle
+machine.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ by hand and learn what an average leaves out.""".split()
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured."""
+    """The number of calls, texts and repetitions to measure."""
 
     calls: int = 100
-    """Single texts of each length."""
+    """Calls with a single text, for each length."""
     texts: int = 256
-    """In one repetition of the throughput."""
+    """Texts in one repetition of the throughput measurement."""
     repetitions: int = 5
-    """Of the throughput, and of the start of a process."""
+    """Repetitions of the throughput measurement, and of the startup measurement."""
     texts_in_memory: int = 1000
-    """Embedded before memory is looked at."""
+    """Texts to embed before memory is measured."""
 
 
 QUICK = Plan(calls=20, texts=64, repetitions=2, texts_in_memory=200)
@@ -56,7 +57,7 @@ QUICK = Plan(calls=20, texts=64, repetitions=2, texts_in_memory=200)
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds of a call with one text, at percentiles of all calls."""
+    """Latency percentiles, in seconds, of calls with one text."""
 
     tokens: int
     calls: int
@@ -67,7 +68,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Throughput:
-    """One call with many texts of mixed lengths: the median of the repetitions."""
+    """Throughput of a call with many texts of mixed lengths: the median over the repetitions."""
 
     threads: int
     texts: int
@@ -78,7 +79,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that `measure` found."""
+    """All results of `measure`."""
 
     name: str
     precision: str
@@ -88,18 +89,18 @@ class Findings:
     latency: tuple[Latency, ...]
     throughput: tuple[Throughput, ...]
     startup: Startup
-    """The median of each part."""
+    """The median of each phase."""
     memory: Memory
     texts_in_memory: int
-    """How many texts were embedded before `memory` was taken."""
+    """Number of texts embedded before `memory` was measured."""
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON's types: seconds, bytes, and counts a second."""
+        """Return the results as JSON types, in seconds, bytes, and counts per second."""
         return asdict(self)
 
 
 def measure(path: str | Path, plan: Plan | None = None, *, progress: bool = False) -> Findings:
-    """Measure the bundle at `path`; raise BundleError where there is none that loads."""
+    """Measure the bundle at `path`; raise BundleError if it does not load."""
     plan, bundle = plan or Plan(), Path(path)
     counts = thread_counts(available_threads())
     with Embedder.load(bundle) as embedder:
@@ -134,7 +135,7 @@ def measure(path: str | Path, plan: Plan | None = None, *, progress: bool = Fals
 
 
 def measure_latency(embedder: Embedder, tokens: int, calls: int) -> Latency:
-    """Time calls with one text of `tokens` tokens, every time another."""
+    """Time calls with one text of `tokens` tokens, a different text in each call."""
     texts = [text_of(embedder, tokens, number) for number in range(WARM_UP + calls)]
     seconds = [_seconds(embedder.encode, text) for text in texts][WARM_UP:]
     p50, p95, p99 = np.percentile(seconds, (50, 95, 99))
@@ -144,7 +145,7 @@ def measure_latency(embedder: Embedder, tokens: int, calls: int) -> Latency:
 def measure_throughput(
     bundle: Path, texts: Sequence[str], tokens: int, threads: int, repetitions: int
 ) -> Throughput:
-    """Time calls with all the texts, on so many threads."""
+    """Time calls with all the texts on `threads` threads."""
     with Embedder.load(bundle, threads=threads) as embedder:
         embedder.encode(texts)
         seconds = [_seconds(embedder.encode, texts) for _ in range(repetitions)]
@@ -153,14 +154,14 @@ def measure_throughput(
 
 
 def thread_counts(available: int) -> list[int]:
-    """Powers of two below `available`, and `available`."""
+    """Return the powers of two below `available`, followed by `available`."""
     return [2**n for n in range(math.ceil(math.log2(available)))] + [available]
 
 
 def text_of(embedder: Embedder, tokens: int, number: int) -> str:
-    """Make a text of `tokens` tokens, or of the most below that words can make.
+    """Return a text of `tokens` tokens, or of the most words that stay below that.
 
-    It begins with its number, so that no two are the same.
+    The text begins with `number`, which makes each text unique.
     """
     start = number % len(PASSAGE)
     words = [str(number), *islice(cycle(PASSAGE), start, start + tokens)]
@@ -171,7 +172,10 @@ def text_of(embedder: Embedder, tokens: int, number: int) -> str:
 
 
 def mixed_texts(embedder: Embedder, count: int) -> list[str]:
-    """Make texts from the shortest to the longest length, short ones more often."""
+    """Return texts of lengths from `SHORTEST` to `LONGEST`, with more short texts than long ones.
+
+    Lengths are spaced geometrically and shuffled.
+    """
     longest = min(LONGEST, embedder.max_tokens)
     lengths = np.geomspace(min(SHORTEST, longest), longest, count).astype(int)
     np.random.default_rng(0).shuffle(lengths)
@@ -179,7 +183,7 @@ def mixed_texts(embedder: Embedder, count: int) -> list[str]:
 
 
 def _each(items: Iterable[int], advance: Callable[[int], object]) -> Iterator[int]:
-    """Yield the items, and tell after each that it is done."""
+    """Yield the items, and advance the progress bar after each."""
     for item in items:
         yield item
         advance(1)

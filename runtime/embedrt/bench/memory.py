@@ -1,4 +1,4 @@
-"""What this process holds in memory, as Linux tells it; None on other systems."""
+"""Memory use of this process, as Linux reports it; None on other systems."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ STATUS = Path("/proc/self/status")
 
 
 def resident_bytes() -> int | None:
-    """Memory that this process holds now."""
+    """Return the current resident memory of this process."""
     return _field("VmRSS")
 
 
 def peak_bytes() -> int | None:
-    """The most memory that this process has held."""
+    """Return the peak resident memory of this process."""
     return _field("VmHWM")
 
 
 def _field(name: str) -> int | None:
     try:
-        lines = STATUS.read_text().splitlines()
+        lines = STATUS.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     values = [line.split()[1] for line in lines if line.startswith(f"{name}:")]

@@ -1,8 +1,7 @@
-"""Bundles on disk: the format, how one is read and checked, and how one is written.
+"""The bundle format on disk: reading, checking and writing.
 
-`Bundle` opens a folder and `Manifest` holds every fact about it; nothing else in the runtime reads
-a bundle's files. `writer`, which only exporters need, is not imported here. `graph_rules` checks a
-graph file before ONNX Runtime sees it.
+`Bundle` opens a folder, and `Manifest` holds all metadata about it. `graph_rules` checks a graph
+file before ONNX Runtime loads it. `writer` is not imported here, because only exporters need it.
 """
 
 from embedrt.bundle.manifest import Manifest as Manifest

@@ -1,7 +1,7 @@
-"""The manifest: every fact about a bundle that a reader may rely on.
+"""The manifest: all metadata of a bundle.
 
-The format is specified in ``models/README.md``. Facts are read from here and nowhere else: not from
-a name, not from ``tokenizer.json``, not by looking at the graph.
+The format is specified in ``models/README.md``. The manifest is the only source of metadata:
+nothing is inferred from names, from ``tokenizer.json`` or from the graph.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from embedrt.errors import BundleFormatError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_DIMENSION = 1 << 16
 MAX_TOKENS = 1 << 20
-AGAIN = "copy or export the bundle again"  # the remedy for what no person would mend by hand
+REMEDY = "copy or export the bundle again"  # ends the messages about damaged or invalid bundles
 
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
@@ -27,6 +27,9 @@ Precision = Literal["fp32", "int8"]
 Scheme = Literal["static", "row", "wide"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
+Task = Literal["embedding"]
+ElementType = Literal["int64", "float32"]
+Axis = Literal["batch", "tokens", "dimension"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +39,13 @@ class Source:
     id: str
     """Hub id, or the name of the local folder."""
     origin: str
-    """Where the files were taken from: ``hub``, ``folder``, or a package with its version."""
+    """Where the files come from: ``hub``, ``folder``, or a package with its version."""
     revision: str | None
-    """Commit on the hub; None where the files came from elsewhere."""
+    """Commit on the hub; None if the files come from elsewhere."""
     license: str | None
-    """As the model's card declares it."""
+    """The license that the model card declares."""
     weights: dict[str, str]
-    """sha256 (hex) of each weight file, by its path in the model's folder."""
+    """sha256 (hex) of each weight file, by path in the model's folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,44 +53,64 @@ class FileEntry:
     """One file of the bundle."""
 
     size: int
-    """Bytes."""
+    """In bytes."""
     sha256: str
     """Hex digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """What was measured at export, through the runtime, against the original model."""
+    """The agreement between the bundle and the original model, measured at export."""
 
     reference: str
-    """What it was compared with, with its version."""
+    """The implementation that the bundle was compared with, and its version."""
     texts: int
-    """How many texts were compared."""
+    """Number of texts compared."""
     max_difference: float
-    """Largest difference of a component: absolute where the embedding is normalized, else relative
+    """Largest difference of a component: absolute if embeddings are normalized, otherwise relative
     to the largest component of the reference."""
     tolerance: float
-    """The largest `max_difference` with which the export would have succeeded."""
+    """Upper limit of `max_difference` for the export to succeed."""
     min_cosine: float
-    """Smallest cosine between a vector and its reference."""
+    """Smallest cosine between an embedding and its reference."""
     same_bytes: bool
-    """Whether each text gave the same bytes alone and in batches."""
+    """Whether each text gives the same bytes alone and in batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
-    """How an int8 bundle was made, and what it costs against the fp32 model, on held-back texts."""
+    """How an int8 bundle was quantized, and its quality against fp32 on held-out texts."""
 
     scheme: Scheme
-    """How activations are scaled: by the model, by the row, or by the row in 16 bits."""
+    """How activations are scaled: ``static`` per model, ``row`` per row, ``wide`` per row in 16
+    bits."""
     rejected: tuple[str, ...]
-    """Why each faster scheme was not taken."""
+    """Why each faster scheme was rejected."""
     texts: int
     mean_cosine: float
     first_percentile_cosine: float
     min_cosine: float
     rank_agreement: float
-    """Mean share of a text's ten nearest others that are the same in both."""
+    """Mean share of a text's ten nearest neighbors that int8 and fp32 have in common."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """An input or output of the graph."""
+
+    name: str
+    dtype: ElementType
+    axes: tuple[Axis, ...]
+    """The meaning of each axis; the size of ``dimension`` is the manifest's field."""
+
+
+# Inputs and outputs of the graph, by task.
+INPUTS: dict[Task, tuple[Value, ...]] = {
+    "embedding": (Value(name="input_ids", dtype="int64", axes=("batch", "tokens")),),
+}
+OUTPUTS: dict[Task, tuple[Value, ...]] = {
+    "embedding": (Value(name="embedding", dtype="float32", axes=("batch", "dimension")),),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,48 +118,53 @@ class Manifest:
     """A bundle's ``manifest.json``."""
 
     format_version: int
+    """Version of the bundle on disk. Fields that older versions lack are filled in on reading."""
     name: str
     source: Source
+    task: Task
+    """The kind of result that the graph computes."""
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
     family: str
     """The encoder's architecture: ``bert``, ``mpnet``, ..."""
     builder: Builder
-    """``fused``: built from the weights; ``traced``: by the exporter that `tools` names."""
+    """``fused``: built from the weights; ``traced``: made by a tracing exporter, see `tools`."""
     precision: Precision
     dimension: int
     """Components of an embedding."""
     max_tokens: int
-    """Tokens a text is truncated to, special tokens included."""
+    """Number of tokens that a text is truncated to, including special tokens."""
     truncation_side: Side
-    """The end of a long text that is dropped."""
+    """The side from which tokens of a long text are dropped."""
     pooling: tuple[Pooling, ...]
-    """Concatenated in this order."""
+    """Pooling modes; their results are concatenated in this order."""
     normalized: bool
     """Whether embeddings have length 1."""
     similarity: Similarity
     """The score that the model was trained for."""
     prompts: dict[str, str]
-    """Text put before the input, by name."""
+    """Texts to prepend to the input, by name; an empty prompt prepends nothing."""
     default_prompt_name: str | None
-    """The prompt that is used where none is asked for."""
+    """The prompt for texts that are neither queries nor documents, unless the caller chooses."""
     tools: dict[str, str]
     """Versions of the packages that made the bundle."""
     agreement: Agreement | None
-    """None only in a bundle that is still being proven."""
+    """None only while an export is still verifying the bundle."""
     quantization: Quantization | None
-    """None in fp32."""
+    """None for fp32."""
     files: dict[str, FileEntry]
-    """Every file of the bundle but this one, by name."""
+    """Every file of the bundle except the manifest, by name."""
 
     def to_json(self) -> str:
-        """Return the manifest's text, the same for the same facts."""
+        """Return the manifest as JSON. Equal manifests give equal text."""
         facts = dataclasses.asdict(self)
         return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Parse a manifest; raise BundleFormatError naming the first field that is wrong.
+        """Parse a manifest; raise BundleFormatError naming the first invalid field.
 
-        Bytes are UTF-8. No object names a field twice.
+        Bytes are decoded as UTF-8. Objects with a repeated field are refused.
         """
         try:
             text = text.decode() if isinstance(text, bytes) else text
@@ -144,24 +172,43 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise _wrong(f"manifest.json is not JSON: {error}") from error
         version = value.get("format_version") if isinstance(value, dict) else None
-        if version != FORMAT_VERSION:
+        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             raise BundleFormatError(
                 f"manifest.json has format_version {reprlib.repr(version)} and this version of "
-                f"embedrt reads {FORMAT_VERSION}; install the embedrt that made the bundle, or "
-                "export the model again"
+                f"embedrt reads 1 to {FORMAT_VERSION}; install the embedrt that made the bundle, "
+                "or export the model again"
             )
-        manifest = _decode(value, cls, "manifest.json")
-        assert isinstance(manifest, cls)  # for the type checker: _decode made it
+        manifest = _decode(_upgrade(value) if version == 1 else value, cls, "manifest.json")
+        assert isinstance(manifest, cls)  # for the type checker
         _check_values(manifest)
         return manifest
 
 
+def _upgrade(fields: dict[str, Any]) -> dict[str, Any]:
+    """Add to a manifest of version 1 the fields that version 2 makes explicit."""
+    implied = {
+        "task": "embedding",
+        "inputs": _as_json(INPUTS["embedding"]),
+        "outputs": _as_json(OUTPUTS["embedding"]),
+    }
+    if unknown := sorted(fields.keys() & implied.keys()):
+        raise _wrong(f"manifest.json has unknown fields: {reprlib.repr(unknown)}")
+    return {**fields, **implied}
+
+
+def _as_json(values: tuple[Value, ...]) -> list[dict[str, Any]]:
+    return [{"name": v.name, "dtype": v.dtype, "axes": list(v.axes)} for v in values]
+
+
 def _wrong(problem: str) -> BundleFormatError:
-    return BundleFormatError(f"{problem}; {AGAIN}")
+    return BundleFormatError(f"{problem}; {REMEDY}")
 
 
 def _without_repeats(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its fields: of two with one name, other readers may take the other."""
+    """Return the object with these fields; raise ValueError for a repeated name.
+
+    JSON parsers disagree about which of the repeated fields to use.
+    """
     found = dict(fields)
     if len(found) < len(fields):
         names = [name for name, _ in fields]
@@ -174,6 +221,12 @@ def _check_values(manifest: Manifest) -> None:
     for name, most in (("dimension", MAX_DIMENSION), ("max_tokens", MAX_TOKENS)):
         if not 1 <= (value := getattr(manifest, name)) <= most:
             raise _wrong(f"manifest.json.{name} is {reprlib.repr(value)}; expected 1 to {most}")
+    for name, known in (("inputs", INPUTS), ("outputs", OUTPUTS)):
+        if getattr(manifest, name) != known[manifest.task]:
+            raise _wrong(
+                f"manifest.json.{name} does not fit task {manifest.task!r}; expected "
+                f"{_as_json(known[manifest.task])}"
+            )
     if (manifest.precision == "int8") != (manifest.quantization is not None):
         expected = "an object" if manifest.precision == "int8" else "null"
         raise _wrong(
@@ -189,7 +242,7 @@ def _check_values(manifest: Manifest) -> None:
 
 
 def _decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one a kind
-    """Return `value` from JSON as `kind`, strictly: no missing, unknown or converted fields."""
+    """Decode a JSON value as `kind`, without accepting missing, unknown or converted fields."""
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(value, kind, place)
     origin, arguments = get_origin(kind), get_args(kind)
@@ -242,11 +295,11 @@ def _expect(value: object, kind: Any, place: str) -> Any:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise _wrong(f"{place} has half of a character at {error.start}") from error
+            raise _wrong(f"{place} has an unpaired surrogate at {error.start}") from error
     return value
 
 
 def _inside(place: str, name: str) -> str:
-    """Name a place for an error's text, which no name of the bundle's choosing may flood."""
+    """Return the path of a field for error messages, with long names shortened."""
     short = len(name) <= 60 and name.isprintable()
     return f"{place}.{name}" if short else f"{place}[{reprlib.repr(name)}]"

@@ -1,18 +1,28 @@
-"""Bundles on disk: how one is opened and checked.
+"""Opening and checking bundles.
 
-The writer is in `staging`. A bundle is trusted only after its manifest has been parsed strictly and
-every file it names has been found, plain and of the right size, directly inside the folder.
+Opening a bundle parses its manifest strictly and checks that every file it lists is a regular file
+of the right size, directly inside the folder. Links to regular files are accepted, because the
+caches of model hubs and Kubernetes volumes consist of them.
 """
 
 from __future__ import annotations
 
+import mmap
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from embedrt.bundle.manifest import AGAIN, FileEntry, Manifest
-from embedrt.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError
+from embedrt.bundle.manifest import REMEDY, FileEntry, Manifest
+from embedrt.bundle.memory import load_file
+from embedrt.bundle.weights import WEIGHTS
+from embedrt.errors import (
+    BundleCorruptError,
+    BundleError,
+    BundleFormatError,
+    BundleNotFoundError,
+)
+from embedrt.files import expand
 
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
@@ -21,16 +31,22 @@ PROBES = "probes.json"
 CARD = "README.md"
 
 MAX_MANIFEST_BYTES = 1 << 20
-# What a reader takes into memory whole is bounded before it is read.
-MAX_BYTES = {GRAPH: (1 << 31) - 1, TOKENIZER: 1 << 28, PROBES: 1 << 24, CARD: 1 << 20}
+MAX_BYTES = {
+    GRAPH: (1 << 31) - 1,
+    WEIGHTS: 1 << 36,
+    TOKENIZER: 1 << 28,
+    PROBES: 1 << 24,
+    CARD: 1 << 20,
+}
 FILES = frozenset(MAX_BYTES)
+FILES_OF_VERSION_1 = FILES - {WEIGHTS}
 
 Verify = Literal["size", "sha256"]
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder whose manifest has been read and whose files have been checked against it."""
+    """A bundle folder, with its manifest read and its files checked against it."""
 
     path: Path
     manifest: Manifest
@@ -39,6 +55,12 @@ class Bundle:
     def graph(self) -> Path:
         """The ONNX graph."""
         return self.path / GRAPH
+
+    @property
+    def weights_size(self) -> int | None:
+        """Size of the weights file in bytes; None if the graph itself holds the weights."""
+        entry = self.manifest.files.get(WEIGHTS)
+        return entry.size if entry else None
 
     @property
     def tokenizer(self) -> Path:
@@ -57,28 +79,29 @@ class Bundle:
         Parameters
         ----------
         path
-            The bundle's folder.
+            The bundle's folder; ``~`` expands to the user's home.
         verify
-            ``"size"`` compares each file's size, in microseconds; ``"sha256"`` also hashes every
-            byte, about a second a gigabyte.
+            ``"size"`` compares the size of each file and takes microseconds; ``"sha256"`` also
+            hashes the content, at about a second per gigabyte.
 
         Raises
         ------
         BundleNotFoundError
-            No folder there, or a folder without a manifest.
+            The folder does not exist or has no manifest.
         BundleFormatError
-            A manifest that this version does not read.
+            This version cannot read the manifest.
         BundleCorruptError
-            A file that is missing, outside the folder, or not the one described.
+            A file is missing, is not a regular file, or differs from its description.
         """
         if verify not in get_args(Verify):
             raise ValueError(f"verify={verify!r}; expected one of {list(get_args(Verify))}")
-        path = Path(path)
+        path = expand(path)
         manifest = _read_manifest(path)
-        if unexpected := manifest.files.keys() ^ FILES:
+        expected = FILES_OF_VERSION_1 if manifest.format_version == 1 else FILES
+        if unexpected := manifest.files.keys() ^ expected:
             raise BundleFormatError(
-                f"{path}: manifest.files must name exactly {sorted(FILES)}; "
-                f"differs in {reprlib.repr(sorted(unexpected))}; {AGAIN}"
+                f"{path}: manifest.files must name exactly {sorted(expected)}; "
+                f"differs in {reprlib.repr(sorted(unexpected))}; {REMEDY}"
             )
         for name, entry in manifest.files.items():
             try:
@@ -87,10 +110,26 @@ class Bundle:
                 raise _unreadable(path / name, error) from error
         return cls(path, manifest)
 
+    def load_weights(self, *, mapped: bool = True) -> mmap.mmap | None:
+        """Load the weights, or return None if ONNX Runtime maps the weights file itself.
+
+        ONNX Runtime can map a file that is beside the graph after all links are resolved. Also
+        returns None if the bundle has no weights to load. Raises BundleCorruptError if the file
+        cannot be read.
+        """
+        file = self.path / WEIGHTS
+        beside = file.resolve() == self.graph.resolve().with_name(WEIGHTS)
+        if not self.weights_size or (mapped and beside):
+            return None
+        try:
+            return load_file(file, mapped=mapped)
+        except OSError as error:
+            raise _unreadable(file, error) from error
+
 
 def describe_file(path: Path) -> FileEntry:
-    """Return size and sha256 of the file at `path`."""
-    import hashlib  # noqa: PLC0415  # slow to import, and a load by size needs none
+    """Return the size and the sha256 of the file at `path`."""
+    import hashlib  # noqa: PLC0415  # slow to import, and not needed for verify="size"
 
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -98,24 +137,28 @@ def describe_file(path: Path) -> FileEntry:
 
 
 def _read_manifest(path: Path) -> Manifest:
-    if not path.is_dir():
-        raise BundleNotFoundError(
-            f"there is no bundle at {path}; make one with: embedrt export MODEL --output {path}"
-        )
     file = path / MANIFEST
-    if not file.exists() and not file.is_symlink():
-        raise BundleNotFoundError(
-            f"{path} is no bundle: it has no {MANIFEST}. A folder from a model hub must first be "
-            f"exported: embedrt export {path} --output NEW_FOLDER"
-        )
-    _check_plain(file)
     try:
+        if not path.is_dir():
+            broken = ": it is a broken link" if path.is_symlink() and not path.exists() else ""
+            raise BundleNotFoundError(
+                f"there is no bundle at {path}{broken}; make one with: embedrt export MODEL "
+                f"--output {path}"
+            )
+        if not file.exists() and not file.is_symlink():
+            raise BundleNotFoundError(
+                f"{path} is not a bundle: it has no {MANIFEST}. A folder from a model hub must "
+                f"first be exported: embedrt export {path} --output NEW_FOLDER"
+            )
+        _check_plain(file)
         with file.open("rb") as stream:
             text = stream.read(MAX_MANIFEST_BYTES + 1)
+    except BundleError:  # some subclasses are also OSErrors
+        raise
     except OSError as error:
         raise _unreadable(file, error) from error
     if len(text) > MAX_MANIFEST_BYTES:
-        raise BundleFormatError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes; {AGAIN}")
+        raise BundleFormatError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes; {REMEDY}")
     try:
         return Manifest.from_json(text)
     except BundleFormatError as error:
@@ -127,22 +170,32 @@ def _check_file(path: Path, expected: FileEntry, *, hashed: bool) -> None:
     size = path.stat().st_size
     if size != expected.size:
         raise BundleCorruptError(
-            f"{path} has {size} bytes and the manifest says {expected.size}; {AGAIN}"
+            f"{path} has {size} bytes and the manifest says {expected.size}; {REMEDY}"
         )
     if size > (most := MAX_BYTES[path.name]):
-        raise BundleFormatError(f"{path} has {size} bytes and may have {most}; {AGAIN}")
+        raise BundleFormatError(f"{path} has {size} bytes; at most {most} are allowed; {REMEDY}")
     if hashed and (found := describe_file(path).sha256) != expected.sha256:
         raise BundleCorruptError(
-            f"{path} has sha256 {found} and the manifest says {expected.sha256}; {AGAIN}"
+            f"{path} has sha256 {found} and the manifest says {expected.sha256}; {REMEDY}"
         )
 
 
 def _unreadable(path: Path, error: OSError) -> BundleCorruptError:
-    return BundleCorruptError(f"{path} cannot be read ({error.strerror}); {AGAIN}")
+    return BundleCorruptError(f"{path} cannot be read ({error.strerror}); {REMEDY}")
 
 
 def _check_plain(path: Path) -> None:
-    """Refuse links, which may lead anywhere, and pipes, which may never end."""
-    if path.is_symlink() or not path.is_file():
-        what = "a link" if path.is_symlink() else "not a file" if path.exists() else "missing"
-        raise BundleCorruptError(f"{path} is {what}; {AGAIN}")
+    """Raise BundleCorruptError unless `path` is a regular file or a link to one.
+
+    Reading a device or a pipe may never end. The same holds for files in ``/proc``, which appear as
+    empty regular files: links to empty files are refused too.
+    """
+    link = path.is_symlink()
+    if path.is_file():
+        what = "a link to an empty file" if link and not path.stat().st_size else None
+    elif path.exists():
+        what = "not a file"
+    else:
+        what = "a broken link" if link else "missing"
+    if what:
+        raise BundleCorruptError(f"{path} is {what}; {REMEDY}")

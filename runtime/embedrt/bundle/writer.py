@@ -1,8 +1,11 @@
-"""Bundles on disk: how one comes into being.
+"""Writing bundles atomically.
 
-A bundle is written into a hidden sibling folder, proven there, made durable, and only then renamed
-to its name. Whatever interrupts this leaves the old bundle or none, and a folder that the next
-export to the same name sweeps away.
+A bundle is written to a hidden folder beside its target, verified there, synced to disk, and then
+renamed. If the process is interrupted, the target is the old bundle or does not exist; the next
+export to the same target removes the hidden folder.
+
+File modes follow the umask. A bundle that replaces another copies its owner and modes, file by
+file. If the target is a link, the folder that it points to is replaced.
 """
 
 from __future__ import annotations
@@ -12,15 +15,17 @@ import glob
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedrt.bundle.manifest import Manifest
-from embedrt.bundle.reader import FILES, MANIFEST, describe_file
+from embedrt.bundle.protobuf import Data
+from embedrt.bundle.reader import FILES, GRAPH, MANIFEST, describe_file
+from embedrt.bundle.weights import WEIGHTS, move_weights
 from embedrt.errors import EmbedrtError, ExportError
+from embedrt.files import copy_ownership, expand
 
 if sys.platform != "win32":
     import fcntl
@@ -28,7 +33,7 @@ if sys.platform != "win32":
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """A bundle that is not one yet."""
+    """A bundle under construction: its hidden folder and its target."""
 
     path: Path
     target: Path
@@ -37,8 +42,14 @@ class Staging:
         """Write one of the bundle's files."""
         (self.path / name).write_bytes(content)
 
+    def add_graph(self, model: Data) -> None:
+        """Write a graph, moving its weights to the weights file."""
+        with (self.path / WEIGHTS).open("wb") as weights:
+            outline = move_weights(model, weights)
+        self.add(GRAPH, outline)
+
     def seal(self, manifest: Manifest) -> Manifest:
-        """Describe the files in the manifest and write it; return it so completed."""
+        """Add the descriptions of all files to the manifest and write it; return the result."""
         files = {
             file.name: describe_file(file)
             for file in sorted(self.path.iterdir())
@@ -49,28 +60,37 @@ class Staging:
         return manifest
 
     def publish(self) -> None:
-        """Make every byte durable, then give the folder its name, in place of what had it."""
+        """Sync all files to disk, then rename the folder to the target and remove the old one."""
         for file in self.path.iterdir():
             _sync(file)
         _sync(self.path)
         replaced = self.path.with_name(f"{self.path.name}.old")
         if self.target.exists():
+            self._copy_ownership_of_target()
             self.target.rename(replaced)
         self.path.rename(self.target)
         _sync(self.target.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _remove(replaced)
+
+    def _copy_ownership_of_target(self) -> None:
+        for file in self.path.iterdir():
+            old = self.target / file.name
+            if old.is_file():
+                copy_ownership(file, old.stat())
+        copy_ownership(self.path, self.target.stat())
 
 
 @contextmanager
 def staged_bundle(target: Path) -> Iterator[Staging]:
-    """Make a folder beside `target` to build a bundle in; remove it unless it was published.
+    """Create a folder beside `target` to build a bundle in; remove it unless it is published.
 
-    Raises ExportError if `target` exists and is no bundle, for an export replaces only its own
-    kind, and where the disk does not take it.
+    Raises ExportError if `target` exists and is not a bundle, or if the disk cannot be written to.
     """
-    target = target.absolute()
+    target = Path(os.path.realpath(expand(target)))
     if target.exists() and not (target / MANIFEST).is_file():
-        raise ExportError(f"{target} exists and is no bundle; name another --output or remove it")
+        raise ExportError(
+            f"{target} exists and is not a bundle; name another --output or remove it"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target)
@@ -78,10 +98,10 @@ def staged_bundle(target: Path) -> Iterator[Staging]:
         try:
             yield Staging(path, target)
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
             if lock is not None:
                 os.close(lock)
-    except EmbedrtError:  # some are also OSErrors
+    except EmbedrtError:  # some subclasses are also OSErrors
         raise
     except OSError as error:
         raise ExportError(
@@ -90,23 +110,31 @@ def staged_bundle(target: Path) -> Iterator[Staging]:
 
 
 def sweep(target: Path) -> None:
-    """Remove what exports to `target` left behind when they died. A living one holds a lock."""
-    for litter in target.parent.glob(f"{glob.escape(_prefix(target))}*"):
-        lock = _lock(litter)
+    """Remove the folders of interrupted exports to `target`. Running exports hold a lock."""
+    for leftover in target.parent.glob(f"{glob.escape(_prefix(target))}*"):
+        lock = _lock(leftover)
         if lock is not None:
-            shutil.rmtree(litter, ignore_errors=True)
+            _remove(leftover)
             os.close(lock)
 
 
 def _make_locked(target: Path) -> tuple[Path, int | None]:
     while True:
-        path = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+        path = target.with_name(f"{_prefix(target)}{os.urandom(4).hex()}")
+        path.mkdir(0o700 if target.exists() else 0o777)  # the existing bundle may be private
         lock = _lock(path, wait=True)
-        if path.exists():  # else another export's sweep came between
-            path.chmod(0o755)  # mkdtemp's folders are for their owner alone
+        if path.exists():  # otherwise another export removed it before it was locked
             return path, lock
         if lock is not None:
             os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, even a read-only one, and ignore errors."""
+    if folder.is_dir() and not folder.is_symlink():
+        with suppress(OSError):
+            folder.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _prefix(target: Path) -> str:
@@ -114,9 +142,10 @@ def _prefix(target: Path) -> str:
 
 
 def _lock(folder: Path, *, wait: bool = False) -> int | None:
-    """Lock `folder` until the returned descriptor is closed or the process dies; None if taken.
+    """Lock `folder` until the returned descriptor is closed or the process ends; None if locked.
 
-    Windows can neither open a folder nor remove one in use: there, litter is left to its owner.
+    Windows can neither open a folder nor remove one that is in use, so nothing is locked or removed
+    there.
     """
     if sys.platform == "win32":
         return None

@@ -1,4 +1,4 @@
-"""The command line: ``embedrt COMMAND ...``, one module a command."""
+"""The command line: ``embedrt COMMAND ...``, one module per command."""
 
 from __future__ import annotations
 
@@ -6,33 +6,31 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from embedrt.cli import bench, encode, export, info, search, verify
+from embedrt.cli import bench, encode, export, info, search, upgrade, verify
 from embedrt.errors import EmbedrtError
 
-COMMANDS = (encode, search, info, verify, bench, export)
+COMMANDS = (encode, search, info, verify, upgrade, bench, export)
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
-UNREAD = 141  # 128 + SIGPIPE
+BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 1 for a failure, 2 for wrong usage."""
     if arguments is None:
-        _speak_utf8()
-    parser = argparse.ArgumentParser(prog="embedrt", description="Sentence embeddings on the CPU.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_to(commands)
-    options = parser.parse_args(arguments)
+        _require_utf8_mode()
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has enough, as `head` does. Python flushes once more at its end.
+        # The reader of the output has closed it, as `head` does. Python flushes stdout again when
+        # it exits, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNREAD
+        return BROKEN_PIPE
     except (EmbedrtError, OSError, ValueError, TypeError) as error:
-        lines = str(error).splitlines()  # other libraries' messages have several
+        lines = str(error).splitlines()  # messages of other libraries may have several lines
         print("embedrt:", *filter(None, lines), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -41,11 +39,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _speak_utf8() -> None:
-    """Start again in Python's UTF-8 mode where the locale says otherwise.
+class CommandParser(argparse.ArgumentParser):
+    """The parser of one command, whose first argument is the command's name.
 
-    Texts, queries and names of files are UTF-8, and the libraries in C++ and Rust know no other.
+    In Python up to 3.13.0, argparse loses a ``--`` that no positional argument precedes.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_argument("command", help=argparse.SUPPRESS)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line, with options and positional arguments in any order.
+
+    In Python up to 3.13.0, argparse treats an optional FILE as omitted if an option follows BUNDLE,
+    except in intermixed parsing. A parser with subcommands does not support intermixed parsing, so
+    the parser of the command does it.
+    """
+    parser = argparse.ArgumentParser(prog="embedrt", description="Sentence embeddings on the CPU.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
+    for command in COMMANDS:
+        command.add_to(commands)
+    chosen = commands.choices.get(arguments[0]) if arguments else None
+    if chosen is None:
+        return parser.parse_args(arguments[:1])  # prints the help or an error, and exits
+    return chosen.parse_intermixed_args(arguments)
+
+
+def _require_utf8_mode() -> None:
+    """Restart in Python's UTF-8 mode if the locale has another encoding.
+
+    Texts, queries and file names are UTF-8; the libraries in C++ and Rust support nothing else.
     """
     if sys.getfilesystemencoding() != "utf-8":
         command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
-        os.execv(sys.executable, command)  # noqa: S606 - ourselves
+        os.execv(sys.executable, command)  # noqa: S606 - the same interpreter and arguments

@@ -1,4 +1,4 @@
-"""``embedrt bench``: how fast a bundle is on this machine, and what it costs."""
+"""``embedrt bench``: measure the speed and the memory use of a bundle on this machine."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, and print a table or JSON."""
-    # Here, so that no other command imports what only this one needs.
+    """Measure the bundle and print a table or JSON."""
+    # Imported here because no other command needs it.
     from embedrt.bench.measure import QUICK, Plan, measure  # noqa: PLC0415
 
     findings = measure(
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def table(findings: Findings) -> Iterator[str]:
-    """Yield the lines of what a person reads."""
+    """Yield the lines of the table."""
     versions = ", ".join(f"{name} {version}" for name, version in findings.versions.items())
     yield f"{findings.name}, {findings.precision}"
     yield f"on {findings.processor}, {_counted(findings.threads, 'thread')}; {versions}"
@@ -47,7 +47,7 @@ def table(findings: Findings) -> Iterator[str]:
         yield f"{latency.tokens:>6} tokens     {cells}"
     yield ""
     first = findings.throughput[0]
-    yield f"{first.texts} texts of {first.tokens / first.texts:.0f} tokens in the mean"
+    yield f"{first.texts} texts of {first.tokens / first.texts:.0f} tokens on average"
     for throughput in findings.throughput:
         yield (
             f"{_counted(throughput.threads, 'thread'):>13}     "
@@ -73,8 +73,8 @@ def table(findings: Findings) -> Iterator[str]:
         (f"after {findings.texts_in_memory:,} texts", memory.after_texts),
         ("peak", memory.peak),
     ):
-        told = "not told by this system" if size is None else f"{size / 1e6:>8.1f} MB"
-        yield f"  {name:<22}{told}"
+        shown = "not reported by this system" if size is None else f"{size / 1e6:>8.1f} MB"
+        yield f"  {name:<22}{shown}"
 
 
 def _counted(number: int, thing: str) -> str:

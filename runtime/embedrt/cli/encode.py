@@ -1,24 +1,23 @@
-"""``embedrt encode``: a file of texts to a file of vectors, in bounded memory."""
+"""``embedrt encode``: embed a file of texts, in bounded memory."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, BinaryIO, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.cli.lines import add_input_options, read_texts
+from embedrt.cli.output import is_special, replacing
 from embedrt.embedder import Embedder
+from embedrt.files import expand
 from embedrt.progress import progress_bar
 from embedrt.text.truncation import Overlong
 
@@ -33,14 +32,14 @@ def add_to(commands: Any) -> None:
     add_input_options(parser)
     parser.add_argument(
         "--output",
-        type=Path,
+        type=expand,
         metavar="X.npy|X.jsonl",
-        help="a file; JSON lines on stdout if not given",
+        help="a file (stdout if omitted); a device, a pipe or stdout gets JSON lines",
     )
     parser.add_argument(
-        "--prompt-name", help="which of the model's prompts to put before each text"
+        "--prompt-name", help="which of the model's prompts to prepend to each text"
     )
-    parser.add_argument("--prompt", help="a text to put before each text")
+    parser.add_argument("--prompt", help="a string to prepend to each text")
     parser.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep N leading components")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
@@ -49,15 +48,16 @@ def add_to(commands: Any) -> None:
         "--overlong",
         choices=get_args(Overlong),
         default="truncate",
-        help="what happens to a text longer than the model takes",
+        help="how to treat texts that are longer than the model's maximum",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Embed the texts of a file."""
-    if options.output is not None and options.output.suffix not in (".npy", ".jsonl"):
-        raise ValueError(f"--output {options.output}: the name must end in .npy or .jsonl")
+    output: Path | None = options.output
+    if output is not None and output.suffix not in (".npy", ".jsonl") and not is_special(output):
+        raise ValueError(f"--output {output}: the name must end in .npy or .jsonl")
     with Embedder.load(
         options.bundle, threads=options.threads, overlong=options.overlong
     ) as embedder:
@@ -70,14 +70,20 @@ def run(options: argparse.Namespace) -> None:
             precision=options.precision,
         )
         shown = _with_progress(blocks)
-        if options.output is None:
+        if output is None:
             _write_jsonl(sys.stdout.buffer, shown)
-        else:
-            with _replacing(options.output) as file:
-                if options.output.suffix == ".npy":
-                    _write_npy(file, shown, embedder, options)
-                else:
-                    _write_jsonl(file, shown)
+            return
+        with replacing(output) as file:
+            if output.suffix != ".npy":
+                _write_jsonl(file, shown)
+            elif file.seekable():
+                _write_npy(file, shown, embedder, options)
+            else:
+                # The header is at the start of the file, but is only known at the end.
+                with tempfile.TemporaryFile() as whole:
+                    _write_npy(whole, shown, embedder, options)
+                    whole.seek(0)
+                    shutil.copyfileobj(whole, file)
 
 
 def _with_progress(blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
@@ -90,7 +96,7 @@ def _with_progress(blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
 def _write_jsonl(file: BinaryIO, blocks: Iterator[NDArray[Any]]) -> None:
     for block in blocks:
         for vector in block:
-            # item by item, not tolist(): the shortest digits that give the float32 back
+            # Unlike tolist(), str() gives the fewest digits that round-trip to the same float32.
             values = [
                 float(str(value)) if vector.dtype.kind == "f" else int(value) for value in vector
             ]
@@ -101,7 +107,7 @@ def _write_jsonl(file: BinaryIO, blocks: Iterator[NDArray[Any]]) -> None:
 def _write_npy(
     file: BinaryIO, blocks: Iterator[NDArray[Any]], embedder: Embedder, options: argparse.Namespace
 ) -> None:
-    """Write the vectors as they come, then the header that says how many there were."""
+    """Write the vectors as they arrive, then the header, which contains their number."""
     file.write(bytes(NPY_HEADER_BYTES))
     rows, sample = (
         0,
@@ -119,28 +125,3 @@ def _write_npy(
     magic = b"\x93NUMPY\x01\x00" + (NPY_HEADER_BYTES - 10).to_bytes(2, "little")
     file.seek(0)
     file.write(magic + text.ljust(NPY_HEADER_BYTES - 11) + b"\n")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write beside `path` and rename at the end, so that no half file ever has its name.
-
-    SIGTERM ends the process with nothing left behind, as an exception does.
-    """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    partial = Path(name)
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o644)  # mkstemp's files are for their owner alone
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # as shells expect

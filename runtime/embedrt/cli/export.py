@@ -1,4 +1,4 @@
-"""``embedrt export``: a sentence-transformers model to a bundle. Needs the extra of that name."""
+"""``embedrt export``: export a sentence-transformers model to a bundle. Needs embedrt[export]."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     parser.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="texts to fit int8 to, one a line"
+        "--calibration", type=Path, metavar="FILE", help="texts to calibrate int8, one per line"
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Export, with a line on stderr for each stage and the bundle's path on stdout."""
+    """Export the model; print each stage on stderr and the bundle's path on stdout."""
     exporter = load_exporter()
     stages = logging.getLogger(exporter.__name__)
     stages.setLevel(logging.INFO)
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def load_exporter() -> ModuleType:
-    """Import the export stage; raise MissingExtraError naming the packages that are missing."""
+    """Import `embedrt_export`; raise MissingExtraError naming the packages that are missing."""
     if missing := [name for name in _extra_packages("export") if not _installed(name)]:
         raise MissingExtraError(
             f"this command needs {', '.join(missing)}: pip install 'embedrt[export]' (for torch "
@@ -61,7 +61,7 @@ def load_exporter() -> ModuleType:
 
 
 def _extra_packages(extra: str) -> list[str]:
-    """The distributions that an extra of ours asks for, as pyproject.toml lists them."""
+    """Return the distributions that an extra of embedrt requires, from its package metadata."""
     marker = f'extra == "{extra}"'
     return [
         requirement.partition(";")[0].strip().partition(" ")[0].partition(">")[0].partition("<")[0]

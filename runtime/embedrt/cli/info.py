@@ -1,10 +1,11 @@
-"""``embedrt info``: what a bundle is."""
+"""``embedrt info``: describe a bundle."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.reader import Bundle
 
 
@@ -17,7 +18,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print what the manifest says."""
+    """Print the manifest, as a table or JSON."""
     bundle = Bundle.open(options.bundle)
     manifest = bundle.manifest
     if options.json:
@@ -28,15 +29,16 @@ def run(options: argparse.Namespace) -> None:
     size = sum(entry.size for entry in manifest.files.values())
     rows = {
         "name": manifest.name,
+        "format": f"version {manifest.format_version}, {manifest.task}",
         "source": f"{source.id} ({origin})",
         "license": source.license or "not declared",
         "encoder": f"{manifest.family}, {manifest.builder}, {manifest.precision}",
         "dimension": manifest.dimension,
-        "max tokens": f"{manifest.max_tokens}, cut on the {manifest.truncation_side}",
+        "max tokens": f"{manifest.max_tokens}, truncated on the {manifest.truncation_side}",
         "pooling": " + ".join(manifest.pooling),
         "normalized": "yes" if manifest.normalized else "no",
         "similarity": manifest.similarity,
-        "prompts": ", ".join(f"{k}={v!r}" for k, v in manifest.prompts.items()) or "none",
+        "prompts": ", ".join(_describe_prompts(manifest)) or "none",
         "size": f"{size / 1e6:.1f} MB",
         "made with": ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items()),
         "agreement": (
@@ -56,3 +58,11 @@ def run(options: argparse.Namespace) -> None:
         rows |= {f"rejected {i}": why for i, why in enumerate(quantization.rejected, start=1)}
     for name, value in rows.items():
         print(f"{name:<11} {value}")
+
+
+def _describe_prompts(manifest: Manifest) -> list[str]:
+    default = manifest.default_prompt_name
+    return [
+        f"{name}={text!r}{' (the default)' if name == default else ''}"
+        for name, text in manifest.prompts.items()
+    ]

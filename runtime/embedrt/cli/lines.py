@@ -1,4 +1,4 @@
-"""Texts from a file: one a line, or one field of JSON lines."""
+"""Reading texts from a file: one per line, or one field of JSON lines."""
 
 from __future__ import annotations
 
@@ -7,33 +7,40 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
+
+from embedrt.files import expand
+from embedrt.text.utf8 import read_lines
 
 STDIN = "-"
+JSON_SPACE = " \t\r"
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
-    """Add FILE and --field."""
+    """Add the arguments FILE and --field."""
     parser.add_argument(
-        "file", nargs="?", default=STDIN, metavar="FILE", help="texts, one a line; - is stdin"
+        "file",
+        nargs="?",
+        default=STDIN,
+        metavar="FILE",
+        help="texts in UTF-8, one per line; - is stdin",
     )
-    parser.add_argument("--field", help="FILE is JSON lines: take this field of each")
+    parser.add_argument(
+        "--field", help="read FILE as JSON lines and take this field; blank lines are skipped"
+    )
 
 
 def read_texts(file: str, field: str | None) -> Iterator[str]:
-    """Yield the texts; raise ValueError naming file and line where one cannot be had.
+    """Yield the texts; raise ValueError or TypeError naming the file and line of an invalid one.
 
-    A line ends at a newline and nowhere else: a form feed or U+2028 is part of a text.
+    Without `field`, a blank line is an empty text; in JSON lines, blank lines are skipped.
     """
     name = "stdin" if file == STDIN else file
-    with nullcontext(sys.stdin.buffer) if file == STDIN else Path(file).open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            place = f"{name}, line {number}"
-            try:
-                text = line.decode().removesuffix("\n").removesuffix("\r")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{place} is not UTF-8: {error}") from None
-            yield text if field is None else _field_of(text, field, place)
+    with nullcontext(sys.stdin.buffer) if file == STDIN else expand(file).open("rb") as stream:
+        for number, line in enumerate(read_lines(stream, name), start=1):
+            if field is None:
+                yield line
+            elif line.strip(JSON_SPACE):
+                yield _field_of(line, field, f"{name}, line {number}")
 
 
 def _field_of(line: str, field: str, place: str) -> str:

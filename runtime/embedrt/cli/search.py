@@ -21,7 +21,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print score and text of the best documents, best first."""
+    """Print the score and text of the best documents, best first."""
     documents = as_batch(read_texts(options.file, options.field))
     with Embedder.load(options.bundle) as embedder:
         (hits,) = embedder.semantic_search(

@@ -1,4 +1,4 @@
-"""``embedrt verify``: check every byte of a bundle, and that it computes here what it should."""
+"""``embedrt verify``: check every byte of a bundle, and its vectors on this machine."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--against",
         metavar="MODEL",
-        help="compare with the original model, in torch: as for export",
+        help="also compare with the original model in torch; MODEL as for export",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check files, graph and vectors, first in a child process; raise what is wrong."""
+    """Check files, graph and vectors, first in a child process; raise the first error."""
     bundle = Bundle.open(options.bundle, verify="sha256")
     print(f"files: {len(bundle.manifest.files)} as the manifest says, by sha256")
     try_bundle(bundle.path)

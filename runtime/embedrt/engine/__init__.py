@@ -1,6 +1,7 @@
-"""What runs batches of token ids: sessions, threads, and the scheduler that fills batches.
+"""The engine: queued texts, the scheduler that all calls share, and the ONNX Runtime sessions.
 
-`session` is the only module of the runtime that imports ONNX Runtime. `cpu` tells how many cores
-this process may use and what they can compute. `scheduler` decides which texts run together and
-where.
+`call` and `batching` hold the queue and form batches, without threads. `scheduler` owns the
+threads, `sessions` the loaded graphs, and `cache` the vectors of recent texts. `session` is the
+only module of the runtime that imports ONNX Runtime. `cpu` detects how many cores this process may
+use, and `clipping` whether their int8 kernels are exact.
 """

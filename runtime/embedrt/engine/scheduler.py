@@ -1,164 +1,380 @@
-"""The loaded graph and the threads that run it.
+"""The threads that tokenize texts and run batches, shared by all callers.
 
-Batches run side by side, one core each: that is the most texts a second. A batch that comes alone
-would leave the other cores idle, so for callers who embed one text at a time the graph is loaded a
-second time, for all cores; it gives the same bytes.
-
-After a pause the threads of all cores must be woken. On virtual machines Linux wakes them on the
-core of their caller, where they and it take turns until a tick of the scheduler, 4 ms, moves them:
-then all cores are slower, but for what takes one core longer than they lose.
+At most `threads` cores are in use, regardless of the number of callers. If a core is free, a call
+runs in its caller's thread, which saves a single text the handover to another thread. Otherwise the
+caller waits, and worker threads batch the texts of all waiting callers. Workers start when there is
+work and end when there is none.
 """
 
 from __future__ import annotations
 
-import itertools
+import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
-from threading import Lock
-from time import perf_counter
-from typing import ParamSpec, TypeVar
+from threading import Condition, Lock
 from weakref import WeakSet
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embedrt.bundle.manifest import Precision
-from embedrt.engine.session import FloatArray, Session
-from embedrt.errors import ClosedError, ForkedError
+from embedrt.engine.batching import Batch, Queue, Tokenize
+from embedrt.engine.cache import VectorCache
+from embedrt.engine.call import Call, FloatArray, TokenIds
+from embedrt.engine.session import Session
+from embedrt.engine.sessions import Sessions
+from embedrt.engine.stats import Stats
+from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+TokenizeTexts = Callable[[Sequence[str]], list[TokenIds]]
+"""Tokenizes texts; raises TextError with the index of the first one that cannot be tokenized."""
+Progress = Callable[[int], object]
+"""Called with the number of texts completed since the last call."""
 
-# A caller who comes alone so often will come again: worth the memory of a second copy.
-ALONE_BEFORE_ALL_CORES = 4
-
-SHORT_PAUSE = 0.005  # seconds after which threads still wake fast
-LONG_RUN = 0.015  # seconds on one core that all cores shorten by more than their waking takes
-
-LONGEST_LOAD = 10.0  # seconds that a fork waits for
+PROGRESS_SECONDS = 0.1
+ENDING_SECONDS = 1.0  # upper limit of the time that a worker takes to end
 
 
 class Engine:
-    """Runs batches of token ids. Safe to use from many threads, and in a fork while idle."""
+    """Embeds the texts of many callers. Thread-safe; usable in a child forked while it is idle."""
 
-    def __init__(self, graph: Path, precision: Precision, threads: int) -> None:
+    def __init__(
+        self,
+        graph: Path,
+        precision: Precision,
+        threads: int,
+        tokenize: TokenizeTexts,
+        *,
+        weights: mmap.mmap | None = None,
+        max_tokens: int,
+        cache_bytes: int = 0,
+        max_waiting_tokens: int | None = None,
+    ) -> None:
         self.threads = threads
-        self._graph = graph.absolute()
-        self._file = _identity(graph)
-        self._precision: Precision = precision
-        self._one_core = Session(graph, precision)
-        self._all_cores: Session | None = None
-        self._loading: Future[None] | None = None
-        self._alone = 0
-        self._pace = inf  # seconds a token, the fewest that one core took
-        self._ended = -inf  # when the last run did
+        self._tokenize_texts = tokenize
+        self._max_tokens = max_tokens
+        self._cache_bytes = cache_bytes
+        self._max_waiting_tokens = max_waiting_tokens
+        self._sessions = Sessions(graph, precision, threads, weights)
         self._broken = ""
         self._closed = False
-        self._start_anew()
+        self._reset()
         _ENGINES.add(self)
 
     @property
     def dimension(self) -> int | None:
-        """Components of an embedding, where the graph tells."""
-        return self._one_core.dimension
+        """Components of an embedding; None if the graph does not declare them."""
+        return self._sessions.dimension
 
-    def run(self, input_ids: NDArray[np.int64]) -> FloatArray:
-        """Embed one batch on one core. Shape: (batch, tokens) to (batch, dimension)."""
-        return self._run(input_ids, alone=False)
-
-    def run_alone(self, input_ids: NDArray[np.int64]) -> FloatArray:
-        """Embed a batch that nothing else waits for, on all cores if they are idle."""
-        return self._run(input_ids, alone=True)
-
-    def submit(
-        self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> Future[Result]:
-        """Have a worker thread do some work that calls `run`."""
-        self.check_usable()
+    def run(self, call: Call, progress: Progress | None = None) -> None:
+        """Embed the texts of a call and wait for the vectors; raise the call's first error."""
         try:
-            return self._workers.submit(work, *args, **kwargs)
-        except RuntimeError:
-            self.check_usable()  # closed since
+            if self._begin(call, help_out=True):
+                self._work(call, progress)
+            self._await(call, progress)
+        except BaseException:  # interrupted
+            self.cancel(call)
             raise
 
+    def start(self, call: Call) -> None:
+        """Start to embed the texts of a call on workers, without waiting."""
+        self._begin(call, help_out=False)
+
+    def wait(self, call: Call) -> None:
+        """Wait for a started call; raise its first error."""
+        self._await(call, None)
+
+    async def arun(self, call: Call) -> None:
+        """Embed the texts of a call like `run`, without blocking the running asyncio loop."""
+        import asyncio  # noqa: PLC0415  # slow to import, and already imported by async callers
+
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def notify() -> None:
+            with suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(done.set)
+
+        call.notify = notify
+        try:
+            self._begin(call, help_out=False)
+            await done.wait()
+        except BaseException:  # cancelled
+            self.cancel(call)
+            raise
+        call.raise_error()
+
+    def cancel(self, call: Call) -> None:
+        """Drop the waiting texts of a call, and its results from batches that already run."""
+        with self._lock:
+            self._queue.remove(call, ClosedError("this call was cancelled"))
+
+    @contextmanager
+    def core(self) -> Iterator[None]:
+        """Reserve a core for work in the caller's thread."""
+        with self._core_free:
+            self._claims += 1
+            try:
+                self._core_free.wait_for(lambda: self._busy < self.threads)
+            finally:
+                self._claims -= 1
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._release()
+
+    def stats(self) -> Stats:
+        """Return the current counters."""
+        with self._lock:
+            queue = self._queue
+            return Stats(
+                texts=self._texts,
+                tokens=self._tokens,
+                batches=queue.batches,
+                cache_hits=queue.cache_hits,
+                coalesced=queue.coalesced,
+                waiting_texts=queue.waiting_texts(),
+                waiting_tokens=queue.waiting_tokens + queue.untokenized_tokens,
+            )
+
     def check_usable(self) -> None:
-        """Raise ClosedError after `close`, ForkedError in a process that was forked off a run."""
+        """Raise ClosedError after `close`, ForkedError if the process was forked during a run."""
         if self._broken:
             raise ForkedError(self._broken)
         if self._closed:
-            raise ClosedError("this Embedder has been closed; load the bundle again")
+            raise _closed()
 
     def close(self) -> None:
-        """Let the threads end once their work is done."""
-        self._closed = True
-        self._all_cores = None
-        self._workers.shutdown(wait=False)
+        """End the threads. Calls with untokenized texts fail with ClosedError, others finish."""
+        with self._lock:
+            self._closed = True
+            self._sessions.close()
+            for call in self._queue.untokenized_calls():
+                self._queue.remove(call, _closed())
+            self._end_if_closed()
 
     def prepare_to_fork(self) -> None:
-        """Give up the session for all cores: a child could neither use nor end its threads."""
-        if self._loading and not self._loading.cancel():
-            wait([self._loading], LONGEST_LOAD)
-        self._loading = self._all_cores = None
-        self._alone = 0
+        """Release the session for all cores, whose threads do not exist in a forked child.
+
+        Waits for workers that have completed their last call and are about to end.
+        """
+        self._sessions.prepare_to_fork()
+        with self._core_free:
+            self._core_free.wait_for(
+                lambda: not self._busy or self._queue.calls(), timeout=ENDING_SECONDS
+            )
 
     def restart_in_fork(self) -> None:
-        """Go on in a forked child, where of the parent's threads none is left."""
-        if self._running:
+        """Reset the engine in a forked child, in which the parent's threads do not exist."""
+        if self._busy:
             self._broken = (
                 "this process was forked while an Embedder of its parent was running, and may "
                 "hang on its locks; fork before encoding, or load the bundle after the fork"
             )
-        self._start_anew()
+        self._reset()
 
-    def _start_anew(self) -> None:
-        # Starts no thread before its first work.
+    def _reset(self) -> None:
+        # The executor starts no thread before its first task.
         self._workers = ThreadPoolExecutor(self.threads, "embedrt")
         self._lock = Lock()
-        self._running = 0
+        self._core_free = Condition(self._lock)
+        cache = VectorCache(self._cache_bytes) if self._cache_bytes else None
+        self._queue = Queue(max_tokens=self._max_tokens, cache=cache)
+        self._busy = 0
+        self._claims = 0  # number of callers that wait for a core
+        self._texts = 0
+        self._tokens = 0
 
-    def _run(self, input_ids: NDArray[np.int64], *, alone: bool) -> FloatArray:
-        session = self._one_core
+    def _begin(self, call: Call, *, help_out: bool) -> bool:
+        """Queue a call; return whether a core is reserved for the caller's thread."""
         with self._lock:
-            start = perf_counter()
-            if alone and self._running == 0 and self._is_worth_waking(input_ids.size, start):
-                session = self._all_cores or session
-                self._count_alone()
-            self._running += 1
+            self.check_usable()
+            self._refuse_overload(call)
+            self._texts += len(call.vectors)
+            self._queue.add(call)
+            helps = help_out and self._busy + self._claims < self.threads and call in self._queue
+            self._busy += helps
+            self._start_workers(besides=helps)
+            return helps
+
+    def _refuse_overload(self, call: Call) -> None:
+        queue, most = self._queue, self._max_waiting_tokens
+        if most is None:
+            return
+        waiting = queue.waiting_tokens + queue.untokenized_tokens
+        if waiting and waiting + queue.expected_tokens(call.texts) > most:
+            raise OverloadedError(
+                f"about {waiting:,} tokens are waiting and max_waiting_tokens is {most:,}: call "
+                "again later, or send the texts to another process"
+            )
+
+    def _await(self, call: Call, progress: Progress | None) -> None:
+        reported = len(call.texts) - call.left
+        while not call.done.wait(None if progress is None else PROGRESS_SECONDS):
+            if progress is not None:
+                completed = len(call.texts) - call.left
+                progress(completed - reported)
+                reported = completed
+        if progress is not None:
+            progress(len(call.texts) - reported)
+        call.raise_error()
+
+    def _work(self, mine: Call | None = None, progress: Progress | None = None) -> None:
+        """Process work from the queue until there is none, or none for the call `mine`."""
+        reported = 0
+        while (taken := self._take(mine)) is not None:
+            work, session, cores = taken
+            try:
+                if isinstance(work, Tokenize):
+                    self._tokenize(work)
+                else:
+                    self._run(work, session)
+            except BaseException as error:
+                with self._lock:
+                    # An exception that interrupts a caller's thread, such as KeyboardInterrupt,
+                    # must not fail the calls of others.
+                    if mine is None:
+                        self._queue.fail(work, error)
+                    else:
+                        self._queue.requeue(work)
+                        self._release(cores)
+                if mine is not None:
+                    raise
+            if cores > 1:
+                with self._lock:
+                    self._release(cores - 1)
+            if mine is not None and progress is not None:
+                progress(len(mine.texts) - mine.left - reported)
+                reported = len(mine.texts) - mine.left
+
+    def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, Session, int] | None:
+        """Return work, its session and its number of cores; without work, release the core."""
+        with self._lock:
+            work, busy = None, self._busy
+            try:
+                if not self._claims and (mine is None or self._queue.has_work(mine)):
+                    work = self._queue.take(self.threads)
+                if work is None:
+                    self._release()
+                    return None
+                session, cores = self._assign(work)
+                self._start_workers()
+            except BaseException:  # an interrupt: the texts of others must not be lost
+                if work is not None:
+                    self._queue.requeue(work)
+                    self._busy = busy
+                    self._release()
+                raise
+            return work, session, cores
+
+    def _assign(self, work: Tokenize | Batch) -> tuple[Session, int]:
+        """Return the session for some work and how many cores it holds. Needs the lock."""
+        one_core = self._sessions.one_core
+        if isinstance(work, Tokenize):
+            return one_core, 1
+        tokens = sum(len(job.ids) for job in work.jobs)
+        self._tokens += tokens
+        if self._busy > 1 or not self._queue.is_alone(work):
+            return one_core, 1
+        session = self._sessions.choose(tokens, self._workers.submit)
+        if session is not one_core:
+            self._busy = self.threads
+        return session, self._busy
+
+    def _tokenize(self, work: Tokenize) -> None:
+        parts = [call.texts[call.tokenized : call.tokenized + count] for call, count in work.slices]
+        ids: list[list[TokenIds] | None]
         try:
-            embedding = session.run(input_ids)
-            if session is self._one_core:
-                self._pace = min(self._pace, (perf_counter() - start) / input_ids.size)
-            return embedding
-        finally:
-            with self._lock:
-                self._running -= 1
-                self._ended = perf_counter()
+            tokenized = iter(self._tokenize_texts(list(chain.from_iterable(parts))))
+            ids = [list(islice(tokenized, len(part))) for part in parts]
+        except TextError:  # only the call with the invalid text may fail
+            ids = [None] * len(parts)
+        checked = [
+            self._check(call, part, part_ids)
+            for (call, _), part, part_ids in zip(work.slices, parts, ids, strict=True)
+        ]
+        with self._lock:
+            for (call, _), outcome in zip(work.slices, checked, strict=True):
+                if isinstance(outcome, TextError):
+                    self._queue.remove(call, outcome)
+                else:
+                    self._queue.put(call, outcome)
 
-    def _is_worth_waking(self, tokens: int, now: float) -> bool:
-        return now - self._ended < SHORT_PAUSE or tokens * self._pace > LONG_RUN
+    def _check(
+        self, call: Call, texts: Sequence[str], ids: list[TokenIds] | None
+    ) -> list[TokenIds] | TextError:
+        """Run the call's own check, and tokenize its texts first where that has failed for many.
 
-    def _count_alone(self) -> None:
-        self._alone += 1
-        if self._alone == ALONE_BEFORE_ALL_CORES and self.threads > 1:
-            # Aside: the one-core session serves until it is there, and if it never will be.
-            with suppress(RuntimeError):  # closed since, or the process is ending
-                self._loading = self._workers.submit(self._load_for_all_cores)
+        Returns a TextError with the index that the caller knows.
+        """
+        try:
+            ids = self._tokenize_texts(texts) if ids is None else ids
+            if call.check is not None:
+                call.check(texts, ids)
+        except TextError as error:
+            return call.name_text(error)
+        return ids
 
-    def _load_for_all_cores(self) -> None:
-        session = Session(self._graph, self._precision, threads=self.threads)
-        # Another bundle may have taken its place: two models must never be mixed.
-        if _identity(self._graph) == self._file and not self._closed:
-            self._all_cores = session
+    def _run(self, batch: Batch, session: Session) -> None:
+        try:
+            embeddings = self._sessions.run(session, batch.input_ids)
+        except EmbedrtError as error:
+            self._run_apart(batch, session, error)
+            return
+        with self._lock:
+            self._queue.finish(batch, embeddings)
+
+    def _run_apart(self, batch: Batch, session: Session, error: EmbedrtError) -> None:
+        """Run each text of a failed batch alone, so that only the calls of its failing texts fail.
+
+        If none of them fails alone, the graph cannot run batches, and `error` is for all.
+        """
+        outcomes: list[FloatArray | EmbedrtError] = []
+        for job in batch.jobs if len(batch.jobs) > 1 else ():
+            try:
+                outcomes.append(self._sessions.run(session, job.ids[None]))
+            except EmbedrtError as of_one:
+                outcomes.append(of_one)
+        if not any(isinstance(outcome, EmbedrtError) for outcome in outcomes):
+            outcomes = [error] * len(batch.jobs)
+        with self._lock:
+            for job, outcome in zip(batch.jobs, outcomes, strict=True):
+                if isinstance(outcome, EmbedrtError):
+                    self._queue.fail(Batch((job,)), outcome)
+                else:
+                    self._queue.finish(Batch((job,)), outcome)
+
+    def _release(self, cores: int = 1) -> None:
+        """Release cores for waiting callers or workers. The caller must hold the lock."""
+        self._busy -= cores
+        self._core_free.notify(cores)
+        self._start_workers()
+        self._end_if_closed()
+
+    def _start_workers(self, *, besides: int = 0) -> None:
+        """Start a worker on each free core for which there is work; the caller holds the lock."""
+        free = self.threads - self._busy - self._claims
+        if free <= 0:
+            return
+        for _ in range(min(free, self._queue.useful_workers() - besides)):
+            try:
+                self._workers.submit(self._work)
+            except RuntimeError:  # the interpreter is shutting down
+                for call in self._queue.calls():
+                    self._queue.remove(call, _closed())
+                return
+            self._busy += 1
+
+    def _end_if_closed(self) -> None:
+        if self._closed and not self._queue.calls():
+            self._workers.shutdown(wait=False)
 
 
-def _identity(file: Path) -> tuple[int, int, int, int]:
-    status = file.stat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _closed() -> ClosedError:
+    return ClosedError("this Embedder has been closed; load the bundle again")
 
 
 _ENGINES: WeakSet[Engine] = WeakSet()
@@ -176,94 +392,3 @@ def _restart_all_in_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_prepare_all_to_fork, after_in_child=_restart_all_in_fork)
-
-
-# From measurement: throughput is the same from 128 to 1,024 tokens a batch and falls beyond, where
-# the activations leave the core's cache; memory grows with them.
-TOKENS_PER_BATCH = 256
-
-
-def plan_batches(
-    lengths: NDArray[np.int64],
-    *,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
-    texts_per_batch: int | None = None,
-) -> list[NDArray[np.int64]]:
-    """Split texts into batches of equal token count.
-
-    Parameters
-    ----------
-    lengths
-        Tokens of each text. Shape: (n,).
-    tokens_per_batch
-        A batch holds at most this many tokens, or one text if that alone has more.
-    texts_per_batch
-        A batch holds at most this many texts.
-
-    Returns
-    -------
-    list of index arrays
-        Each text's index in exactly one batch; the batches with most work first, so that the
-        workers finish together.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    boundaries = np.flatnonzero(np.diff(lengths[order])) + 1
-    batches: list[NDArray[np.int64]] = []
-    for group in np.split(order, boundaries):
-        if not group.size:
-            continue
-        length = int(lengths[group[0]])
-        texts = max(1, tokens_per_batch // max(1, length))
-        if texts_per_batch is not None:
-            texts = min(texts, texts_per_batch)
-        batches += [group[start : start + texts] for start in range(0, len(group), texts)]
-    return sorted(batches, key=lambda batch: -len(batch) * int(lengths[batch[0]]))
-
-
-# Enough texts that batches of equal length fill up, few enough that their tokens are small.
-WINDOW = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Texts whose vectors are being computed."""
-
-    vectors: NDArray[np.float32]
-    """Shape: (texts, dimension). Complete once `results` has been exhausted."""
-    runs: list[Future[int]]
-    """Each gives the number of texts that it finished."""
-
-    def results(self) -> Iterator[int]:
-        """Wait for the runs, yielding how many texts each finished; raise the first failure."""
-        for run in self.runs:
-            yield run.result()
-
-    def cancel(self) -> None:
-        """Drop the runs that have not started."""
-        for run in self.runs:
-            run.cancel()
-
-
-def chunks(texts: Iterable[str], size: int = WINDOW) -> Iterator[list[str]]:
-    """Cut an iterable into lists of `size` texts, the last one shorter."""
-    iterator = iter(texts)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
-
-
-def one_ahead(windows: Iterator[Window]) -> Iterator[Window]:
-    """Yield each window after the next has been started, so that the workers never wait.
-
-    A consumer that stops early, or fails, cancels what has not started.
-    """
-    pending: list[Window] = []
-    try:
-        for window in windows:
-            pending.append(window)
-            if len(pending) > 1:
-                yield pending[0]
-                del pending[0]
-        yield from pending
-    finally:
-        for window in pending:
-            window.cancel()

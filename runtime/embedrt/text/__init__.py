@@ -1,5 +1,6 @@
-"""From what callers pass to token ids.
+"""Input texts, prompts and tokenization.
 
-`inputs` accepts or refuses what callers pass as texts, `tokenizer` turns texts into token ids, and
-`truncation` reports texts that are longer than the model takes. Nothing here knows the graph.
+`inputs` validates the texts that callers pass, `prompts` selects the prompt to prepend, `tokenizer`
+converts texts to token ids, and `truncation` reports texts that exceed the model's maximum. `utf8`
+reads text files. This package is independent of the graph.
 """

@@ -1,9 +1,9 @@
-"""What callers pass as texts, checked whole before any work is done."""
+"""Validation of the texts that callers pass, before any work is done."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping
 from collections.abc import Set as AbstractSet
 
 QUOTED_CHARACTERS = 40
@@ -13,15 +13,15 @@ Texts = str | Iterable[str]
 
 
 def as_batch(texts: Iterable[object]) -> list[str]:
-    """Return the texts as well-formed strings, or raise TypeError naming the first that is none.
+    """Return the texts as well-formed strings; raise TypeError naming the first non-string.
 
-    Takes any ordered iterable: list, tuple, generator, pandas Series, numpy or pyarrow array.
+    Accepts any ordered iterable: list, tuple, generator, pandas Series, numpy or pyarrow array.
     """
     return [as_text(text, index) for index, text in enumerate(_elements(texts))]
 
 
 def stream(texts: Iterable[object]) -> Iterator[str]:
-    """Like `as_batch`, one text at a time, for iterables that do not fit in memory."""
+    """Yield the texts like `as_batch`, but lazily, for iterables that do not fit in memory."""
     if isinstance(texts, str):
         raise TypeError("texts is one str; embed_stream takes an iterable of them: pass [text]")
     for index, text in enumerate(_elements(texts)):
@@ -29,7 +29,7 @@ def stream(texts: Iterable[object]) -> Iterator[str]:
 
 
 def as_text(text: object, index: int | None = None) -> str:
-    """Return `text` if it is a str, its unpaired surrogates replaced; else raise TypeError."""
+    """Return `text` with unpaired surrogates replaced; raise TypeError if it is not a str."""
     if not isinstance(text, str):
         place = "text" if index is None else f"texts[{index}]"
         raise TypeError(f"{place} is {_describe(text)}; every text must be a str")
@@ -37,10 +37,10 @@ def as_text(text: object, index: int | None = None) -> str:
 
 
 def well_formed(text: str) -> str:
-    r"""Join surrogate pairs and put U+FFFD for a lone surrogate, so that the text is valid Unicode.
+    r"""Join surrogate pairs and replace lone surrogates by U+FFFD, to make the text valid Unicode.
 
-    Such strings come from JSON escapes (``"\ud83d"``) and from ``os.fsdecode``; the tokenizer
-    refuses them with an error that names neither the text nor the cause.
+    Surrogates come from JSON escapes (``"\ud83d"``) and from ``os.fsdecode``. The tokenizer rejects
+    them with an error that names neither the text nor the cause.
     """
     if text.isascii():
         return text
@@ -52,15 +52,18 @@ def well_formed(text: str) -> str:
 
 
 def start_of(text: str) -> str:
-    """Quote the start of a text, for messages about it."""
+    """Return the quoted start of a text, for error messages."""
     return repr(text if len(text) <= QUOTED_CHARACTERS else f"{text[:QUOTED_CHARACTERS]}…")
 
 
 def _elements(texts: object) -> Iterable[object]:
-    # Iterating a table gives the names of its columns.
+    # Refuses tables too: iterating one gives its column names.
     if isinstance(texts, NOT_A_BATCH) or getattr(texts, "ndim", 1) != 1:
-        raise TypeError(f"texts is {_describe(texts)}; pass a str or an ordered iterable of str")
-    # Arrays become Python objects at once: iterating a pyarrow array gives its own scalar type.
+        remedy = ": list(texts)" if isinstance(texts, KeysView) else ""
+        raise TypeError(
+            f"texts is {_describe(texts)}; pass a str or an ordered iterable of str{remedy}"
+        )
+    # Converts arrays to Python objects: iterating a pyarrow array gives pyarrow scalars.
     for convert in ("to_pylist", "tolist"):
         method = getattr(texts, convert, None)
         if callable(method):

@@ -1,7 +1,7 @@
-"""Texts to token ids.
+"""Tokenization: converts texts to token ids.
 
-The tokenizer is configured once, at load, and never again: changing truncation or padding per call
-while another thread encodes is the "Already borrowed" crash of other libraries.
+The tokenizer is configured once, at load. Changing its truncation or padding while another thread
+encodes raises the error "Already borrowed".
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-# Read at every call. The library's own threads would be one for each core, however many we were
-# told to use, and a forked child waits for them forever.
+# The library reads this variable at every call. It would otherwise start a thread for each core,
+# regardless of the configured number of threads, and a forked child would wait for them forever.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Encoding, models
@@ -27,28 +27,29 @@ from embedrt.text.inputs import start_of
 
 TokenIds = NDArray[np.int64]
 
-# A text is cut before it is tokenized only where that cannot change its tokens: the last token
-# kept must end this far before the cut, and its word must end too. A word can end far behind its
-# last token: normalizers drop characters. Only BPE does not weigh a word as a whole; it merges from
-# the left, and as many tokens again as are kept must follow.
+# A long text is cut before tokenization if the cut cannot change its first `max_tokens` tokens. The
+# last of these must end at least CUT_MARGIN characters before the cut, and its word must end before
+# the cut too; it can end far behind the token, because normalizers drop characters. BPE does not
+# need whole words, because it merges from the left, but needs another `max_tokens` tokens before
+# the cut.
 CUT_MARGIN = 1024
 CHARACTERS_PER_TOKEN = 8
 CUT_GROWTH = 4
 
-# But no more of a text is ever looked at: one word of 10 MB takes half a minute and 3 GB.
+# Texts are always cut to this length: a single word of 10 MB takes half a minute and 3 GB.
 MOST_CHARACTERS = 1_000_000
 
-# Encodings take about a hundred times the memory of the ids that are taken from them.
+# Texts tokenized at once: encodings take about 100 times the memory of their token ids.
 BLOCK = 128
 
 
 class Tokenizer:
-    """A bundle's tokenizer, truncating to `max_tokens`. Safe to use from many threads."""
+    """A bundle's tokenizer, which truncates to `max_tokens`. Thread-safe."""
 
     def __init__(self, path: Path, *, max_tokens: int, truncation_side: Side = "right") -> None:
         self.max_tokens = max_tokens
         self._path = path
-        self._cuts_end = truncation_side == "right"
+        self._truncates_right = truncation_side == "right"
         self._first_cut = max_tokens * CHARACTERS_PER_TOKEN + CUT_MARGIN
         self._truncating = _load(path)
         special = self._truncating.num_special_tokens_to_add(is_pair=False)
@@ -58,22 +59,22 @@ class Tokenizer:
                 "each text; export the model again"
             )
         self._truncating.enable_truncation(max_tokens, direction=truncation_side)
-        self._weighs_words = not isinstance(self._truncating.model, models.BPE)
+        self._needs_whole_words = not isinstance(self._truncating.model, models.BPE)
         self._whole: FastTokenizer | None = None
 
     def ids(self, text: str, index: int | None = None) -> TokenIds:
-        """Token ids of one text. Shape: (tokens,), 0 <= tokens <= max_tokens.
+        """Return the token ids of one text. Shape: (tokens,), 0 <= tokens <= max_tokens.
 
-        Raises TokenizationError with this index.
+        Raises TokenizationError with `index`.
         """
-        with _naming(text, index):
+        with _tokenization_errors(text, index):
             return self._ids(self._readable(text))
 
     def batch_ids(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Token ids of each text; a text of no tokens at all gets no ids.
+        """Return the token ids of each text, each of shape (tokens,).
 
-        Raises TokenizationError with the place among `texts` of the first one that the tokenizer
-        breaks on.
+        Raises TokenizationError with the index in `texts` of the first one that the tokenizer fails
+        on.
         """
         ids: list[TokenIds] = []
         for start in range(0, len(texts), BLOCK):
@@ -81,25 +82,26 @@ class Tokenizer:
             try:
                 ids += self._block_ids([self._readable(text) for text in block])
             except BaseException as error:
-                if not _is_the_tokenizers(error):
+                if not _is_tokenizer_error(error):
                     raise
-                # Or none of them: where no thread can be started, any batch panics.
+                # Finds the text that fails. There may be none: a batch panics if the library cannot
+                # start a thread.
                 ids += [self.ids(text, index) for index, text in enumerate(block, start)]
         return ids
 
     def count(self, text: str, index: int | None = None) -> int:
-        """Tokens of the whole text, special tokens included, before any truncation.
+        """Count the tokens of the whole text before truncation, including special tokens.
 
-        Takes up to 350 bytes for each character. Raises TokenizationError with this index.
+        Uses up to 350 bytes of memory per character. Raises TokenizationError with `index`.
         """
         if self._whole is None:
-            # A second tokenizer, made for the few who count: the first must not be reconfigured.
+            # A second tokenizer, loaded on demand: the first one must not be reconfigured.
             self._whole = _load(self._path)
-        with _naming(text, index):
+        with _tokenization_errors(text, index):
             return len(self._whole.encode_batch_fast([text])[0].ids)
 
     def _readable(self, text: str) -> str:
-        return text[:MOST_CHARACTERS] if self._cuts_end else text[-MOST_CHARACTERS:]
+        return text[:MOST_CHARACTERS] if self._truncates_right else text[-MOST_CHARACTERS:]
 
     def _block_ids(self, texts: Sequence[str]) -> list[TokenIds]:
         cut = self._first_cut
@@ -114,27 +116,27 @@ class Tokenizer:
         ]
 
     def _ids(self, text: str) -> TokenIds:
-        """Tokenize only as much of a long text as decides its first `max_tokens` tokens."""
+        """Tokenize as much of a long text as determines its first `max_tokens` tokens."""
         cut = self._first_cut
-        while self._cuts_end and cut < len(text):
+        while self._truncates_right and cut < len(text):
             encoding = self._encode(text[:cut])
             if self._is_settled(encoding, cut):
                 return _ids_of(encoding)
-            del encoding  # it may have a gigabyte
+            del encoding  # it may use a gigabyte of memory
             cut *= CUT_GROWTH
         return _ids_of(self._encode(text))
 
     def _encode(self, text: str) -> Encoding:
-        # As a batch of one: `encode` would keep every other Python thread waiting.
+        # A batch of one, because `encode` does not release the GIL.
         return self._truncating.encode_batch([text])[0]
 
     def _is_settled(self, encoding: Encoding, cut: int) -> bool:
-        """Whether what follows the cut cannot change the tokens kept."""
-        beyond = encoding.overflowing  # rows of up to `max_tokens`
+        """Whether text behind the cut cannot change the first `max_tokens` tokens."""
+        beyond = encoding.overflowing  # in pieces of up to `max_tokens` tokens
         end = max((stop for _, stop in encoding.offsets), default=0)
-        if not self._cuts_end or not beyond or end > cut - CUT_MARGIN:
+        if not self._truncates_right or not beyond or end > cut - CUT_MARGIN:
             return False
-        if self._weighs_words:
+        if self._needs_whole_words:
             return _last_word(beyond[-1]) > _last_word(encoding)
         return len(beyond) > 1
 
@@ -151,11 +153,11 @@ def _load(path: Path) -> FastTokenizer:
     try:
         tokenizer = FastTokenizer.from_file(str(path))
     except BaseException as error:
-        if not _is_the_tokenizers(error):
+        if not _is_tokenizer_error(error):
             raise
         raise BundleCorruptError(
-            f"{path} is no tokenizer that this version of tokenizers reads ({str(error)[:300]}); "
-            "copy or export the bundle again"
+            f"{path} is not a tokenizer that this version of tokenizers can read "
+            f"({str(error)[:300]}); copy or export the bundle again"
         ) from error
     if isinstance(tokenizer.model, models.BPE) and tokenizer.model.dropout:
         raise BundleFormatError(
@@ -168,11 +170,12 @@ def _load(path: Path) -> FastTokenizer:
 
 
 @contextmanager
-def _naming(text: str, index: int | None) -> Iterator[None]:
+def _tokenization_errors(text: str, index: int | None) -> Iterator[None]:
+    """Convert errors of the tokenizer to TokenizationError."""
     try:
         yield
     except BaseException as error:
-        if not _is_the_tokenizers(error):
+        if not _is_tokenizer_error(error):
             raise
         raise TokenizationError(
             f"breaks the tokenizer ({error}): it has {len(text):,} characters and starts "
@@ -181,9 +184,9 @@ def _naming(text: str, index: int | None) -> Iterator[None]:
         ) from error
 
 
-def _is_the_tokenizers(error: BaseException) -> bool:
-    """Whether the Rust side raised it: its errors have no class, its panics are no Exception.
+def _is_tokenizer_error(error: BaseException) -> bool:
+    """Whether the Rust library raised the error, and not, for example, a signal handler.
 
-    Not so an interrupt, or what a handler of signals raises.
+    Its errors are plain Exceptions without a class of their own; its panics are BaseExceptions.
     """
     return type(error) is Exception or type(error).__name__ == "PanicException"

@@ -1,4 +1,4 @@
-"""What happens to a text of more tokens than the model takes."""
+"""Warnings and errors about texts that exceed the model's maximum token count."""
 
 from __future__ import annotations
 
@@ -12,40 +12,49 @@ from embedrt.text.tokenizer import MOST_CHARACTERS, TokenIds, Tokenizer
 Overlong = Literal["truncate", "warn", "error"]
 
 
-def report_overlong(
-    overlong: Overlong, tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[TokenIds]
-) -> None:
-    """Warn of, or raise for, the texts that truncation cut; with ``"truncate"`` do nothing.
+class Truncations:
+    """Finds the texts of one call that have more tokens than the model's maximum."""
 
-    Raises OverlongTextError with the place of the first one among `texts`.
-    """
-    if overlong == "truncate":
-        return
-    limit = tokenizer.max_tokens
-    cut: list[tuple[str, str]] = []
-    for index, (text, row) in enumerate(zip(texts, ids, strict=True)):
-        length = _length_if_cut(text, index, row, tokenizer)
-        if length is None:
-            continue
-        if overlong == "error":
-            raise OverlongTextError(
-                f"is too long: it has {length}, and this model takes {limit} tokens. It starts "
-                f"{start_of(text)}. Split it, or load with overlong='truncate'",
-                index,
+    def __init__(self, tokenizer: Tokenizer, *, allowed: bool) -> None:
+        self._tokenizer = tokenizer
+        self._allowed = allowed
+        self._count = 0
+        self._first = ""
+
+    def check(self, texts: Sequence[str], ids: Sequence[TokenIds]) -> None:
+        """Record the texts that were truncated to these token ids.
+
+        Raises OverlongTextError with the index of the first one if truncation is not allowed.
+        """
+        for index, (text, row) in enumerate(zip(texts, ids, strict=True)):
+            length = _length_if_cut(text, index, row, self._tokenizer)
+            if length is None:
+                continue
+            if not self._allowed:
+                raise OverlongTextError(
+                    f"is too long: it has {length}, and this model takes "
+                    f"{self._tokenizer.max_tokens} tokens. It starts {start_of(text)}. Split it, "
+                    "or load with overlong='truncate'",
+                    index,
+                )
+            self._first = self._first or f"{length} and starts {start_of(text)}"
+            self._count += 1
+
+    def warn(self, texts: int) -> None:
+        """Warn about truncated texts, if any, out of the number of `texts`."""
+        if self._count:
+            warn_caller(
+                f"{self._count} of {texts} texts have more than the {self._tokenizer.max_tokens} "
+                f"tokens that this model takes; the first has {self._first}. What follows was "
+                "ignored"
             )
-        cut.append((length, start_of(text)))
-    if cut:
-        length, start = cut[0]
-        warn_caller(
-            f"{len(cut)} of {len(texts)} texts have more than the {limit} tokens that this model "
-            f"takes; the first has {length} and starts {start}. What follows was ignored"
-        )
+            self._count, self._first = 0, ""
 
 
 def _length_if_cut(text: str, index: int, ids: TokenIds, tokenizer: Tokenizer) -> str | None:
-    if len(text) > MOST_CHARACTERS:  # counting its tokens takes gigabytes
+    if len(text) > MOST_CHARACTERS:  # counting the tokens would take gigabytes of memory
         return f"{len(text):,} characters"
-    # Only a text that fills the limit can have been cut; the others need not be counted.
+    # Only a text with the maximum number of tokens can have been truncated.
     if len(ids) == tokenizer.max_tokens and (
         (count := tokenizer.count(text, index)) > tokenizer.max_tokens
     ):

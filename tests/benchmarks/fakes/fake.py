@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.contenders import Encode, Model, Purpose
+from benchmarks.contenders import Encode, Setup
 
 ENVIRONMENT = "harness"
 CONTENDERS = {
@@ -39,13 +39,14 @@ def vector(text: str) -> Vectors:
     return unit
 
 
-def load(name: str, model: Model, purpose: Purpose, threads: int) -> Encode:
+def load(setup: Setup) -> Encode:
     """Load the fake of this name."""
-    assert model.artifact.is_dir()
-    assert threads >= 1
+    name = setup.name
+    assert setup.artifact.is_dir()
+    assert setup.threads >= 1
     if LOG in os.environ:
-        with Path(os.environ[LOG]).open("a") as log:
-            log.write(f"{name} {purpose} {os.getpid()}\n")
+        with Path(os.environ[LOG]).open("a", encoding="utf-8") as log:
+            log.write(f"{name} {setup.purpose} {os.getpid()}\n")
     if name == "dies loading":
         os._exit(3)
 

@@ -1,0 +1,121 @@
+"""Virtual environments, one for each file in ``environments/``, made at their first use.
+
+``python -m benchmarks.harness.environments`` describes the environment that runs it, in JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from benchmarks.checkout import FOLDER, code_digest, run_command
+from benchmarks.harness.errors import ContenderError
+
+REQUIREMENTS = FOLDER / "environments"
+ENVIRONMENTS = FOLDER / ".environments"
+HARNESS = "harness"  # the interpreter that runs this
+SIDE_BY_SIDE = 2  # environments or artifacts made at once; each keeps about one core busy
+QUIET = {  # variables for everything that runs in an environment
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "true",  # the default, set to avoid the warning about it
+    "PYTHONDONTWRITEBYTECODE": "",
+}
+PACKAGES = """
+    embedrt onnxruntime tokenizers numpy sentence-transformers transformers torch optimum-onnx onnx
+    openvino nncf fastembed ctranslate2
+""".split()
+TOOLS = frozenset({"pip", "setuptools", "wheel"})
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The content of an environment."""
+
+    versions: dict[str, str]
+    """Of Python and of those of `PACKAGES` that are installed."""
+    installed_bytes: int
+    """Size of all files, without pip and without compiled copies of Python files."""
+
+
+def install(names: Iterable[str]) -> None:
+    """Make these environments side by side; `interpreter` raises the errors."""
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as executor:
+        list(executor.map(_make, dict.fromkeys(name for name in names if name != HARNESS)))
+
+
+def interpreter(name: str) -> Path:
+    """The environment's Python, made if missing or outdated; ContenderError if that fails."""
+    if name == HARNESS:
+        return Path(sys.executable)
+    if reason := _make(name):
+        raise ContenderError(reason)
+    return ENVIRONMENTS / name / "bin" / "python"
+
+
+@cache
+def installed(name: str) -> Installed:
+    """What the environment contains; ContenderError if it cannot be installed."""
+    return Installed(**json.loads(run_command([str(interpreter(name)), "-m", __name__])))
+
+
+def describe() -> Installed:
+    """What the environment of this process contains."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    files = {
+        Path(str(file.locate()))
+        for distribution in metadata.distributions()
+        if distribution.metadata["Name"].lower() not in TOOLS
+        for file in distribution.files or ()
+        if file.suffix != ".pyc"
+    }
+    return Installed(versions, sum(file.stat().st_size for file in files if file.is_file()))
+
+
+@cache
+def _make(name: str) -> str:
+    """Make the environment unless it is up to date; return what failed. Nothing is tried twice."""
+    requirements = REQUIREMENTS / f"{name}.txt"
+    folder = ENVIRONMENTS / name
+    # It is made of its file, and of embedrt's code if that is installed from the checkout.
+    text = requirements.read_text(encoding="utf-8")
+    made_of = text + (code_digest() if "." in text.splitlines() else "")
+    stamp, wanted = folder / "stamp", hashlib.sha256(made_of.encode()).hexdigest()
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        return ""
+    print(f"installing {requirements.name}", file=sys.stderr, flush=True)
+    # PIP_ARGS as in the Makefile, for machines on which PyPI's torch brings CUDA.
+    extra = shlex.split(os.environ.get("PIP_ARGS", ""))
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *extra]
+    # Most modules are never imported; the others are compiled by their first import.
+    pip += ["--no-compile", "--disable-pip-version-check"]
+    try:
+        run_command([sys.executable, "-m", "venv", str(folder)])
+        run_command([*pip, "--requirement", str(requirements)])
+    except (OSError, subprocess.SubprocessError) as error:
+        # Of pip's output, the first line that is an error, else the last.
+        output = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+        lines = (output.strip() or str(error)).splitlines()
+        reason = next((line for line in lines if line.startswith("ERROR")), lines[-1])
+        return f"not installed: {name}: {reason.strip()}"
+    stamp.write_text(wanted, encoding="utf-8")
+    return ""
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(describe())))

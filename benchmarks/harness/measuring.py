@@ -1,0 +1,270 @@
+"""How each kind of workload is measured. A kind is one function and its entry in `KINDS`.
+
+Contenders do a workload in turns, so that a slow phase of the machine affects all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness import quality
+from benchmarks.harness.environments import installed
+from benchmarks.harness.errors import ContenderError
+from benchmarks.harness.plan import Workload
+from benchmarks.harness.processes import Pool
+from benchmarks.harness.texts import BLOCK, Retrieval, Texts, pairs, sentences
+
+TEXTS_PER_BATCH = 32  # where vectors of batches are compared with those of single texts
+PAUSE = 0.05  # seconds between the calls of a service with little load
+UNITS = {
+    **dict.fromkeys(("seconds", "latency"), "seconds"),
+    **dict.fromkeys(("total", "python", "import", "load", "first vector", "compile"), "seconds"),
+    **dict.fromkeys(("ndcg@10", "share", "mean", "first percentile", "smallest"), ""),
+    "spearman": "points",
+}
+BYTES = "bytes"  # the unit of all other measures
+
+Vectors = NDArray[np.float32]
+Answer = dict[str, Any]
+"""Values by measure, one or a list of them for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every measurement of a model uses."""
+
+    pool: Pool
+    texts: Texts
+    scratch: Path
+    """Folder through which contenders return vectors."""
+    retrieval: Retrieval | None = None
+    known: dict[tuple[str, str], Vectors] = field(default_factory=dict)
+    """Vectors by contender and texts, kept because several scores use them."""
+
+
+Once = Callable[[Bench, Workload, str], Answer]
+"""One repetition of a workload by the contender of this name."""
+
+
+def _all_texts(bench: Bench, workload: Workload) -> tuple[int, int]:
+    return len(bench.texts.read(workload.texts)), bench.texts.tokens(workload.texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one kind of workload is measured."""
+
+    once: Once
+    timed: bool = False
+    """Whether the first repetition warms up and is not counted."""
+    compared: bool = False
+    """Whether it compares vectors with the reference's; timed work does so before it begins."""
+    fresh: bool = False
+    """Whether each repetition starts a process, while no other process is loaded."""
+    extent: Callable[[Bench, Workload], tuple[int, int]] = _all_texts
+    """Texts and tokens of a repetition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """The answers of all contenders."""
+
+    answers: dict[str, list[Answer]]
+    """One for each repetition, of each contender that never failed."""
+    failures: dict[str, str]
+    """Reasons of the others."""
+
+
+def take_turns(
+    names: Sequence[str],
+    repetitions: int,
+    warm_up: Callable[[str], object],
+    once: Callable[[str], Answer],
+) -> Turns:
+    """Warm up each contender, then have all of them do the work once a round.
+
+    Another contender is first in each round. A contender that fails takes no further part.
+    """
+    turns = Turns({name: [] for name in names}, {})
+    for turn in range(-1, repetitions):
+        first = max(turn, 0) % len(names)
+        for name in (*names[first:], *names[:first]):
+            if name in turns.failures:
+                continue
+            try:
+                if turn < 0:
+                    warm_up(name)
+                else:
+                    turns.answers[name].append(once(name))
+            except ContenderError as error:
+                turns.failures[name] = str(error)
+                del turns.answers[name]
+    return turns
+
+
+def measure(bench: Bench, workload: Workload, names: Sequence[str]) -> Turns:
+    """Measure these contenders at a workload, in turns."""
+    kind = KINDS[workload.kind]
+    bench.pool.tune(workload.purpose)
+    if kind.fresh:
+        bench.pool.close()
+
+    def warm_up(name: str) -> None:
+        if kind.timed and kind.compared:
+            vectors = _vectors(bench, name, bench.texts.file(workload.texts))
+            quality.check_answer(vectors, _reference(bench, workload))
+        if kind.timed:
+            once(name)
+
+    def once(name: str) -> Answer:
+        try:
+            return kind.once(bench, workload, name)
+        finally:
+            if kind.fresh:
+                bench.pool.close()
+
+    return take_turns(names, workload.repetitions, warm_up, once)
+
+
+def _asked(do: str, **arguments: float) -> Once:
+    """Have a worker do it with the texts."""
+
+    def once(bench: Bench, workload: Workload, name: str) -> Answer:
+        return bench.pool.ask(name, do, texts=str(bench.texts.file(workload.texts)), **arguments)
+
+    return once
+
+
+def _concurrent(bench: Bench, workload: Workload, name: str) -> Answer:
+    """Several threads that call with one text at a time."""
+    return _asked("concurrent", callers=workload.count)(bench, workload, name)
+
+
+def _memory(bench: Bench, workload: Workload, name: str) -> Answer:
+    """Memory of a process after each block of texts."""
+    files = [str(bench.texts.file(key)) for key in _blocks(workload)]
+    answers = [bench.pool.ask(name, "remember", texts=file) for file in files]
+    if not answers[0]["peak"]:
+        raise ContenderError("memory cannot be read: this system has no /proc/self/status")
+    last = {"after 10000 texts": answers[-1]["now"]} if len(answers) * BLOCK == 10_000 else {}
+    return {
+        "after import": answers[0]["after import"],
+        "after load": answers[0]["after load"],
+        "peak 1000 texts": answers[0]["peak"],
+        "curve": [answer["now"] for answer in answers],
+        **last,
+    }
+
+
+def _size(bench: Bench, workload: Workload, name: str) -> Answer:
+    """Bytes on disk of the artifact and of the environment."""
+    del workload
+    files = (file for file in bench.pool.artifact(name).rglob("*") if file.is_file())
+    return {
+        "bundle": sum(file.stat().st_size for file in files),
+        "installed": installed(bench.pool.contenders[name].environment).installed_bytes,
+    }
+
+
+def _stsb(bench: Bench, workload: Workload, name: str) -> Answer:
+    """Correlation of cosines with the human scores of the STS benchmark."""
+    rows = {text: row for row, text in enumerate(sentences())}
+    first, second, scores = zip(*pairs(), strict=True)
+    vectors = _known_vectors(bench, workload, name)
+    found = quality.cosines(
+        vectors[[rows[text] for text in first]], vectors[[rows[text] for text in second]]
+    )
+    return {"spearman": 100 * quality.spearman(list(found), scores)}
+
+
+def _cosine(bench: Bench, workload: Workload, name: str) -> Answer:
+    """Cosine of each vector with the fp32 reference's."""
+    found = quality.cosines(_known_vectors(bench, workload, name), _reference(bench, workload))
+    return {
+        "mean": float(found.mean()),
+        "first percentile": float(np.percentile(found, 1)),
+        "smallest": float(found.min()),
+    }
+
+
+def _same_bytes(bench: Bench, workload: Workload, name: str) -> Answer:
+    """Share of texts whose vectors are the same bytes alone and in a batch."""
+    texts = bench.texts.file(workload.texts)
+    alone = _vectors(bench, name, texts, batch=1)
+    together = _vectors(bench, name, texts, batch=TEXTS_PER_BATCH)
+    return {"share": quality.share_of_equal_rows(alone, together)}
+
+
+def _beir(bench: Bench, workload: Workload, name: str) -> Answer:
+    """Rank the documents for each query."""
+    del workload
+    assert bench.retrieval is not None  # only with --beir is this workload in the plan
+    task = bench.retrieval
+    path = bench.scratch / "retrieval.json"
+    vectors = []
+    for texts in (task.queries, task.documents):
+        path.write_text(json.dumps(texts), encoding="utf-8")
+        vectors.append(_vectors(bench, name, path))
+    queries, documents = vectors
+    return {"ndcg@10": quality.ndcg(queries, documents, task.judgments)}
+
+
+def _one_text(bench: Bench, workload: Workload) -> tuple[int, int]:
+    texts, tokens = _all_texts(bench, workload)
+    return 1, tokens // texts
+
+
+def _all_blocks(bench: Bench, workload: Workload) -> tuple[int, int]:
+    return workload.count * BLOCK, sum(bench.texts.tokens(key) for key in _blocks(workload))
+
+
+def _all_documents(bench: Bench, workload: Workload) -> tuple[int, int]:
+    del workload
+    assert bench.retrieval is not None
+    return len(bench.retrieval.queries) + len(bench.retrieval.documents), 0
+
+
+KINDS = {
+    "each": Kind(_asked("each"), timed=True, compared=True),  # a call for each text
+    "spaced": Kind(_asked("each", pause=PAUSE), timed=True, compared=True),
+    "call": Kind(_asked("call"), timed=True, compared=True),  # a call with all texts
+    "concurrent": Kind(_concurrent, timed=True, compared=True),
+    "startup": Kind(_asked("first"), timed=True, fresh=True, extent=_one_text),
+    "memory": Kind(_memory, fresh=True, extent=_all_blocks),
+    "size": Kind(_size, extent=lambda *_: (0, 0)),
+    "stsb": Kind(_stsb),
+    "cosine": Kind(_cosine, compared=True),
+    "same bytes": Kind(_same_bytes),
+    "beir": Kind(_beir, extent=_all_documents),
+}
+
+
+def _known_vectors(bench: Bench, workload: Workload, name: str) -> Vectors:
+    key = name, workload.texts
+    if key not in bench.known:
+        bench.known[key] = _vectors(bench, name, bench.texts.file(workload.texts))
+    return bench.known[key]
+
+
+def _vectors(bench: Bench, name: str, texts: Path, batch: int | None = None) -> Vectors:
+    output = bench.scratch / "vectors.npy"
+    bench.pool.ask(name, "vectors", texts=str(texts), output=str(output), batch=batch)
+    vectors: Vectors = np.load(output)
+    return vectors
+
+
+def _reference(bench: Bench, workload: Workload) -> Vectors:
+    vectors: Vectors = np.load(bench.texts.file(workload.texts).with_suffix(".npy"))
+    return vectors
+
+
+def _blocks(workload: Workload) -> list[str]:
+    """Keys of the blocks of texts."""
+    return [f"block/{number}" for number in range(workload.count)]

@@ -1,0 +1,83 @@
+"""Scores of vectors: cosine, rank correlation, retrieval; and the check of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness.errors import ContenderError
+
+FloatArray = NDArray[np.float32]
+
+# A contender below these answers wrongly. NNCF's int8, the least exact peer, passes with a mean
+# cosine of 0.97 and a smallest of 0.6; exchanged texts or the wrong pooling do not.
+LOWEST_MEAN_COSINE = 0.95
+LOWEST_COSINE = 0.5
+LENGTH_TOLERANCE = 0.01  # difference from 1 that bf16 needs
+
+
+def check_answer(vectors: FloatArray, reference: FloatArray) -> None:
+    """Raise ContenderError unless the vectors agree with the reference as well as int8 can."""
+    wrong = "answered wrongly:"
+    if vectors.shape != reference.shape:
+        raise ContenderError(f"{wrong} vectors of shape {vectors.shape}, not {reference.shape}")
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    off = np.abs(lengths - 1)
+    if not np.all(off <= LENGTH_TOLERANCE):  # also finds NaN
+        raise ContenderError(f"{wrong} a vector has length {lengths[np.argmax(off)]:.3f}")
+    found = cosines(vectors, reference)
+    mean, least = found.mean(), found.min()
+    if mean < LOWEST_MEAN_COSINE or least < LOWEST_COSINE:
+        scores = f"{mean:.4f} in the mean, {least:.4f} at the least"
+        raise ContenderError(f"{wrong} cosine to the fp32 reference {scores}")
+
+
+def cosines(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
+    """Cosine of each row with the same row of the other. Shape: (n, dimension) twice to (n,)."""
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    found: NDArray[np.float64] = np.sum(a * b, axis=1) / lengths
+    return found
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Rank correlation; equal values share their mean rank."""
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def ndcg(
+    queries: FloatArray,
+    documents: FloatArray,
+    judgments: Sequence[Mapping[int, int]],
+    *,
+    depth: int = 10,
+) -> float:
+    """Mean over the queries of the normalized discounted gain of the `depth` nearest documents.
+
+    Vectors have length 1. Shape: (queries, dimension) and (documents, dimension). `judgments` are,
+    for each query, the relevance of its relevant documents, by their row.
+    """
+    scores = queries @ documents.T  # (queries, documents)
+    nearest = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+    discounts = 1 / np.log2(np.arange(2, depth + 2))
+    gains = []
+    for row, judged in zip(nearest, judgments, strict=True):
+        found = np.array([judged.get(int(document), 0) for document in row], float)
+        best = np.array(sorted(judged.values(), reverse=True)[:depth], float)
+        gains.append((found @ discounts[: len(found)]) / (best @ discounts[: len(best)]))
+    return float(np.mean(gains))
+
+
+def share_of_equal_rows(first: FloatArray, second: FloatArray) -> float:
+    """Share of rows that are equal byte for byte."""
+    same = [a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True)]
+    return float(np.mean(same))
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    _, positions, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[positions]
+    return ranks

@@ -1,0 +1,176 @@
+"""One contender in a process of its own, which answers requests from stdin, a JSON line for each.
+
+The process has nothing but the contender's environment, so this module imports only the standard
+library before it imports the contender. Import, load and first vector of the contender are timed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from benchmarks.contenders import Contender, Setup
+
+STATUS = Path("/proc/self/status")
+
+Answer = dict[str, Any]
+
+
+class Worker:
+    """A loaded contender. Its public methods are the requests that it answers."""
+
+    def __init__(self, file: Path, setup: Setup, started: float) -> None:
+        """Import a module and load its contender; the process began at `started` (monotonic)."""
+        before = time.monotonic()
+        spec = importlib.util.spec_from_file_location(f"contender_{file.stem}", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module: Any = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        imported = time.monotonic()
+        after_import = memory_bytes("VmRSS")
+        contender: Contender = module
+        self._encode = contender.load(setup)
+        loaded = time.monotonic()
+        self._started = started
+        self._compiles = getattr(contender, "COMPILES", False)
+        self.stages = {
+            "python": before - started,
+            "import": imported - before,
+            "load": loaded - imported,
+        }
+        self.memory = {"after import": after_import, "after load": memory_bytes("VmRSS")}
+
+    def first(self, texts: str) -> Answer:
+        """Time the first vector; the second tells how much of the first was compiling."""
+        text = _read(texts)[0]
+        loaded = time.monotonic()
+        self._encode([text])
+        done = time.monotonic()
+        self._encode([text])
+        again = time.monotonic() - done
+        stages = {"total": done - self._started, **self.stages, "first vector": done - loaded}
+        compiling = {"compile": max(0.0, done - loaded - again)}
+        return stages | compiling if self._compiles else stages
+
+    def vectors(self, texts: str, output: str, batch: int | None = None) -> Answer:
+        """Embed all texts in one call, or `batch` texts in a call, and save the vectors."""
+        import numpy as np  # noqa: PLC0415 - importing it counts as start-up
+
+        every = _read(texts)
+        size = batch or len(every)
+        blocks = [self._encode(every[at : at + size]) for at in range(0, len(every), size)]
+        np.save(output, np.concatenate(blocks))
+        return {}
+
+    def call(self, texts: str) -> Answer:
+        """Time one call with all texts."""
+        every = _read(texts)
+        start = time.perf_counter()
+        self._encode(every)
+        return {"seconds": [_since(start)]}
+
+    def each(self, texts: str, pause: float = 0.0) -> Answer:
+        """Time a call for each text, with a pause of so many seconds before it."""
+        seconds = []
+        for text in _read(texts):
+            time.sleep(pause)
+            seconds.append(self._time_one(text))
+        return {"seconds": seconds}
+
+    def concurrent(self, texts: str, callers: int) -> Answer:
+        """Time so many threads that share the texts, each calling with one text at a time."""
+        every = _read(texts)
+        latencies: list[list[float]] = [[] for _ in range(callers)]
+        gate = threading.Barrier(callers + 1)
+
+        def caller(number: int) -> None:
+            gate.wait()
+            for text in every[number::callers]:
+                latencies[number].append(self._time_one(text))
+
+        threads = [threading.Thread(target=caller, args=(number,)) for number in range(callers)]
+        for thread in threads:
+            thread.start()
+        gate.wait()
+        start = time.perf_counter()
+        for thread in threads:
+            thread.join()
+        seconds = _since(start)
+        merged = [value for one in latencies for value in one]
+        if len(merged) < len(every):
+            raise RuntimeError(f"{len(every) - len(merged)} concurrent calls failed")
+        return {"seconds": [seconds], "latency": merged}
+
+    def remember(self, texts: str) -> Answer:
+        """Embed the texts in one call and return the memory of the process."""
+        self._encode(_read(texts))
+        return self.memory | {"peak": memory_bytes("VmHWM"), "now": memory_bytes("VmRSS")}
+
+    def _time_one(self, text: str) -> float:
+        start = time.perf_counter()
+        self._encode([text])
+        return _since(start)
+
+
+def _since(start: float) -> float:
+    """Seconds since then, rounded to microseconds to keep the rows short."""
+    return round(time.perf_counter() - start, 6)
+
+
+def memory_bytes(field: str) -> int:
+    """Resident memory of this process, now (VmRSS) or at its peak (VmHWM); 0 if unknown."""
+    lines = STATUS.read_text(encoding="utf-8").splitlines() if STATUS.is_file() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
+
+
+def _read(texts: str) -> list[str]:
+    every: list[str] = json.loads(Path(texts).read_text(encoding="utf-8"))
+    return every
+
+
+def main() -> NoReturn:
+    """Load the contender that the argument describes, then answer requests."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print goes to stderr
+
+    def answer(content: Answer) -> None:
+        answers.write(json.dumps(content) + "\n")
+        answers.flush()
+
+    def fail(error: Exception) -> None:
+        lines = str(error).strip().splitlines() or [""]
+        answer({"error": f"{type(error).__name__}: {lines[0]}"[:300]})
+
+    def listen() -> None:
+        for line in sys.stdin:
+            requests.put(line)
+        os._exit(0)  # the harness ended; some libraries would hang in their shutdown
+
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        job = json.loads(sys.argv[1])
+        setup = Setup(**job["setup"] | {"artifact": Path(job["setup"]["artifact"])})
+        worker = Worker(Path(job["file"]), setup, job["started"])
+    except Exception as error:  # noqa: BLE001 - any error of a library is a result
+        fail(error)
+        os._exit(1)
+    answer(worker.stages)
+    while True:
+        request = json.loads(requests.get())
+        try:
+            answer(getattr(worker, request.pop("do"))(**request))
+        except Exception as error:  # noqa: BLE001 - as above
+            fail(error)
+
+
+if __name__ == "__main__":
+    main()

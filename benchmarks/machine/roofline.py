@@ -1,0 +1,215 @@
+"""The share of the machine's limits that a bundle reaches, operator by operator.
+
+``python -m benchmarks.roofline BUNDLE...`` measures the limits first: see `limits`. The bundle then
+runs in the runtime's own session with ONNX Runtime's profiler. Operators that multiply matrices are
+compared with the rate of their number type, all others with the memory bandwidth; data that stays
+in the caches can exceed that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from benchmarks.machine.limits import Limits, measure_limits
+from benchmarks.statistics import significant
+from embedrt import Bundle
+from embedrt.engine.cpu import available_threads
+from embedrt.engine.session import Session
+
+SHAPES = ((1, 16), (1, 256), (16, 64))  # (texts, tokens) of the profiled calls
+WARM_UP, RUNS = 3, 10
+SMALL = 0.01  # share of the time below which the table sums operators
+IN_PLACE = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity", "Shape"})
+INT8 = frozenset({"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QGemm"})
+FP32 = frozenset({"MatMul", "Gemm", "FusedMatMul", "FusedGemm"})
+ATTENTION = frozenset({"Attention", "MultiHeadAttention"})
+RATES = {"fp32": "GOP/s", "int8": "GOP/s", "memory": "GB/s"}
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """All nodes of one operator in one run."""
+
+    operator: str
+    nodes: int
+    seconds: float
+    share: float
+    """Of the time of all nodes."""
+    work: float
+    """Operations of a product, bytes of anything else."""
+    limit: str
+    """The field of `Limits` that it is compared with; empty for an operator that copies nothing."""
+    reached: float
+    """Work a second as a share of that limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One run of a bundle, operator by operator."""
+
+    bundle: str
+    precision: str
+    texts: int
+    tokens: int
+    threads: int
+    seconds: float
+    """In nodes, median of the runs."""
+    shares: tuple[Share, ...]
+
+    @property
+    def reached(self) -> float:
+        """Shortest time that the limits allow for the work, as a share of the time that it took."""
+        return sum(share.share * min(1.0, share.reached) for share in self.shares)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="benchmarks.roofline", description=__doc__)
+    parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
+    parser.add_argument("--json", action="store_true", help="print all figures, unrounded")
+    options = parser.parse_intermixed_args(arguments)
+    limits = {count: measure_limits(count) for count in sorted({1, available_threads()})}
+    profiles = [profile for bundle in options.bundles for profile in profile_bundle(bundle, limits)]
+    if options.json:
+        found = {
+            "limits": [asdict(limit) for limit in limits.values()],
+            "profiles": [asdict(one) | {"reached": one.reached} for one in profiles],
+        }
+        print(json.dumps(found, indent=2))
+        return
+    for limit in limits.values():
+        print(
+            f"{limit.threads} thread(s): fp32 {significant(limit.fp32 / 1e9)} GFLOP/s, "
+            f"int8 {significant(limit.int8 / 1e9)} GOP/s, "
+            f"memory {significant(limit.memory / 1e9)} GB/s"
+        )
+    for profile in profiles:
+        print("\n" + "\n".join(table(profile)))
+
+
+def profile_bundle(path: Path, limits: Mapping[int, Limits]) -> Iterator[Profile]:
+    """Profile the bundle's graph at each shape. `limits` are by number of threads."""
+    bundle = Bundle.open(path)
+    for texts, tokens in SHAPES:
+        if tokens > bundle.manifest.max_tokens:
+            continue
+        # Every vocabulary has these ids.
+        ids = np.random.default_rng(0).integers(5, 1000, (texts, tokens), np.int64)
+        threads, runs = _profiled_runs(bundle, ids)
+        limit = limits.get(threads) or limits[max(limits)]
+        microseconds = np.median([sum(event["dur"] for event in run) for run in runs])
+        seconds = float(microseconds) / 1e6
+        found = tuple(shares(runs, limit))
+        precision = bundle.manifest.precision
+        yield Profile(path.name, precision, texts, tokens, limit.threads, seconds, found)
+
+
+def shares(runs: Sequence[Sequence[Event]], limits: Limits) -> Iterator[Share]:
+    """Sum the nodes of each operator over all runs. The slowest operator comes first."""
+    groups: defaultdict[str, list[Event]] = defaultdict(list)
+    for event in (event for run in runs for event in run):
+        groups[event["args"]["op_name"]].append(event)
+    seconds = {name: sum(e["dur"] for e in group) / 1e6 for name, group in groups.items()}
+    for name in sorted(groups, key=lambda name: -seconds[name]):
+        works = [work_of(event) for event in groups[name]]
+        work, limit = sum(amount for _, amount in works), works[0][0]
+        peak = getattr(limits, limit) if limit else math.inf
+        yield Share(
+            name,
+            len(works) // len(runs),
+            seconds[name] / len(runs),
+            seconds[name] / sum(seconds.values()),
+            work / len(runs),
+            limit,
+            work / seconds[name] / peak if seconds[name] else 0.0,
+        )
+
+
+def work_of(event: Event) -> tuple[str, float]:
+    """Return the limit that applies to a node, and its work: operations or bytes."""
+    details = event["args"]
+    name = details["op_name"]
+    inputs = [_shape(one) for one in details["input_type_shape"]]
+    if name in ATTENTION:
+        # Two products: queries (batch, ..., tokens, size) by keys, and their result by values.
+        return "fp32", 4.0 * math.prod(inputs[0]) * inputs[1][-2]
+    if name in INT8 or name in FP32:
+        # Weights that were packed at load are not among the inputs.
+        output = math.prod(_shape(details["output_type_shape"][0]))
+        return ("int8" if name in INT8 else "fp32"), 2.0 * output * inputs[0][-1]
+    if name in IN_PLACE:
+        return "", 0.0
+    written = float(details["output_size"])
+    read = written if name == "Gather" else float(details["activation_size"])
+    return "memory", read + written
+
+
+def table(profile: Profile) -> Iterator[str]:
+    """Yield the lines of a table for people."""
+    yield (
+        f"{profile.bundle}, {profile.texts} x {profile.tokens} tokens, "
+        f"{profile.threads} thread(s): {profile.seconds * 1e3:.2f} ms, "
+        f"{profile.reached:.0%} of the limit"
+    )
+    yield f"  {'operator':<24}{'nodes':>6}{'ms':>9}{'time':>7}{'achieved':>14}   of the limit"
+    small = [share for share in profile.shares if share.share < SMALL]
+    for share in profile.shares[: len(profile.shares) - len(small)]:
+        rate = share.work / share.seconds / 1e9 if share.seconds else 0.0
+        achieved = f"{significant(rate)} {RATES[share.limit]}" if share.limit else ""
+        against = f"{share.reached:>5.0%} of {share.limit}" if share.limit else ""
+        yield _line(share.operator, [share]) + f"{achieved:>14}   {against}"
+    if small:
+        yield _line(f"{len(small)} others", small)
+
+
+def _line(name: str, found: Sequence[Share]) -> str:
+    nodes, seconds = sum(one.nodes for one in found), sum(one.seconds for one in found)
+    part = sum(one.share for one in found)
+    return f"  {name:<24}{nodes:>6}{seconds * 1e3:>9.3f}{part:>7.1%}"
+
+
+def _profiled_runs(bundle: Bundle, input_ids: NDArray[np.int64]) -> tuple[int, list[list[Event]]]:
+    """Profile the runtime's own session; return its threads and the nodes of each run."""
+    made: list[Any] = []  # the last is the graph's; one before it may probe int8 on this processor
+    original = ort.InferenceSession
+
+    def profiling(*arguments: Any, sess_options: Any, **keywords: Any) -> Any:
+        sess_options.enable_profiling = True
+        sess_options.profile_file_prefix = f"{folder}/{len(made)}"
+        made.append(original(*arguments, sess_options=sess_options, **keywords))
+        return made[-1]
+
+    with tempfile.TemporaryDirectory() as folder:
+        with patch.object(ort, "InferenceSession", profiling):
+            session = Session(bundle.graph, bundle.manifest.precision)
+        for _ in range(WARM_UP + RUNS):
+            session.run(input_ids)
+        events: list[Event] = json.loads(Path(made[-1].end_profiling()).read_text(encoding="utf-8"))
+    threads = int(made[-1].get_session_options().intra_op_num_threads)
+    runs: list[list[Event]] = [[]]  # the profiler reports a run at its end
+    for event in sorted(events, key=lambda event: event["ts"] + event["dur"]):
+        if event.get("cat") == "Node" and "op_name" in event.get("args", {}):
+            runs[-1].append(event)
+        elif event["name"] == "model_run":
+            runs.append([])
+    return threads, [run for run in runs if run][WARM_UP:]
+
+
+def _shape(one: Mapping[str, Sequence[int]]) -> Sequence[int]:
+    """The sizes in ``{"float": [16, 64]}``."""
+    return next(iter(one.values()), [])

@@ -1,0 +1,72 @@
+"""Restores pruned attention heads as zeros, so that all layers have the same shape.
+
+A head with zero values adds zero to the output, regardless of its scores. Pruning follows Michel et
+al. 2019, arXiv:1905.10650.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.errors import UnsupportedModelError
+from embedrt_export.encoder import Encoder, FloatArray, Layer, Linear
+
+
+def restore_heads(encoder: Encoder, pruned: Mapping[int, Sequence[int]]) -> Encoder:
+    """Return the encoder with all heads restored; `pruned` lists the missing heads by layer.
+
+    Raises UnsupportedModelError if a layer or head does not exist, or if the weights of a layer do
+    not match its remaining heads.
+    """
+    layers = list(encoder.layers)
+    head_of = np.arange(encoder.hidden) // (encoder.hidden // encoder.heads)
+    for index, heads in pruned.items():
+        if not heads:
+            continue
+        if index not in range(len(layers)) or not set(heads) <= set(range(encoder.heads)):
+            raise UnsupportedModelError(
+                f"config.json prunes the heads {sorted(heads)} of layer {index}, and there are "
+                f"{len(layers)} layers of {encoder.heads} heads"
+            )
+        kept = np.flatnonzero(~np.isin(head_of, list(heads)))
+        layers[index] = _restore(layers[index], kept, encoder.hidden, index)
+    return replace(encoder, layers=tuple(layers))
+
+
+def _restore(layer: Layer, kept: NDArray[np.int64], hidden: int, index: int) -> Layer:
+    """Return the layer with its kept channels at their original indices and zeros elsewhere."""
+    output = layer.attention_output
+    widths = {
+        "query": layer.query.weight.shape[1],
+        "key": layer.key.weight.shape[1],
+        "value": layer.value.weight.shape[1],
+        "output": output.weight.shape[0],
+    }
+    if set(widths.values()) != {len(kept)}:
+        raise UnsupportedModelError(
+            f"config.json prunes heads of layer {index}, of which {len(kept)} channels are left, "
+            f"and the weights have {widths}"
+        )
+    return replace(
+        layer,
+        query=_spread_outputs(layer.query, kept, hidden),
+        key=_spread_outputs(layer.key, kept, hidden),
+        value=_spread_outputs(layer.value, kept, hidden),
+        attention_output=Linear(_spread(output.weight, kept, hidden), output.bias),
+    )
+
+
+def _spread_outputs(linear: Linear, kept: NDArray[np.int64], hidden: int) -> Linear:
+    weight = np.ascontiguousarray(_spread(linear.weight.T, kept, hidden).T)
+    return Linear(weight, _spread(linear.bias, kept, hidden))
+
+
+def _spread(rows: FloatArray, kept: NDArray[np.int64], hidden: int) -> FloatArray:
+    """Place the rows at the indices `kept` of a matrix of zeros."""
+    spread = np.zeros((hidden, *rows.shape[1:]), np.float32)
+    spread[kept] = rows
+    return spread

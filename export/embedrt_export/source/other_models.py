@@ -1,0 +1,110 @@
+"""Detects models that are not dense embedding models with one complete transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from embedrt.errors import SourceError, UnsupportedModelError
+from embedrt_export.source.checks import JsonObject, read_object
+
+ADAPTER = "adapter_config.json"
+DENSE = "SentenceTransformer"
+
+CROSS_ENCODER = "a cross-encoder or classifier, which scores texts and gives no embedding"
+SPARSE = "a sparse encoder, which gives a weight for each word of its vocabulary"
+STATIC = "a static model, a table of token vectors without a transformer"
+LATE = "a late interaction model, which gives a vector for each token"
+IMAGES = "a model of images and texts"
+ROUTER = "a router between several encoders"
+
+MODEL_TYPES = {
+    "CrossEncoder": CROSS_ENCODER,
+    "SparseEncoder": SPARSE,
+    "MultiVectorEncoder": LATE,
+    "ColBERT": LATE,
+}
+MODULES = {
+    "LogitScore": CROSS_ENCODER,
+    "MLMTransformer": SPARSE,
+    "SpladePooling": SPARSE,
+    "SparseAutoEncoder": SPARSE,
+    "CSRSparsity": SPARSE,
+    "SparseStaticEmbedding": SPARSE,
+    "IDF": SPARSE,
+    "StaticEmbedding": STATIC,
+    "MultiVectorMask": LATE,
+    "TokenPooling": LATE,
+    "HierarchicalTokenPooling": LATE,
+    "CLIPModel": IMAGES,
+    "Router": ROUTER,
+    "Asym": ROUTER,
+}
+TASKS = {
+    "sequence-classification": CROSS_ENCODER,
+    "text-generation": CROSS_ENCODER,
+    "any-to-any": CROSS_ENCODER,
+    "fill-mask": SPARSE,
+    "retrieval": LATE,
+}
+ARCHITECTURES = {
+    "ForSequenceClassification": CROSS_ENCODER,
+    "ColBERT": LATE,
+    "ForRetrieval": LATE,
+    "StaticModel": STATIC,
+}
+
+
+def name_kind(model: JsonObject, modules: Sequence[str], transformer: JsonObject) -> list[str]:
+    """Return a one-sentence reason if the model gives no dense embedding, else an empty list.
+
+    Parameters
+    ----------
+    model
+        Content of ``config_sentence_transformers.json``.
+    modules
+        Class names of the modules.
+    transformer
+        Content of ``sentence_bert_config.json``.
+    """
+    model_type = str(model.get("model_type", DENSE))
+    task = str(transformer.get("transformer_task"))
+    score = str(model.get("similarity_fn_name"))
+    signs = [
+        (f"model_type {model_type}", MODEL_TYPES.get(model_type)),
+        *((f"module {module}", MODULES.get(module)) for module in modules),
+        (f"transformer_task {task}", TASKS.get(task)),
+        (f"similarity_fn_name {score}", LATE if score.lower() == "maxsim" else None),
+    ]
+    for sign, kind in signs:
+        if kind:
+            return [f"it is {kind} ({sign})"]
+    if model_type != DENSE:
+        return [f"its model_type is {model_type}, and embedrt takes a {DENSE}"]
+    return []
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Raise UnsupportedModelError if `folder` holds an adapter for another model's weights."""
+    if (folder / ADAPTER).is_file():
+        raise UnsupportedModelError(
+            f"{folder} holds {ADAPTER}: it is an adapter, to be added to the weights of another "
+            "model. Load it with sentence-transformers, merge the two (merge_and_unload of peft), "
+            "save the whole model, and export that folder"
+        )
+
+
+def refuse_folder(folder: Path) -> None:
+    """Raise an error for a folder without ``modules.json`` that says what the folder holds."""
+    refuse_adapter(folder)
+    config = read_object(folder / "config.json")
+    architectures = config.get("architectures")
+    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
+    for name in names:
+        for part, kind in ARCHITECTURES.items():
+            if part in name:
+                raise UnsupportedModelError(f"{folder} cannot be exported: it is {kind} ({name})")
+    raise SourceError(
+        f"{folder} is not a sentence-transformers model: it has no modules.json. Load it with "
+        "sentence-transformers, choose its pooling, and save it; then export that folder"
+    )

@@ -1,0 +1,347 @@
+"""The queue: selects the texts that run next and groups them into batches.
+
+A free worker takes texts of the call for which the fewest tokens have run, and fills the batch with
+waiting texts of the same token count from any call. All rows of a batch have the same number of
+tokens, so nothing is padded and the graph needs no attention mask. A text's vector therefore does
+not depend on the rest of its batch, and calls can share batches without changing any result. Every
+few batches, the oldest call runs regardless of its share, so that a steady stream of new calls
+cannot starve it.
+
+The queue has no threads and no clock. The scheduler calls it while holding its lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import chain, islice
+from operator import itemgetter
+
+import numpy as np
+
+from embedrt.engine.cache import VectorCache
+from embedrt.engine.call import Call, FloatArray, Group, Job, Share, TokenIds
+
+# In measurements, throughput is constant from 128 to 1,024 tokens per batch and drops for larger
+# batches, whose activations exceed the core's cache. Small batches reduce memory use and the time
+# that a new text waits for a running batch.
+TOKENS_PER_BATCH = 256
+FEWEST_TOKENS = 128  # splitting smaller batches among workers costs more than it gains
+
+OLDEST_EVERY = 4  # one batch in this many is for the oldest call
+HEAD_START = 2048  # tokens by which a new call is ahead of calls that have run for long
+
+TEXTS_AT_ONCE = 128  # texts tokenized at once; encodings take 100 times the memory of token ids
+TEXTS_AHEAD = 1024  # texts of a call to keep tokenized, so that batches of equal length fill up
+
+CHARACTERS_PER_TOKEN = 4  # average of English text, to estimate token counts before tokenization
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenize:
+    """Work for a worker: the next untokenized texts of some calls."""
+
+    slices: tuple[tuple[Call, int], ...]
+    """Each call with the number of its texts to tokenize, starting at `Call.tokenized`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Work for a worker: texts of equal token count to run together."""
+
+    jobs: tuple[Job, ...]
+
+    @property
+    def input_ids(self) -> TokenIds:
+        """Shape: (batch, tokens)."""
+        first = self.jobs[0].ids
+        return first[None] if len(self.jobs) == 1 else np.stack([job.ids for job in self.jobs])
+
+
+class Queue:
+    """The unfinished calls and their texts."""
+
+    def __init__(self, *, max_tokens: int, cache: VectorCache | None = None) -> None:
+        self.batches = 0
+        self.coalesced = 0
+        self.cache_hits = 0
+        self.waiting_tokens = 0
+        """Tokens of tokenized texts that wait to be run."""
+        self.untokenized_tokens = 0
+        """Estimated tokens of texts that wait to be tokenized."""
+        self._max_tokens = max_tokens
+        self._cache = cache
+        self._calls: dict[Call, None] = {}
+        """In order of arrival."""
+        self._by_share: dict[Share, dict[Call, None]] = {}
+        self._turns: list[tuple[int, int, Share]] = []
+        """A heap of (served, arrival, share). An entry is stale if `Share.served` has changed."""
+        self._arrivals = 0
+        self._time = 0
+        """The virtual time: the largest `served` of a share at the start of its turn."""
+        self._untokenized: dict[Call, None] = {}
+        """Calls with texts whose tokenization has not started."""
+        self._jobs: dict[bytes, Job] = {}
+        """Waiting and running jobs, by token ids."""
+        self._running: dict[bytes, Job] = {}
+        """Running jobs, by token ids."""
+        self._groups: dict[Group, dict[bytes, Job]] = {}
+        """Waiting jobs by group and token ids, in order of arrival."""
+
+    def calls(self) -> list[Call]:
+        """Return the calls in order of arrival."""
+        return list(self._calls)
+
+    def untokenized_calls(self) -> list[Call]:
+        """Return the calls with texts whose tokenization has not started."""
+        return list(self._untokenized)
+
+    def __contains__(self, call: Call) -> bool:
+        return call in self._calls
+
+    def useful_workers(self) -> int:
+        """Return the number of additional workers for which there is enough work."""
+        batches = max(len(self._groups), self.waiting_tokens // FEWEST_TOKENS)
+        return batches + bool(self._untokenized)
+
+    def has_work(self, call: Call) -> bool:
+        """Whether any text of a call waits to be tokenized or run."""
+        return call in self._untokenized or bool(call.waiting)
+
+    def is_alone(self, batch: Batch) -> bool:
+        """Whether nothing else waits, and the batch completes all of its calls."""
+        if self._groups or self._untokenized:
+            return False
+        calls = {call for job in batch.jobs for call, _ in job.rows}
+        return sum(call.left for call in calls) == sum(len(job.rows) for job in batch.jobs)
+
+    def waiting_texts(self) -> int:
+        """Return the number of texts that wait, whether tokenized or not."""
+        return sum(len(call.texts) - call.tokenized + call.waiting_texts for call in self._calls)
+
+    def expected_tokens(self, texts: Iterable[str]) -> int:
+        """Estimate the token count of texts before they are tokenized."""
+        most = self._max_tokens
+        return sum(min(most, 1 + len(text) // CHARACTERS_PER_TOKEN) for text in texts)
+
+    def add(self, call: Call) -> None:
+        """Add a call. A call without texts finishes immediately."""
+        if not call.left:
+            call.finish()
+            return
+        self._calls[call] = self._untokenized[call] = None
+        self._by_share.setdefault(call.share, {})[call] = None
+        self.coalesced += len(call.copies)
+        call.expected = self.expected_tokens(call.texts)
+        self.untokenized_tokens += call.expected
+        call.share.served = max(call.share.served, self._time - HEAD_START)
+        self._schedule(call.share)
+
+    def take(self, workers: int) -> Tokenize | Batch | None:
+        """Return the next work for one of `workers` workers; None if there is none now."""
+        call = self._next_call()
+        if call is None:
+            return None
+        if call in self._untokenized and call.waiting_texts < TEXTS_AHEAD:
+            work: Tokenize | Batch = self._take_texts(call)
+        else:
+            work = self._take_batch(call, workers)
+        self._schedule(call.share)
+        return work
+
+    def put(self, call: Call, ids: Sequence[TokenIds]) -> None:
+        """Queue the token ids of texts that `take` returned for tokenization."""
+        if call not in self._calls:  # cancelled in the meantime
+            return
+        start, call.tokenized = call.tokenized, call.tokenized + len(ids)
+        expected = call.expected
+        if call.tokenized < len(call.texts):
+            self._untokenized[call] = None
+            expected = self.expected_tokens(call.texts[start : call.tokenized])
+        call.expected -= expected
+        self.untokenized_tokens -= expected
+        for row, text_ids in zip(call.rows[start : call.tokenized], ids, strict=True):
+            self._put_row(call, row, text_ids)
+        self._schedule(call.share)
+
+    def finish(self, batch: Batch, embeddings: FloatArray) -> None:
+        """Store the vectors of a batch in its calls. Shape: (batch, dimension)."""
+        for job, vector in zip(batch.jobs, embeddings, strict=True):
+            self._remove_running(job)
+            for call, row in job.rows:
+                self._set_vector(call, row, vector)
+                if call.cache is not None:
+                    call.cache.put(job.key, vector)
+            if self._cache is not None:
+                self._cache.put(job.key, vector)
+
+    def requeue(self, work: Tokenize | Batch) -> None:
+        """Queue unfinished work again."""
+        if isinstance(work, Tokenize):
+            for call, _ in work.slices:
+                if call in self._calls:
+                    self._untokenized[call] = None
+                    self._schedule(call.share)
+            return
+        for job in work.jobs:
+            if self._running.get(job.key) is not job:  # already finished
+                continue
+            if job.rows:
+                del self._running[job.key]
+                self._wait(job)
+                for share in {call.share for call, _ in job.rows}:
+                    self._schedule(share)
+            else:
+                self._remove_running(job)
+
+    def fail(self, work: Tokenize | Batch, error: BaseException) -> None:
+        """End the calls that have texts in this work with an error."""
+        if isinstance(work, Tokenize):
+            for call, _ in work.slices:
+                self.remove(call, error)
+            return
+        for job in work.jobs:
+            self._remove_running(job)
+            for call, _ in job.rows:
+                self.remove(call, error)
+
+    def remove(self, call: Call, error: BaseException) -> None:
+        """End a call with an error. Drop its waiting texts unless another call needs them."""
+        if call not in self._calls:
+            return
+        for jobs in list(call.waiting.values()):
+            for job in list(jobs.values()):
+                job.rows = [(other, row) for other, row in job.rows if other is not call]
+                if not job.rows:
+                    _remove(self._groups, job)
+                    self.waiting_tokens -= len(job.ids)
+                    del self._jobs[job.key]
+        call.waiting.clear()
+        call.waiting_texts = 0
+        for job in self._running.values():
+            job.rows = [(other, row) for other, row in job.rows if other is not call]
+        self._drop(call)
+        call.finish(error)
+
+    def _next_call(self) -> Call | None:
+        """Return the oldest call every few batches, otherwise one of the share served least."""
+        if self.batches % OLDEST_EVERY == OLDEST_EVERY - 1:
+            oldest = next(filter(self.has_work, self._calls), None)
+            if oldest is not None:
+                return oldest
+        while self._turns:
+            served, _, share = heappop(self._turns)
+            call = next(filter(self.has_work, self._by_share.get(share, ())), None)
+            if call is not None and served == share.served:
+                self._time = max(self._time, served)
+                return call
+        return None
+
+    def _schedule(self, share: Share) -> None:
+        """Add a share to the heap of turns if any of its calls has work."""
+        if any(map(self.has_work, self._by_share.get(share, ()))):
+            self._arrivals += 1
+            heappush(self._turns, (share.served, self._arrivals, share))
+
+    def _take_texts(self, call: Call) -> Tokenize:
+        room = TEXTS_AT_ONCE
+        slices: list[tuple[Call, int]] = []
+        for other in chain([call], self._untokenized):
+            count = len(other.texts) - other.tokenized
+            if other is call and slices:
+                continue
+            if other is call or count <= room:
+                slices.append((other, min(count, room)))
+                room -= slices[-1][1]
+            if not room:
+                break
+        for other, _ in slices:
+            del self._untokenized[other]
+        return Tokenize(tuple(slices))
+
+    def _take_batch(self, call: Call, workers: int) -> Batch:
+        group = max(call.waiting, key=itemgetter(0))  # longest first, so workers end together
+        tokens, batch_size = group
+        fair = self.waiting_tokens // workers
+        most = max(1, min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, fair)) // max(1, tokens))
+        if batch_size is not None:
+            most = min(most, batch_size)
+        mine = list(islice(call.waiting[group].values(), most))
+        others = (job for job in self._groups[group].values() if job.key not in call.waiting[group])
+        jobs = tuple(chain(mine, islice(others, most - len(mine))))
+        for job in jobs:
+            self._stop_waiting(job)
+            self._running[job.key] = job
+            for waiting, _ in job.rows:
+                waiting.share.served += tokens
+        for share in {waiting.share for job in jobs for waiting, _ in job.rows} - {call.share}:
+            self._schedule(share)
+        self.batches += 1
+        return Batch(jobs)
+
+    def _put_row(self, call: Call, row: int, ids: TokenIds) -> None:
+        if not ids.size:  # an empty text, and a tokenizer without special tokens
+            self._set_vector(call, row, np.zeros(call.vectors.shape[1], np.float32))
+            return
+        key = ids.tobytes()
+        for cache in (call.cache, self._cache):
+            vector = cache.get(key) if cache is not None else None
+            if vector is not None:
+                self.cache_hits += 1
+                self._set_vector(call, row, vector)
+                return
+        job = self._jobs.get(key)
+        if job is None:
+            job = self._jobs[key] = Job(ids, key, (len(ids), call.batch_size), [(call, row)])
+            self._wait(job)
+            return
+        self.coalesced += 1
+        job.rows.append((call, row))
+        if key in self._groups.get(job.group, ()) and key not in call.waiting.get(job.group, ()):
+            call.waiting.setdefault(job.group, {})[key] = job
+            call.waiting_texts += 1
+
+    def _wait(self, job: Job) -> None:
+        self._groups.setdefault(job.group, {})[job.key] = job
+        self.waiting_tokens += len(job.ids)
+        for call in {call for call, _ in job.rows}:
+            call.waiting.setdefault(job.group, {})[job.key] = job
+            call.waiting_texts += 1
+
+    def _stop_waiting(self, job: Job) -> None:
+        _remove(self._groups, job)
+        self.waiting_tokens -= len(job.ids)
+        for call in {call for call, _ in job.rows}:
+            _remove(call.waiting, job)
+            call.waiting_texts -= 1
+
+    def _set_vector(self, call: Call, row: int, vector: FloatArray) -> None:
+        call.vectors[row] = vector
+        call.left -= 1
+        self._close_if_done(call)
+
+    def _close_if_done(self, call: Call) -> None:
+        if not call.left and call in self._calls:
+            self._drop(call)
+            call.finish()
+
+    def _remove_running(self, job: Job) -> None:
+        if self._running.get(job.key) is job:
+            del self._jobs[job.key], self._running[job.key]
+
+    def _drop(self, call: Call) -> None:
+        del self._calls[call]
+        self._untokenized.pop(call, None)
+        self.untokenized_tokens -= call.expected
+        calls = self._by_share[call.share]
+        del calls[call]
+        if not calls:
+            del self._by_share[call.share]
+
+
+def _remove(groups: dict[Group, dict[bytes, Job]], job: Job) -> None:
+    jobs = groups[job.group]
+    del jobs[job.key]
+    if not jobs:
+        del groups[job.group]

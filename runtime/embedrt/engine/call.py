@@ -1,0 +1,112 @@
+"""A call: the texts of one caller, and their vectors as they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Event
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.engine.cache import VectorCache
+from embedrt.errors import TextError
+
+TokenIds = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+
+Group = tuple[int, int | None]
+"""The token count and the caller's batch size, which all texts of a batch have in common."""
+
+
+@dataclass(slots=True, eq=False)
+class Share:
+    """The unit of fair scheduling: one call, or all calls of one stream."""
+
+    served: int = 0
+    """Tokens that have run for these calls."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Call:
+    """Texts to embed. The caller sets the first block of fields, the queue the second."""
+
+    texts: Sequence[str]
+    """The caller's texts; reduced to the distinct ones when the call is created."""
+    vectors: FloatArray
+    """Complete once `done` is set and there is no `error`. Shape: (texts given, dimension)."""
+    batch_size: int | None = None
+    """Upper limit of the texts in a batch."""
+    first_index: int | None = 0
+    """Index of the first text, for error messages; None if the caller passed one str."""
+    share: Share = field(default_factory=Share)
+    cache: VectorCache | None = None
+    """Vectors of earlier texts, looked up before the engine's own cache."""
+    check: Callable[[Sequence[str], Sequence[TokenIds]], None] | None = None
+    """Checks texts with their token ids; a TextError that it raises ends the call."""
+    notify: Callable[[], None] | None = None
+    """Called after `done` is set, from any thread."""
+
+    done: Event = field(default_factory=Event, init=False)
+    error: BaseException | None = field(default=None, init=False)
+    tokenized: int = field(default=0, init=False)
+    """Number of texts that have been tokenized."""
+    left: int = field(default=0, init=False)
+    """Number of distinct texts without a vector."""
+    expected: int = field(default=0, init=False)
+    """Estimated tokens of the texts that have not been tokenized."""
+    waiting: dict[Group, dict[bytes, Job]] = field(default_factory=dict, init=False)
+    """Tokenized texts that wait to be run, by group and token ids."""
+    waiting_texts: int = field(default=0, init=False)
+    """Number of texts in `waiting`."""
+    rows: Sequence[int] = field(default=(), init=False)
+    """The first row of `vectors` for each distinct text."""
+    copies: list[tuple[int, int]] = field(default_factory=list, init=False)
+    """The further rows of repeated texts, each with the text's first row."""
+
+    def __post_init__(self) -> None:
+        given = self.texts
+        self.rows = range(len(given))
+        first_rows = dict(zip(reversed(given), reversed(self.rows), strict=True))
+        if len(first_rows) < len(given):
+            self.copies = [
+                (row, first) for row, text in enumerate(given) if (first := first_rows[text]) < row
+            ]
+            self.rows = sorted(first_rows.values())
+            self.texts = [given[row] for row in self.rows]
+        self.left = len(self.texts)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Complete the call, with its vectors or an error, and notify the caller."""
+        if self.copies and error is None:
+            rows, firsts = np.array(self.copies).T
+            self.vectors[rows] = self.vectors[firsts]
+        self.error = error
+        self.done.set()
+        if self.notify is not None:
+            self.notify()
+
+    def raise_error(self) -> None:
+        """Raise what the call failed with, if it did."""
+        if self.error is not None:
+            raise self.error
+
+    def name_text(self, error: TextError) -> TextError:
+        """Return the error with the caller's index in place of one among the next texts."""
+        place = self.rows[self.tokenized + (error.index or 0)]
+        named = error.at(None if self.first_index is None else self.first_index + place)
+        named.__cause__ = error.__cause__
+        return named
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Token ids that wait or run, once for all calls that need them."""
+
+    ids: TokenIds
+    """Shape: (tokens,)."""
+    key: bytes
+    """The bytes of `ids`."""
+    group: Group
+    rows: list[tuple[Call, int]]
+    """The calls, and the rows of their `vectors`, that the result is stored in."""

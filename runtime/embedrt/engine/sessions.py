@@ -1,0 +1,115 @@
+"""The sessions of a bundle: one that uses one core and, on demand, one that uses all cores.
+
+Concurrent batches run on one core each, which gives the highest throughput. A single batch would
+leave the other cores idle. After a few single batches, the graph is therefore loaded a second time,
+with a thread pool on all cores, to reduce their latency. Both sessions give the same bytes.
+
+After a pause, the threads of the pool have to wake up. On virtual machines, Linux may wake them on
+the caller's core, where they compete with the caller until the scheduler's next tick moves them, up
+to 4 ms later. After a pause, all cores are therefore used only for batches that take long enough on
+one core to outweigh this delay.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.bundle.manifest import Precision
+from embedrt.bundle.weights import WEIGHTS
+from embedrt.engine.session import FloatArray, Session
+
+# After this many single batches, more are likely, and worth the memory of a second session.
+ALONE_BEFORE_ALL_CORES = 4
+
+SHORT_PAUSE = 0.005  # seconds; after shorter pauses, the threads wake up fast
+LONG_RUN = 0.015  # seconds on one core; longer runs gain more from all cores than waking costs
+
+LONGEST_LOAD = 10.0  # seconds that a fork waits for a load to finish
+
+Submit = Callable[[Callable[[], None]], Future[None]]
+"""Runs a function in another thread; raises RuntimeError if the process is shutting down."""
+
+
+class Sessions:
+    """Chooses the session for a batch, and measures how fast one core is."""
+
+    def __init__(
+        self, graph: Path, precision: Precision, threads: int, weights: mmap.mmap | None = None
+    ) -> None:
+        self._graph = graph.absolute()
+        self._files = _identity(graph)
+        self._weights = weights
+        self._precision: Precision = precision
+        self._threads = threads
+        self.one_core = Session(graph, precision, weights=weights)
+        self.all_cores: Session | None = None
+        self.loading: Future[None] | None = None
+        self._closed = False
+        self._alone = 0
+        self._seconds_per_token = inf  # of the fastest run on one core
+        self._last_end = -inf  # time at which the last run ended
+
+    @property
+    def dimension(self) -> int | None:
+        """Components of an embedding; None if the graph does not declare them."""
+        return self.one_core.dimension
+
+    def choose(self, tokens: int, submit: Submit) -> Session:
+        """Return the session for a single batch of `tokens` tokens while the engine is idle."""
+        after_pause = perf_counter() - self._last_end >= SHORT_PAUSE
+        if after_pause and tokens * self._seconds_per_token <= LONG_RUN:
+            return self.one_core
+        session = self.all_cores or self.one_core
+        self._alone += 1
+        if self._alone == ALONE_BEFORE_ALL_CORES and self._threads > 1 and not self._closed:
+            # Until the load is complete, and if it fails, the one-core session is used.
+            with suppress(RuntimeError):  # the process is shutting down
+                self.loading = submit(self._load_for_all_cores)
+        return session
+
+    def run(self, session: Session, input_ids: NDArray[np.int64]) -> FloatArray:
+        """Embed a batch. Shape: (batch, tokens) to (batch, dimension)."""
+        start = perf_counter()
+        try:
+            embeddings = session.run(input_ids)
+            if session is self.one_core:
+                seconds = (perf_counter() - start) / input_ids.size
+                self._seconds_per_token = min(self._seconds_per_token, seconds)
+            return embeddings
+        finally:
+            self._last_end = perf_counter()
+
+    def close(self) -> None:
+        """Release the session for all cores and its threads."""
+        self._closed = True
+        self.all_cores = None
+
+    def prepare_to_fork(self) -> None:
+        """Release the session for all cores, whose threads do not exist in a forked child."""
+        if self.loading and not self.loading.cancel():
+            wait([self.loading], LONGEST_LOAD)
+        self.loading = self.all_cores = None
+        self._alone = 0
+
+    def _load_for_all_cores(self) -> None:
+        session = Session(
+            self._graph, self._precision, threads=self._threads, weights=self._weights
+        )
+        # Another bundle may have replaced the files, and two models must never be mixed.
+        if _identity(self._graph) == self._files and not self._closed:
+            self.all_cores = session
+
+
+def _identity(graph: Path) -> list[tuple[int, int, int, int]]:
+    """Return what identifies the graph file, and the weights file beside it if there is one."""
+    files = [file.stat() for file in (graph, graph.with_name(WEIGHTS)) if file.exists()]
+    return [(file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns) for file in files]

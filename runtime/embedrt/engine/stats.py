@@ -1,0 +1,25 @@
+"""Counts of what an engine has done, and of what waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Counters since the engine was loaded, and the current size of its queue."""
+
+    texts: int
+    """Texts passed by callers."""
+    tokens: int
+    """Tokens run through the graph."""
+    batches: int
+    """Batches run through the graph."""
+    cache_hits: int
+    """Texts whose vector was in the cache."""
+    coalesced: int
+    """Texts equal to another text that was waiting, running or in the same call."""
+    waiting_texts: int
+    """Texts that wait to be tokenized or run."""
+    waiting_tokens: int
+    """Tokens of these texts; estimated for those that are not tokenized yet."""

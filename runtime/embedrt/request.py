@@ -1,0 +1,195 @@
+"""Requests to `Embedder.encode`: options and texts, validated before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any, Unpack, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.bundle.manifest import Manifest
+from embedrt.engine.cache import VectorCache
+from embedrt.engine.call import Call, Share
+from embedrt.postprocess import EmbeddingPrecision, Finish
+from embedrt.spellings import Spellings, read_spellings
+from embedrt.text.inputs import Texts, as_batch, as_text, stream
+from embedrt.text.prompts import Prompts
+from embedrt.text.tokenizer import Tokenizer
+from embedrt.text.truncation import Overlong, Truncations
+
+STREAM_BLOCK = 2048  # texts per block of a stream
+STREAM_CACHE_BYTES = 8_000_000  # for repeated texts within a stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """Options of an `Embedder`. None of them changes an embedding."""
+
+    threads: int | None = None
+    """Cores to use; by default all that the affinity mask and the CPU quota allow."""
+    overlong: Overlong = "truncate"
+    """How to treat a text of more than `max_tokens` tokens: ``"truncate"`` it like
+    sentence-transformers; ``"warn"`` and truncate it; or ``"error"``: raise OverlongTextError."""
+    cache_mb: float = 0
+    """Size in megabytes of a cache for the vectors of recent texts. The cache is exact: it returns
+    the same bytes as a computation."""
+    max_waiting_tokens: int | None = None
+    """Limit of the tokens in the queue: a call that would exceed it raises OverloadedError. By
+    default all calls are queued. An idle Embedder accepts any call."""
+    mapped: bool = True
+    """Whether to map the weights, which shares them with all processes that load the bundle. A
+    mapped file must not be modified: if it is truncated, SIGBUS ends the process. False reads the
+    weights into private memory."""
+
+    def __post_init__(self) -> None:
+        check_at_least("threads", self.threads, 1, "or None for all there are")
+        check_at_least("cache_mb", self.cache_mb, 0)
+        check_at_least("max_waiting_tokens", self.max_waiting_tokens, 1, "or None")
+        if self.overlong not in get_args(Overlong):
+            expected = list(get_args(Overlong))
+            raise ValueError(f"overlong={self.overlong!r}; expected one of {expected}")
+
+
+class EncodeOptions(Spellings, total=False):
+    """The keywords of `Embedder.encode`."""
+
+    prompt_name: str | None
+    prompt: str | None
+    batch_size: int | None
+    show_progress_bar: bool | None
+    precision: EmbeddingPrecision
+    normalize_embeddings: bool
+    truncate_dim: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call of the engine, and the postprocessing of its vectors."""
+
+    call: Call
+    finish: Finish
+    truncations: Truncations
+    is_one: bool
+    """Whether the caller passed one str."""
+
+    def result(self) -> NDArray[Any]:
+        """Return the caller's result after the call is done; warn about truncated texts."""
+        vectors = self.call.vectors
+        self.truncations.warn(len(vectors))
+        return self.finish(vectors[0] if self.is_one else vectors)
+
+
+class Requests:
+    """Creates the requests for one model. Options are validated before any text is read."""
+
+    def __init__(self, manifest: Manifest, tokenizer: Tokenizer, overlong: Overlong) -> None:
+        self.prompts = Prompts.of(manifest)
+        self._dimension = manifest.dimension
+        self._tokenizer = tokenizer
+        self._overlong: Overlong = overlong
+
+    def one(
+        self,
+        texts: Texts,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,  # noqa: ARG002  # handled by Embedder.encode
+        precision: EmbeddingPrecision = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        **spellings: Unpack[Spellings],
+    ) -> Request:
+        """Return the request of one call of `encode`, which has the same keywords."""
+        texts = read_spellings(texts, spellings)
+        finish = Finish(self._dimension, truncate_dim, normalize_embeddings, precision)
+        prefix = self.prompts.choose(prompt_name, prompt)
+        check_at_least("batch_size", batch_size, 1, "or None")
+        is_one = isinstance(texts, str)
+        batch = [as_text(texts)] if is_one else as_batch(texts)
+        call, truncations = self._call(
+            [prefix + text for text in batch] if prefix else batch,
+            batch_size,
+            first_index=None if is_one else 0,
+        )
+        return Request(call, finish, truncations, is_one)
+
+    def blocks(
+        self,
+        texts: Texts,
+        *,
+        prompt_name: str | None,
+        prompt: str | None,
+        batch_size: int | None,
+        precision: EmbeddingPrecision,
+        normalize_embeddings: bool,
+        truncate_dim: int | None,
+        cache: VectorCache | None,
+    ) -> Iterator[Request]:
+        """Yield requests for successive blocks of a stream, which are scheduled as one call."""
+        if precision in ("int8", "uint8"):
+            raise ValueError(
+                f"precision={precision!r} needs the ranges of all texts; stream float32 and apply "
+                "quantize_embeddings(..., ranges=)"
+            )
+        finish = Finish(self._dimension, truncate_dim, normalize_embeddings, precision)
+        prefix = self.prompts.choose(prompt_name, prompt)
+        check_at_least("batch_size", batch_size, 1, "or None")
+        return self._blocks(stream(texts), prefix, batch_size, finish, cache)
+
+    def _blocks(
+        self,
+        texts: Iterator[str],
+        prefix: str,
+        batch_size: int | None,
+        finish: Finish,
+        cache: VectorCache | None,
+    ) -> Iterator[Request]:
+        share = Share()
+        for start in count(step=STREAM_BLOCK):
+            block = [prefix + text for text in islice(texts, STREAM_BLOCK)]
+            if not block:
+                return
+            call, truncations = self._call(
+                block, batch_size, first_index=start, share=share, cache=cache
+            )
+            yield Request(call, finish, truncations, is_one=False)
+
+    def _call(
+        self,
+        texts: Sequence[str],
+        batch_size: int | None,
+        *,
+        first_index: int | None,
+        share: Share | None = None,
+        cache: VectorCache | None = None,
+    ) -> tuple[Call, Truncations]:
+        truncations = Truncations(self._tokenizer, allowed=self._overlong != "error")
+        call = Call(
+            texts=texts,
+            vectors=np.empty((len(texts), self._dimension), np.float32),
+            batch_size=batch_size,
+            first_index=first_index,
+            share=share or Share(),
+            cache=cache,
+            check=None if self._overlong == "truncate" else truncations.check,
+        )
+        return call, truncations
+
+
+def with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
+    """Return the options with the prompt of this name, unless they already choose a prompt."""
+    chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
+    return options if chosen else {**options, "prompt_name": name}
+
+
+def check_at_least(name: str, value: float | None, least: int, otherwise: str = "") -> None:
+    """Raise ValueError if an argument is less than `least`. None is always valid."""
+    # `not >=` instead of `<`, so that NaN is invalid.
+    if value is not None and not value >= least:
+        expected = ", ".join(filter(None, [f"at least {least}", otherwise]))
+        raise ValueError(f"{name}={value}; expected {expected}")

@@ -1,0 +1,68 @@
+"""Compatibility with calls of ``SentenceTransformer.encode``.
+
+Libraries that use an `Embedder` in place of a `SentenceTransformer` pass keywords that have no
+effect here, and name the texts as in different versions of sentence-transformers. Unsupported
+values raise an error that says what to do instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypedDict
+
+from embedrt.text.inputs import Texts
+
+
+class Spellings(TypedDict, total=False):
+    """Keywords that `Embedder.encode` accepts for compatibility. None of them changes a result."""
+
+    sentences: Texts
+    """The name of the texts in sentence-transformers before version 6."""
+    inputs: Texts
+    """The name of the texts in sentence-transformers 6."""
+    convert_to_numpy: bool
+    convert_to_tensor: bool
+    device: str | None
+    output_value: str
+    pool: None
+    chunk_size: int | None
+
+
+OMITTED: Any = object()
+TEXTS: Final = ("sentences", "inputs")
+# The accepted values of each keyword, and the advice in the error for any other value.
+ACCEPTED: dict[str, tuple[tuple[object, ...], str]] = {
+    "convert_to_numpy": ((True, None), "the result is a numpy array; wrap it in list() for a list"),
+    "convert_to_tensor": (
+        (False, None),
+        "the result is a numpy array; torch.from_numpy(...) makes a tensor of it",
+    ),
+    "device": ((None, "cpu"), "it runs on the CPU; choose its cores with Embedder.load(threads=)"),
+    "output_value": (
+        ("sentence_embedding",),
+        "a bundle gives one vector a text; use sentence-transformers for token embeddings",
+    ),
+    "pool": ((None,), "all cores are used already; leave it out"),
+}
+
+
+def read_spellings(texts: Texts, options: Mapping[str, Any]) -> Texts:
+    """Return the texts, from the positional argument or from a keyword.
+
+    `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown keyword
+    and for texts that are passed twice or not at all, ValueError for an unsupported value.
+    """
+    for name, value in options.items():
+        if name in ACCEPTED:
+            accepted, instead = ACCEPTED[name]
+            if not any(value is each or value == each for each in accepted):
+                raise ValueError(f"{name}={value!r} cannot be honored: {instead}")
+        elif name not in Spellings.__annotations__:
+            raise TypeError(f"encode() got an unexpected keyword argument '{name}'")
+    given: list[Texts] = [options[name] for name in TEXTS if name in options]
+    if texts is not OMITTED:
+        given.append(texts)
+    if len(given) != 1:
+        found = "passed twice" if given else "missing"
+        raise TypeError(f"the texts are {found}; pass them as the first argument only")
+    return given[0]

@@ -1,0 +1,151 @@
+"""Models that give no dense embedding from one transformer are called what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedrt.errors import SourceError, UnsupportedModelError
+from embedrt_export.source.settings import read_settings
+from model_folders import write_json, write_settings
+
+MODULES = "sentence_transformers.models."
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Settings of a model that is taken; no weights."""
+    write_settings(tmp_path / "model", max_tokens=256, normalized=True, dimension=384)
+    return tmp_path / "model"
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(UnsupportedModelError) as caught:
+        read_settings(folder)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "what"),
+    [
+        ("config_sentence_transformers.json", {"model_type": "CrossEncoder"}, "a cross-encoder"),
+        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "a sparse encoder"),
+        (
+            "config_sentence_transformers.json",
+            {"model_type": "MultiVectorEncoder"},
+            "a late interaction model",
+        ),
+        (
+            "config_sentence_transformers.json",
+            {"similarity_fn_name": "maxsim"},
+            "a late interaction model",
+        ),
+        ("config_sentence_transformers.json", {"model_type": "Oracle"}, "its model_type is Oracle"),
+        ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "a sparse encoder"),
+        (
+            "sentence_bert_config.json",
+            {"transformer_task": "sequence-classification"},
+            "a cross-encoder",
+        ),
+        ("sentence_bert_config.json", {"query_expansion": {"length": 32}}, "late interaction"),
+    ],
+)
+def test_models_of_another_kind(folder: Path, file: str, content: object, what: str) -> None:
+    write_json(folder / file, content)
+    assert what in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("modules", "what"),
+    [
+        (["StaticEmbedding", "Normalize"], "a static model"),
+        (["MLMTransformer", "SpladePooling"], "a sparse encoder"),
+        (["Transformer", "Dense", "MultiVectorMask"], "a late interaction model"),
+        (["Transformer", "LogitScore"], "a cross-encoder"),
+        (["Router", "Normalize"], "a router between several encoders"),
+        (["CLIPModel"], "a model of images and texts"),
+    ],
+)
+def test_modules_of_another_kind(folder: Path, modules: list[str], what: str) -> None:
+    entries = [
+        {"name": str(n), "path": f"{n}_{kind}", "type": MODULES + kind}
+        for n, kind in enumerate(modules)
+    ]
+    write_json(folder / "modules.json", entries)
+    assert f"it is {what}" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({"architectures": ["BertForSequenceClassification"]}, "a cross-encoder or classifier"),
+        ({"architectures": ["HF_ColBERT"]}, "a late interaction model"),
+        ({"architectures": ["ColQwen2ForRetrieval"]}, "a late interaction model"),
+        ({"architectures": ["StaticModel"], "model_type": "model2vec"}, "a static model"),
+    ],
+)
+def test_folders_of_another_kind(tmp_path: Path, config: object, what: str) -> None:
+    """Without ``modules.json``, where the encoder's config says it."""
+    write_json(tmp_path / "config.json", config)
+    assert what in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("architectures", [None, [], 5, "BertModel", [5], ["BertForMaskedLM"]])
+def test_folders_that_are_just_encoders(tmp_path: Path, architectures: object) -> None:
+    write_json(tmp_path / "config.json", {"architectures": architectures})
+    with pytest.raises(SourceError, match="choose its pooling"):
+        read_settings(tmp_path)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_adapters(tmp_path: Path, folder: Path, *, whole: bool) -> None:
+    folder = folder if whole else tmp_path
+    write_json(folder / "adapter_config.json", {"base_model_name_or_path": "somebody/model"})
+    assert "holds adapter_config.json: it is an adapter" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"text": {"method": "forward", "method_output_name": ["last_hidden_state"]}}, None),
+        ({"image": {"method": "get_image_features", "method_output_name": None}}, None),
+        ({"message": {"method": "forward"}}, "written into a chat template"),
+        (
+            {"text": {"method": "get_text_features", "method_output_name": "last_hidden_state"}},
+            "ano",
+        ),
+        (
+            {"text": {"method": "forward", "method_output_name": "pooler_output"}},
+            "takes no last_hi",
+        ),
+        ({"text": "forward"}, "takes no last_hidden_state for a text"),
+        (
+            {"module_output_name": "sentence_embedding"},
+            "module_output_name is not token_embeddings",
+        ),
+        ({"module_output_name": None}, "module_output_name is not token_embeddings"),
+    ],
+)
+def test_modalities(folder: Path, changes: dict[str, Any], reason: str | None) -> None:
+    content: dict[str, Any] = {
+        "modality_config": {
+            "text": {"method": "forward", "method_output_name": "last_hidden_state"}
+        },
+        "module_output_name": "token_embeddings",
+    }
+    for name, value in changes.items():
+        (content if name in content else content["modality_config"])[name] = value
+    write_json(folder / "sentence_bert_config.json", content)
+    if reason is None:
+        read_settings(folder)
+    else:
+        assert reason in refusal(folder)
+
+
+def test_an_output_name_without_modalities_is_passed_over(folder: Path) -> None:
+    """As sentence-transformers does."""
+    write_json(folder / "sentence_bert_config.json", {"module_output_name": "elsewhere"})
+    read_settings(folder)

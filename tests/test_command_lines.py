@@ -1,0 +1,164 @@
+"""Every command line that the documents and the help show is one that works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from benchmark_rows import run_rows
+from benchmarks.harness.rows import append_rows
+from embedrt.cli import COMMANDS, main, parse
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    file
+    for folder in (".", "models", "benchmarks", "tests", "tests/emulation")
+    for file in sorted((ROOT / folder).glob("*.md"))
+]
+
+# What is named in a sentence, and is no whole command line.
+MENTIONS = {
+    "embedrt encode",
+    "embedrt encode --output",
+    "embedrt export",
+    "embedrt export --precision int8",
+    "embedrt info",
+    "embedrt verify",
+    "embedrt bench",
+    "embedrt upgrade",
+    "embedrt verify --against",
+    "embedrt verify --against MODEL",
+}
+
+# An export takes minutes and weights that only the hub has: tests/export exports. A measurement
+# takes a minute: tests/runtime/test_bench.py measures.
+ONLY_PARSED = ("export", "bench")
+
+VERSION_1 = ROOT / "tests" / "data" / "version_1" / "fp32"
+
+# Not tried: `pip` needs the network, `tests/emulation/run` root and an emulator.
+
+
+def shown(*programs: str) -> list[str]:
+    """The command lines of the documents that start one of these programs."""
+    lines: list[str] = []
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for block in re.findall(r"(?sm)^```(?:console|dockerfile)\n(.*?)^```", text):
+            typed = re.findall(r"(?m)^(?:\$|RUN) (.*)$", block)
+            lines += [part for line in typed for part in line.split(" && ")]
+        outside = re.sub(r"(?sm)^```.*?^```", "", text)
+        lines += re.findall(r"(?<!`)`([^`]+)`(?!`)", outside)
+    whole = {shlex.join(shlex.split(line, comments=True)) for line in lines}
+    return sorted(line for line in whole if line.startswith(tuple(f"{name} " for name in programs)))
+
+
+EMBEDRT = [line for line in shown("embedrt") if line not in MENTIONS]
+
+
+def test_something_is_shown() -> None:
+    assert "embedrt search BUNDLE --query TEXT FILE" in EMBEDRT
+    assert "embedrt export all-MiniLM-L6-v2 --output /bundle" in EMBEDRT
+    assert len(EMBEDRT) > 10
+
+
+@pytest.mark.parametrize("line", EMBEDRT)
+def test_line_of_a_document(
+    line: str, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = VERSION_1 if line.startswith("embedrt upgrade") else minilm
+    for name in ("BUNDLE", "bundle", "all-MiniLM-L6-v2-fp32"):
+        (tmp_path / name).symlink_to(bundle)
+    for name in ("FILE", "texts.txt"):
+        (tmp_path / name).write_text("a text\nanother\n", encoding="utf-8")
+    arguments = shlex.split(line.replace(" /bundle", " bundle"))[1:]
+    options = parse(arguments)
+    if options.command not in ONLY_PARSED:
+        before = set(tmp_path.iterdir())
+        assert main(arguments) == 0
+        made = {file.name for file in set(tmp_path.iterdir()) - before}
+        assert made == {"encode": {"vectors.npy"}, "upgrade": {"OUTPUT"}}.get(
+            options.command, set()
+        )
+
+
+@pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2] for module in COMMANDS])
+def test_usage_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line that the help shows, with all that may be left out, and with none of it."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    usage = " ".join(capsys.readouterr().out.partition("\n\n")[0].split())
+    assert usage.startswith(f"usage: embedrt {command} [-h] ")
+    line = usage.removeprefix("usage: embedrt ").replace("[-h] ", "")
+    line = re.sub(r"\{(\w+)[^}]*\}", r"\1", line)  # of a choice, the first
+    line = re.sub(r"\b(N|X\.npy)\b(\|\S+?(?=\]))?", "1", line)
+    words = line.replace("[", " ").replace("]", " ").split()
+    assert vars(parse(words))["command"] == command
+    assert vars(parse([words[0], words[-1], *words[1:-1]]))["command"] == command
+    assert vars(parse(re.sub(r" ?\[.*?\]", "", line).split()))["command"] == command
+
+
+MAIN = {"benchmarks.report": "benchmarks.report.__main__"}  # what `python -m` runs of a package
+
+
+def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run` would install the contenders' environments: what it measures is left out."""
+    monkeypatch.chdir(tmp_path)
+    append_rows(tmp_path / "rows.jsonl", run_rows())
+    monkeypatch.setattr("benchmarks.report.__main__.FOLDER", tmp_path / "report")
+    measured: list[str] = []
+    monkeypatch.setattr("benchmarks.run.run_model", lambda _, model, __: measured.append(model))
+    for name in ("run", "report"):
+        (line,) = shown(f".venv/bin/python -m benchmarks.{name}")
+        _, _, module, *arguments = line.split()
+        import_module(MAIN.get(module, module)).main(arguments)
+    assert measured
+    assert (tmp_path / "report" / "report.md").is_file()
+
+
+@pytest.mark.parametrize("name", ["roofline", "soak", "report.readme_figures"])
+def test_benchmarks_of_one_bundle(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """They measure for minutes: that the documents' arguments are theirs is looked up."""
+    (line,) = shown(f".venv/bin/python -m benchmarks.{name}")
+    argument = line.split()[3].rstrip(".")
+    with pytest.raises(SystemExit) as ended:
+        import_module(f"benchmarks.{name}").main(["--help"])
+    assert ended.value.code == 0
+    assert argument.lower() in capsys.readouterr().out.lower()
+
+
+def test_help_of_the_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = shown("run")
+    with pytest.raises(SystemExit):
+        import_module("benchmarks.run").main(line.split()[1:])
+    text = capsys.readouterr().out
+    assert all(option in text for option in ("--contenders", "--models", "--workloads"))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("line", shown("make"))
+def test_make(line: str) -> None:
+    command = [*shlex.split(line), "--dry-run", "--always-make"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("line", shown("python tests/fuzz/bundles.py"))
+def test_fuzzing(line: str) -> None:
+    """No mutation: it takes the minutes that it is given."""
+    command = [sys.executable, *shlex.split(line.replace("30", "0"))[1:]]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+
+def test_tests_that_a_document_names() -> None:
+    """Full-size models take minutes: whether there are such tests, and slow ones, is looked up."""
+    (line,) = shown("pytest")
+    file = ROOT / line.split()[1]
+    assert f"pytest.mark.{line.split()[-1]}" in file.read_text(encoding="utf-8")

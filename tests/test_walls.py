@@ -1,0 +1,210 @@
+"""What may import what: every wall of the house, and that each one would be noticed if it broke."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = {"embedrt": "runtime", "embedrt_export": "export", "benchmarks": "."}
+
+BASE = {"numpy", "onnxruntime", "tokenizers"}
+CORE = (
+    "embedder", "request", "spellings", "bundle", "text", "engine", "similarity", "postprocess",
+    "errors", "progress", "verify", "upgrade",
+)  # fmt: skip
+# From the ground up: a room imports what is below it, and nothing on its own floor but itself.
+FLOORS = {
+    "embedrt": [
+        ["errors", "progress", "files"], ["bundle"], ["text", "engine", "similarity"],
+        ["postprocess", "spellings"], ["request"], ["embedder"], ["verify", "bench"],
+        ["upgrade"], ["cli"],
+    ],
+    "embedrt_export": [
+        ["encoder", "quiet"], ["head"], ["source"], ["settings", "graph"],
+        ["families", "heads", "int8"], ["traced"],
+        ["assemble"], ["proof"], ["card"], ["pipeline"],
+    ],
+    "benchmarks": [
+        ["checkout", "statistics", "padding", "chart_style"],
+        ["contenders", "preparations", "machine"], ["harness"], ["report"],
+        ["run", "roofline", "soak"],
+    ],
+}  # fmt: skip
+# Which modules may do what no other may.
+ONNX_RUNTIME = {"embedrt.engine.session"}
+EXPORTER = {"embedrt.cli.export", "embedrt.cli.verify"}
+PROGRESS_BAR = {"embedrt.progress": "tqdm"}
+MODEL_FILES = "embedrt_export.source"
+OWN_FILES = {"embedrt_export.int8.calibration"}  # texts of ours or of the user
+READING = {"open", "read_text", "read_bytes", "load_file", "safe_open"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name that a module imports, anywhere in it."""
+
+    importer: str
+    module: str
+    name: str = ""
+
+
+def imports_of(importer: str, source: str) -> Iterator[Import]:
+    """What is imported, in functions too, and by `import_module` of a text."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (Import(importer, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (Import(importer, node.module, alias.name) for alias in node.names)
+        elif (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "id", "") == "import_module"
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield Import(importer, str(node.args[0].value))
+
+
+def modules() -> dict[str, str]:
+    """The source of every module, by its name."""
+    found = {}
+    for package, folder in SOURCES.items():
+        base = ROOT / folder
+        for file in sorted((base / package).rglob("*.py")):
+            if any(part.startswith(".") for part in file.relative_to(base).parts):
+                continue  # environments
+            parts = file.relative_to(base).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = file.read_text(encoding="utf-8")
+    return found
+
+
+MODULES = modules()
+IMPORTS = [found for name, source in MODULES.items() for found in imports_of(name, source)]
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def foreign_packages(one: Import) -> bool:
+    """The core imports the base dependencies, and nothing that stands on it."""
+    top, room = one.module.split(".")[0], room_of(one.importer)
+    if not one.importer.startswith("embedrt.") or room not in CORE:
+        return False
+    if PROGRESS_BAR.get(one.importer) == top:
+        return False
+    return top not in {*BASE, "embedrt", *sys.stdlib_module_names}
+
+
+def exporter_from_the_runtime(one: Import) -> bool:
+    runtime = one.importer == "embedrt" or one.importer.startswith("embedrt.")
+    return runtime and one.module.startswith("embedrt_export") and one.importer not in EXPORTER
+
+
+def onnx_runtime_elsewhere(one: Import) -> bool:
+    runtime = one.importer.startswith("embedrt.")
+    return (
+        runtime and one.module.split(".")[0] == "onnxruntime" and one.importer not in ONNX_RUNTIME
+    )
+
+
+def private_names(one: Import) -> bool:
+    """A name with an underscore is its own module's."""
+    ours = one.module.split(".")[0] in SOURCES
+    return (
+        ours
+        and one.module != one.importer
+        and one.name.startswith("_")
+        and one.name != "__version__"
+    )
+
+
+def imports_that_point_up(one: Import) -> bool:
+    package = one.importer.split(".")[0]
+    if package != one.module.split(".")[0] or "." not in one.importer:
+        return False
+    module = f"{one.module}.{one.name}" if one.module == package else one.module
+    importer, imported = room_of(one.importer), room_of(module)
+    if imported not in {room for floor in FLOORS[package] for room in floor}:
+        imported = {"embedrt": "embedder", "embedrt_export": "pipeline"}.get(package, "")
+        if not imported:  # a constant of the package
+            return False
+    if importer in (imported, "__main__") or not imported:
+        return False
+    floors = {room: floor for floor, rooms in enumerate(FLOORS[package]) for room in rooms}
+    return floors[importer] <= floors[imported]
+
+
+def reads_files(name: str, source: str) -> bool:
+    """Whether a module of the exporter opens files, where only `source` opens a model's."""
+    if not name.startswith("embedrt_export.") or name.startswith(MODEL_FILES) or name in OWN_FILES:
+        return False
+    calls = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    names = {ast.unparse(function) for function in calls} - {"Bundle.open"}
+    return any(name.rpartition(".")[2] in READING for name in names)
+
+
+WALLS = [
+    foreign_packages, exporter_from_the_runtime, onnx_runtime_elsewhere, private_names,
+    imports_that_point_up,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wall", WALLS, ids=lambda wall: wall.__name__)
+def test_stands(wall: object) -> None:
+    assert callable(wall)
+    assert [one for one in IMPORTS if wall(one)] == []
+
+
+def test_only_one_room_opens_a_model_s_files() -> None:
+    assert [name for name, source in MODULES.items() if reads_files(name, source)] == []
+
+
+@pytest.mark.parametrize(
+    ("wall", "importer", "line"),
+    [
+        (foreign_packages, "embedrt.embedder", "import torch"),
+        (foreign_packages, "embedrt.text.tokenizer", "def f():\n    from transformers import A"),
+        (foreign_packages, "embedrt.engine.cpu", "import tqdm"),
+        (exporter_from_the_runtime, "embedrt.embedder", "import embedrt_export"),
+        (exporter_from_the_runtime, "embedrt.cli.info", "import_module('embedrt_export')"),
+        (onnx_runtime_elsewhere, "embedrt.engine.scheduler", "import onnxruntime as ort"),
+        (onnx_runtime_elsewhere, "embedrt.verify", "from onnxruntime.capi import session"),
+        (private_names, "embedrt.verify", "from embedrt.bundle.reader import _check_file"),
+        (private_names, "embedrt_export.pipeline", "from embedrt.verify import _read_probes"),
+        (imports_that_point_up, "embedrt.bundle.reader", "from embedrt.text.inputs import as_text"),
+        (imports_that_point_up, "embedrt.text.inputs", "from embedrt.engine.call import Call"),
+        (imports_that_point_up, "embedrt.embedder", "from embedrt.cli import main"),
+        (imports_that_point_up, "embedrt.engine.call", "from embedrt import embedder"),
+        (imports_that_point_up, "embedrt_export.graph.nodes", "import embedrt_export.pipeline"),
+        (imports_that_point_up, "benchmarks.harness.rows", "from benchmarks.report import tables"),
+    ],
+)  # fmt: skip
+def test_would_be_noticed(wall: object, importer: str, line: str) -> None:
+    assert callable(wall)
+    assert any(wall(one) for one in imports_of(importer, line))
+
+
+@pytest.mark.parametrize(
+    "line", ["(folder / 'config.json').read_text()", "open('x')", "load_file(path)"]
+)
+def test_opening_a_file_would_be_noticed(line: str) -> None:
+    assert reads_files("embedrt_export.heads.head", line)
+    assert not reads_files("embedrt_export.source.settings", line)
+
+
+def test_every_module_has_a_room() -> None:
+    """A new folder needs its floor."""
+    for name in MODULES:
+        package, *rest = name.split(".")
+        rooms = {room for floor in FLOORS[package] for room in floor}
+        assert not rest or rest[0] in rooms | {"__main__"}
+
+
+def test_no_module_is_too_long() -> None:
+    assert [name for name, source in MODULES.items() if source.count("\n") > 400] == []

@@ -1,0 +1,74 @@
+"""The workflows and hooks run what .ci/run and `make lint` run, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def jobs(workflow: Path) -> dict[str, dict[str, Any]]:
+    content: dict[str, dict[str, Any]] = yaml.safe_load(workflow.read_text(encoding="utf-8"))[
+        "jobs"
+    ]
+    return content
+
+
+def commands(workflow: Path) -> list[str]:
+    """Each step's command, without make's options."""
+    steps = [step for job in jobs(workflow).values() for step in job.get("steps", [])]
+    lines = [shlex.split(step["run"]) for step in steps if "run" in step]
+    return [" ".join(word for word in line if not word.startswith("--")) for line in lines]
+
+
+def test_the_commands_are_those_of_ci() -> None:
+    expected = re.findall(r"^make .*", read(".ci/run"), flags=re.MULTILINE)
+    found = [command for workflow in WORKFLOWS for command in commands(workflow)]
+    assert "make test" in expected
+    assert sorted(found) == sorted(expected)
+
+
+def test_every_python_is_tried() -> None:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    versions = re.findall(r":: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert f">={versions[0]}" == project["requires-python"]
+    checks = jobs(ROOT / ".github" / "workflows" / "checks.yml")
+    for job in ("test", "test-light"):
+        assert checks[job]["strategy"]["matrix"]["python"] == versions
+
+
+def test_what_is_published_is_what_was_tested() -> None:
+    checks = ROOT / ".github" / "workflows" / "checks.yml"
+    publish = jobs(ROOT / ".github" / "workflows" / "release.yml")["publish"]
+    assert publish["needs"] == "checks"
+    assert not any("run" in step for step in publish["steps"])
+    assert commands(checks).count("make package") == 1
+    assert jobs(checks)["test-light"]["needs"] == ["package", "bundles"]
+
+
+def test_no_job_may_write() -> None:
+    for workflow in WORKFLOWS:
+        assert yaml.safe_load(workflow.read_text(encoding="utf-8"))["permissions"] == {
+            "contents": "read"
+        }
+
+
+def test_the_hooks_are_those_of_lint() -> None:
+    (repository,) = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
+    assert repository["repo"] == "local"
+    entries = {hook["entry"].removesuffix(" --force-exclude") for hook in repository["hooks"]}
+    recipe = read("Makefile").partition("\nlint:")[2].partition("\n\n")[0]
+    lines = [line.strip() for line in recipe.splitlines()[1:]]
+    called = {line.replace("$(BIN)", ".venv/bin").removesuffix(" .") for line in lines}
+    assert entries == {line.removesuffix(" --check") for line in called}
