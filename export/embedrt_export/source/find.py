@@ -86,9 +86,7 @@ def _download(model: str, revision: str | None, recipe: Recipe | None) -> Source
         folder = fetch_model(model, revision)
     except SourceError:
         raise
-    except (
-        Exception
-    ) as error:  # the hub client raises many kinds: offline, unknown id, gated, disk full
+    except Exception as error:  # of many kinds: offline, unknown id, gated, disk full
         option = f"{recipe.name} --files FOLDER" if recipe else "FOLDER"
         commit = f" at {revision}" if revision else ""
         raise SourceError(
