@@ -221,7 +221,7 @@ def test_artifacts_are_made_side_by_side_and_what_both_need_once(
 def test_what_is_prepared_takes_no_environment(folder: Path) -> None:
     artifacts = Artifacts(MAIN_MODEL, folder)
     assert artifacts.environments("source") == []
-    assert artifacts.environments("openvino") == ["harness", "openvino"]  # onnx comes first
+    assert artifacts.environments("openvino") == ["sentence-transformers-onnx", "openvino"]  # onnx comes first
     (artifacts.folder / "openvino").mkdir()
     assert artifacts.environments("openvino") == []
 
@@ -242,7 +242,7 @@ def test_artifacts_are_looked_up_from_many_threads(
         gc.callbacks.remove(switch_threads)
         gc.set_threshold(*usual[0])
         sys.setswitchinterval(usual[1])
-    assert found == [["harness", "openvino"]] * 100
+    assert found == [["sentence-transformers-onnx", "openvino"]] * 100
 
 
 def switch_threads(phase: str, details: dict[str, int]) -> None:
