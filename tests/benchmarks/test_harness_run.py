@@ -221,7 +221,10 @@ def test_artifacts_are_made_side_by_side_and_what_both_need_once(
 def test_what_is_prepared_takes_no_environment(folder: Path) -> None:
     artifacts = Artifacts(MAIN_MODEL, folder)
     assert artifacts.environments("source") == []
-    assert artifacts.environments("openvino") == ["sentence-transformers-onnx", "openvino"]  # onnx comes first
+    assert artifacts.environments("openvino") == [
+        "sentence-transformers-onnx",  # the ONNX graph comes first
+        "openvino",
+    ]
     (artifacts.folder / "openvino").mkdir()
     assert artifacts.environments("openvino") == []
 
