@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import TensorProto
 
 from embedrt.bundle.graph_rules import INPUT
 from embedrt_export.graph.nodes import Nodes
