@@ -44,6 +44,30 @@ class Norm:
     epsilon: float
 
 
+@dataclass(frozen=True, slots=True)
+class RmsNorm:
+    """Division by the root mean square over the last axis (Zhang 2019, arXiv:1910.07467)."""
+
+    weight: FloatArray
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """Rotary position embedding (Su et al. 2021, arXiv:2104.09864) of queries and keys.
+
+    Row p holds the cosines and sines of the angles at position p. The components of a head beyond
+    the pairs are not rotated.
+    """
+
+    cosines: FloatArray
+    """Shape: (positions, pairs)."""
+    sines: FloatArray
+    """Shape: (positions, pairs)."""
+    interleaved: bool = False
+    """Whether components 2i and 2i + 1 form a pair, instead of i and i + pairs."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """One transformer block."""
