@@ -13,8 +13,9 @@ from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import Encoder, TokenTypes
 from embedrt_export.families import find_reader, read_encoder
+from embedrt_export.graph.arithmetic import Arithmetic
 from embedrt_export.graph.float32 import Float32
-from embedrt_export.graph.fuse import OPSET, Arithmetic, add_encoder
+from embedrt_export.graph.fuse import OPSET, add_encoder
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.head import Head, fit_head, is_normalized
 from embedrt_export.heads.head import add_head
@@ -24,7 +25,7 @@ from embedrt_export.int8.calibration import measure_ranges
 from embedrt_export.int8.quality import Quality
 from embedrt_export.int8.scheme import Int8
 from embedrt_export.int8.selection import Quantized, choose_scheme
-from embedrt_export.int8.smoothing import smooth_values
+from embedrt_export.int8.smoothing import smooth_products, smooth_values
 from embedrt_export.source.checkpoint import load_tensors
 from embedrt_export.source.settings import Settings
 from embedrt_export.traced.trace import trace_model
@@ -146,9 +147,11 @@ def quantize_graph(
             least,
         )
     encoder, ranges = smooth_values(encoder, measure_ranges(built.model, built.inputs, fitted))
+    encoder, ranges = smooth_products(encoder, ranges)
+    gated = any(layer.gate is not None for layer in encoder.layers)
 
     def build(scheme: Scheme) -> onnx.ModelProto:
-        model, _ = _fuse(encoder, head, Int8(scheme, ranges, encoder.activation))
+        model, _ = _fuse(encoder, head, Int8(scheme, ranges, None if gated else encoder.activation))
         int8.require_products(model, len(built.inputs))
         return model
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Norms
 from embedrt_export.source.checkpoint import Tensors
 
 
@@ -28,7 +28,6 @@ def read_encoder(config: PretrainedConfig, weights: Tensors, *, padding_id: int 
         ),
         heads=config.num_attention_heads,
         activation=ACTIVATIONS[config.hidden_act],
-        relative_bias=None,
     )
 
 
@@ -38,8 +37,8 @@ def _read_layer(weights: Tensors, name: str, epsilon: float) -> Layer:
         key=weights.linear(f"{name}.attention.self.key"),
         value=weights.linear(f"{name}.attention.self.value"),
         attention_output=weights.linear(f"{name}.attention.output.dense"),
-        attention_norm=weights.norm(f"{name}.attention.output.LayerNorm", epsilon),
+        attention_norms=Norms(after=weights.norm(f"{name}.attention.output.LayerNorm", epsilon)),
         up=weights.linear(f"{name}.intermediate.dense"),
         down=weights.linear(f"{name}.output.dense"),
-        output_norm=weights.norm(f"{name}.output.LayerNorm", epsilon),
+        feed_forward_norms=Norms(after=weights.norm(f"{name}.output.LayerNorm", epsilon)),
     )

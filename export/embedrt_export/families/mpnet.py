@@ -6,7 +6,7 @@ import torch
 from transformers import PretrainedConfig
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, FloatArray, Layer
+from embedrt_export.encoder import ACTIVATIONS, Encoder, FloatArray, Layer, Norms
 from embedrt_export.source.checkpoint import Tensors
 
 PADDING_ID = 1  # a constant in transformers' MPNet, independent of the config
@@ -20,7 +20,6 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     return Encoder(
         word_embeddings=weights.table("embeddings.word_embeddings"),
         position_embeddings=positions,
-        token_types=None,
         padding_id=PADDING_ID,
         embedding_norm=weights.norm("embeddings.LayerNorm", epsilon),
         layers=tuple(
@@ -52,8 +51,8 @@ def _read_layer(weights: Tensors, name: str, epsilon: float) -> Layer:
         key=weights.linear(f"{name}.attention.attn.k"),
         value=weights.linear(f"{name}.attention.attn.v"),
         attention_output=weights.linear(f"{name}.attention.attn.o"),
-        attention_norm=weights.norm(f"{name}.attention.LayerNorm", epsilon),
+        attention_norms=Norms(after=weights.norm(f"{name}.attention.LayerNorm", epsilon)),
         up=weights.linear(f"{name}.intermediate.dense"),
         down=weights.linear(f"{name}.output.dense"),
-        output_norm=weights.norm(f"{name}.output.LayerNorm", epsilon),
+        feed_forward_norms=Norms(after=weights.norm(f"{name}.output.LayerNorm", epsilon)),
     )

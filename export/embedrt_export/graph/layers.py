@@ -8,12 +8,9 @@ from embedrt_export.graph.nodes import Nodes
 
 def add_linear(nodes: Nodes, name: str, linear: Linear, vectors: str) -> str:
     """Add a linear layer, (rows, inputs) to (rows, outputs)."""
-    return nodes.add(
-        "Gemm",
-        vectors,
-        nodes.weight(f"{name}.weight", linear.weight),
-        nodes.weight(f"{name}.bias", linear.bias),
-    )
+    weight = nodes.weight(f"{name}.weight", linear.weight)
+    bias = [nodes.weight(f"{name}.bias", linear.bias)] if linear.bias.any() else []
+    return nodes.add("Gemm", vectors, weight, *bias)
 
 
 def add_norm(nodes: Nodes, name: str, norm: Norm | RmsNorm, vectors: str) -> str:

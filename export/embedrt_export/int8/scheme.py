@@ -46,7 +46,14 @@ GELU_ZERO, GELU_LOWEST = 8, 0.17
 TINY = 1e-8
 # A channel is an outlier beyond this multiple of the median range. The factor of "down" is low: its
 # inputs are not smoothed, and with few outputs a separate product is cheap.
-OUTLIER = {"query_key_value": 20.0, "up": 20.0, "attention_output": 20.0, "down": 3.0}
+OUTLIER = {
+    "embedding_projection": 20.0,
+    "query_key_value": 20.0,
+    "gate": 20.0,
+    "up": 20.0,
+    "attention_output": 20.0,
+    "down": 3.0,
+}
 MOST_OUTLIERS = 16
 
 
@@ -64,7 +71,10 @@ class Bytes:
 class Int8:
     """The encoder's lookups and linear layers in int8."""
 
-    def __init__(self, scheme: Scheme, ranges: Mapping[str, Range], activation: Activation) -> None:
+    def __init__(
+        self, scheme: Scheme, ranges: Mapping[str, Range], activation: Activation | None
+    ) -> None:
+        """`activation` gives the inputs of `down`; None if those are products with a gate."""
         self._scheme = scheme
         self._ranges = ranges
         self._activation = activation
@@ -95,12 +105,12 @@ class Int8:
         smooth = vectors
         if not np.all(inverse == 1):
             smooth = nodes.add("Mul", vectors, nodes.weight(f"{name}.smoothing", inverse))
-        bias = nodes.weight(f"{name}.bias", linear.bias)
+        bias = nodes.weight(f"{name}.bias", linear.bias) if linear.bias.any() else ""
         if static:
             quantized = _quantize_static(nodes, name, smooth, inside.scaled(inverse))
         elif self._scheme == "wide":
             quantized = quantize_wide(nodes, smooth)
-        elif kind == "down" and self._activation != "relu":
+        elif kind == "down" and self._activation in ("gelu", "gelu_tanh"):
             quantized = _quantize_gelu(nodes, smooth, len(channels))
         else:
             quantized = quantize_rows(nodes, smooth, len(channels))
@@ -111,7 +121,7 @@ class Int8:
             picked = nodes.add("Gather", vectors, nodes.ints(*outliers.tolist()), axis=1)
             rows = nodes.weight(f"{name}.outliers", linear.weight[outliers])
             product = nodes.add("Gemm", picked, rows, product)
-        return product if static else nodes.add("Add", product, bias)
+        return nodes.add("Add", product, bias) if bias and not static else product
 
 
 def require_products(model: onnx.ModelProto, linears: int) -> None:
