@@ -41,35 +41,17 @@ def add_lengths(nodes: Nodes) -> Lengths:
 
 
 def add_causal_attention(
-    nodes: Nodes,
-    lengths: Lengths,
-    query: str,
-    key: str,
-    value: str,
-    *,
-    heads: int,
-    key_heads: int,
-    scale: float,
-    window: int | None,
+    nodes: Nodes, lengths: Lengths, query: str, key: str, value: str, **attributes: float
 ) -> str:
     """Add causal attention, (batch, tokens, heads * size) to the same.
 
-    Each token attends to `window` tokens, itself included, or to all tokens before it.
+    `attributes` are those of the operator. `local_window_size` counts the token itself.
     """
     attended, _, _ = nodes.add_many(
         "GroupQueryAttention",
         3,  # the other two are keys and values for generation
-        query,
-        key,
-        value,
-        "",
-        "",
-        lengths.last,
-        lengths.tokens,
-        num_heads=heads,
-        kv_num_heads=key_heads,
-        scale=scale,
-        local_window_size=-1 if window is None else window,
+        *(query, key, value, "", "", lengths.last, lengths.tokens),
         domain=CONTRIB,
+        **attributes,
     )
     return attended
