@@ -92,12 +92,17 @@ class Layer:
     query: Linear
     key: Linear
     value: Linear
+    query_norm: RmsNorm | None = None
+    """Normalization of each head of the queries, before the rotation."""
+    key_norm: RmsNorm | None = None
+    """Normalization of each head of the keys, before the rotation."""
     attention_output: Linear
     attention_norms: Norms
     rotation: Rotation | None = None
     """Rotary positions; layers with equal ones hold the same object."""
     reach: int | None = None
-    """Number of positions on each side that a token attends to; None for all."""
+    """Number of positions on each side, or before it in causal encoders, that a token attends to;
+    None for all."""
     gate: Linear | None = None
     """The feed-forward layer is down(activation(gate(x)) * up(x)) with a gate, and
     down(activation(up(x))) without one."""
@@ -126,6 +131,8 @@ class Encoder:
 
     word_embeddings: FloatArray
     """Shape: (vocabulary, embedded)."""
+    embedding_scale: float | None = None
+    """Factor of the word embeddings; None for 1."""
     position_embeddings: FloatArray | None = None
     """Embedding of position p in row p. With a `padding_id`, row 0 belongs to the padding token and
     position p is row p + 1. None in families with other positions. Shape: (positions, embedded)."""
@@ -148,6 +155,8 @@ class Encoder:
     """Components of a head; None if the heads share the layers' width evenly."""
     scale: float | None = None
     """Factor of the attention scores; None for 1 / sqrt(head_size)."""
+    causal: bool = False
+    """Whether a token attends only to itself and to tokens before it."""
     activation: Activation
     relative_bias: FloatArray | None = None
     """Bias on attention scores, by head and by key position - query position + furthest, where
@@ -161,9 +170,14 @@ class Encoder:
         return int(self.word_embeddings.shape[1])
 
     @property
+    def head_width(self) -> int:
+        """Number of components of a head."""
+        return self.hidden // self.heads if self.head_size is None else self.head_size
+
+    @property
     def attention_width(self) -> int:
         """Number of components of the queries of all heads."""
-        return self.hidden if self.head_size is None else self.heads * self.head_size
+        return self.heads * self.head_width
 
     @property
     def key_width(self) -> int:

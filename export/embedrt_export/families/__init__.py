@@ -11,7 +11,7 @@ from collections.abc import Callable
 from transformers import PretrainedConfig
 
 from embedrt_export.encoder import ACTIVATIONS, Encoder
-from embedrt_export.families import bert, distilbert, mpnet, roberta
+from embedrt_export.families import bert, distilbert, gemma3, llama, mpnet, roberta
 from embedrt_export.families.pruning import restore_heads
 from embedrt_export.families.shapes import require_heads, require_shapes
 from embedrt_export.source.checkpoint import Tensors
@@ -24,13 +24,19 @@ READERS: dict[str, Reader] = {
     "xlm-roberta": roberta.read,
     "camembert": roberta.read,
     "distilbert": distilbert.read,
+    "gemma3_text": gemma3.read,
+    "llama": llama.read,
+    "mistral": llama.read,
     "mpnet": mpnet.read,
+    "qwen2": llama.read,
+    "qwen3": llama.read,
 }
 
 
 def find_reader(config: PretrainedConfig) -> Reader | None:
     """Return the reader for a model; None if the model has to be traced."""
-    activation = getattr(config, "hidden_act", None) or getattr(config, "activation", None)
+    named = ("hidden_act", "hidden_activation", "activation")
+    activation = next((given for key in named if (given := getattr(config, key, None))), None)
     plain_positions = getattr(config, "position_embedding_type", "absolute") == "absolute"
     encoder_only = not getattr(config, "is_decoder", False)
     if activation in ACTIVATIONS and plain_positions and encoder_only:

@@ -1,4 +1,4 @@
-"""Self-attention: projections, rotary positions, biases, local windows."""
+"""Self-attention: projections, norms of heads, rotary positions, biases, windows, causality."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from embedrt.bundle.graph_rules import INPUT
-from embedrt_export.encoder import Encoder, FloatArray, Layer, Linear, Rotation
+from embedrt_export.encoder import Encoder, FloatArray, Layer, Linear, RmsNorm, Rotation
 from embedrt_export.graph.arithmetic import Arithmetic
+from embedrt_export.graph.causal import Lengths, add_causal_attention, add_lengths
+from embedrt_export.graph.layers import add_norm
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.rotary import Angles, add_angles, add_rotation
 from embedrt_export.graph.windows import Windows, add_window_attention, add_windows
@@ -24,6 +26,7 @@ class SelfAttention:
         self._angles: dict[int, Angles] = {}
         self._windows: dict[int, Windows] = {}
         self._by_token = nodes.ints(-1, encoder.attention_width)
+        self._lengths: Lengths | None = None
         self._bias = _add_relative_bias(nodes, encoder)
 
     def add(self, name: str, layer: Layer, shape: str, vectors: str) -> str:
@@ -43,21 +46,50 @@ class SelfAttention:
         query, key, value = nodes.add_many(
             "Split", 3, nodes.add("Reshape", projected, packed), widths, axis=-1
         )
-        if layer.rotation is not None:
-            angles = self._add_angles(layer.rotation)
-            query = add_rotation(nodes, query, encoder.heads, angles)
-            key = add_rotation(nodes, key, key_heads, angles)
+        query = self._add_position(f"{name}.query", query, encoder.heads, layer, layer.query_norm)
+        key = self._add_position(f"{name}.key", key, key_heads, layer, layer.key_norm)
+        flat = nodes.add("Reshape", self._attend(layer, query, key, value), self._by_token)
+        return self._arithmetic.add_linear(nodes, f"{name}.attention_output", output, flat)
+
+    def _attend(self, layer: Layer, query: str, key: str, value: str) -> str:
+        """Add the attention of a layer, (batch, tokens, width) to the same."""
+        nodes, encoder = self._nodes, self._encoder
+        key_heads = encoder.key_heads or encoder.heads
+        if encoder.causal:
+            if self._lengths is None:
+                self._lengths = add_lengths(nodes)
+            return add_causal_attention(
+                nodes,
+                self._lengths,
+                query,
+                key,
+                value,
+                num_heads=encoder.heads,
+                kv_num_heads=key_heads,
+                scale=encoder.scale or encoder.head_width**-0.5,
+                local_window_size=-1 if layer.reach is None else layer.reach + 1,
+            )
         attributes: dict[str, Any] = {"q_num_heads": encoder.heads, "kv_num_heads": key_heads}
         if encoder.scale is not None:
             attributes["scale"] = encoder.scale
         if layer.reach is not None:
             windows = self._add_windows(layer.reach)
-            attended = add_window_attention(nodes, windows, query, key, value, **attributes)
-        else:
-            bias = [self._bias] if self._bias else []
-            attended = nodes.add("Attention", query, key, value, *bias, **attributes)
-        flat = nodes.add("Reshape", attended, self._by_token)
-        return self._arithmetic.add_linear(nodes, f"{name}.attention_output", output, flat)
+            return add_window_attention(nodes, windows, query, key, value, **attributes)
+        bias = [self._bias] if self._bias else []
+        return nodes.add("Attention", query, key, value, *bias, **attributes)
+
+    def _add_position(
+        self, name: str, vectors: str, heads: int, layer: Layer, norm: RmsNorm | None
+    ) -> str:
+        """Add the normalization and rotation of each head, (batch, tokens, heads * size)."""
+        nodes = self._nodes
+        if norm is not None:
+            by_head = nodes.add("Reshape", vectors, nodes.ints(0, 0, heads, -1))
+            normed = add_norm(nodes, f"{name}_norm", norm, by_head)
+            vectors = nodes.add("Reshape", normed, nodes.ints(0, 0, -1))
+        if layer.rotation is None:
+            return vectors
+        return add_rotation(nodes, vectors, heads, self._add_angles(layer.rotation))
 
     def _add_angles(self, rotation: Rotation) -> Angles:
         if id(rotation) not in self._angles:
@@ -75,11 +107,12 @@ def _fold_biases(encoder: Encoder, layer: Layer) -> tuple[Linear, Linear]:
     """Return the packed projection of queries, keys and values, and the output projection.
 
     Two biases are eliminated without changing the result. The value bias is folded into the output
-    bias, because the attention weights sum to 1. Without rotation, the key bias adds a constant to
-    all scores of a query, which softmax cancels.
+    bias, because the attention weights sum to 1. Without rotation or norm, the key bias adds a
+    constant to all scores of a query, which softmax cancels.
     """
     query, key, value, output = layer.query, layer.key, layer.value, layer.attention_output
-    key_bias = np.zeros_like(key.bias) if layer.rotation is None else key.bias
+    plain = layer.rotation is None and layer.key_norm is None
+    key_bias = np.zeros_like(key.bias) if plain else key.bias
     projection = Linear(
         np.concatenate([query.weight, key.weight, value.weight], axis=1),
         np.concatenate([query.bias, key_bias, np.zeros_like(value.bias)]),

@@ -53,6 +53,8 @@ def _add_residual(nodes: Nodes, name: str, norms: Norms, result: str, vectors: s
 def _add_embeddings(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic, shape: str) -> str:
     """Add the token vectors that the first layer reads, (batch * tokens, hidden)."""
     embedded = arithmetic.add_embedding(nodes, "word_embeddings", encoder.word_embeddings, INPUT)
+    if encoder.embedding_scale is not None:
+        embedded = nodes.add("Mul", embedded, nodes.scalar(encoder.embedding_scale))
     positions = _add_positions(nodes, encoder, shape)
     if positions:
         embedded = nodes.add("Add", embedded, positions)

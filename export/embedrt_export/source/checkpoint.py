@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from embedrt.errors import SourceError, UnsupportedModelError
-from embedrt_export.encoder import FloatArray, Linear, Norm
+from embedrt_export.encoder import FloatArray, Linear, Norm, RmsNorm
 from embedrt_export.source.files import read_json
 
 SAFETENSORS = "model.safetensors"
@@ -65,6 +65,10 @@ class Tensors:
         """Return the weights of a LayerNorm."""
         weight, bias = (self.array(f"{name}.{part}", axes=1) for part in ("weight", "bias"))
         return Norm(weight, bias, epsilon)
+
+    def rms_norm(self, name: str, epsilon: float) -> RmsNorm:
+        """Return the weights of an RMS normalization."""
+        return RmsNorm(self.array(f"{name}.weight", axes=1), epsilon)
 
     def under(self, *prefixes: str) -> Tensors:
         """Return the tensors below the first of these prefixes that occurs in a name."""
