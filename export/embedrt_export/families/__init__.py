@@ -11,7 +11,7 @@ from collections.abc import Callable
 from transformers import PretrainedConfig
 
 from embedrt_export.encoder import ACTIVATIONS, Encoder
-from embedrt_export.families import bert, distilbert, gemma3, llama, mpnet, roberta
+from embedrt_export.families import bert, distilbert, gemma3, llama, modernbert, mpnet, roberta
 from embedrt_export.families.pruning import restore_heads
 from embedrt_export.families.shapes import require_heads, require_shapes
 from embedrt_export.source.checkpoint import Tensors
@@ -27,6 +27,7 @@ READERS: dict[str, Reader] = {
     "gemma3_text": gemma3.read,
     "llama": llama.read,
     "mistral": llama.read,
+    "modernbert": modernbert.read,
     "mpnet": mpnet.read,
     "qwen2": llama.read,
     "qwen3": llama.read,

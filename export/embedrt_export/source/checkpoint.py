@@ -61,10 +61,11 @@ class Tensors:
         zeros = np.zeros(weight.shape[1], np.float32)
         return Linear(weight, self.array(f"{name}.bias", axes=1) if bias else zeros)
 
-    def norm(self, name: str, epsilon: float) -> Norm:
+    def norm(self, name: str, epsilon: float, *, bias: bool = True) -> Norm:
         """Return the weights of a LayerNorm."""
-        weight, bias = (self.array(f"{name}.{part}", axes=1) for part in ("weight", "bias"))
-        return Norm(weight, bias, epsilon)
+        weight = self.array(f"{name}.weight", axes=1)
+        added = self.array(f"{name}.bias", axes=1) if bias else np.zeros_like(weight)
+        return Norm(weight, added, epsilon)
 
     def rms_norm(self, name: str, epsilon: float) -> RmsNorm:
         """Return the weights of an RMS normalization."""
