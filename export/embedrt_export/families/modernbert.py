@@ -6,6 +6,7 @@ Warner et al. 2024, arXiv:2412.13663. The encoder of gte-modernbert, ModernBERT-
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import transformers
 from transformers import PretrainedConfig
@@ -51,11 +52,13 @@ def _rotation(config: PretrainedConfig, kind: str) -> Rotation:
     """Return the rotation of the layers of one kind, which has a base frequency of its own."""
     positions = config.max_position_embeddings
     if int(transformers.__version__.partition(".")[0]) >= 5:
-        return tabulate(ModernBertRotaryEmbedding(config), positions, layer_type=kind)
+        rotary: Any = ModernBertRotaryEmbedding
+        return tabulate(rotary(config), positions, layer_type=kind)
     config = copy.deepcopy(config)
     local = config.local_rope_theta if kind == LOCAL else None
     config.rope_theta = config.global_rope_theta if local is None else local
-    return tabulate(LlamaRotaryEmbedding(config), positions)
+    rotary = LlamaRotaryEmbedding
+    return tabulate(rotary(config), positions)
 
 
 def _read_layer(
@@ -71,7 +74,9 @@ def _read_layer(
         value=value,
         attention_output=weights.linear(f"{name}.attn.Wo", bias=bias),
         # The first layer reads the embeddings, which are normalized already.
-        attention_norms=Norms(before=_norm(weights, f"{name}.attn_norm", config) if index else None),
+        attention_norms=Norms(
+            before=_norm(weights, f"{name}.attn_norm", config) if index else None
+        ),
         rotation=rotation,
         reach=config.local_attention // 2 if kind == LOCAL else None,
         gate=gate,

@@ -71,6 +71,20 @@ class Tensors:
         """Return the weights of an RMS normalization."""
         return RmsNorm(self.array(f"{name}.weight", axes=1), epsilon)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        return self.prefix + name in self.tensors
+
+    def renamed(self, parts: Mapping[str, str]) -> Tensors:
+        """Return the tensors with parts of their names replaced."""
+        renamed = {}
+        for name, tensor in self.tensors.items():
+            modern = name
+            for old, new in parts.items():
+                modern = modern.replace(old, new)
+            renamed[modern] = tensor
+        return Tensors(renamed, self.prefix)
+
     def under(self, *prefixes: str) -> Tensors:
         """Return the tensors below the first of these prefixes that occurs in a name."""
         for prefix in prefixes:
