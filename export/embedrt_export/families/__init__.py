@@ -13,7 +13,9 @@ from transformers import PretrainedConfig
 from embedrt_export.encoder import ACTIVATIONS, Encoder
 from embedrt_export.families import bert, distilbert, gemma3, llama, mpnet, roberta
 from embedrt_export.families.pruning import restore_heads
+from embedrt_export.families.rotations import kinds_of_scaling
 from embedrt_export.families.shapes import require_heads, require_shapes
+from embedrt_export.graph.causal import HEAD_MULTIPLE
 from embedrt_export.source.checkpoint import Tensors
 
 Reader = Callable[[PretrainedConfig, Tensors], Encoder]
@@ -32,6 +34,9 @@ READERS: dict[str, Reader] = {
     "qwen3": llama.read,
 }
 
+CAUSAL = frozenset({"gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
+BY_LENGTH = "longrope"  # rotations that depend on the text's length, which no table can say
+
 
 def find_reader(config: PretrainedConfig) -> Reader | None:
     """Return the reader for a model; None if the model has to be traced."""
@@ -39,9 +44,18 @@ def find_reader(config: PretrainedConfig) -> Reader | None:
     activation = next((given for key in named if (given := getattr(config, key, None))), None)
     plain_positions = getattr(config, "position_embedding_type", "absolute") == "absolute"
     encoder_only = not getattr(config, "is_decoder", False)
-    if activation in ACTIVATIONS and plain_positions and encoder_only:
+    drawn = config.model_type not in CAUSAL or _is_drawn(config)
+    if activation in ACTIVATIONS and plain_positions and encoder_only and drawn:
         return READERS.get(config.model_type)
     return None
+
+
+def _is_drawn(config: PretrainedConfig) -> bool:
+    """Whether the operators of a causal graph take a model's heads and rotations."""
+    head_size = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    return head_size % HEAD_MULTIPLE == 0 and BY_LENGTH not in kinds_of_scaling(config)
 
 
 def read_encoder(reader: Reader, config: PretrainedConfig, tensors: Tensors) -> Encoder:
