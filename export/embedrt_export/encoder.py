@@ -12,6 +12,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.errors import UnsupportedModelError
+
 FloatArray = NDArray[np.float32]
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
 
@@ -35,6 +37,21 @@ class Linear:
     """Shape: (inputs, outputs)."""
     bias: FloatArray
     """Shape: (outputs,)."""
+
+    def split(self, parts: int) -> list[Linear]:
+        """Return the layers that were packed in this one, each with its share of the outputs.
+
+        Raises UnsupportedModelError if the outputs cannot be shared evenly.
+        """
+        outputs = self.weight.shape[1]
+        if outputs % parts:
+            raise UnsupportedModelError(
+                f"a linear layer of the checkpoint packs {parts} into {outputs} outputs, which is "
+                "expected to be a multiple: the weights and config.json are not those of one model"
+            )
+        weights = np.split(self.weight, parts, axis=1)
+        biases = np.split(self.bias, parts)
+        return [Linear(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,17 @@ from collections.abc import Callable
 from transformers import PretrainedConfig
 
 from embedrt_export.encoder import ACTIVATIONS, Encoder
-from embedrt_export.families import bert, distilbert, gemma3, llama, mpnet, roberta
+from embedrt_export.families import (
+    bert,
+    distilbert,
+    gemma3,
+    llama,
+    modernbert,
+    mpnet,
+    roberta,
+    rotary_bert,
+    t5,
+)
 from embedrt_export.families.pruning import restore_heads
 from embedrt_export.families.rotations import kinds_of_scaling
 from embedrt_export.families.shapes import require_heads, require_shapes
@@ -26,9 +36,16 @@ READERS: dict[str, Reader] = {
     "xlm-roberta": roberta.read,
     "camembert": roberta.read,
     "distilbert": distilbert.read,
+    "eurobert": llama.read,
+    "gte": rotary_bert.read,
+    "jina_embeddings_v3": rotary_bert.read,
+    "mt5": t5.read,
+    "nomic_bert": rotary_bert.read,
+    "t5": t5.read,
     "gemma3_text": gemma3.read,
     "llama": llama.read,
     "mistral": llama.read,
+    "modernbert": modernbert.read,
     "mpnet": mpnet.read,
     "qwen2": llama.read,
     "qwen3": llama.read,
@@ -40,7 +57,7 @@ BY_LENGTH = "longrope"  # rotations that depend on the text's length, which no t
 
 def find_reader(config: PretrainedConfig) -> Reader | None:
     """Return the reader for a model; None if the model has to be traced."""
-    named = ("hidden_act", "hidden_activation", "activation")
+    named = ("hidden_act", "hidden_activation", "activation", "dense_act_fn")
     activation = next((given for key in named if (given := getattr(config, key, None))), None)
     plain_positions = getattr(config, "position_embedding_type", "absolute") == "absolute"
     encoder_only = not getattr(config, "is_decoder", False)

@@ -1,4 +1,4 @@
-"""Llama, Mistral, Qwen2 and Qwen3: one architecture with four dialects.
+"""Llama, Mistral, Qwen2, Qwen3 and EuroBERT: one architecture with several dialects.
 
 All normalize with RMS before attention and before a gated feed-forward layer, rotate queries and
 keys, and share key heads among query heads. They differ in biases, in norms of queries and keys,
@@ -26,7 +26,7 @@ SLIDING = "sliding_attention"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """What the four families do differently."""
+    """What the families do differently."""
 
     rotary: Callable[..., nn.Module]
     projection_bias: bool
@@ -38,7 +38,7 @@ class Dialect:
 
 
 def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
-    """Map a checkpoint of any of the four families."""
+    """Map a checkpoint of any of these families."""
     dialect = _dialect(config)
     weights = tensors.under("model.")
     head_size = getattr(config, "head_dim", None) or (
@@ -62,7 +62,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
 
 def is_causal(config: PretrainedConfig) -> bool:
     """Whether tokens attend only to those before them; transformers 5 lets a config say no."""
-    return bool(getattr(config, "is_causal", True))
+    return config.model_type != "eurobert" and bool(getattr(config, "is_causal", True))
 
 
 def _dialect(config: PretrainedConfig) -> Dialect:
@@ -133,7 +133,7 @@ def _reach(config: PretrainedConfig, index: int) -> int | None:
     """
     window: int | None = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
-    if config.model_type == "llama" or window is None:
+    if config.model_type in ("llama", "eurobert") or window is None:
         return None
     if config.model_type != "mistral" and (kinds is None or kinds[index] != SLIDING):
         return None

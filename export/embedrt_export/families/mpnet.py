@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from transformers import PretrainedConfig
-from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, FloatArray, Layer, Norms
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Norms
+from embedrt_export.families.relative import bias_by_distance
 from embedrt_export.source.checkpoint import Tensors
 
 PADDING_ID = 1  # a constant in transformers' MPNet, independent of the config
@@ -28,21 +27,10 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
         ),
         heads=config.num_attention_heads,
         activation=ACTIVATIONS[config.hidden_act],
-        relative_bias=_relative_bias(
-            weights.table("encoder.relative_attention_bias"), len(positions) - 1
+        relative_bias=bias_by_distance(
+            weights.table("encoder.relative_attention_bias"), len(positions) - 2
         ),
     )
-
-
-def _relative_bias(by_bucket: FloatArray, positions: int) -> FloatArray:
-    """Map the bias from buckets, (buckets, heads), to distances, (heads, 2 * positions - 1).
-
-    The buckets are T5's (Raffel et al. 2019, arXiv:1910.10683, section 2.1).
-    """
-    distances = torch.arange(-(positions - 1), positions)
-    buckets = MPNetEncoder.relative_position_bucket(distances, num_buckets=len(by_bucket))
-    by_distance: FloatArray = by_bucket[buckets.numpy()].T
-    return by_distance
 
 
 def _read_layer(weights: Tensors, name: str, epsilon: float) -> Layer:

@@ -61,14 +61,29 @@ class Tensors:
         zeros = np.zeros(weight.shape[1], np.float32)
         return Linear(weight, self.array(f"{name}.bias", axes=1) if bias else zeros)
 
-    def norm(self, name: str, epsilon: float) -> Norm:
+    def norm(self, name: str, epsilon: float, *, bias: bool = True) -> Norm:
         """Return the weights of a LayerNorm."""
-        weight, bias = (self.array(f"{name}.{part}", axes=1) for part in ("weight", "bias"))
-        return Norm(weight, bias, epsilon)
+        weight = self.array(f"{name}.weight", axes=1)
+        added = self.array(f"{name}.bias", axes=1) if bias else np.zeros_like(weight)
+        return Norm(weight, added, epsilon)
 
     def rms_norm(self, name: str, epsilon: float) -> RmsNorm:
         """Return the weights of an RMS normalization."""
         return RmsNorm(self.array(f"{name}.weight", axes=1), epsilon)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        return self.prefix + name in self.tensors
+
+    def renamed(self, parts: Mapping[str, str]) -> Tensors:
+        """Return the tensors with parts of their names replaced."""
+        renamed = {}
+        for name, tensor in self.tensors.items():
+            modern = name
+            for old, new in parts.items():
+                modern = modern.replace(old, new)
+            renamed[modern] = tensor
+        return Tensors(renamed, self.prefix)
 
     def under(self, *prefixes: str) -> Tensors:
         """Return the tensors below the first of these prefixes that occurs in a name."""
