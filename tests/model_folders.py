@@ -102,8 +102,77 @@ def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
     )
 
 
+def decoder_tokenizer(end: str = "<|endoftext|>", start: str = "") -> PreTrainedTokenizerBase:
+    """Train a small byte-level BPE that pads left and adds `start` and `end` to each text."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TRAINING_TEXTS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}".strip(),
+        special_tokens=[(token, special.index(token)) for token in {start, end} - {""}],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        padding_side="left",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+DECODERS: dict[str, str] = {
+    "gemma3": "Gemma3TextConfig",
+    "llama": "LlamaConfig",
+    "mistral": "MistralConfig",
+    "qwen2": "Qwen2Config",
+    "qwen3": "Qwen3Config",
+}
+
+
+def decoder_config(family: str, vocabulary: int, **changes: object) -> PretrainedConfig:
+    """Return the config of a small decoder with the overrides in `changes`.
+
+    Heads share keys, and except in Qwen2 they are wider than a fraction of the hidden size.
+    """
+    settings: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": HIDDEN,
+        **SMALL,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 128,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    if family == "qwen2":
+        del settings["head_dim"]
+    if family == "mistral":
+        settings["sliding_window"] = None
+    if family == "gemma3":
+        settings |= {
+            "num_key_value_heads": 1,
+            "query_pre_attn_scalar": 8,
+            "use_bidirectional_attention": True,
+            "sliding_window": 12,
+            "layer_types": ["sliding_attention", "full_attention"],
+        }
+    config: PretrainedConfig = getattr(transformers, DECODERS[family])(**{**settings, **changes})
+    return config
+
+
 def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedConfig:
     """Return a config with two narrow layers and the overrides in `changes`."""
+    if family in DECODERS:
+        return decoder_config(family, vocabulary, **changes)
     common: dict[str, Any] = {"vocab_size": vocabulary, "hidden_size": HIDDEN, **SMALL}
     roberta: dict[str, Any] = {
         "max_position_embeddings": 130,
@@ -158,6 +227,8 @@ def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
     """Return a tokenizer of the kind that the family uses."""
     if family == "mpnet":
         return mpnet_tokenizer(scratch)
+    if family in DECODERS:
+        return decoder_tokenizer()
     if family in ("roberta", "modernbert"):
         return trained_tokenizer()
     if family in ("xlm-roberta", "albert", "fnet", "t5"):
@@ -187,16 +258,18 @@ def make_small(
     max_tokens: int | None = 64,
     seed: int = 0,
     config: Mapping[str, object] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     **saved: Any,
 ) -> Path:
     """Save a small model of a family with sentence-transformers; return its folder.
 
     `tail` are the modules after the pooling, by default Normalize. `config` overrides the encoder's
-    config, and `saved` are arguments of SentenceTransformer, such as prompts.
+    config, `tokenizer` replaces the family's, and `saved` are arguments of SentenceTransformer,
+    such as prompts.
     """
     encoder = folder.with_name(f"{folder.name}-encoder")
     encoder.mkdir(parents=True)
-    tokenizer = tokenizer_for(family, encoder)
+    tokenizer = tokenizer or tokenizer_for(family, encoder)
     tokenizer.save_pretrained(encoder)
     model = transformers.AutoModel.from_config(small_config(family, len(tokenizer), **config or {}))
     randomize(model, seed)

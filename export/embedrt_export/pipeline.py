@@ -124,22 +124,23 @@ def export_model(
     }
     if source.recipe:
         source.recipe.check_weights(weights)
-    built = build_graph(settings, config)
-    oracle = Oracle(settings.folder)
-    _require_rows(settings, oracle, built)
-    built = with_token_types(built, oracle.token_types())
-    manifest = _describe(source, settings, config, oracle, built, weights, precision)
-    oracle.limit(manifest.max_tokens)
-    if source.recipe:
-        source.recipe.check(_facts(manifest, config))
-    graph = built.model
-    if precision == "int8":
-        quantized, manifest = _quantize(built, oracle, manifest, source.recipe, calibration)
-        graph = quantized.model
-    target = expand(output or Path("models") / manifest.name)
+    target = expand(output or Path("models") / _name(source, precision))
     with staged_bundle(target) as staging:
-        logger.info("writing a %s graph of %d bytes", built.builder, graph.ByteSize())
-        staging.add_graph(graph.SerializeToString(deterministic=True))
+        built = build_graph(settings, config, staging.scratch / "fp32")
+        oracle = Oracle(settings.folder)
+        _require_rows(settings, oracle, built)
+        built = with_token_types(built, oracle.token_types())
+        manifest = _describe(source, settings, config, oracle, built, weights, precision)
+        oracle.limit(manifest.max_tokens)
+        if source.recipe:
+            source.recipe.check(_facts(manifest, config))
+        graph = built.graph
+        if precision == "int8":
+            quantized, manifest = _quantize(built, oracle, manifest, source.recipe, calibration)
+            graph = quantized.graph
+        size = graph.stat().st_size + graph.with_name(WEIGHTS).stat().st_size
+        logger.info("writing a %s graph of %d bytes", built.builder, size)
+        staging.take_graph(graph)
         _check_graph(staging.path, config.model_type)
         staging.add(TOKENIZER, oracle.tokenizer_json().encode())
         staging.add(PROBES, probes(oracle))
@@ -149,6 +150,11 @@ def export_model(
         staging.seal(manifest)
         staging.publish()
     return target
+
+
+def _name(source: Source, precision: Precision) -> str:
+    name = source.recipe.name if source.recipe else source.id.rpartition("/")[2]
+    return f"{name}-{precision}"
 
 
 def _at_home(model: str) -> str:
@@ -183,11 +189,10 @@ def _describe(
 ) -> Manifest:
     """Return the manifest without the agreement, the quantization and the files."""
     recipe = source.recipe
-    name = recipe.name if recipe else source.id.rpartition("/")[2]
     license_ = recipe.license if recipe and recipe.license else read_license(settings.folder)
     return Manifest(
         format_version=FORMAT_VERSION,
-        name=f"{name}-{precision}",
+        name=_name(source, precision),
         task="embedding",
         inputs=INPUTS["embedding"],
         outputs=OUTPUTS["embedding"],

@@ -267,8 +267,9 @@ def test_token_types_that_are_refused(
         export(folder)
 
 
-def test_token_types_that_the_encoder_does_not_have(folder: Path) -> None:
-    built = build_graph(read_settings(folder), AutoConfig.from_pretrained(folder))
+def test_token_types_that_the_encoder_does_not_have(folder: Path, tmp_path: Path) -> None:
+    config = AutoConfig.from_pretrained(folder)
+    built = build_graph(read_settings(folder), config, tmp_path / "graph")
     with pytest.raises(UnsupportedModelError, match=r"types \[0, 2\], and the encoder has 2"):
         with_token_types(built, TokenTypes(first=(0,), rest=2))
 

@@ -25,7 +25,9 @@ from embedrt_export.families import (
     t5,
 )
 from embedrt_export.families.pruning import restore_heads
+from embedrt_export.families.rotations import kinds_of_scaling
 from embedrt_export.families.shapes import require_heads, require_shapes
+from embedrt_export.graph.causal import HEAD_MULTIPLE
 from embedrt_export.source.checkpoint import Tensors
 
 Reader = Callable[[PretrainedConfig, Tensors], Encoder]
@@ -58,6 +60,9 @@ READERS: dict[str, Reader] = {
     "xlm-roberta-xl": roberta.read_xl,
 }
 
+CAUSAL = frozenset({"gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
+BY_LENGTH = "longrope"  # rotations that depend on the text's length, which no table can say
+
 
 def find_reader(config: PretrainedConfig) -> Reader | None:
     """Return the reader for a model; None if the model has to be traced."""
@@ -65,10 +70,23 @@ def find_reader(config: PretrainedConfig) -> Reader | None:
     activation = next((given for key in named if (given := getattr(config, key, None))), None)
     plain_positions = getattr(config, "position_embedding_type", "absolute") == "absolute"
     encoder_only = not getattr(config, "is_decoder", False)
-    plain_values = not getattr(config, "rotary_value", False)  # RoFormer may rotate these too
-    if activation in ACTIVATIONS and plain_positions and encoder_only and plain_values:
+    if activation in ACTIVATIONS and plain_positions and encoder_only and _is_drawn(config):
         return READERS.get(config.model_type)
     return None
+
+
+def _is_drawn(config: PretrainedConfig) -> bool:
+    """Whether the graph's operators take a model's heads and rotations."""
+    if getattr(config, "rotary_value", False):  # RoFormer may rotate the values too
+        return False
+    if BY_LENGTH in kinds_of_scaling(config):
+        return False
+    if config.model_type not in CAUSAL:
+        return True
+    head_size = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    return bool(head_size % HEAD_MULTIPLE == 0)
 
 
 def read_encoder(reader: Reader, config: PretrainedConfig, tensors: Tensors) -> Encoder:

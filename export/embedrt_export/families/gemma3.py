@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import transformers
@@ -75,7 +76,7 @@ def _norm(weights: Tensors, name: str, config: PretrainedConfig) -> RmsNorm:
     return replace(norm, weight=np.float32(1) + norm.weight)
 
 
-def _rotation(config: PretrainedConfig, kind: str) -> Rotation:
+def _rotation(config: Any, kind: str) -> Rotation:
     """Return the rotation of the layers of one kind, which has a base frequency of its own."""
     positions = config.max_position_embeddings
     if int(transformers.__version__.partition(".")[0]) >= 5:

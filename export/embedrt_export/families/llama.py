@@ -28,7 +28,7 @@ SLIDING = "sliding_attention"
 class Dialect:
     """What the families do differently."""
 
-    rotary: Callable[[PretrainedConfig], nn.Module]
+    rotary: Callable[..., nn.Module]
     projection_bias: bool
     """Whether queries, keys and values have a bias."""
     output_bias: bool

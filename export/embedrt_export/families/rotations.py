@@ -6,8 +6,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PretrainedConfig
 
 from embedrt_export.encoder import FloatArray, Rotation
+
+
+def kinds_of_scaling(config: PretrainedConfig) -> set[str]:
+    """Return the kinds of scaled rotary positions in a config of transformers 4 or 5."""
+    named = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    settings = [named, *(inner for inner in named.values() if isinstance(inner, dict))]
+    return {inner[key] for inner in settings for key in ("rope_type", "type") if key in inner}
 
 
 def tabulate(rotary: nn.Module, positions: int, **options: Any) -> Rotation:

@@ -61,6 +61,8 @@ def _layer(name: str, layer: Layer, hidden: int, encoder: Encoder) -> Iterator[F
     yield from _linear(f"{name}'s query", layer.query, hidden, width)
     for part, linear in (("key", layer.key), ("value", layer.value)):
         yield from _linear(f"{name}'s {part}", linear, hidden, encoder.key_width)
+    yield from _norm(f"{name}'s query normalization", layer.query_norm, encoder.head_width)
+    yield from _norm(f"{name}'s key normalization", layer.key_norm, encoder.head_width)
     yield from _linear(f"{name}'s attention output", layer.attention_output, width, hidden)
     yield from _norms(f"{name}'s attention", layer.attention_norms, hidden)
     if layer.gate is not None:

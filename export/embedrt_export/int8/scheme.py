@@ -55,6 +55,7 @@ OUTLIER = {
     "down": 3.0,
 }
 MOST_OUTLIERS = 16
+ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +133,23 @@ def require_products(model: onnx.ModelProto, linears: int) -> None:
 
 def add_lookup(nodes: Nodes, name: str, table: FloatArray, ids: str) -> str:
     """Add a lookup in an int8 table with one scale per row; the result is float32."""
-    scales = np.maximum(np.abs(table).max(axis=1, keepdims=True), TINY) / LARGEST
-    rows = nodes.weight(name, to_int8(name, table, scales))
+    steps, scales = _quantize_table(name, table)
+    rows = nodes.weight(name, steps)
     found = nodes.add("Cast", nodes.add("Gather", rows, ids), to=TensorProto.FLOAT)
-    scale = nodes.weight(f"{name}.scale", scales.astype(np.float32))
+    scale = nodes.weight(f"{name}.scale", scales)
     return nodes.add("Mul", found, nodes.add("Gather", scale, ids))
+
+
+def _quantize_table(name: str, table: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
+    """Return int8 rows and the scale of each, (rows, 1), made a block at a time to save memory."""
+    steps = np.empty(table.shape, np.int8)
+    scales = np.empty((len(table), 1), np.float32)
+    for start in range(0, len(table), ROWS_AT_ONCE):
+        block = slice(start, start + ROWS_AT_ONCE)
+        largest = np.abs(table[block]).max(axis=1, keepdims=True)
+        scales[block] = np.maximum(largest, TINY) / LARGEST
+        steps[block] = to_int8(name, table[block], scales[block])
+    return steps, scales
 
 
 def find_outliers(read: Range, factor: float) -> NDArray[np.int64]:
