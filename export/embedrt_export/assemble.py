@@ -23,7 +23,7 @@ from embedrt_export.head import Head, fit_head, is_normalized
 from embedrt_export.heads.head import add_head
 from embedrt_export.int8 import scheme as int8
 from embedrt_export.int8 import traced as int8_traced
-from embedrt_export.int8.calibration import measure_ranges
+from embedrt_export.int8.calibration import join_ranges, measure_ranges
 from embedrt_export.int8.quality import Quality
 from embedrt_export.int8.scheme import Int8
 from embedrt_export.int8.selection import Quantized, choose_scheme
@@ -166,7 +166,9 @@ def quantize_graph(
     ranges = measure_ranges(built.graph, built.inputs, fitted)
 
     def build(scheme: Scheme) -> Path:
-        encoder, smooth = smooth_products(*smooth_values(read(), ranges))
+        encoder = read()
+        smoothed = smooth_values(encoder, join_ranges(encoder, ranges))
+        encoder, smooth = smooth_products(*smoothed)
         gated = encoder.layers[0].gate is not None
         arithmetic = Int8(scheme, smooth, None if gated else encoder.activation)
         graph, _ = _fuse(folder.with_name(scheme), encoder, head, arithmetic)

@@ -44,10 +44,11 @@ class Linear:
         Raises UnsupportedModelError if the outputs cannot be shared evenly.
         """
         outputs = self.weight.shape[1]
-        if outputs % parts:
+        if outputs % parts or self.bias.shape != (outputs,):
             raise UnsupportedModelError(
-                f"a linear layer of the checkpoint packs {parts} into {outputs} outputs, which is "
-                "expected to be a multiple: the weights and config.json are not those of one model"
+                f"the weights of {parts} layers in one have {outputs} outputs and a bias of "
+                f"{len(self.bias)}, and equal multiples of {parts} are expected: the weights and "
+                "config.json are not those of one model"
             )
         weights = np.split(self.weight, parts, axis=1)
         biases = np.split(self.bias, parts)

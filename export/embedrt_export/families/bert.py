@@ -7,6 +7,7 @@ from dataclasses import replace
 from transformers import PretrainedConfig
 
 from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Norms, Rotation
+from embedrt_export.families.shapes import require_shape
 from embedrt_export.source.checkpoint import Tensors
 
 
@@ -19,10 +20,12 @@ def read_ernie(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map an ERNIE checkpoint: BERT with a task, which is 0 where a caller names none."""
     weights = tensors.under("ernie.")
     encoder = read_encoder(config, weights)
-    if not config.use_task_id or encoder.position_embeddings is None:
+    positions = encoder.position_embeddings
+    if not config.use_task_id or positions is None:
         return encoder
     task = weights.table("embeddings.task_type_embeddings")[0]
-    return replace(encoder, position_embeddings=encoder.position_embeddings + task)
+    require_shape("the task's embedding", task, positions.shape[1:])
+    return replace(encoder, position_embeddings=positions + task)
 
 
 def read_electra(config: PretrainedConfig, tensors: Tensors) -> Encoder:

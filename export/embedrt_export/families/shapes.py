@@ -25,11 +25,16 @@ def require_heads(encoder: Encoder) -> None:
 def require_shapes(encoder: Encoder) -> None:
     """Raise UnsupportedModelError naming the first weight with an unexpected shape."""
     for name, array, expected in _shapes(encoder):
-        if array.shape != expected:
-            raise UnsupportedModelError(
-                f"the weights of {name} have the shape {array.shape} and {expected} is expected: "
-                "the weights and config.json are not those of one model"
-            )
+        require_shape(name, array, expected)
+
+
+def require_shape(name: str, array: NDArray[np.float32], expected: tuple[int, ...]) -> None:
+    """Raise UnsupportedModelError unless the weights called `name` have this shape."""
+    if array.shape != expected:
+        raise UnsupportedModelError(
+            f"the weights of {name} have the shape {array.shape} and {expected} is expected: "
+            "the weights and config.json are not those of one model"
+        )
 
 
 def _shapes(encoder: Encoder) -> Iterator[Found]:

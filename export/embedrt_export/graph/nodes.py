@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from embedrt.bundle.graph_rules import INPUT, OUTPUT
-from embedrt_export.graph.weights import Weights, small_tensor
+from embedrt.bundle.weights import MINIMUM_SIZE
+from embedrt_export.graph.weights import Weights, digest, small_tensor
 
 IR_VERSION = 11  # the lowest with opset 23, for compatibility with older readers
 
@@ -27,6 +28,7 @@ class Nodes:
         self._add_weight = weights.add if weights else small_tensor
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
+        self._matrices: dict[tuple[object, ...], str] = {}
         self._names: dict[str, int] = {}
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -42,9 +44,16 @@ class Nodes:
         return results
 
     def weight(self, name: str, array: NDArray[Any]) -> str:
-        """Add a constant called `name`; return the name."""
+        """Add a constant called `name`; return the name that it is stored by.
+
+        Equal matrices are stored once, because some encoders share them among layers.
+        """
         if name in self.initializers:
             raise ValueError(f"two weights named {name}")
+        if array.ndim == 2 and array.nbytes >= MINIMUM_SIZE:
+            stored = self._matrices.setdefault(digest(array), name)
+            if stored != name:
+                return stored
         self.initializers[name] = self._add_weight(name, array)
         return name
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -54,15 +56,29 @@ class Weights:
             return small_tensor(name, array)
         self._file.write(bytes(-self._file.tell() % ALIGNMENT))
         place = {LOCATION: WEIGHTS, OFFSET: self._file.tell(), LENGTH: array.nbytes}
-        rows = max(1, BLOCK * len(array) // array.nbytes)
-        for start in range(0, len(array), rows):
-            self._file.write(np.ascontiguousarray(array[start : start + rows]).data)
+        for block in _blocks(array):
+            self._file.write(block.data)
         tensor = TensorProto(
             dims=array.shape, data_type=kind, name=name, data_location=TensorProto.EXTERNAL
         )
         for key, value in place.items():
             tensor.external_data.add(key=key, value=str(value))
         return tensor
+
+
+def digest(array: NDArray[Any]) -> tuple[object, ...]:
+    """Return what only arrays with the same values, type and shape have in common."""
+    hashed = hashlib.blake2b()
+    for block in _blocks(array):
+        hashed.update(block.data)
+    return array.dtype.str, array.shape, hashed.digest()
+
+
+def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield the array by blocks of rows, each contiguous."""
+    rows = max(1, BLOCK * len(array) // array.nbytes)
+    for start in range(0, len(array), rows):
+        yield np.ascontiguousarray(array[start : start + rows])
 
 
 def small_tensor(name: str, array: NDArray[Any]) -> TensorProto:

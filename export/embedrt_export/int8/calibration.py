@@ -16,7 +16,7 @@ from embedrt.errors import QuantizationError, SourceError
 from embedrt.files import expand
 from embedrt.text.tokenizer import TokenIds
 from embedrt.text.utf8 import read_lines
-from embedrt_export.encoder import FloatArray
+from embedrt_export.encoder import Encoder, FloatArray
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.weights import read_graph
 from embedrt_export.int8.conditions import require_finite
@@ -81,6 +81,11 @@ class Range:
         kept[channels] = 0
         return self.scaled(kept)
 
+    def joined(self, other: Range) -> Range:
+        """Return the range of the values of both."""
+        lowest = np.minimum(self.lowest, other.lowest)
+        return Range(lowest, np.maximum(self.highest, other.highest))
+
     def scaled(self, factor: FloatArray) -> Range:
         """Return the range after scaling each channel by a positive factor."""
         return Range(self.lowest * factor, self.highest * factor)
@@ -112,6 +117,24 @@ def measure_ranges(
     for layer, name in inputs.items():
         require_finite(f"calibration: what {layer} reads", ranges[name].largest)
     return {layer: ranges[name] for layer, name in inputs.items()}
+
+
+def join_ranges(encoder: Encoder, ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """Give layers with the same weights the range of all of them, so that int8 shares these too."""
+    first = {id(layer): index for index, layer in reversed(list(enumerate(encoder.layers)))}
+    owners = {
+        f"layer_{index}": f"layer_{first[id(layer)]}" for index, layer in enumerate(encoder.layers)
+    }
+
+    def owned(name: str) -> str:
+        layer, _, kind = name.rpartition(".")
+        return f"{owners.get(layer, layer)}.{kind}"
+
+    joined: dict[str, Range] = {}
+    for name, found in ranges.items():
+        owner = owned(name)
+        joined[owner] = joined[owner].joined(found) if owner in joined else found
+    return {name: joined[owned(name)] for name in ranges}
 
 
 def _watch(graph: Path, names: Sequence[str]) -> ort.InferenceSession:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Tensors:
 
     tensors: Mapping[str, torch.Tensor]
     prefix: str = ""
+    stored_names: Mapping[str, str] = field(default_factory=dict)
+    """Names in the checkpoint of tensors that were renamed, for error messages."""
 
     def array(self, name: str, *, axes: int) -> FloatArray:
         """Return a tensor with `axes` axes as float32.
@@ -41,6 +43,7 @@ class Tensors:
                 f"the weights lack {full}: they are incomplete or of another architecture"
             )
         tensor = self.tensors[full]
+        full = self.stored_names.get(full, full)
         if tensor.dim() != axes:
             raise UnsupportedModelError(
                 f"{full} has the shape {tuple(tensor.shape)} and not {axes} axes: the weights are "
@@ -77,13 +80,16 @@ class Tensors:
 
     def renamed(self, parts: Mapping[str, str]) -> Tensors:
         """Return the tensors with parts of their names replaced."""
-        renamed = {}
-        for name, tensor in self.tensors.items():
-            modern = name
-            for old, new in parts.items():
-                modern = modern.replace(old, new)
-            renamed[modern] = tensor
-        return Tensors(renamed, self.prefix)
+        stored = {self._rename(name, parts): name for name in self.tensors}
+        tensors = {name: self.tensors[old] for name, old in stored.items()}
+        known = self.stored_names
+        return Tensors(tensors, self.prefix, {n: known.get(old, old) for n, old in stored.items()})
+
+    @staticmethod
+    def _rename(name: str, parts: Mapping[str, str]) -> str:
+        for old, new in parts.items():
+            name = name.replace(old, new)
+        return name
 
     def under(self, *prefixes: str) -> Tensors:
         """Return the tensors below the first of these prefixes that occurs in a name."""
