@@ -89,6 +89,29 @@ def test_graph(exported: Callable[[str], Pair], family: str) -> None:
     assert not operators.keys() & {"If", "Loop", "Scan", "Softmax", "Cos", "Sin"}
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_int8(exported: Callable[[str], Pair], tmp_path: Path, family: str) -> None:
+    pair = exported(family)
+    bundle = export_model(str(pair.folder), output=tmp_path / "int8", precision="int8")
+    quantization = Bundle.open(bundle).manifest.quantization
+    assert quantization
+    assert quantization.min_cosine >= 0.985
+    if family not in ("t5", "mt5"):  # whose gates make too much of these random weights
+        assert quantization.scheme == "static"
+    graph = onnx.load(bundle / "model.onnx").graph
+    operators = Counter(node.op_type for node in graph.node)
+    assert operators["Gemm"] == sum(w.name.endswith(".outliers") for w in graph.initializer)
+    fp32 = onnx.load(pair.bundle / "model.onnx").graph
+    products = sum(node.op_type == "Gemm" for node in fp32.node)
+    assert operators["MatMulIntegerToFloat"] == products
+    (table,) = (weight for weight in graph.initializer if weight.name == "word_embeddings")
+    assert table.data_type == onnx.TensorProto.INT8
+    with Embedder.load(bundle, threads=2) as embedder:
+        texts = [" ".join(["fox", "лиса"] * count) for count in (0, 1, 2, 9, 25, 30)] * 3
+        alone = [embedder.encode(text).tobytes() for text in texts]
+        assert [vector.tobytes() for vector in embedder.encode(texts)] == alone
+
+
 # What a config may say, each of it in another of the families that read it.
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("albert", {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}),

@@ -38,7 +38,7 @@ from embedrt_export.source.settings import read_settings
 from model_folders import make_small
 
 FUSED = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
-TRACED = ("electra", "modernbert")
+TRACED = ("big_bird", "bloom")
 LAYERS = 2
 DATA = Path(__file__).parents[1] / "data" / "stsb"
 WORDS = st.sampled_from(["London", "people", "9", "?", "é", "fox"])

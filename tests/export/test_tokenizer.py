@@ -255,7 +255,7 @@ def test_token_types_of_an_encoder_without(tmp_path: Path, family: str) -> None:
     ("family", "types", "reason"),
     [
         ("bert", (0, 1, 0), "depend on a text's length"),
-        ("electra", (0, 1, 1), "a traced encoder supports only type 0"),
+        ("big_bird", (0, 1, 1), "a traced encoder supports only type 0"),
         ("bert", (0, 2, 2), "beyond the encoder's tables"),
     ],
 )

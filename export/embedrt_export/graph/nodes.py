@@ -28,7 +28,7 @@ class Nodes:
         self._add_weight = weights.add if weights else small_tensor
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
-        self._matrices: dict[tuple[object, ...], str] = {}
+        self._large: dict[tuple[object, ...], str] = {}
         self._names: dict[str, int] = {}
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -46,12 +46,12 @@ class Nodes:
     def weight(self, name: str, array: NDArray[Any]) -> str:
         """Add a constant called `name`; return the name that it is stored by.
 
-        Equal matrices are stored once, because some encoders share them among layers.
+        Large equal constants are stored once, because some encoders share layers.
         """
         if name in self.initializers:
             raise ValueError(f"two weights named {name}")
-        if array.ndim == 2 and array.nbytes >= MINIMUM_SIZE:
-            stored = self._matrices.setdefault(digest(array), name)
+        if array.nbytes >= MINIMUM_SIZE:
+            stored = self._large.setdefault(digest(array), name)
             if stored != name:
                 return stored
         self.initializers[name] = self._add_weight(name, array)
