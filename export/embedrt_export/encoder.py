@@ -6,8 +6,9 @@ after or both: see `Norms`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +129,27 @@ class Layer:
     feed_forward_norms: Norms
 
 
+@dataclass(frozen=True, slots=True)
+class LayersRead(Sequence[Layer]):
+    """Layers that are made when they are used, so that no large model is whole in memory."""
+
+    length: int
+    read: Callable[[int], Layer]
+    """Returns a layer by its index."""
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Layer]: ...
+
+    def __getitem__(self, index: int | slice) -> Layer | Sequence[Layer]:
+        indices = range(self.length)[index]
+        return self.read(indices) if isinstance(indices, int) else [self.read(i) for i in indices]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTypes:
     """The token types that a tokenizer assigns, by position."""
@@ -161,7 +183,7 @@ class Encoder:
     embedding_norm: AnyNorm | None = None
     embedding_projection: Linear | None = None
     """From the width of the embeddings to that of the layers, where the two differ."""
-    layers: tuple[Layer, ...]
+    layers: Sequence[Layer]
     """Layers that share their weights are the same object."""
     final_norm: AnyNorm | None = None
     """Normalization of the last layer's output."""
@@ -224,5 +246,5 @@ class Encoder:
         """Number of positions in the tables of positions; None if there is no limit."""
         if self.position_embeddings is not None:
             return len(self.position_embeddings) - (self.padding_id is not None)
-        rotations = [layer.rotation for layer in self.layers if layer.rotation is not None]
-        return min((len(rotation.cosines) for rotation in rotations), default=None)
+        rotation = self.layers[0].rotation  # the tables of all layers have as many positions
+        return None if rotation is None else len(rotation.cosines)

@@ -57,7 +57,7 @@ class Tensors:
 
     def linear(self, name: str, *, bias: bool = True) -> Linear:
         """Return the weights of a torch Linear layer, whose matrix torch stores transposed."""
-        weight = np.ascontiguousarray(self.array(f"{name}.weight", axes=2).T)
+        weight = self.array(f"{name}.weight", axes=2).T
         zeros = np.zeros(weight.shape[1], np.float32)
         return Linear(weight, self.array(f"{name}.bias", axes=1) if bias else zeros)
 
