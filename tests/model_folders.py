@@ -169,58 +169,103 @@ def decoder_config(family: str, vocabulary: int, **changes: object) -> Pretraine
     return config
 
 
+ROBERTA: dict[str, Any] = {
+    "max_position_embeddings": 130,
+    "pad_token_id": 1,
+    "type_vocab_size": 1,
+}
+SPECIAL_TOKENS = {
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "cls_token_id": 0,
+    "eos_token_id": 2,
+    "sep_token_id": 2,
+}
+T5: dict[str, Any] = {
+    "d_model": HIDDEN,
+    "d_kv": 12,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 4,
+    "relative_attention_max_distance": 24,
+}
+# The class of each family's config, and what it needs beside SMALL.
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "albert": ("AlbertConfig", {"embedding_size": 16}),
+    "bart": (
+        "BartConfig",
+        {
+            "d_model": HIDDEN,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 64,
+            "decoder_ffn_dim": 64,
+            "max_position_embeddings": 128,
+            "forced_eos_token_id": None,
+        },
+    ),
+    "bert": ("BertConfig", {}),
+    "big_bird": ("BigBirdConfig", {"attention_type": "original_full"}),
+    "bloom": ("BloomConfig", {"n_layer": 2, "n_head": 4}),
+    "data2vec-text": ("Data2VecTextConfig", ROBERTA),
+    "distilbert": (
+        "DistilBertConfig",
+        {"dim": HIDDEN, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+    ),
+    "electra": ("ElectraConfig", {"embedding_size": 16}),
+    "ernie": ("ErnieConfig", {"use_task_id": True}),
+    "eurobert": (
+        "EuroBertConfig",
+        {"num_key_value_heads": 2, "max_position_embeddings": 256, **SPECIAL_TOKENS},
+    ),
+    "fnet": ("FNetConfig", {"type_vocab_size": 2}),
+    "gte": ("GteConfig", {"max_position_embeddings": 256}),
+    "jina_embeddings_v3": ("JinaEmbeddingsV3Config", ROBERTA),
+    "modernbert": (
+        "ModernBertConfig",
+        {
+            "num_hidden_layers": 4,
+            "global_attn_every_n_layers": 2,
+            "max_position_embeddings": 256,
+            "local_attention": 8,
+            **SPECIAL_TOKENS,
+        },
+    ),
+    "mpnet": ("MPNetConfig", {"max_position_embeddings": 514}),
+    "mt5": ("MT5Config", T5),
+    "nomic_bert": ("NomicBertConfig", {"max_position_embeddings": 256}),
+    "rembert": ("RemBertConfig", {"input_embedding_size": 16, "output_embedding_size": 16}),
+    "roberta": ("RobertaConfig", ROBERTA),
+    "roformer": ("RoFormerConfig", {"embedding_size": 16, "max_position_embeddings": 256}),
+    "squeezebert": ("SqueezeBertConfig", {"embedding_size": HIDDEN}),
+    "t5": ("T5Config", T5),
+    "xlm-roberta": ("XLMRobertaConfig", ROBERTA),
+    "xlm-roberta-xl": ("XLMRobertaXLConfig", ROBERTA),
+}
+
+
+def is_known(family: str) -> bool:
+    """Whether the installed transformers has the architecture."""
+    return hasattr(transformers, DECODERS.get(family) or CONFIGS[family][0])
+
+
 def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedConfig:
-    """Return a config with two narrow layers and the overrides in `changes`."""
+    """Return a config with few narrow layers and the overrides in `changes`."""
     if family in DECODERS:
         return decoder_config(family, vocabulary, **changes)
-    common: dict[str, Any] = {"vocab_size": vocabulary, "hidden_size": HIDDEN, **SMALL}
-    roberta: dict[str, Any] = {
-        "max_position_embeddings": 130,
-        "pad_token_id": 1,
-        "type_vocab_size": 1,
-    }
-    configs: dict[str, Callable[[], PretrainedConfig]] = {
-        "bert": lambda: transformers.BertConfig(**common),
-        "roberta": lambda: transformers.RobertaConfig(**common, **roberta),
-        "xlm-roberta": lambda: transformers.XLMRobertaConfig(**common, **roberta),
-        "mpnet": lambda: transformers.MPNetConfig(**common, max_position_embeddings=514),
-        "distilbert": lambda: transformers.DistilBertConfig(
-            vocab_size=vocabulary, dim=HIDDEN, n_layers=2, n_heads=4, hidden_dim=64
-        ),
-        "electra": lambda: transformers.ElectraConfig(**common, embedding_size=16),
-        "albert": lambda: transformers.AlbertConfig(**common, embedding_size=16),
-        "ernie": lambda: transformers.ErnieConfig(**common),
-        "fnet": lambda: transformers.FNetConfig(**common, type_vocab_size=2),
-        "squeezebert": lambda: transformers.SqueezeBertConfig(**common, embedding_size=HIDDEN),
-        "t5": lambda: transformers.T5Config(
-            vocab_size=vocabulary, d_model=HIDDEN, d_kv=8, d_ff=64, num_layers=2, num_heads=4
-        ),
-        "bart": lambda: transformers.BartConfig(
-            vocab_size=vocabulary,
-            d_model=HIDDEN,
-            encoder_layers=2,
-            decoder_layers=2,
-            encoder_attention_heads=4,
-            decoder_attention_heads=4,
-            encoder_ffn_dim=64,
-            decoder_ffn_dim=64,
-            max_position_embeddings=128,
-            forced_eos_token_id=None,
-        ),
-        "modernbert": lambda: transformers.ModernBertConfig(
-            **{**common, "num_hidden_layers": 4, "global_attn_every_n_layers": 2},
-            pad_token_id=1,
-            bos_token_id=0,
-            cls_token_id=0,
-            eos_token_id=2,
-            sep_token_id=2,
-            max_position_embeddings=256,
-            local_attention=8,
-        ),
-    }
-    config = configs[family]()
-    config.update(changes)
+    kind, settings = CONFIGS[family]
+    common = {"vocab_size": vocabulary, "hidden_size": HIDDEN, **SMALL}
+    config: PretrainedConfig = getattr(transformers, kind)(**{**common, **settings, **changes})
     return config
+
+
+UNIGRAM = frozenset(
+    """
+    albert big_bird fnet gte jina_embeddings_v3 mt5 rembert t5 xlm-roberta xlm-roberta-xl
+    """.split()
+)
 
 
 def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
@@ -229,9 +274,9 @@ def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
         return mpnet_tokenizer(scratch)
     if family in DECODERS:
         return decoder_tokenizer()
-    if family in ("roberta", "modernbert"):
+    if family in ("bloom", "data2vec-text", "eurobert", "modernbert", "roberta"):
         return trained_tokenizer()
-    if family in ("xlm-roberta", "albert", "fnet", "t5"):
+    if family in UNIGRAM:
         return trained_tokenizer(unigram=True)
     kinds = {"distilbert": "DistilBertTokenizerFast", "electra": "ElectraTokenizerFast"}
     return wordpiece_tokenizer(kinds.get(family, "BertTokenizerFast"), bert_words(), scratch)

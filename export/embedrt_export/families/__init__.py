@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 
 from embedrt_export.encoder import ACTIVATIONS, Encoder
 from embedrt_export.families import (
+    albert,
     bert,
     distilbert,
     gemma3,
@@ -19,6 +20,7 @@ from embedrt_export.families import (
     modernbert,
     mpnet,
     roberta,
+    roformer,
     rotary_bert,
     t5,
 )
@@ -31,24 +33,31 @@ from embedrt_export.source.checkpoint import Tensors
 Reader = Callable[[PretrainedConfig, Tensors], Encoder]
 
 READERS: dict[str, Reader] = {
+    "albert": albert.read,
     "bert": bert.read,
-    "roberta": roberta.read,
-    "xlm-roberta": roberta.read,
     "camembert": roberta.read,
+    "data2vec-text": roberta.read,
     "distilbert": distilbert.read,
+    "electra": bert.read_electra,
+    "ernie": bert.read_ernie,
     "eurobert": llama.read,
+    "gemma3_text": gemma3.read,
     "gte": rotary_bert.read,
     "jina_embeddings_v3": rotary_bert.read,
-    "mt5": t5.read,
-    "nomic_bert": rotary_bert.read,
-    "t5": t5.read,
-    "gemma3_text": gemma3.read,
     "llama": llama.read,
     "mistral": llama.read,
     "modernbert": modernbert.read,
     "mpnet": mpnet.read,
+    "mt5": t5.read,
+    "nomic_bert": rotary_bert.read,
     "qwen2": llama.read,
     "qwen3": llama.read,
+    "rembert": bert.read_rembert,
+    "roberta": roberta.read,
+    "roformer": roformer.read,
+    "t5": t5.read,
+    "xlm-roberta": roberta.read,
+    "xlm-roberta-xl": roberta.read_xl,
 }
 
 CAUSAL = frozenset({"gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
@@ -61,18 +70,23 @@ def find_reader(config: PretrainedConfig) -> Reader | None:
     activation = next((given for key in named if (given := getattr(config, key, None))), None)
     plain_positions = getattr(config, "position_embedding_type", "absolute") == "absolute"
     encoder_only = not getattr(config, "is_decoder", False)
-    drawn = config.model_type not in CAUSAL or _is_drawn(config)
-    if activation in ACTIVATIONS and plain_positions and encoder_only and drawn:
+    if activation in ACTIVATIONS and plain_positions and encoder_only and _is_drawn(config):
         return READERS.get(config.model_type)
     return None
 
 
 def _is_drawn(config: PretrainedConfig) -> bool:
-    """Whether the operators of a causal graph take a model's heads and rotations."""
+    """Whether the graph's operators take a model's heads and rotations."""
+    if getattr(config, "rotary_value", False):  # RoFormer may rotate the values too
+        return False
+    if BY_LENGTH in kinds_of_scaling(config):
+        return False
+    if config.model_type not in CAUSAL:
+        return True
     head_size = getattr(config, "head_dim", None) or (
         config.hidden_size // config.num_attention_heads
     )
-    return head_size % HEAD_MULTIPLE == 0 and BY_LENGTH not in kinds_of_scaling(config)
+    return bool(head_size % HEAD_MULTIPLE == 0)
 
 
 def read_encoder(reader: Reader, config: PretrainedConfig, tensors: Tensors) -> Encoder:

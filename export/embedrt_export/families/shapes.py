@@ -53,6 +53,11 @@ def _shapes(encoder: Encoder) -> Iterator[Found]:
 
 def _layer(name: str, layer: Layer, hidden: int, encoder: Encoder) -> Iterator[Found]:
     width, wide = encoder.attention_width, layer.up.weight.shape[1]
+    if layer.rotation is not None:
+        rows, pairs = layer.rotation.cosines.shape
+        pairs = min(pairs, encoder.head_width // 2)
+        yield f"{name}'s cosines of positions", layer.rotation.cosines, (rows, pairs)
+        yield f"{name}'s sines of positions", layer.rotation.sines, (rows, pairs)
     yield from _linear(f"{name}'s query", layer.query, hidden, width)
     for part, linear in (("key", layer.key), ("value", layer.value)):
         yield from _linear(f"{name}'s {part}", linear, hidden, encoder.key_width)
