@@ -6,8 +6,9 @@ LayerNorm, two linear layers with an activation between them, residual, LayerNor
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,29 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
+
+
+Item = TypeVar("Item")
+
+
+class Lazy(Sequence[Item], Generic[Item]):
+    """Items that are read whenever they are used, so that only one of them is in memory."""
+
+    def __init__(self, count: int, read: Callable[[int], Item]) -> None:
+        self._indices = range(count)
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self._read(each) for each in self._indices[index]]
+        return self._read(self._indices[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +111,7 @@ class Encoder:
     padding_id: int | None
     """The padding token, in families that count positions without padding tokens."""
     embedding_norm: Norm
-    layers: tuple[Layer, ...]
+    layers: Sequence[Layer]
     heads: int
     activation: Activation
     relative_bias: FloatArray | None

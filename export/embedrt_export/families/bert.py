@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy
 from embedrt_export.source.checkpoint import Tensors
 
 
@@ -22,9 +22,9 @@ def read_encoder(config: PretrainedConfig, weights: Tensors, *, padding_id: int 
         token_types=weights.table("embeddings.token_type_embeddings"),
         padding_id=padding_id,
         embedding_norm=weights.norm("embeddings.LayerNorm", epsilon),
-        layers=tuple(
-            _read_layer(weights, f"encoder.layer.{index}", epsilon)
-            for index in range(config.num_hidden_layers)
+        layers=Lazy(
+            config.num_hidden_layers,
+            lambda index: _read_layer(weights, f"encoder.layer.{index}", epsilon),
         ),
         heads=config.num_attention_heads,
         activation=ACTIVATIONS[config.hidden_act],

@@ -6,7 +6,7 @@ import torch
 from transformers import PretrainedConfig
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, FloatArray, Layer
+from embedrt_export.encoder import ACTIVATIONS, Encoder, FloatArray, Layer, Lazy
 from embedrt_export.source.checkpoint import Tensors
 
 PADDING_ID = 1  # a constant in transformers' MPNet, independent of the config
@@ -23,9 +23,9 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
         token_types=None,
         padding_id=PADDING_ID,
         embedding_norm=weights.norm("embeddings.LayerNorm", epsilon),
-        layers=tuple(
-            _read_layer(weights, f"encoder.layer.{index}", epsilon)
-            for index in range(config.num_hidden_layers)
+        layers=Lazy(
+            config.num_hidden_layers,
+            lambda index: _read_layer(weights, f"encoder.layer.{index}", epsilon),
         ),
         heads=config.num_attention_heads,
         activation=ACTIVATIONS[config.hidden_act],

@@ -123,10 +123,9 @@ def _add_attention(
             [layer.query.bias, np.zeros_like(layer.key.bias), np.zeros_like(layer.value.bias)]
         ),
     )
-    output = Linear(
-        layer.attention_output.weight,
-        layer.attention_output.bias + layer.value.bias @ layer.attention_output.weight,
-    )
+    # A product of a transposed view would round differently.
+    by_input = np.ascontiguousarray(layer.attention_output.weight)
+    output = Linear(by_input, layer.attention_output.bias + layer.value.bias @ by_input)
     projected = arithmetic.add_linear(nodes, f"{name}.query_key_value", projection, vectors)
     query, key, value = nodes.add_many(
         "Split", 3, nodes.add("Reshape", projected, packed), axis=-1, num_outputs=3

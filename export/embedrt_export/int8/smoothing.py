@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from embedrt.errors import QuantizationError
-from embedrt_export.encoder import Encoder, FloatArray, Layer, Linear
+from embedrt_export.encoder import Encoder, FloatArray, Layer, Lazy, Linear
 from embedrt_export.int8.calibration import Range
 from embedrt_export.int8.conditions import require_finite, require_positive, require_shape
 
@@ -55,7 +55,7 @@ def smooth_values(
     and its ranges. Raises QuantizationError if a layer has no range.
     """
     smooth = dict(ranges)
-    layers = []
+    factors = []
     for index, layer in enumerate(encoder.layers):
         name = f"layer_{index}.attention_output"
         if name not in ranges:
@@ -63,8 +63,11 @@ def smooth_values(
         weight = layer.attention_output.weight
         factor = smoothing(ranges[name].largest, weight, VALUE_SMOOTHING)
         smooth[name] = ranges[name].scaled(np.float32(1) / factor)
-        layers.append(_scale_values(layer, factor))
-    return replace(encoder, layers=tuple(layers)), smooth
+        factors.append(factor)
+    layers = Lazy(
+        len(encoder.layers), lambda index: _scale_values(encoder.layers[index], factors[index])
+    )
+    return replace(encoder, layers=layers), smooth
 
 
 def _scale_values(layer: Layer, factor: FloatArray) -> Layer:
