@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, overload
+from typing import Generic, Literal, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,29 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
 }
+
+
+Item = TypeVar("Item")
+
+
+class Lazy(Sequence[Item], Generic[Item]):
+    """Items that are read whenever they are used, so that only one of them is in memory."""
+
+    def __init__(self, count: int, read: Callable[[int], Item]) -> None:
+        self._indices = range(count)
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self._read(each) for each in self._indices[index]]
+        return self._read(self._indices[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,27 +150,6 @@ class Layer:
     up: Linear
     down: Linear
     feed_forward_norms: Norms
-
-
-@dataclass(frozen=True, slots=True)
-class LayersRead(Sequence[Layer]):
-    """Layers that are made when they are used, so that no large model is whole in memory."""
-
-    length: int
-    read: Callable[[int], Layer]
-    """Returns a layer by its index."""
-
-    def __len__(self) -> int:
-        return self.length
-
-    @overload
-    def __getitem__(self, index: int) -> Layer: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Layer]: ...
-
-    def __getitem__(self, index: int | slice) -> Layer | Sequence[Layer]:
-        indices = range(self.length)[index]
-        return self.read(indices) if isinstance(indices, int) else [self.read(i) for i in indices]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

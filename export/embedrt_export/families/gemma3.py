@@ -12,7 +12,7 @@ import transformers
 from transformers import PretrainedConfig
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, LayersRead, Norms, RmsNorm, Rotation
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Norms, RmsNorm, Rotation
 from embedrt_export.families.rotations import tabulate
 from embedrt_export.source.checkpoint import Tensors
 
@@ -26,7 +26,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     return Encoder(
         word_embeddings=weights.table("embed_tokens"),
         embedding_scale=math.sqrt(config.hidden_size),
-        layers=LayersRead(
+        layers=Lazy(
             config.num_hidden_layers,
             lambda index: _read_layer(weights, config, index, rotations[config.layer_types[index]]),
         ),

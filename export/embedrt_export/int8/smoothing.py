@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from embedrt.errors import QuantizationError
-from embedrt_export.encoder import Encoder, FloatArray, Layer, LayersRead, Linear
+from embedrt_export.encoder import Encoder, FloatArray, Layer, Lazy, Linear
 from embedrt_export.graph.attention import by_query_head
 from embedrt_export.int8.calibration import Range
 from embedrt_export.int8.conditions import require_finite, require_positive, require_shape
@@ -81,7 +81,7 @@ def smooth_values(
             attention_output=Linear(output.weight * by_query[:, None], output.bias),
         )
 
-    return replace(encoder, layers=LayersRead(len(encoder.layers), scaled)), smooth
+    return replace(encoder, layers=Lazy(len(encoder.layers), scaled)), smooth
 
 
 def smooth_products(
@@ -111,7 +111,7 @@ def smooth_products(
             down=Linear(down.weight * factor[:, None], down.bias),
         )
 
-    return replace(encoder, layers=LayersRead(len(encoder.layers), scaled)), smooth
+    return replace(encoder, layers=Lazy(len(encoder.layers), scaled)), smooth
 
 
 def _range_of(ranges: Mapping[str, Range], name: str) -> Range:
