@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +66,5 @@ def make_large(folder: Path, family: str, max_tokens: int = 96) -> int:
 
 def _shapes(config: PretrainedConfig) -> dict[str, torch.Size]:
     with torch.device("meta"):
-        return {name: w.shape for name, w in AutoModel.from_config(config).state_dict().items()}
-
-
-if __name__ == "__main__":
-    print(make_large(Path(sys.argv[1]), sys.argv[2]))
+        model: Any = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    return {name: weight.shape for name, weight in model.state_dict().items()}

@@ -30,6 +30,9 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+# Tokens. In models for longer texts, attention must not hold the scores of all pairs of tokens.
+LONG = 512
+
 Item = TypeVar("Item")
 
 
