@@ -28,6 +28,7 @@ from embedrt_export.int8.quality import Quality
 from embedrt_export.int8.scheme import Int8
 from embedrt_export.int8.selection import Quantized, choose_scheme
 from embedrt_export.int8.smoothing import smooth_products, smooth_values
+from embedrt_export.memory import trim
 from embedrt_export.source.checkpoint import load_tensors
 from embedrt_export.source.settings import Settings
 from embedrt_export.traced.trace import trace_model
@@ -166,6 +167,7 @@ def quantize_graph(
     ranges = measure_ranges(built.graph, built.inputs, fitted)
 
     def build(scheme: Scheme) -> Path:
+        trim()  # what the session before held
         encoder = read()
         smoothed = smooth_values(encoder, join_ranges(encoder, ranges))
         encoder, smooth = smooth_products(*smoothed)

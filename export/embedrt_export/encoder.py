@@ -6,8 +6,9 @@ after or both: see `Norms`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Generic, Literal, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,32 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
 }
+
+
+# Tokens. In models for longer texts, attention must not hold the scores of all pairs of tokens.
+LONG = 512
+
+Item = TypeVar("Item")
+
+
+class Lazy(Sequence[Item], Generic[Item]):
+    """Items that are read whenever they are used, so that only one of them is in memory."""
+
+    def __init__(self, count: int, read: Callable[[int], Item]) -> None:
+        self._indices = range(count)
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self._read(each) for each in self._indices[index]]
+        return self._read(self._indices[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +189,8 @@ class Encoder:
     embedding_norm: AnyNorm | None = None
     embedding_projection: Linear | None = None
     """From the width of the embeddings to that of the layers, where the two differ."""
-    layers: tuple[Layer, ...]
-    """Layers that share their weights are the same object."""
+    layers: Sequence[Layer]
+    """In a tuple, layers that share their weights are the same object; in `Lazy` none does."""
     final_norm: AnyNorm | None = None
     """Normalization of the last layer's output."""
     heads: int
@@ -225,5 +252,5 @@ class Encoder:
         """Number of positions in the tables of positions; None if there is no limit."""
         if self.position_embeddings is not None:
             return len(self.position_embeddings) - (self.padding_id is not None)
-        rotations = [layer.rotation for layer in self.layers if layer.rotation is not None]
-        return min((len(rotation.cosines) for rotation in rotations), default=None)
+        rotation = self.layers[0].rotation  # the tables of all layers have as many positions
+        return None if rotation is None else len(rotation.cosines)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from transformers import PretrainedConfig
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Norms, Rotation
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Norms, Rotation
 from embedrt_export.families.shapes import require_shape
 from embedrt_export.source.checkpoint import Tensors
 
@@ -58,6 +58,17 @@ def read_encoder(
     """
     epsilon = config.layer_norm_eps
     positions = "embeddings.position_embeddings"
+
+    def read(index: int) -> Layer:
+        name = f"encoder.layer.{index}"
+        return read_layer(
+            weights,
+            name,
+            Norms(after=weights.norm(f"{name}.attention.output.LayerNorm", epsilon)),
+            Norms(after=weights.norm(f"{name}.output.LayerNorm", epsilon)),
+            rotation,
+        )
+
     return Encoder(
         word_embeddings=weights.table("embeddings.word_embeddings"),
         position_embeddings=None if rotation else weights.table(positions)[padding_id or 0 :],
@@ -65,16 +76,7 @@ def read_encoder(
         padding_id=padding_id,
         embedding_norm=weights.norm("embeddings.LayerNorm", epsilon),
         embedding_projection=None if projection is None else weights.linear(projection),
-        layers=tuple(
-            read_layer(
-                weights,
-                name := f"encoder.layer.{index}",
-                Norms(after=weights.norm(f"{name}.attention.output.LayerNorm", epsilon)),
-                Norms(after=weights.norm(f"{name}.output.LayerNorm", epsilon)),
-                rotation,
-            )
-            for index in range(config.num_hidden_layers)
-        ),
+        layers=Lazy(config.num_hidden_layers, read),
         heads=config.num_attention_heads,
         activation=ACTIVATIONS[config.hidden_act],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Norms
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Norms
 from embedrt_export.source.checkpoint import Tensors
 
 EPSILON = 1e-12  # a constant in transformers' DistilBERT, not in its config
@@ -17,8 +17,8 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
         word_embeddings=weights.table("embeddings.word_embeddings"),
         position_embeddings=weights.table("embeddings.position_embeddings"),
         embedding_norm=weights.norm("embeddings.LayerNorm", EPSILON),
-        layers=tuple(
-            _read_layer(weights, f"transformer.layer.{index}") for index in range(config.n_layers)
+        layers=Lazy(
+            config.n_layers, lambda index: _read_layer(weights, f"transformer.layer.{index}")
         ),
         heads=config.n_heads,
         activation=ACTIVATIONS[config.activation],

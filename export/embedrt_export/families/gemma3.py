@@ -12,7 +12,7 @@ import transformers
 from transformers import PretrainedConfig
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Norms, RmsNorm, Rotation
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Norms, RmsNorm, Rotation
 from embedrt_export.families.rotations import tabulate
 from embedrt_export.source.checkpoint import Tensors
 
@@ -26,9 +26,9 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     return Encoder(
         word_embeddings=weights.table("embed_tokens"),
         embedding_scale=math.sqrt(config.hidden_size),
-        layers=tuple(
-            _read_layer(weights, config, index, rotations[kind])
-            for index, kind in enumerate(config.layer_types[: config.num_hidden_layers])
+        layers=Lazy(
+            config.num_hidden_layers,
+            lambda index: _read_layer(weights, config, index, rotations[config.layer_types[index]]),
         ),
         final_norm=_norm(weights, "norm", config),
         heads=config.num_attention_heads,

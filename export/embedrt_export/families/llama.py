@@ -17,7 +17,7 @@ from transformers.models.mistral.modeling_mistral import MistralRotaryEmbedding
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Norms, Rotation
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Norms, Rotation
 from embedrt_export.families.rotations import tabulate
 from embedrt_export.source.checkpoint import Tensors
 
@@ -47,9 +47,9 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     rotation = tabulate(dialect.rotary(config), config.max_position_embeddings)
     return Encoder(
         word_embeddings=weights.table("embed_tokens"),
-        layers=tuple(
-            _read_layer(weights, config, dialect, index, rotation)
-            for index in range(config.num_hidden_layers)
+        layers=Lazy(
+            config.num_hidden_layers,
+            lambda index: _read_layer(weights, config, dialect, index, rotation),
         ),
         final_norm=weights.rms_norm("norm", config.rms_norm_eps),
         heads=config.num_attention_heads,

@@ -13,7 +13,7 @@ from transformers import PretrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.modernbert.modeling_modernbert import ModernBertRotaryEmbedding
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Norm, Norms, Rotation
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Norm, Norms, Rotation
 from embedrt_export.families.rotations import tabulate
 from embedrt_export.source.checkpoint import Tensors
 
@@ -28,9 +28,11 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     return Encoder(
         word_embeddings=weights.table("embeddings.tok_embeddings"),
         embedding_norm=_norm(weights, "embeddings.norm", config),
-        layers=tuple(
-            _read_layer(weights, config, index, kind, rotations[kind])
-            for index, kind in enumerate(kinds)
+        layers=Lazy(
+            len(kinds),
+            lambda index: _read_layer(
+                weights, config, index, kinds[index], rotations[kinds[index]]
+            ),
         ),
         final_norm=_norm(weights, "final_norm", config),
         heads=config.num_attention_heads,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Norms
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Norms
 from embedrt_export.families.relative import bias_by_distance
 from embedrt_export.source.checkpoint import Tensors
 
@@ -21,9 +21,9 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
         position_embeddings=positions,
         padding_id=PADDING_ID,
         embedding_norm=weights.norm("embeddings.LayerNorm", epsilon),
-        layers=tuple(
-            _read_layer(weights, f"encoder.layer.{index}", epsilon)
-            for index in range(config.num_hidden_layers)
+        layers=Lazy(
+            config.num_hidden_layers,
+            lambda index: _read_layer(weights, f"encoder.layer.{index}", epsilon),
         ),
         heads=config.num_attention_heads,
         activation=ACTIVATIONS[config.hidden_act],

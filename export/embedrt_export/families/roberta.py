@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Norms
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Norms
 from embedrt_export.families.bert import read_encoder, read_layer
 from embedrt_export.source.checkpoint import Tensors
 
@@ -23,20 +23,22 @@ def read_xl(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map an XLM-R XL checkpoint: norms before instead of after, and none of the embeddings."""
     weights = tensors.under("roberta.")
     epsilon = config.layer_norm_eps
+
+    def read(index: int) -> Layer:
+        name = f"encoder.layer.{index}"
+        return read_layer(
+            weights,
+            name,
+            Norms(before=weights.norm(f"{name}.attention.self_attn_layer_norm", epsilon)),
+            Norms(before=weights.norm(f"{name}.LayerNorm", epsilon)),
+        )
+
     return Encoder(
         word_embeddings=weights.table("embeddings.word_embeddings"),
         position_embeddings=weights.table("embeddings.position_embeddings")[config.pad_token_id :],
         token_types=weights.table("embeddings.token_type_embeddings"),
         padding_id=config.pad_token_id,
-        layers=tuple(
-            read_layer(
-                weights,
-                name := f"encoder.layer.{index}",
-                Norms(before=weights.norm(f"{name}.attention.self_attn_layer_norm", epsilon)),
-                Norms(before=weights.norm(f"{name}.LayerNorm", epsilon)),
-            )
-            for index in range(config.num_hidden_layers)
-        ),
+        layers=Lazy(config.num_hidden_layers, read),
         final_norm=weights.norm("encoder.LayerNorm", epsilon),
         heads=config.num_attention_heads,
         activation=ACTIVATIONS[config.hidden_act],

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PretrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Linear, Norms, Rotation
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Linear, Norms, Rotation
 from embedrt_export.families.rotations import tabulate
 from embedrt_export.source.checkpoint import Tensors
 
@@ -55,9 +55,9 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
         word_embeddings=weights.table("embeddings.word_embeddings"),
         token_types=weights.table(types) if config.type_vocab_size else None,
         embedding_norm=weights.norm("embeddings.LayerNorm", config.layer_norm_eps),
-        layers=tuple(
-            _read_layer(weights, config, f"layers.{index}", rotation)
-            for index in range(config.num_hidden_layers)
+        layers=Lazy(
+            config.num_hidden_layers,
+            lambda index: _read_layer(weights, config, f"layers.{index}", rotation),
         ),
         heads=config.num_attention_heads,
         head_size=getattr(config, "head_dim", None),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from transformers import PretrainedConfig
 
 from embedrt.errors import UnsupportedModelError
-from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Linear, Norms
+from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Linear, Norms
 from embedrt_export.families.relative import bias_by_distance
 from embedrt_export.source.checkpoint import Tensors
 
@@ -26,9 +26,9 @@ def read(config: PretrainedConfig, weights: Tensors) -> Encoder:
         )
     return Encoder(
         word_embeddings=weights.table(table),
-        layers=tuple(
-            _read_layer(weights, config, f"encoder.block.{index}.layer")
-            for index in range(config.num_layers)
+        layers=Lazy(
+            config.num_layers,
+            lambda index: _read_layer(weights, config, f"encoder.block.{index}.layer"),
         ),
         final_norm=weights.rms_norm("encoder.final_layer_norm", config.layer_norm_epsilon),
         heads=config.num_heads,

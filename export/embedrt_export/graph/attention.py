@@ -117,8 +117,9 @@ def _fold_biases(encoder: Encoder, layer: Layer) -> tuple[Linear, Linear]:
         np.concatenate([query.weight, key.weight, value.weight], axis=1),
         np.concatenate([query.bias, key_bias, np.zeros_like(value.bias)]),
     )
+    by_input = np.ascontiguousarray(output.weight)  # a transposed view would round differently
     bias = by_query_head(encoder, value.bias)
-    return projection, Linear(output.weight, output.bias + bias @ output.weight)
+    return projection, Linear(by_input, output.bias + bias @ by_input)
 
 
 def by_query_head(encoder: Encoder, values: FloatArray) -> FloatArray:

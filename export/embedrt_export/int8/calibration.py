@@ -16,7 +16,7 @@ from embedrt.errors import QuantizationError, SourceError
 from embedrt.files import expand
 from embedrt.text.tokenizer import TokenIds
 from embedrt.text.utf8 import read_lines
-from embedrt_export.encoder import Encoder, FloatArray
+from embedrt_export.encoder import Encoder, FloatArray, Lazy
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.weights import read_graph
 from embedrt_export.int8.conditions import require_finite
@@ -121,6 +121,8 @@ def measure_ranges(
 
 def join_ranges(encoder: Encoder, ranges: Mapping[str, Range]) -> dict[str, Range]:
     """Give layers with the same weights the range of all of them, so that int8 shares these too."""
+    if isinstance(encoder.layers, Lazy):
+        return dict(ranges)  # which reads each layer from weights of its own
     first = {id(layer): index for index, layer in reversed(list(enumerate(encoder.layers)))}
     owners = {
         f"layer_{index}": f"layer_{first[id(layer)]}" for index, layer in enumerate(encoder.layers)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from embedrt.errors import QuantizationError
-from embedrt_export.encoder import Encoder, FloatArray, Linear
+from embedrt_export.encoder import Encoder, FloatArray, Layer, Lazy, Linear
 from embedrt_export.graph.attention import by_query_head
 from embedrt_export.int8.calibration import Range
 from embedrt_export.int8.conditions import require_finite, require_positive, require_shape
@@ -63,21 +63,25 @@ def smooth_values(
     and its ranges. Raises QuantizationError if a layer has no range.
     """
     smooth = dict(ranges)
-    layers = []
+    factors = []
     for index, layer in enumerate(encoder.layers):
         name = f"layer_{index}.attention_output"
-        found, value, output = _range_of(ranges, name), layer.value, layer.attention_output
-        factor = _value_factor(encoder, found.largest, output.weight)
-        by_query = by_query_head(encoder, factor)
+        found = _range_of(ranges, name)
+        factors.append(_value_factor(encoder, found.largest, layer.attention_output.weight))
+        by_query = by_query_head(encoder, factors[index])
         smooth[name] = found.scaled(np.float32(1) / by_query)
-        layers.append(
-            replace(
-                layer,
-                value=Linear(value.weight / factor, value.bias / factor),
-                attention_output=Linear(output.weight * by_query[:, None], output.bias),
-            )
+
+    def scaled(index: int) -> Layer:
+        layer, factor = encoder.layers[index], factors[index]
+        by_query = by_query_head(encoder, factor)
+        value, output = layer.value, layer.attention_output
+        return replace(
+            layer,
+            value=Linear(value.weight / factor, value.bias / factor),
+            attention_output=Linear(output.weight * by_query[:, None], output.bias),
         )
-    return replace(encoder, layers=tuple(layers)), smooth
+
+    return replace(encoder, layers=Lazy(len(encoder.layers), scaled)), smooth
 
 
 def smooth_products(
@@ -88,23 +92,26 @@ def smooth_products(
     As exact as `smooth_values`, with the same results and errors.
     """
     smooth = dict(ranges)
-    layers = []
+    factors: dict[int, FloatArray] = {}
     for index, layer in enumerate(encoder.layers):
-        if layer.gate is None:
-            layers.append(layer)
-            continue
-        name = f"layer_{index}.down"
-        found, up, down = _range_of(ranges, name), layer.up, layer.down
-        factor = smoothing(found.largest, down.weight, PRODUCT_SMOOTHING)
-        smooth[name] = found.scaled(np.float32(1) / factor)
-        layers.append(
-            replace(
-                layer,
-                up=Linear(up.weight / factor, up.bias / factor),
-                down=Linear(down.weight * factor[:, None], down.bias),
-            )
+        if layer.gate is not None:
+            name = f"layer_{index}.down"
+            found = _range_of(ranges, name)
+            factors[index] = smoothing(found.largest, layer.down.weight, PRODUCT_SMOOTHING)
+            smooth[name] = found.scaled(np.float32(1) / factors[index])
+
+    def scaled(index: int) -> Layer:
+        layer = encoder.layers[index]
+        if index not in factors:
+            return layer
+        up, down, factor = layer.up, layer.down, factors[index]
+        return replace(
+            layer,
+            up=Linear(up.weight / factor, up.bias / factor),
+            down=Linear(down.weight * factor[:, None], down.bias),
         )
-    return replace(encoder, layers=tuple(layers)), smooth
+
+    return replace(encoder, layers=Lazy(len(encoder.layers), scaled)), smooth
 
 
 def _range_of(ranges: Mapping[str, Range], name: str) -> Range:

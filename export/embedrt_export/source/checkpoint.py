@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from embedrt.errors import SourceError, UnsupportedModelError
@@ -49,10 +48,10 @@ class Tensors:
                 f"{full} has the shape {tuple(tensor.shape)} and not {axes} axes: the weights are "
                 "of another architecture"
             )
-        array: NDArray[Any] = tensor.to(torch.float32).numpy()
-        if not np.isfinite(array).all():
+        array: FloatArray = tensor.to(torch.float32).numpy()
+        if not np.isfinite([array.min(initial=0), array.max(initial=0)]).all():
             raise UnsupportedModelError(f"{full} holds NaN or infinity: the weights are broken")
-        return np.ascontiguousarray(array)
+        return array
 
     def table(self, name: str) -> FloatArray:
         """Return the weights of an embedding table."""
@@ -60,7 +59,7 @@ class Tensors:
 
     def linear(self, name: str, *, bias: bool = True) -> Linear:
         """Return the weights of a torch Linear layer, whose matrix torch stores transposed."""
-        weight = np.ascontiguousarray(self.array(f"{name}.weight", axes=2).T)
+        weight = self.array(f"{name}.weight", axes=2).T
         zeros = np.zeros(weight.shape[1], np.float32)
         return Linear(weight, self.array(f"{name}.bias", axes=1) if bias else zeros)
 
@@ -100,7 +99,7 @@ class Tensors:
 
 
 def load_tensors(folder: Path) -> Tensors:
-    """Read the weights in `folder`, from safetensors if present, else from a torch file.
+    """Map the weights in `folder`, from safetensors if present, else from a torch file.
 
     Torch files are read with ``weights_only=True``, which loads tensors and runs no code.
     """
@@ -110,13 +109,22 @@ def load_tensors(folder: Path) -> Tensors:
             if file.suffix == ".safetensors":
                 tensors |= load_file(file)
             else:
-                tensors |= torch.load(file, map_location="cpu", weights_only=True)
+                tensors |= _load_torch_file(file)
         except Exception as error:
             raise SourceError(
                 f"{file} cannot be read as weights ({error}). Download it again; a torch file that "
                 "holds more than tensors is refused: save the model as safetensors"
             ) from error
     return Tensors({_modern(name): tensor for name, tensor in tensors.items()})
+
+
+def _load_torch_file(file: Path) -> dict[str, torch.Tensor]:
+    # Only files in the format of torch 1.6 and later can be mapped.
+    mapped = is_zipfile(file)
+    tensors: dict[str, torch.Tensor] = torch.load(
+        file, map_location="cpu", weights_only=True, mmap=mapped
+    )
+    return tensors
 
 
 def weight_files(folder: Path) -> list[Path]:
