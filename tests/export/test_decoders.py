@@ -147,6 +147,22 @@ def test_rotations_of_gemma(tmp_path: Path) -> None:
     assert_agrees_at_every_length(export_fused(tmp_path, "gemma3", config=config))
 
 
+@pytest.mark.parametrize("family", DECODERS)
+def test_long_texts(tmp_path: Path, family: str) -> None:
+    """Full attention is computed in blocks if a text can be long, and so are two-sided windows."""
+    config = {"max_position_embeddings": 2048}
+    pair = export_fused(tmp_path, family, config=config, max_tokens=1200)
+    assert_agrees_at_every_length(pair)
+    assert_agrees(pair, ["the lazy dog " * count for count in (70, 200, 500)])
+    model = onnx.load(pair.bundle / "model.onnx", load_external_data=False)
+    operators = Counter(node.op_type for node in model.graph.node)
+    expected = {"MultiHeadAttention": 1, "Attention": 1}
+    assert operators["GroupQueryAttention"] == (0 if family == "gemma3" else 2)
+    assert {name: operators[name] for name in expected} == (
+        expected if family == "gemma3" else dict.fromkeys(expected, 0)
+    )
+
+
 @pytest.mark.parametrize(
     ("family", "config"),
     [

@@ -10,6 +10,7 @@ from embedrt.bundle.graph_rules import INPUT
 from embedrt_export.encoder import Encoder, FloatArray, Layer, Linear, RmsNorm, Rotation
 from embedrt_export.graph.arithmetic import Arithmetic
 from embedrt_export.graph.causal import Lengths, add_causal_attention, add_lengths
+from embedrt_export.graph.full import LONG, add_full_attention
 from embedrt_export.graph.layers import add_norm
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.rotary import Angles, add_angles, add_rotation
@@ -27,6 +28,7 @@ class SelfAttention:
         self._windows: dict[int, Windows] = {}
         self._by_token = nodes.ints(-1, encoder.attention_width)
         self._lengths: Lengths | None = None
+        self._long = encoder.positions is None or encoder.positions > LONG
         self._bias = _add_relative_bias(nodes, encoder)
 
     def add(self, name: str, layer: Layer, shape: str, vectors: str) -> str:
@@ -55,6 +57,7 @@ class SelfAttention:
         """Add the attention of a layer, (batch, tokens, width) to the same."""
         nodes, encoder = self._nodes, self._encoder
         key_heads = encoder.key_heads or encoder.heads
+        scale = encoder.scale or encoder.head_width**-0.5
         if encoder.causal:
             if self._lengths is None:
                 self._lengths = add_lengths(nodes)
@@ -66,7 +69,7 @@ class SelfAttention:
                 value,
                 num_heads=encoder.heads,
                 kv_num_heads=key_heads,
-                scale=encoder.scale or encoder.head_width**-0.5,
+                scale=scale,
                 local_window_size=-1 if layer.reach is None else layer.reach + 1,
             )
         attributes: dict[str, Any] = {"q_num_heads": encoder.heads, "kv_num_heads": key_heads}
@@ -75,8 +78,12 @@ class SelfAttention:
         if layer.reach is not None:
             windows = self._add_windows(layer.reach)
             return add_window_attention(nodes, windows, query, key, value, **attributes)
-        bias = [self._bias] if self._bias else []
-        return nodes.add("Attention", query, key, value, *bias, **attributes)
+        if self._bias:
+            return nodes.add("Attention", query, key, value, self._bias, **attributes)
+        if not self._long:
+            return nodes.add("Attention", query, key, value, **attributes)
+        heads = {"heads": encoder.heads, "key_heads": key_heads}
+        return add_full_attention(nodes, query, key, value, **heads, scale=scale)
 
     def _add_position(
         self, name: str, vectors: str, heads: int, layer: Layer, norm: RmsNorm | None
