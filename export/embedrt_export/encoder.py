@@ -111,6 +111,8 @@ class Encoder:
     token_types: FloatArray | None
     """Token type embeddings; None in families without token types. Shape: (types, hidden)."""
     types: TokenTypes = TokenTypes()
+    max_tokens: int | None = None
+    """Number of tokens that texts are truncated to; None if only the positions limit it."""
     padding_id: int | None
     """The padding token, in families that count positions without padding tokens."""
     embedding_norm: Norm
@@ -136,6 +138,11 @@ class Encoder:
         if self.padding_id is not None:
             types = np.concatenate([[self.types.rest], types])
         return table + self.token_types[types]
+
+    @property
+    def is_long(self) -> bool:
+        """Whether texts have more than `LONG` tokens."""
+        return min(self.positions, self.max_tokens or self.positions) > LONG
 
     @property
     def positions(self) -> int:

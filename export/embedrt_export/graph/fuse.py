@@ -3,7 +3,10 @@
 The graph runs as written here, because the runtime disables ONNX Runtime's graph optimizer. The
 operators were chosen by latency on x86: separate `Add` and `LayerNormalization` are faster than
 `SkipLayerNormalization`, a bias in `Gemm` is faster than `BiasGelu`, and one packed projection with
-the standard `Attention` is faster than the contributed operators.
+the standard `Attention` is faster than the contributed operators. The exception are long texts:
+`Attention` holds the scores of all pairs of tokens, 3 GB for 8,192 tokens and 12 heads, where the
+contributed `MultiHeadAttention` computes them in blocks (Dao et al. 2022, arXiv:2205.14135). It
+does not do so with a bias on the scores.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from embedrt_export.graph.layers import add_norm
 from embedrt_export.graph.nodes import Nodes
 
 OPSET = 23  # the first with Attention
+CONTRIB = "com.microsoft"
 
 
 class Arithmetic(Protocol):
@@ -49,7 +53,7 @@ def add_encoder(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic) -> str:
     for index, layer in enumerate(encoder.layers):
         name = f"layer_{index}"
         attended = _add_attention(
-            nodes, arithmetic, name, layer, vectors, packed, by_token, bias, encoder.heads
+            nodes, arithmetic, name, layer, vectors, packed, by_token, bias, encoder
         )
         vectors = add_norm(
             nodes,
@@ -109,7 +113,7 @@ def _add_attention(
     packed: str,
     by_token: str,
     bias: str,
-    heads: int,
+    encoder: Encoder,
 ) -> str:
     """Add self-attention and its output projection, (batch * tokens, hidden) to the same.
 
@@ -130,8 +134,14 @@ def _add_attention(
     query, key, value = nodes.add_many(
         "Split", 3, nodes.add("Reshape", projected, packed), axis=-1, num_outputs=3
     )
-    inputs = [query, key, value, bias] if bias else [query, key, value]
-    attended = nodes.add("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads)
+    heads = encoder.heads
+    if encoder.is_long and not bias:
+        attended = nodes.add(
+            "MultiHeadAttention", query, key, value, num_heads=heads, domain=CONTRIB
+        )
+    else:
+        inputs = [query, key, value, bias] if bias else [query, key, value]
+        attended = nodes.add("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads)
     flat = nodes.add("Reshape", attended, by_token)
     return arithmetic.add_linear(nodes, f"{name}.attention_output", output, flat)
 

@@ -55,6 +55,7 @@ OPERATORS = frozenset(
     Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape RotaryEmbedding Round
     ScatterElements ScatterND Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub
     Swish Tanh Tile Transpose Trilu Unsqueeze Where Xor com.microsoft.MatMulIntegerToFloat
+    com.microsoft.MultiHeadAttention
     """.split()
 )
 
