@@ -88,28 +88,35 @@ def build_graph(settings: Settings, config: PretrainedConfig, folder: Path) -> B
         ) from error
 
 
-def with_token_types(built: Built, types: TokenTypes) -> Built:
-    """Return the graph for a tokenizer that assigns these token types.
+def fit_texts(built: Built, types: TokenTypes, max_tokens: int) -> Built:
+    """Return the graph for texts of up to `max_tokens` tokens with these token types.
 
     Raises UnsupportedModelError if the encoder lacks one of the types or was traced.
     """
-    if types == TokenTypes():
-        return built
     read = built.read_encoder
     if read is None:
-        raise UnsupportedModelError(
-            "the tokenizer gives a text token types other than 0, and a traced encoder supports "
-            "only type 0"
-        )
-    table = read().token_types
-    if table is None:
+        if types != TokenTypes():
+            raise UnsupportedModelError(
+                "the tokenizer gives a text token types other than 0, and a traced encoder "
+                "supports only type 0"
+            )
         return built
-    rows, given = len(table), {*types.first, types.rest}
-    if max(given) >= rows:
+    encoder = read()
+    if encoder.token_types is None:
+        types = TokenTypes()
+    elif max(given := {*types.first, types.rest}) >= (rows := len(encoder.token_types)):
         raise UnsupportedModelError(
             f"the tokenizer gives a text the types {sorted(given)}, and the encoder has {rows}"
         )
-    return _draw(built.graph.parent, lambda: replace(read(), types=types), built.head)
+    fitted = replace(encoder, types=types, max_tokens=max_tokens)
+    if (fitted.types, fitted.is_long) == (encoder.types, encoder.is_long):
+        return built
+    del encoder, fitted  # they keep the weights in memory
+    return _draw(
+        built.graph.parent,
+        lambda: replace(read(), types=types, max_tokens=max_tokens),
+        built.head,
+    )
 
 
 def _draw(folder: Path, read: Callable[[], Encoder], head: Head) -> Built:

@@ -184,6 +184,8 @@ class Encoder:
     token_types: FloatArray | None = None
     """Token type embeddings; None in families without token types. Shape: (types, embedded)."""
     types: TokenTypes = TokenTypes()
+    max_tokens: int | None = None
+    """Number of tokens that texts are truncated to; None if only the positions limit it."""
     padding_id: int | None = None
     """The padding token, in families that count positions without padding tokens."""
     embedding_norm: AnyNorm | None = None
@@ -246,6 +248,12 @@ class Encoder:
             types = np.concatenate([[self.types.rest], types])
         given = self.token_types[types]
         return given if table is None else table + given
+
+    @property
+    def is_long(self) -> bool:
+        """Whether texts have more than `LONG` tokens."""
+        bounds = [bound for bound in (self.positions, self.max_tokens) if bound is not None]
+        return min(bounds, default=LONG + 1) > LONG
 
     @property
     def positions(self) -> int | None:

@@ -37,7 +37,7 @@ from embedrt.errors import (
 )
 from embedrt.files import expand
 from embedrt.text.tokenizer import TokenIds, Tokenizer
-from embedrt_export.assemble import Built, build_graph, quantize_graph, with_token_types
+from embedrt_export.assemble import Built, build_graph, fit_texts, quantize_graph
 from embedrt_export.card import model_card
 from embedrt_export.int8.calibration import read_calibration
 from embedrt_export.int8.quality import Quality
@@ -142,7 +142,7 @@ def export_model(
         _rehearse(staging, manifest, oracle)
         # From here on, no stage and the original are in memory at the same time.
         oracle.release()
-        built = with_token_types(built, types)
+        built = fit_texts(built, types, manifest.max_tokens)
         graph = built.graph
         if precision == "int8":
             quantized, manifest = _quantize(built, oracle, manifest, source.recipe, calibration)

@@ -10,7 +10,7 @@ from embedrt.bundle.graph_rules import INPUT
 from embedrt_export.encoder import Encoder, FloatArray, Layer, Linear, RmsNorm, Rotation
 from embedrt_export.graph.arithmetic import Arithmetic
 from embedrt_export.graph.causal import Lengths, add_causal_attention, add_lengths
-from embedrt_export.graph.full import LONG, add_full_attention
+from embedrt_export.graph.full import add_full_attention
 from embedrt_export.graph.layers import add_norm
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.rotary import Angles, add_angles, add_rotation
@@ -28,7 +28,6 @@ class SelfAttention:
         self._windows: dict[int, Windows] = {}
         self._by_token = nodes.ints(-1, encoder.attention_width)
         self._lengths: Lengths | None = None
-        self._long = encoder.positions is None or encoder.positions > LONG
         self._bias = _add_relative_bias(nodes, encoder)
 
     def add(self, name: str, layer: Layer, shape: str, vectors: str) -> str:
@@ -80,7 +79,7 @@ class SelfAttention:
             return add_window_attention(nodes, windows, query, key, value, **attributes)
         if self._bias:
             return nodes.add("Attention", query, key, value, self._bias, **attributes)
-        if not self._long:
+        if not encoder.is_long:
             return nodes.add("Attention", query, key, value, **attributes)
         heads = {"heads": encoder.heads, "key_heads": key_heads}
         return add_full_attention(nodes, query, key, value, **heads, scale=scale)

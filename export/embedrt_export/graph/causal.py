@@ -12,9 +12,8 @@ import numpy as np
 from onnx import TensorProto
 
 from embedrt.bundle.graph_rules import INPUT
-from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.nodes import CONTRIB, Nodes
 
-CONTRIB = "com.microsoft"
 HEAD_MULTIPLE = 8
 """The components of a head must be a multiple of this."""
 

@@ -6,11 +6,7 @@ blocks, in memory that grows linearly with the text's length.
 
 from __future__ import annotations
 
-from embedrt_export.graph.causal import CONTRIB
-from embedrt_export.graph.nodes import Nodes
-
-LONG = 1024
-"""With more positions than these, the scores of all pairs of tokens take too much memory."""
+from embedrt_export.graph.nodes import CONTRIB, Nodes
 
 
 def add_full_attention(

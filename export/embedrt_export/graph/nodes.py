@@ -13,6 +13,7 @@ from embedrt.bundle.graph_rules import INPUT, OUTPUT
 from embedrt.bundle.weights import MINIMUM_SIZE
 from embedrt_export.graph.weights import Weights, digest, small_tensor
 
+CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
 IR_VERSION = 11  # the lowest with opset 23, for compatibility with older readers
 
 

@@ -27,7 +27,7 @@ from onnx import TensorProto
 from embedrt.bundle.manifest import Scheme
 from embedrt.errors import QuantizationError
 from embedrt_export.encoder import Activation, FloatArray, Linear
-from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.nodes import CONTRIB, Nodes
 from embedrt_export.int8.calibration import Range
 from embedrt_export.int8.conditions import (
     LARGEST,
@@ -40,7 +40,6 @@ from embedrt_export.int8.smoothing import SMOOTHING, WIDE_SMOOTHING, smoothing
 
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)  # fastest first
 
-CONTRIB = "com.microsoft"
 MIDDLE = 128
 GELU_ZERO, GELU_LOWEST = 8, 0.17
 TINY = 1e-8

@@ -15,10 +15,9 @@ from onnx import TensorProto, helper
 from embedrt.bundle.manifest import Scheme
 from embedrt.errors import QuantizationError
 from embedrt_export.encoder import FloatArray
-from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.nodes import CONTRIB, Nodes
 from embedrt_export.graph.weights import Weights, read_graph, read_weight, write_graph
 from embedrt_export.int8.scheme import (
-    CONTRIB,
     add_lookup,
     add_product,
     quantize_rows,
@@ -52,7 +51,8 @@ def quantize_traced(graph: Path, scheme: Scheme, folder: Path) -> Path:
         )
     with Weights(folder) as weights:
         _quantize(model, graph, matrices, scheme, weights)
-    model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    if CONTRIB not in {opset.domain for opset in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
     require_products(model, products)
     return write_graph(folder, model)
 
