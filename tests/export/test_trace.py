@@ -23,7 +23,7 @@ from embedrt_export import export_model
 from embedrt_export.traced import trace
 from model_folders import METADATA, change_json, make_small, write_json
 
-FAMILIES = ["electra", "albert", "modernbert"]
+FAMILIES = ["big_bird", "bloom"]
 INSTALLED = {package.name for package in metadata.distributions()}
 TRACERS = {tracer.package: tracer for tracer in trace.TRACERS if tracer.package in INSTALLED}
 TEXTS = ["", "a", "How many people live in London?", "a lazy dog " * 30]
@@ -78,7 +78,7 @@ def test_graph(traced: Traced, family: str, tracer: str) -> None:
 
 
 def test_the_first_tracer_that_is_installed(exported: Callable[[str], Pair]) -> None:
-    with Embedder.load(exported("electra").bundle) as embedder:
+    with Embedder.load(exported("big_bird").bundle) as embedder:
         used = [package for package in embedder.manifest.tools if package in TRACERS]
     assert used == ["optimum-onnx" if "optimum-onnx" in TRACERS else "onnxscript"]
 
@@ -89,7 +89,7 @@ def test_no_tracer_for_a_known_family(exported: Callable[[str], Pair]) -> None:
 
 
 def test_architecture_that_optimum_does_not_know(tmp_path: Path) -> None:
-    pair = export_small(tmp_path, "ernie")
+    pair = export_small(tmp_path, "ernie", config={"hidden_act": "tanh"})
     with Embedder.load(pair.bundle) as embedder:
         assert "onnxscript" in embedder.manifest.tools
         assert "optimum-onnx" not in embedder.manifest.tools
@@ -97,7 +97,7 @@ def test_architecture_that_optimum_does_not_know(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["config.json", "sentence_bert_config.json"])
-@pytest.mark.parametrize("family", ["bert", "ernie"])
+@pytest.mark.parametrize("family", ["bert", "big_bird"])
 def test_weights_of_half_precision_run_in_float32(tmp_path: Path, family: str, place: str) -> None:
     """By itself, transformers 5 keeps their dtype, and every version what the files ask for."""
     folder = make_small(tmp_path / family, family)
@@ -116,12 +116,12 @@ def test_weights_of_half_precision_run_in_float32(tmp_path: Path, family: str, p
 
 def test_another_head(tmp_path: Path) -> None:
     tail = [Dense(64, 16)]
-    pair = export_small(tmp_path, "electra", pooling=("weightedmean", "cls"), tail=tail)
+    pair = export_small(tmp_path, "big_bird", pooling=("weightedmean", "cls"), tail=tail)
     assert_agrees(pair, TEXTS)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"position_embedding_type": "relative_key"}, {"hidden_act": "silu"}]
+    "changes", [{"position_embedding_type": "relative_key"}, {"hidden_act": "tanh"}]
 )
 def test_variant_of_a_known_family(tmp_path: Path, changes: dict[str, str]) -> None:
     """What the fused graph does not know is traced, not guessed."""
@@ -132,7 +132,7 @@ def test_variant_of_a_known_family(tmp_path: Path, changes: dict[str, str]) -> N
 
 
 def test_missing_weights(tmp_path: Path) -> None:
-    folder = make_small(tmp_path / "electra", "electra")
+    folder = make_small(tmp_path / "big_bird", "big_bird")
     file = folder / "model.safetensors"
     tensors = load_file(file)
     del tensors["encoder.layer.1.output.dense.weight"]
@@ -196,7 +196,7 @@ def test_operators_that_a_bundle_may_not_hold(tmp_path: Path) -> None:
         assert words in message
 
 
-@pytest.mark.parametrize("family", ["t5", "bart"])
+@pytest.mark.parametrize("family", ["bart"])
 def test_encoder_decoder(tmp_path: Path, family: str) -> None:
     message = refusal(make_small(tmp_path / "model", family))
     assert f"the architecture {family}, an encoder-decoder" in message

@@ -16,6 +16,11 @@ from embedrt_export.source.keys import ENCODER
 from embedrt_export.source.loading import upgrade_advice
 from embedrt_export.source.settings import Settings
 
+ENCODERS_ALONE = {
+    "mt5",
+    "t5",
+}  # of pairs, whose encoder sentence-transformers takes without decoder
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,7 +63,8 @@ def read_config(settings: Settings) -> PretrainedConfig:
             config.model_type,
         )
     # An encoder saved without its decoder clears is_encoder_decoder but keeps the model type.
-    if config.is_encoder_decoder or config.model_type in ENCODER_DECODERS:
+    pair = config.is_encoder_decoder or config.model_type in ENCODER_DECODERS
+    if pair and config.model_type not in ENCODERS_ALONE:
         raise UnsupportedModelError(
             f"{settings.folder} has the architecture {config.model_type}, an encoder-decoder: "
             "sentence-transformers runs only its encoder, which embedrt does not support yet"

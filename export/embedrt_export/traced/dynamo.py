@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import onnx
 import torch
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 from embedrt.bundle.graph_rules import INPUT
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.weights import read_graph
 from embedrt_export.traced.finish import ENCODED
 
 PREFIX = "encoder/"
@@ -34,8 +36,8 @@ class _Encoder(nn.Module):
         return hidden
 
 
-def trace_by_dynamo(encoder: PreTrainedModel) -> onnx.ModelProto:
-    """Trace `encoder`. Exceptions of torch propagate."""
+def trace_by_dynamo(encoder: PreTrainedModel, folder: Path) -> Path:
+    """Trace `encoder` to a graph in `folder`; return its path. Exceptions of torch propagate."""
     encoder.config.use_cache = False  # else the keys and values of a decoder become outputs
     ids = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % encoder.config.vocab_size
     program = torch.onnx.export(
@@ -49,10 +51,13 @@ def trace_by_dynamo(encoder: PreTrainedModel) -> onnx.ModelProto:
         verbose=False,
     )
     assert program is not None  # for the type checker: None is returned only without dynamo
-    model = program.model_proto
+    file = folder / "traced.onnx"
+    program.save(file, external_data=True)
+    model = read_graph(file)
     _prefix_names(model.graph)
     _expand_rotations(model.graph)
-    return model
+    file.write_bytes(model.SerializeToString())
+    return file
 
 
 def _prefix_names(graph: onnx.GraphProto) -> None:
