@@ -372,6 +372,44 @@ def make_full_size(folder: Path, name: str) -> Path:
     return folder
 
 
+def make_random(
+    folder: Path, *, layers: int, hidden: int, vocabulary: int, positions: int, max_tokens: int = 0
+) -> Path:
+    """Create an XLM-R model of any size, whose weights repeat a few random rows.
+
+    The model is never instantiated, so that the largest takes little more memory than its weights.
+    """
+    folder.mkdir(parents=True)
+    trained_tokenizer(unigram=True).save_pretrained(folder)
+    config = transformers.XLMRobertaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        intermediate_size=4 * hidden,
+        max_position_embeddings=positions,
+        pad_token_id=1,
+        type_vocab_size=1,
+    )
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        shapes = transformers.XLMRobertaModel(config, add_pooling_layer=False).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, like in shapes.items():
+        if like.dim() > 1:
+            rows = torch.randn((1024, like.shape[1]), generator=generator) / like.shape[1] ** 0.5
+            tensors[name] = rows.repeat(-(-len(like) // 1024), 1)[: len(like)].contiguous()
+        elif like.is_floating_point():
+            tensors[name] = 0.1 * torch.randn(like.shape, generator=generator)
+            tensors[name] += name.endswith("LayerNorm.weight")
+    save_file(tensors, folder / "model.safetensors", METADATA)
+    write_settings(
+        folder, max_tokens=max_tokens or positions - 2, normalized=True, dimension=hidden
+    )
+    return folder
+
+
 def write_settings(folder: Path, *, max_tokens: int, normalized: bool, dimension: int) -> None:
     """Write the settings in the form of hub repositories from 2021."""
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]

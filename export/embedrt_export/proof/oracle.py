@@ -54,6 +54,7 @@ class Oracle:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[tuple[Call, str], NDArray[np.float32]] = {}
+        self._has_weights = True
         try:
             with quiet():
                 self._model = SentenceTransformer(
@@ -176,12 +177,17 @@ class Oracle:
         """Embed each text with `call`, by default without a prompt. Shape: (n, dimension)."""
         for text in texts:
             if (call, text) not in self._known:
+                if not self._has_weights:
+                    raise RuntimeError(
+                        f"{call} on {start_of(text)} after the weights were released"
+                    )
                 with quiet():
                     self._known[call, text] = call.of(self._model, text)
         return np.stack([self._known[call, text] for text in texts])
 
     def release(self) -> None:
         """Drop the weights. Only texts that were embedded before can be embedded from now on."""
+        self._has_weights = False
         for parameter in self._model.parameters():
             parameter.data = parameter.data.new_empty(0)
         trim()
