@@ -48,7 +48,7 @@ def peak(program: str, *arguments: str | Path) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux")
 def test_memory(tmp_path: Path) -> None:
-    """Of the export, beyond what the same libraries take for a small model: torch alone is large."""
+    """Of the export, beyond what the same libraries take for a small model."""
     make_small(tmp_path / "small", "modernbert")
     libraries = peak(EXPORT, tmp_path / "small", tmp_path / "small-fp32", "fp32")
     weights = make_large(tmp_path / "model", "modernbert", max_tokens=MAX_TOKENS)
