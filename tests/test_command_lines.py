@@ -124,7 +124,7 @@ def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "report" / "report.md").is_file()
 
 
-@pytest.mark.parametrize("name", ["roofline", "soak", "report.readme_figures"])
+@pytest.mark.parametrize("name", ["roofline", "soak", "engine", "report.readme_figures"])
 def test_benchmarks_of_one_bundle(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """They measure for minutes: that the documents' arguments are theirs is looked up."""
     (line,) = shown(f".venv/bin/python -m benchmarks.{name}")
