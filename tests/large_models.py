@@ -1,4 +1,4 @@
-"""Decoders at the size of published models, with seeded random weights in bfloat16."""
+"""Models at the size of published ones, with seeded random weights in bfloat16."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModel, PretrainedConfig
 
-from model_folders import METADATA, decoder_config, decoder_tokenizer, write_json, write_settings
+from model_folders import METADATA, small_config, tokenizer_for, write_json, write_settings
 
-# Settings from the models' config files: Qwen/Qwen3-Embedding-0.6B and google/embeddinggemma-300m.
+# Settings from the models' config files: Qwen/Qwen3-Embedding-0.6B, google/embeddinggemma-300m and
+# Alibaba-NLP/gte-modernbert-base.
 SIZES: dict[str, dict[str, Any]] = {
     "qwen3": {
         "vocabulary": 151_669,
@@ -40,15 +41,27 @@ SIZES: dict[str, dict[str, Any]] = {
         "rope_theta": 1_000_000.0,
         "rope_local_base_freq": 10_000.0,
     },
+    "modernbert": {
+        "vocabulary": 50_368,
+        "hidden_size": 768,
+        "intermediate_size": 1152,
+        "num_hidden_layers": 22,
+        "num_attention_heads": 12,
+        "max_position_embeddings": 8192,
+        "local_attention": 128,
+        "global_attn_every_n_layers": 3,
+        "global_rope_theta": 160_000.0,
+        "local_rope_theta": 10_000.0,
+    },
 }
 
 
 def make_large(folder: Path, family: str, max_tokens: int = 96) -> int:
     """Write a model of a family; return the bytes of its weights in float32."""
-    config = decoder_config(family, **SIZES[family])
+    config = small_config(family, **SIZES[family])
     folder.mkdir(parents=True)
     config.save_pretrained(folder)
-    decoder_tokenizer().save_pretrained(folder)
+    tokenizer_for(family, folder).save_pretrained(folder)
     write_settings(folder, max_tokens=max_tokens, normalized=True, dimension=config.hidden_size)
     if family == "qwen3":
         pooling = {"word_embedding_dimension": config.hidden_size, "pooling_mode_lasttoken": True}

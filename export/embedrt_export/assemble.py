@@ -76,7 +76,8 @@ def build_graph(settings: Settings, config: PretrainedConfig, folder: Path) -> B
             return _trace(settings, config, folder)
 
         def read() -> Encoder:
-            return read_encoder(reader, config, load_tensors(settings.transformer))
+            tensors = load_tensors(settings.transformer)
+            return read_encoder(reader, config, tensors, settings.max_seq_length)
 
         return _draw(folder, read, settings.head)
     except UnsupportedModelError as error:

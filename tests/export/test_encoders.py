@@ -20,7 +20,7 @@ from embedrt import Bundle, Embedder
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.errors import UnsupportedModelError
 from embedrt_export import export_model
-from model_folders import METADATA, change_json, is_known, make_small
+from model_folders import METADATA, change_json, is_known, make_small, write_json
 
 FAMILIES = [
     family
@@ -195,6 +195,32 @@ def test_buckets_that_end_before_they_begin(tmp_path: Path) -> None:
     change_json(folder / "config.json", relative_attention_max_distance=8)
     with pytest.raises(UnsupportedModelError, match="relative_attention_max_distance to 8"):
         export_model(str(folder), output=tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("family", ["modernbert", "nomic_bert"])
+def test_texts_beyond_the_positions_of_the_config(tmp_path: Path, family: str) -> None:
+    """Rotary positions have no end, and sentence-transformers takes what max_seq_length says."""
+    if not is_known(family):
+        pytest.skip("for a newer transformers")
+    folder = make_small(tmp_path / "model", family, config={"max_position_embeddings": 40})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 60})
+    pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
+    with Embedder.load(pair.bundle) as embedder:
+        assert embedder.max_tokens == 60
+    assert_agrees(pair, [*TEXTS, "fox " * 50, "fox " * 70])
+
+
+@needs(not is_known("nomic_bert"), reason="for a newer transformers")
+def test_keys_of_the_authors_own_code(tmp_path: Path) -> None:
+    """Which transformers would ignore."""
+    folder = make_small(tmp_path / "model", "nomic_bert")
+    harmless = {"activation_function": "swiglu", "rotary_emb_fraction": 1.0, "prenorm": False}
+    change_json(folder / "config.json", **harmless)
+    export_model(str(folder), output=tmp_path / "bundle")
+    for key, value in {"rotary_emb_fraction": 0.5, "prenorm": True, "use_rms_norm": True}.items():
+        change_json(folder / "config.json", **{**harmless, key: value})
+        with pytest.raises(UnsupportedModelError, match=f"sets {key} to {value}: only the author"):
+            export_model(str(folder), output=tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

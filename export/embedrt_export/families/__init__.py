@@ -6,6 +6,7 @@ names of a checkpoint to an `Encoder`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from transformers import PretrainedConfig
@@ -61,6 +62,9 @@ READERS: dict[str, Reader] = {
 }
 
 CAUSAL = frozenset({"gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
+ROTARY = CAUSAL | {"eurobert", "gte", "jina_embeddings_v3", "modernbert", "nomic_bert"}
+# Scalings of rotary positions by which a position's angles do not depend on the longest text.
+UNBOUNDED = frozenset({"default", "linear", "llama3"})
 BY_LENGTH = "longrope"  # rotations that depend on the text's length, which no table can say
 
 
@@ -89,14 +93,26 @@ def _is_drawn(config: PretrainedConfig) -> bool:
     return bool(head_size % HEAD_MULTIPLE == 0)
 
 
-def read_encoder(reader: Reader, config: PretrainedConfig, tensors: Tensors) -> Encoder:
+def read_encoder(
+    reader: Reader, config: PretrainedConfig, tensors: Tensors, max_seq_length: int | None = None
+) -> Encoder:
     """Return the encoder, with pruned attention heads restored as zeros.
 
+    Where positions are computed and not learned, there are as many as `max_seq_length` asks for.
     Raises UnsupportedModelError if the weights do not match the config.
     """
-    encoder = reader(config, tensors)
+    encoder = reader(_lengthen(config, max_seq_length), tensors)
     require_heads(encoder)
     pruned = getattr(config, "pruned_heads", None) or {}
     encoder = restore_heads(encoder, {int(layer): heads for layer, heads in pruned.items()})
     require_shapes(encoder)
     return encoder
+
+
+def _lengthen(config: PretrainedConfig, max_seq_length: int | None) -> PretrainedConfig:
+    """Return the config with rotary positions for texts of `max_seq_length` tokens."""
+    if config.model_type not in ROTARY or not kinds_of_scaling(config) <= UNBOUNDED:
+        return config
+    longer = copy.copy(config)
+    longer.max_position_embeddings = max(config.max_position_embeddings, max_seq_length or 0)
+    return longer
