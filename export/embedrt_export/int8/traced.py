@@ -69,7 +69,8 @@ def quantize_traced(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
     del graph.node[:], graph.initializer[:]
     graph.node.extend(body)
     graph.initializer.extend([*kept, *constants])
-    quantized.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    if CONTRIB not in {opset.domain for opset in quantized.opset_import}:
+        quantized.opset_import.append(helper.make_opsetid(CONTRIB, 1))
     require_products(quantized, products)
     return quantized
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 
 from transformers import AutoConfig, PretrainedConfig
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as ENCODER_DECODERS,
-)
 
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.quiet import gist, quiet
@@ -56,11 +53,5 @@ def read_config(settings: Settings) -> PretrainedConfig:
             "exported as transformers' own %s",
             file,
             config.model_type,
-        )
-    # An encoder saved without its decoder clears is_encoder_decoder but keeps the model type.
-    if config.is_encoder_decoder or config.model_type in ENCODER_DECODERS:
-        raise UnsupportedModelError(
-            f"{settings.folder} has the architecture {config.model_type}, an encoder-decoder: "
-            "sentence-transformers runs only its encoder, which embedrt does not support yet"
         )
     return config

@@ -13,10 +13,13 @@ from transformers import PreTrainedModel
 from embedrt.bundle.graph_rules import INPUT
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.traced.attention import BOUNDED
 from embedrt_export.traced.finish import ENCODED
+from embedrt_export.traced.spectra import replace_transforms
 
 PREFIX = "encoder/"
 EXAMPLE = (2, 37)  # the exporter treats sizes 0 and 1 as constants
+ALIKE = 1e-4  # largest difference of two implementations of attention, of numbers of about 1
 
 
 class _Encoder(nn.Module):
@@ -35,11 +38,33 @@ class _Encoder(nn.Module):
 
 
 def trace_by_dynamo(encoder: PreTrainedModel) -> onnx.ModelProto:
-    """Trace `encoder`. Exceptions of torch propagate."""
+    """Trace `encoder`, with bounded attention where it can be had. Exceptions of torch propagate."""
     encoder.config.use_cache = False  # else the keys and values of a decoder become outputs
+    replace_transforms(encoder)
     ids = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % encoder.config.vocab_size
+    traced = _Encoder(encoder)
+    own = encoder.config._attn_implementation  # noqa: SLF001 - it has no public name
+    try:
+        if _takes_bounded_attention(traced, encoder, ids):
+            return _trace(traced, ids)
+    except Exception:  # noqa: BLE001 - whatever the architecture makes torch raise
+        pass
+    encoder.set_attn_implementation(own)
+    return _trace(traced, ids)
+
+
+def _takes_bounded_attention(
+    traced: _Encoder, encoder: PreTrainedModel, ids: torch.Tensor
+) -> bool:
+    """Switch to bounded attention; return whether the encoder then gives the same vectors."""
+    expected = traced(ids)
+    encoder.set_attn_implementation(BOUNDED)
+    return bool(torch.allclose(traced(ids), expected, rtol=ALIKE, atol=ALIKE))
+
+
+def _trace(traced: _Encoder, ids: torch.Tensor) -> onnx.ModelProto:
     program = torch.onnx.export(
-        _Encoder(encoder),
+        traced,
         (ids,),
         dynamo=True,
         opset_version=OPSET,

@@ -5,19 +5,20 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from embedrt.bundle.graph_rules import INPUT, OPERATORS
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.traced.convolutions import replace_convolutions
 
 ENCODED = "last_hidden_state"
 # Values of the other inputs: there is no padding, and each text is a single segment.
 CONSTANT_INPUTS = {"attention_mask": 1, "token_type_ids": 0}
+POSITIONS = "position_ids"  # 0, 1, 2, ... in each text
 SILENT = 4  # ONNX Runtime's log level "fatal": errors are raised, not printed
 
 
@@ -30,6 +31,7 @@ def finish_model(traced: onnx.ModelProto, head: Nodes, dimension: int) -> onnx.M
     if ENCODED not in {value.name for value in graph.output}:
         raise UnsupportedModelError(f"the traced graph has no output {ENCODED}")
     _fill_inputs(graph)
+    replace_convolutions(graph)
     graph.node.extend(head.nodes)
     graph.initializer.extend(head.initializers.values())
     model = _simplify(traced, dimension)
@@ -45,17 +47,24 @@ def finish_model(traced: onnx.ModelProto, head: Nodes, dimension: int) -> onnx.M
 def _fill_inputs(graph: onnx.GraphProto) -> None:
     """Replace every input except the token ids by a constant of the same shape."""
     others = [value.name for value in graph.input if value.name != INPUT]
-    if unknown := sorted(set(others) - CONSTANT_INPUTS.keys()):
+    if unknown := sorted(set(others) - {*CONSTANT_INPUTS, POSITIONS}):
         raise UnsupportedModelError(
             f"the traced graph has inputs that no bundle has: {', '.join(unknown)}"
         )
-    nodes = [helper.make_node("Shape", [INPUT], ["filled_shape"])] if others else []
+    filled = Nodes(prefix="filled/")
+    shape = filled.add("Shape", INPUT)
     for name in others:
-        value = numpy_helper.from_array(np.array([CONSTANT_INPUTS[name]], np.int64))
-        nodes.append(helper.make_node("ConstantOfShape", ["filled_shape"], [name], value=value))
-    body = [*nodes, *graph.node]
+        if name == POSITIONS:
+            tokens = filled.add("Gather", shape, filled.integer(1))
+            row = filled.add("Range", filled.integer(0), tokens, filled.integer(1))
+            value = filled.add("Expand", row, shape)
+        else:
+            value = filled.add("Expand", filled.integer(CONSTANT_INPUTS[name]), shape)
+        filled.nodes.append(helper.make_node("Identity", [value], [name]))
+    body = [*filled.nodes, *graph.node]
     del graph.node[:], graph.input[:]
     graph.node.extend(body)
+    graph.initializer.extend(filled.initializers.values())
 
 
 def _simplify(model: onnx.ModelProto, dimension: int) -> onnx.ModelProto:
@@ -73,7 +82,9 @@ def _simplify(model: onnx.ModelProto, dimension: int) -> onnx.ModelProto:
         options.optimized_model_filepath = str(file)
         ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         simple = onnx.load(file)
-    del simple.opset_import[:]
-    simple.opset_import.extend(shell.opset_import)  # ONNX Runtime declares all its domains
+    used = {node.domain for node in simple.graph.node} - {"", "ai.onnx"}
+    del simple.opset_import[:]  # ONNX Runtime declares all its domains
+    simple.opset_import.extend(shell.opset_import)
+    simple.opset_import.extend(helper.make_opsetid(domain, 1) for domain in sorted(used))
     simple.producer_name, simple.producer_version = shell.producer_name, ""
     return simple

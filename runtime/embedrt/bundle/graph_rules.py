@@ -54,7 +54,8 @@ OPERATORS = frozenset(
     LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or Pow QuantizeLinear RMSNormalization Range
     Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape RotaryEmbedding Round
     ScatterElements ScatterND Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub
-    Swish Tanh Tile Transpose Trilu Unsqueeze Where Xor com.microsoft.MatMulIntegerToFloat
+    Swish Tanh Tile Transpose Trilu Unsqueeze Where Xor com.microsoft.GroupQueryAttention
+    com.microsoft.MatMulIntegerToFloat com.microsoft.MultiHeadAttention
     """.split()
 )
 
@@ -63,6 +64,10 @@ _MOST_PROBLEMS = 10
 # ONNX Runtime crashes on attribute values below these minimums, and on omitted inputs of these
 # operators.
 _MINIMUMS = {"q_num_heads": 1, "kv_num_heads": 1, "batch_dims": 0}
+_MINIMUMS_OF = {
+    "com.microsoft.GroupQueryAttention": {"num_heads": 1},
+    "com.microsoft.MultiHeadAttention": {"num_heads": 1},
+}
 _VARIADIC = frozenset({"Concat", "Einsum", "Max", "Min"})
 
 # Attribute values must be smaller. Negative values are not: protobuf encodes them as unsigned
@@ -140,7 +145,7 @@ def _node_problems(data: Data, node: Span) -> Iterator[str]:
             continue
         parts = list(read_fields(data, attribute))
         name = text_of(data, parts, ATTRIBUTE_NAME)
-        least = _MINIMUMS.get(name)
+        least = _MINIMUMS_OF.get(operator, _MINIMUMS).get(name, _MINIMUMS.get(name))
         if least is not None and not least <= number_of(data, parts, ATTRIBUTE_INT) < _LIMIT:
             yield f"{name} of {reprlib.repr(operator)} is not at least {least}"
         for inner, span in parts:
