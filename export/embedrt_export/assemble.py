@@ -64,19 +64,11 @@ def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
 
     Raises UnsupportedModelError if neither works.
     """
-    try:
-        reader = find_reader(config)
-        if reader is None:
-            return _trace(settings, config)
-        encoder = read_encoder(reader, config, load_tensors(settings.transformer))
-        return _draw(encoder, fit_head(settings.head, encoder.hidden))
-    except UnsupportedModelError as error:
-        if not getattr(config, "auto_map", None):
-            raise
-        raise UnsupportedModelError(
-            f"{error}. The model comes with code of its author's (auto_map in config.json), which "
-            f"embedrt does not run: it may be no {config.model_type} without"
-        ) from error
+    reader = find_reader(config)
+    if reader is None:
+        return _trace(settings, config)
+    encoder = read_encoder(reader, config, load_tensors(settings.transformer))
+    return _draw(encoder, fit_head(settings.head, encoder.hidden))
 
 
 def with_token_types(built: Built, types: TokenTypes) -> Built:
@@ -119,14 +111,14 @@ def _draw(encoder: Encoder, head: Head) -> Built:
 def _trace(settings: Settings, config: PretrainedConfig) -> Built:
     head = fit_head(settings.head, config.hidden_size)
     traced = trace_model(settings.transformer, head, config)
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = getattr(config, "max_position_embeddings", None) or -1
     return Built(
         traced.model,
         None,
         {},
         head,
         traced.dimension,
-        positions,
+        positions if positions > 0 else None,  # XLNet has -1, and no limit
         config.vocab_size,
         traced.tracer,
     )

@@ -46,7 +46,7 @@ from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.probes import probes
 from embedrt_export.source.card import read_license
 from embedrt_export.source.checkpoint import weight_files
-from embedrt_export.source.config import read_config
+from embedrt_export.source.config import own_code, read_config
 from embedrt_export.source.find import Source, find_source
 from embedrt_export.source.prompts import refuse_unpooled_prompts
 from embedrt_export.source.recipe import Fact, Recipe
@@ -74,6 +74,7 @@ def export_model(
     files: Path | None = None,
     precision: Precision = "fp32",
     calibration: Path | None = None,
+    ignore_remote_code: bool = False,
 ) -> Path:
     """Export a model to a bundle and verify it against sentence-transformers.
 
@@ -93,6 +94,10 @@ def export_model(
     calibration
         File of texts, one per line, that resemble the texts to embed. It replaces the general
         calibration texts that ship with the exporter.
+    ignore_remote_code
+        Whether a model that comes with code of its author's (``auto_map``) is exported as
+        transformers' own architecture of that name. The code is never run, so nothing compares the
+        bundle with what it would compute; the manifest records which classes were ignored.
 
     Returns
     -------
@@ -116,7 +121,7 @@ def export_model(
     logger.info("reading %s from %s", source.id, source.folder)
     refuse_unpooled_prompts(source.id)
     settings = read_settings(source.folder)
-    config = read_config(settings)
+    config = read_config(settings, ignore_remote_code=ignore_remote_code)
     weights = {
         str(file.relative_to(settings.folder)): describe_file(file).sha256
         for folder in settings.weight_folders
@@ -197,6 +202,7 @@ def _describe(
             revision=source.revision,
             license=license_,
             weights=weights,
+            ignored_code=own_code(settings),
         ),
         family=config.model_type,
         builder=built.builder,

@@ -11,6 +11,7 @@ from torch.export import Dim
 from transformers import PreTrainedModel
 
 from embedrt.bundle.graph_rules import INPUT
+from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.traced.attention import BOUNDED
@@ -28,38 +29,38 @@ class _Encoder(nn.Module):
     def __init__(self, encoder: PreTrainedModel) -> None:
         super().__init__()
         self._encoder = encoder
-        self._takes_mask = "attention_mask" in inspect.signature(encoder.forward).parameters
+        self.masked = "attention_mask" in inspect.signature(encoder.forward).parameters
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Shape: (batch, tokens) to (batch, tokens, hidden)."""
-        mask = {"attention_mask": torch.ones_like(input_ids)} if self._takes_mask else {}
+        mask = {"attention_mask": torch.ones_like(input_ids)} if self.masked else {}
         hidden: torch.Tensor = self._encoder(input_ids=input_ids, **mask).last_hidden_state
         return hidden
 
 
 def trace_by_dynamo(encoder: PreTrainedModel) -> onnx.ModelProto:
-    """Trace `encoder`, with bounded attention where it can be had. Exceptions of torch propagate."""
+    """Trace `encoder`, with bounded attention if possible. Exceptions of torch propagate.
+
+    Raises UnsupportedModelError if the encoder gives equal texts different vectors.
+    """
     encoder.config.use_cache = False  # else the keys and values of a decoder become outputs
-    replace_transforms(encoder)
+    own = encoder.config._attn_implementation  # noqa: SLF001 - it has no public name
     ids = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % encoder.config.vocab_size
     traced = _Encoder(encoder)
-    own = encoder.config._attn_implementation  # noqa: SLF001 - it has no public name
-    try:
-        if _takes_bounded_attention(traced, encoder, ids):
-            return _trace(traced, ids)
-    except Exception:  # noqa: BLE001 - whatever the architecture makes torch raise
-        pass
-    encoder.set_attn_implementation(own)
-    return _trace(traced, ids)
-
-
-def _takes_bounded_attention(
-    traced: _Encoder, encoder: PreTrainedModel, ids: torch.Tensor
-) -> bool:
-    """Switch to bounded attention; return whether the encoder then gives the same vectors."""
     expected = traced(ids)
-    encoder.set_attn_implementation(BOUNDED)
-    return bool(torch.allclose(traced(ids), expected, rtol=ALIKE, atol=ALIKE))
+    replace_transforms(encoder)
+    # A few architectures can only be traced without a mask.
+    ways = [(BOUNDED, traced.masked), (own, traced.masked), (own, False)]
+    failure: Exception | None = None
+    for attention, masked in dict.fromkeys(ways):
+        try:
+            encoder.set_attn_implementation(attention)
+            traced.masked = masked
+            if torch.allclose(traced(ids), expected, rtol=ALIKE, atol=ALIKE, equal_nan=True):
+                return _trace(traced, ids)
+        except Exception as error:  # noqa: BLE001 - whatever the architecture makes torch raise
+            failure = error
+    raise failure or UnsupportedModelError("the encoder gives a text other vectors each time")
 
 
 def _trace(traced: _Encoder, ids: torch.Tensor) -> onnx.ModelProto:

@@ -21,6 +21,7 @@ from embedrt_export.source.loading import load_encoder
 from embedrt_export.traced.dynamo import trace_by_dynamo
 from embedrt_export.traced.finish import ENCODED, finish_model
 from embedrt_export.traced.optimum import trace_by_optimum
+from embedrt_export.traced.untraceable import ELSEWHERE, refuse_untraceable
 
 logger = logging.getLogger(__name__)
 
@@ -31,18 +32,12 @@ class Tracer:
 
     package: str
     """The distribution that the tracer requires; a manifest lists it in `tools`."""
-    remedy: str
-    """Instructions for installing the distribution."""
     trace: Callable[[PreTrainedModel], onnx.ModelProto]
 
 
 TRACERS = (
-    Tracer(
-        package="optimum-onnx",
-        remedy="pip install 'embedrt[optimum]' in an environment of its own, for transformers 4",
-        trace=trace_by_optimum,
-    ),
-    Tracer(package="onnxscript", remedy="pip install 'embedrt[export]'", trace=trace_by_dynamo),
+    Tracer(package="onnxscript", trace=trace_by_dynamo),
+    Tracer(package="optimum-onnx", trace=trace_by_optimum),
 )
 
 
@@ -59,8 +54,10 @@ class Traced:
 def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> Traced:
     """Trace the encoder in `folder` and add the head.
 
-    Raises UnsupportedModelError with the reason of each tracer if none supports the architecture.
+    Raises UnsupportedModelError with the reason of each installed tracer if none supports the
+    architecture.
     """
+    refuse_untraceable(folder, config)
     nodes = Nodes(prefix="head/")
     embedding, dimension = add_head(nodes, ENCODED, config.hidden_size, head)
     nodes.name_output(embedding)
@@ -69,7 +66,6 @@ def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> Traced:
         try:
             version = metadata.version(tracer.package)
         except metadata.PackageNotFoundError:
-            reasons.append(f"{tracer.package} is not installed ({tracer.remedy})")
             continue
         logger.info("tracing %s by %s %s", config.model_type, tracer.package, version)
         encoder = load_encoder(folder, config)  # reloaded, because tracing modifies a model
@@ -81,9 +77,8 @@ def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> Traced:
         else:
             return Traced(model=model, dimension=dimension, tracer=tracer.package)
     raise UnsupportedModelError(
-        f"{folder} has the architecture {config.model_type}, which is not built from its weights, "
-        f"and no tracer supports it: {'; '.join(reasons)}. Use sentence-transformers for it, or "
-        "another model"
+        f"{folder} has the architecture {config.model_type}, which is not built from its weights "
+        f"and cannot be traced: {'; '.join(reasons)}. {ELSEWHERE}"
     )
 
 
@@ -91,7 +86,7 @@ def _trace_by(
     tracer: Tracer, encoder: PreTrainedModel, head: Nodes, dimension: int
 ) -> onnx.ModelProto:
     try:
-        with quiet(), torch.no_grad():
+        with quiet(errors=True), torch.no_grad():
             return finish_model(tracer.trace(encoder), head, dimension)
     except Exception as error:  # unsupported architectures raise any kind
         raise UnsupportedModelError(f"{tracer.package}: {gist(_cause(error))}") from error
