@@ -308,6 +308,7 @@ def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
         "pooling": list(manifest.pooling),
         "normalized": manifest.normalized,
         "similarity": manifest.similarity,
+        "prompts": manifest.prompts,
     }
 
 

@@ -95,7 +95,7 @@ def test_no_tracer_for_a_known_family(exported: Callable[[str], Pair]) -> None:
 
 
 def test_positions_are_filled() -> None:
-    """optimum gives decoders an input for them."""
+    """Decoders have an input for them where optimum traces."""
     inputs = [("input_ids", 7), ("attention_mask", 7), ("position_ids", 7)]
     values = [helper.make_tensor_value_info(n, kind, ["b", "t"]) for n, kind in inputs]
     encoded = helper.make_tensor_value_info(ENCODED, TensorProto.FLOAT, ["b", "t", 1])

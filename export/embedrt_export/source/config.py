@@ -30,7 +30,7 @@ def own_code(settings: Settings) -> tuple[str, ...]:
 
 
 def _is_library(path: str) -> bool:
-    return path.split(".")[0] in ("transformers", "sentence_transformers")
+    return path.split(".", maxsplit=1)[0] in ("transformers", "sentence_transformers")
 
 
 def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> PretrainedConfig:

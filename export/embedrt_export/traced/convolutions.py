@@ -38,8 +38,7 @@ class Convolution:
     @property
     def by_channel(self) -> bool:
         """Whether each channel has weights of its own."""
-        outputs, inputs, _ = self.weight.shape
-        return inputs == 1 and outputs == self.groups
+        return self.weight.shape[:2] == (self.groups, 1)
 
 
 def replace_convolutions(graph: onnx.GraphProto) -> None:
@@ -160,6 +159,7 @@ def _pad(nodes: Nodes, value: str, axis: int, rank: int, before: int, after: int
     if not before and not after:
         return value
     shape = nodes.add("Shape", value)
+    zero = nodes.add("CastLike", nodes.scalar(0.0), value)
 
     def zeros(count: int) -> list[str]:
         if not count:
@@ -168,7 +168,7 @@ def _pad(nodes: Nodes, value: str, axis: int, rank: int, before: int, after: int
             nodes.ints(count) if place == axis else _slice(nodes, shape, 0, place, place + 1)
             for place in range(rank)
         ]
-        return [nodes.add("Expand", nodes.scalar(0.0), nodes.add("Concat", *sizes, axis=0))]
+        return [nodes.add("Expand", zero, nodes.add("Concat", *sizes, axis=0))]
 
     return nodes.add("Concat", *zeros(before), value, *zeros(after), axis=axis)
 

@@ -20,8 +20,8 @@ from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.loading import load_encoder
 from embedrt_export.traced.dynamo import trace_by_dynamo
 from embedrt_export.traced.finish import ENCODED, finish_model
+from embedrt_export.traced.known import ELSEWHERE, refuse_untraceable
 from embedrt_export.traced.optimum import trace_by_optimum
-from embedrt_export.traced.untraceable import ELSEWHERE, refuse_untraceable
 
 logger = logging.getLogger(__name__)
 
