@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import helper
@@ -13,12 +14,14 @@ from embedrt.bundle.graph_rules import INPUT, OPERATORS
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.quiet import gist
 from embedrt_export.traced.convolutions import replace_convolutions
 
 ENCODED = "last_hidden_state"
 # Values of the other inputs: there is no padding, and each text is a single segment.
 CONSTANT_INPUTS = {"attention_mask": 1, "token_type_ids": 0}
 POSITIONS = "position_ids"  # 0, 1, 2, ... in each text
+SHORT = (1, 2)  # texts, and tokens of each
 SILENT = 4  # ONNX Runtime's log level "fatal": errors are raised, not printed
 
 
@@ -80,7 +83,10 @@ def _simplify(model: onnx.ModelProto, dimension: int) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "simple.onnx"
         options.optimized_model_filepath = str(file)
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        _require_runs(session)
         simple = onnx.load(file)
     used = {node.domain for node in simple.graph.node} - {"", "ai.onnx"}
     del simple.opset_import[:]  # ONNX Runtime declares all its domains
@@ -88,3 +94,13 @@ def _simplify(model: onnx.ModelProto, dimension: int) -> onnx.ModelProto:
     simple.opset_import.extend(helper.make_opsetid(domain, 1) for domain in sorted(used))
     simple.producer_name, simple.producer_version = shell.producer_name, ""
     return simple
+
+
+def _require_runs(session: ort.InferenceSession) -> None:
+    """Raise UnsupportedModelError if the graph fails on a text, as some traced graphs do."""
+    try:
+        session.run(None, {INPUT: np.zeros(SHORT, np.int64)})
+    except Exception as error:  # ONNX Runtime raises many kinds
+        raise UnsupportedModelError(
+            f"the traced graph fails on a text of {SHORT[1]} tokens ({gist(error)})"
+        ) from error

@@ -27,8 +27,13 @@ TRACED = frozenset(
 _CHUNKS = "its attention works on chunks, whose number depends on the text"
 _RECURRENT = "it reads a text token by token"
 UNTRACEABLE = {
+    "falcon_mamba": _RECURRENT,
+    "fsmt": "its forward depends on the values of the token ids",
+    "led": _CHUNKS,
     "longformer": _CHUNKS,
     "mamba": _RECURRENT,
+    "mamba2": _RECURRENT,
+    "rwkv": _RECURRENT,
 }
 """Cause by model type."""
 

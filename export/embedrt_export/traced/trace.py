@@ -89,7 +89,8 @@ def _trace_by(
         with quiet(errors=True), torch.no_grad():
             return finish_model(tracer.trace(encoder), head, dimension)
     except Exception as error:  # unsupported architectures raise any kind
-        raise UnsupportedModelError(f"{tracer.package}: {gist(_cause(error))}") from error
+        cause = error if isinstance(error, UnsupportedModelError) else _cause(error)
+        raise UnsupportedModelError(f"{tracer.package}: {gist(cause)}") from error
 
 
 def _cause(error: BaseException) -> BaseException:
