@@ -28,7 +28,7 @@ FLOORS = {
     "embedrt_export": [
         ["encoder", "quiet"], ["head"], ["source"], ["settings", "graph"],
         ["families", "heads", "int8"], ["traced"],
-        ["assemble"], ["proof"], ["card"], ["pipeline"],
+        ["architectures", "assemble"], ["proof"], ["card"], ["pipeline"],
     ],
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],

@@ -70,23 +70,15 @@ def build_graph(settings: Settings, config: PretrainedConfig, folder: Path) -> B
     The graph and its weights are written to `folder`. Raises UnsupportedModelError if neither
     works.
     """
-    try:
-        reader = find_reader(config)
-        if reader is None:
-            return _trace(settings, config, folder)
+    reader = find_reader(config)
+    if reader is None:
+        return _trace(settings, config, folder)
 
-        def read() -> Encoder:
-            tensors = load_tensors(settings.transformer)
-            return read_encoder(reader, config, tensors, settings.max_seq_length)
+    def read() -> Encoder:
+        tensors = load_tensors(settings.transformer)
+        return read_encoder(reader, config, tensors, settings.max_seq_length)
 
-        return _draw(folder, read, settings.head)
-    except UnsupportedModelError as error:
-        if not getattr(config, "auto_map", None):
-            raise
-        raise UnsupportedModelError(
-            f"{error}. The model comes with code of its author's (auto_map in config.json), which "
-            f"embedrt does not run: it may be no {config.model_type} without"
-        ) from error
+    return _draw(folder, read, settings.head)
 
 
 def fit_texts(built: Built, types: TokenTypes, max_tokens: int) -> Built:
@@ -140,14 +132,14 @@ def _draw(folder: Path, read: Callable[[], Encoder], head: Head) -> Built:
 def _trace(settings: Settings, config: PretrainedConfig, folder: Path) -> Built:
     head = fit_head(settings.head, config.hidden_size)
     traced = trace_model(settings.transformer, head, config, folder)
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = getattr(config, "max_position_embeddings", None) or -1
     return Built(
         traced.graph,
         None,
         {},
         head,
         traced.dimension,
-        positions,
+        positions if positions > 0 else None,  # XLNet has -1, and no limit
         config.vocab_size,
         traced.tracer,
     )

@@ -13,7 +13,7 @@ TEMPLATE = """\
 |---|---|
 | source | `{id}`, {origin} |
 | licence of the model | {license} |
-| encoder | {family}, {builder} |
+| encoder | {family}, {builder}{ignored} |
 | embedding | {dimension} components, {normalized}, {precision} |
 | longest text | {max_tokens} tokens, cut on the {truncation_side} |
 | pooling | {pooling} |
@@ -46,6 +46,7 @@ def model_card(manifest: Manifest) -> str:
         license=source.license or "not declared",
         family=manifest.family,
         builder=manifest.builder,
+        ignored=_ignored(source.ignored_code),
         dimension=manifest.dimension,
         normalized="of length 1" if manifest.normalized else "not normalized",
         precision=manifest.precision,
@@ -59,3 +60,11 @@ def model_card(manifest: Manifest) -> str:
         tolerance=agreement.tolerance,
         min_cosine=agreement.min_cosine,
     )
+
+
+def _ignored(code: tuple[str, ...]) -> str:
+    """Return the note on code of the model's author that the export ignored."""
+    if not code:
+        return ""
+    names = ", ".join(f"`{name}`" for name in code)
+    return f"; the author's own code ({names}) was ignored on request, and never compared"

@@ -48,7 +48,7 @@ from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.probes import probes
 from embedrt_export.source.card import read_license
 from embedrt_export.source.checkpoint import weight_files
-from embedrt_export.source.config import read_config
+from embedrt_export.source.config import own_code, read_config
 from embedrt_export.source.find import Source, find_source
 from embedrt_export.source.prompts import refuse_unpooled_prompts
 from embedrt_export.source.recipe import Fact, Recipe
@@ -76,6 +76,7 @@ def export_model(
     files: Path | None = None,
     precision: Precision = "fp32",
     calibration: Path | None = None,
+    ignore_remote_code: bool = False,
 ) -> Path:
     """Export a model to a bundle and verify it against sentence-transformers.
 
@@ -95,6 +96,10 @@ def export_model(
     calibration
         File of texts, one per line, that resemble the texts to embed. It replaces the general
         calibration texts that ship with the exporter.
+    ignore_remote_code
+        Whether a model that comes with code of its author's (``auto_map``) is exported as
+        transformers' own architecture of that name. The code is never run, so nothing compares the
+        bundle with what it would compute; the manifest records which classes were ignored.
 
     Returns
     -------
@@ -118,7 +123,7 @@ def export_model(
     logger.info("reading %s from %s", source.id, source.folder)
     refuse_unpooled_prompts(source.id)
     settings = read_settings(source.folder)
-    config = read_config(settings)
+    config = read_config(settings, ignore_remote_code=ignore_remote_code)
     weights = {
         str(file.relative_to(settings.folder)): describe_file(file).sha256
         for folder in settings.weight_folders
@@ -208,6 +213,7 @@ def _describe(
             revision=source.revision,
             license=license_,
             weights=weights,
+            ignored_code=own_code(settings),
         ),
         family=config.model_type,
         builder=built.builder,
@@ -313,6 +319,7 @@ def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
         "pooling": list(manifest.pooling),
         "normalized": manifest.normalized,
         "similarity": manifest.similarity,
+        "prompts": manifest.prompts,
     }
 
 

@@ -36,13 +36,14 @@ def gist(error: BaseException) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet(*, errors: bool = False) -> Iterator[None]:
     """Suppress warnings, prints, progress bars and log records below the level ERROR.
 
-    Log records of this package are suppressed too.
+    With `errors`, records of that level are suppressed too, for libraries that also raise what they
+    log. Log records of this package are suppressed with the others.
     """
     level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR if errors else logging.WARNING)
     try:
         with (
             warnings.catch_warnings(),

@@ -163,6 +163,41 @@ def test_no_weights(folder: Path, tmp_path: Path) -> None:
         export_model(str(folder), output=tmp_path / "bundle")
 
 
+def test_weights_of_another_format_are_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-q8.gguf")
+    with pytest.raises(SourceError, match=r"model-q8\.gguf is of a format that embedrt does not"):
+        export_model(str(folder), output=tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("form", ["model.safetensors", "sharded pytorch_model.bin"])
+def test_pointer_of_git_lfs(folder: Path, tmp_path: Path, form: str) -> None:
+    """A clone without Git LFS holds these in place of the weights."""
+    last = save_as(folder, form)[-1]
+    (folder / last).write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=f"{last} is a pointer of Git LFS.*git lfs pull"):
+        export_model(str(folder), output=tmp_path / "bundle")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["sharded model.safetensors", "sharded pytorch_model.bin"])
+def test_forms_of_traced_encoders(tmp_path: Path, form: str) -> None:
+    folder = make_small(tmp_path / "model", "albert")
+    tensors = take_weights(folder)
+    save_safetensors(
+        {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()},
+        folder / "model.safetensors",
+    )
+    save_as(folder, form)
+    pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
+    shards = {name: tensor.float() for name, tensor in load_tensors(folder).tensors.items()}
+    for file in weight_files(folder):
+        file.unlink()
+    for file in folder.glob("*.index.json"):
+        file.unlink()
+    save_safetensors(shards, folder / "model.safetensors")
+    assert_agrees(pair, TEXTS)
+
+
 def test_missing_shard(folder: Path, tmp_path: Path) -> None:
     file = save_as(folder, "sharded model.safetensors")[1]
     (folder / file).unlink()

@@ -1,4 +1,4 @@
-"""The five recipes, and the refusal of files that are not what a recipe describes."""
+"""The recipes, and the refusal of files that are not what a recipe describes."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ SMALL: dict[str, Any] = {
 }
 
 
-def test_facts() -> None:
+def test_facts_of_the_first_five() -> None:
     recipes = load_recipes()
-    assert {recipe.id: dict(recipe.expect) for recipe in recipes.values()} == {
+    assert {r.id: dict(r.expect) for r in recipes.values() if r.id in FACTS} == {
         id_: COMMON | facts for id_, facts in FACTS.items()
     }
     assert all(name == recipe.name == recipe.id.split("/")[1] for name, recipe in recipes.items())
@@ -103,6 +103,14 @@ def test_mismatch_names_field_and_both_values(field: str, other: object) -> None
     expected = f"{field}: the recipe expects {other!r}, the model's files say {SMALL[field]!r}"
     assert expected in str(caught.value)
     assert str(caught.value).count("the recipe expects") == 1
+
+
+def test_prompts_that_a_recipe_names() -> None:
+    recipe = recipe_expecting(prompts={"query": "query: "})
+    recipe.check({**SMALL, "prompts": {"query": "query: ", "passage": "passage: "}})
+    for prompts in ({}, {"query": "q: "}, {"passage": "query: "}):
+        with pytest.raises(RecipeMismatchError, match="prompts: the recipe expects"):
+            recipe.check({**SMALL, "prompts": prompts})
 
 
 def test_all_mismatches_at_once() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedrt import Embedder
-from embedrt.bundle.manifest import Precision
+from embedrt.bundle.manifest import REMEDY, Precision
 from embedrt.errors import EmbedrtError, ProofError, UnsupportedModelError
 from embedrt.text.inputs import start_of
 from embedrt.verify import row_differences
@@ -113,8 +113,8 @@ def compare_texts(
         together[order] = call.of(embedder, [mixed[index] for index in order])
     except (EmbedrtError, ValueError, TypeError) as error:
         raise ProofError(
-            f"the bundle does not agree with {oracle.name}: it refuses {call}: {error}. "
-            "Nothing was written"
+            f"the bundle does not agree with {oracle.name}: it refuses {call}: "
+            f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
         ) from error
     if found.shape != expected.shape:
         raise ProofError(

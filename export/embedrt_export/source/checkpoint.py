@@ -18,6 +18,8 @@ from embedrt_export.source.files import read_json
 SAFETENSORS = "model.safetensors"
 TORCH = "pytorch_model.bin"
 INDEX_SUFFIX = ".index.json"
+OTHER_FORMATS = frozenset({".gguf", ".h5", ".msgpack", ".onnx", ".ot"})
+POINTER = b"version https://git-lfs"
 WEIGHT_FILES = (SAFETENSORS, SAFETENSORS + INDEX_SUFFIX, TORCH, TORCH + INDEX_SUFFIX)
 
 
@@ -134,7 +136,7 @@ def weight_files(folder: Path) -> list[Path]:
         if not file.is_file():
             continue
         if not name.endswith(INDEX_SUFFIX):
-            return [file]
+            return [_require_no_pointer(file)]
         try:
             shards = sorted(set(read_json(file)["weight_map"].values()))
         except (LookupError, TypeError, AttributeError) as error:
@@ -142,8 +144,20 @@ def weight_files(folder: Path) -> list[Path]:
         present = {path.name for path in folder.iterdir() if path.is_file()}
         if missing := [shard for shard in shards if shard not in present]:
             raise SourceError(f"{file} lists {missing[0]}, which is not in its folder")
-        return [folder / shard for shard in shards]
-    raise SourceError(f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}")
+        return [_require_no_pointer(folder / shard) for shard in shards]
+    others = sorted(file.name for file in folder.glob("*") if file.suffix in OTHER_FORMATS)
+    has = f"; {', '.join(others)} is of a format that embedrt does not read" if others else ""
+    raise SourceError(f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}{has}")
+
+
+def _require_no_pointer(file: Path) -> Path:
+    """Return the file; raise SourceError if it only says where Git LFS has the weights."""
+    with file.open("rb") as opened:
+        if opened.read(len(POINTER)) == POINTER:
+            raise SourceError(
+                f"{file} is a pointer of Git LFS and not the weights: fetch them with git lfs pull"
+            )
+    return file
 
 
 def _modern(name: str) -> str:

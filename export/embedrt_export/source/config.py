@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
-from transformers import AutoConfig, PretrainedConfig
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as ENCODER_DECODERS,
-)
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.quiet import gist, quiet
@@ -16,15 +15,25 @@ from embedrt_export.source.encoder_keys import ENCODER, UNHEEDED
 from embedrt_export.source.loading import upgrade_advice
 from embedrt_export.source.settings import Settings
 
-ENCODERS_ALONE = {
-    "mt5",
-    "t5",
-}  # of pairs, whose encoder sentence-transformers takes without decoder
-
 logger = logging.getLogger(__name__)
 
 
-def read_config(settings: Settings) -> PretrainedConfig:
+# The classes of a model's own code that sentence-transformers would run, by their keys in auto_map.
+RUN = ("AutoConfig", "AutoModel")
+
+
+def own_code(settings: Settings) -> tuple[str, ...]:
+    """Return the classes of the author's own code that define the encoder, by `auto_map`."""
+    named = read_object(settings.transformer / "config.json").get("auto_map")
+    paths = [named.get(key) for key in RUN] if isinstance(named, dict) else []
+    return tuple(path for path in paths if isinstance(path, str) and not _is_library(path))
+
+
+def _is_library(path: str) -> bool:
+    return path.split(".", maxsplit=1)[0] in ("transformers", "sentence_transformers")
+
+
+def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> PretrainedConfig:
     """Return the encoder's config with the overrides from the settings applied.
 
     Raises SourceError if the file is missing or a value is of the wrong kind, and
@@ -39,36 +48,43 @@ def read_config(settings: Settings) -> PretrainedConfig:
         refusals += check_object(settings.folder, file, content, unheeded)
     if refusals:
         raise UnsupportedModelError(f"{settings.folder} cannot be exported: {'; '.join(refusals)}")
-    own_code = content.get("auto_map")
+    own = own_code(settings)
+    known = content.get("model_type") in CONFIG_MAPPING
+    if own and not (known and ignore_remote_code):
+        raise UnsupportedModelError(_refuse_code(file, own, content.get("model_type"), known=known))
     try:
         with quiet():
             config: PretrainedConfig = AutoConfig.from_pretrained(
                 settings.transformer, trust_remote_code=False, **settings.config_changes
             )
-    except Exception as error:  # an unknown architecture, or one that requires custom code
-        if own_code:
-            raise UnsupportedModelError(
-                f"{file} names code of the model's author (auto_map) for the architecture "
-                f"{content.get('model_type')}, which transformers does not know without it; "
-                "embedrt runs no code that comes with a model"
-            ) from error
+    except Exception as error:  # an unknown architecture, or values that it does not take
         reason = gist(error) if "model_type" in content else "its config.json has no model_type"
         raise UnsupportedModelError(
             f"transformers does not know {settings.transformer}: {reason}"
             f"{upgrade_advice(settings.transformer)}"
         ) from error
-    if own_code:
+    if own:
         logger.warning(
-            "%s names code of the model's author (auto_map), which is not run: the model is "
-            "exported as transformers' own %s",
+            "%s names code of the model's author (%s), which is ignored: the model is exported as "
+            "transformers' own %s",
             file,
+            ", ".join(own),
             config.model_type,
         )
-    # An encoder saved without its decoder clears is_encoder_decoder but keeps the model type.
-    pair = config.is_encoder_decoder or config.model_type in ENCODER_DECODERS
-    if pair and config.model_type not in ENCODERS_ALONE:
-        raise UnsupportedModelError(
-            f"{settings.folder} has the architecture {config.model_type}, an encoder-decoder: "
-            "sentence-transformers runs only its encoder, which embedrt does not support yet"
-        )
     return config
+
+
+def _refuse_code(file: Path, own: Sequence[str], architecture: object, *, known: bool) -> str:
+    named = f"{file} names code of the model's author in auto_map ({', '.join(own)})"
+    if not known:
+        return (
+            f"{named} for the architecture {architecture}, which transformers does not know "
+            "without it, and embedrt runs no code that comes with a model. Use "
+            "sentence-transformers for this model, or another one"
+        )
+    return (
+        f"{named}, and embedrt runs no code that comes with a model. transformers' own "
+        f"{architecture} may compute something else. If you know that it computes the same, "
+        "export with --ignore-remote-code (in Python: ignore_remote_code=True); otherwise use "
+        "sentence-transformers for this model, or another one"
+    )

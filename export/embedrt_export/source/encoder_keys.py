@@ -85,7 +85,7 @@ ENCODER = Table(
         "position_embedding_type": honored(TEXT.or_null, "absolute, else the encoder is traced"),
         "is_decoder": honored(FLAG, "a decoder is traced"),
         "pruned_heads": honored(object_of(WHOLE.in_list).or_null, "these heads contribute nothing"),
-        "auto_map": overruled(OBJECT, "embedrt does not run code of the model's author"),
+        "auto_map": honored(OBJECT, "code of the model's author is refused, or ignored on request"),
         "quantization_config": refused(OTHER_WEIGHTS),
         "compression_config": refused(OTHER_WEIGHTS),
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,36 @@ MODEL_OPTIONS: dict[str, Any] = {
     "dtype": torch.float32,
 }
 
+# sentence-transformers runs only the encoder of these encoder-decoders: class by model type.
+ENCODERS = {
+    "blenderbot": "models.blenderbot.modeling_blenderbot.BlenderbotEncoder",
+    "blenderbot-small": "models.blenderbot_small.modeling_blenderbot_small.BlenderbotSmallEncoder",
+    "longt5": "LongT5EncoderModel",
+    "m2m_100": "models.m2m_100.modeling_m2m_100.M2M100Encoder",
+    "marian": "models.marian.modeling_marian.MarianEncoder",
+    "mt5": "MT5EncoderModel",
+    "pegasus": "models.pegasus.modeling_pegasus.PegasusEncoder",
+    "pegasus_x": "models.pegasus_x.modeling_pegasus_x.PegasusXEncoder",
+    "prophetnet": "ProphetNetEncoder",
+    "switch_transformers": "SwitchTransformersEncoderModel",
+    "t5": "T5EncoderModel",
+    "t5gemma": "T5GemmaEncoderModel",
+    "umt5": "UMT5EncoderModel",
+}
+
 
 def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
     """Load the encoder in `folder` for inference, with a copy of `config`.
+
+    The class is the one that sentence-transformers takes.
 
     Raises UnsupportedModelError if transformers cannot load it or initializes a weight randomly.
     """
     try:
         with quiet():
-            encoder, info = AutoModel.from_pretrained(
+            encoder, info = _class_of(config).from_pretrained(
                 folder,
-                config=copy.deepcopy(config),
+                config=_encoder_config(config),
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
@@ -48,6 +68,21 @@ def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
         raise UnsupportedModelError(f"the weights in {folder} lack {', '.join(sorted(wrong)[:5])}")
     loaded: PreTrainedModel = encoder.eval()
     return loaded
+
+
+def _class_of(config: PretrainedConfig) -> Any:
+    path = ENCODERS.get(config.model_type)
+    if path is None:
+        return AutoModel
+    module, _, name = f"transformers.{path}".rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _encoder_config(config: PretrainedConfig) -> PretrainedConfig:
+    copied = copy.deepcopy(config)
+    if config.model_type in ENCODERS:
+        copied.is_encoder_decoder = False
+    return copied
 
 
 def upgrade_advice(folder: Path) -> str:

@@ -55,11 +55,15 @@ ARCHITECTURES = {
 }
 
 
-def name_kind(model: JsonObject, modules: Sequence[str], transformer: JsonObject) -> list[str]:
-    """Return a one-sentence reason if the model gives no dense embedding, else an empty list.
+def refuse_kind(
+    folder: Path, model: JsonObject, modules: Sequence[str], transformer: JsonObject
+) -> None:
+    """Raise UnsupportedModelError that names the kind of a model that gives no dense embedding.
 
     Parameters
     ----------
+    folder
+        The model's folder.
     model
         Content of ``config_sentence_transformers.json``.
     modules
@@ -78,10 +82,15 @@ def name_kind(model: JsonObject, modules: Sequence[str], transformer: JsonObject
     ]
     for sign, kind in signs:
         if kind:
-            return [f"it is {kind} ({sign})"]
+            raise _refusal(folder, f"it is {kind} ({sign})")
     if model_type != DENSE:
-        return [f"its model_type is {model_type}, and embedrt takes a {DENSE}"]
-    return []
+        raise _refusal(folder, f"its model_type is {model_type}, and embedrt takes a {DENSE}")
+
+
+def _refusal(folder: Path, reason: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{folder} cannot be exported: {reason}. Use the library that it was made with"
+    )
 
 
 def refuse_adapter(folder: Path) -> None:
@@ -103,7 +112,7 @@ def refuse_folder(folder: Path) -> None:
     for name in names:
         for part, kind in ARCHITECTURES.items():
             if part in name:
-                raise UnsupportedModelError(f"{folder} cannot be exported: it is {kind} ({name})")
+                raise _refusal(folder, f"it is {kind} ({name})")
     raise SourceError(
         f"{folder} is not a sentence-transformers model: it has no modules.json. Load it with "
         "sentence-transformers, choose its pooling, and save it; then export that folder"

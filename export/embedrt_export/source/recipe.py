@@ -14,7 +14,7 @@ from embedrt_export.source.files import read_text
 _PACKAGED = Path(__file__).parents[1] / "recipes"
 FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "models"
 
-Fact = str | int | bool | list[str]
+Fact = str | int | bool | list[str] | dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Recipe:
     def check(self, facts: Mapping[str, Fact]) -> None:
         """Raise RecipeMismatchError naming every property in which the model's files differ."""
         wrong = [
-            f"{name}: the recipe expects {expected!r}, the model's files say {facts[name]!r}"
+            f"{name}: the recipe expects {expected!r}, the model's files say {found!r}"
             for name, expected in self.expect.items()
-            if facts[name] != expected
+            if (found := _comparable(facts[name], expected)) != expected
         ]
         if wrong:
             raise RecipeMismatchError(
@@ -58,6 +58,13 @@ class Recipe:
                     f"{file} has sha256 {found}; the recipe {self.name} expects {expected}. "
                     "Download it again, or pass its folder instead of the name"
                 )
+
+
+def _comparable(found: Fact, expected: Fact) -> Fact:
+    """Return what was found; of prompts, only those that the recipe names."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return {name: text for name, text in found.items() if name in expected}
+    return found
 
 
 def load_recipes() -> dict[str, Recipe]:

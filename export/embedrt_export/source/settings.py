@@ -22,7 +22,7 @@ from embedrt_export.source.checks import JsonObject, check_object, read_object
 from embedrt_export.source.head import check_head, read_head_module
 from embedrt_export.source.keys import MODEL
 from embedrt_export.source.modules import MODULES, Module, read_modules
-from embedrt_export.source.other_models import name_kind, refuse_adapter, refuse_folder
+from embedrt_export.source.other_models import refuse_adapter, refuse_folder, refuse_kind
 from embedrt_export.source.prompts import EXTRAS, read_prompts
 from embedrt_export.source.transformer import check_transformer, read_transformer_file
 
@@ -68,13 +68,13 @@ def read_settings(folder: Path) -> Settings:
     model_file = folder / EXTRAS
     model = read_object(model_file)
     transformer = read_transformer_file(first.path)
+    refuse_kind(folder, model, [module.kind for module in modules], transformer.content)
     reasons = [
         f"its module {module.type} is not part of sentence-transformers and would run code of "
         "the model's author"
         for module in modules
         if not module.type.startswith("sentence_transformers.")
     ]
-    reasons += name_kind(model, [module.kind for module in modules], transformer.content)
     if first.kind != "Transformer":
         reasons.append(f"it starts with {first.kind}, not with a Transformer")
     reasons += check_transformer(folder, first.path, transformer)

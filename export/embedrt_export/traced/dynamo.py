@@ -12,13 +12,17 @@ from torch.export import Dim
 from transformers import PreTrainedModel
 
 from embedrt.bundle.graph_rules import INPUT
+from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.weights import read_graph
+from embedrt_export.traced.attention import BOUNDED
 from embedrt_export.traced.finish import ENCODED
+from embedrt_export.traced.spectra import replace_transforms
 
 PREFIX = "encoder/"
 EXAMPLE = (2, 37)  # the exporter treats sizes 0 and 1 as constants
+ALIKE = 1e-4  # largest difference of two implementations of attention, of numbers of about 1
 
 
 class _Encoder(nn.Module):
@@ -27,21 +31,44 @@ class _Encoder(nn.Module):
     def __init__(self, encoder: PreTrainedModel) -> None:
         super().__init__()
         self._encoder = encoder
-        self._takes_mask = "attention_mask" in inspect.signature(encoder.forward).parameters
+        self.masked = "attention_mask" in inspect.signature(encoder.forward).parameters
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Shape: (batch, tokens) to (batch, tokens, hidden)."""
-        mask = {"attention_mask": torch.ones_like(input_ids)} if self._takes_mask else {}
+        mask = {"attention_mask": torch.ones_like(input_ids)} if self.masked else {}
         hidden: torch.Tensor = self._encoder(input_ids=input_ids, **mask).last_hidden_state
         return hidden
 
 
 def trace_by_dynamo(encoder: PreTrainedModel, folder: Path) -> Path:
-    """Trace `encoder` to a graph in `folder`; return its path. Exceptions of torch propagate."""
+    """Trace `encoder` to a graph in `folder`, with bounded attention if possible; return its path.
+
+    Exceptions of torch propagate. Raises UnsupportedModelError if the encoder gives equal texts
+    different vectors.
+    """
     encoder.config.use_cache = False  # else the keys and values of a decoder become outputs
+    own = encoder.config._attn_implementation  # noqa: SLF001 - it has no public name
     ids = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % encoder.config.vocab_size
+    traced = _Encoder(encoder)
+    expected = traced(ids)
+    replace_transforms(encoder)
+    # A few architectures can only be traced without a mask.
+    ways = [(BOUNDED, traced.masked), (own, traced.masked), (own, False)]
+    failure: Exception | None = None
+    for attention, masked in dict.fromkeys(ways):
+        try:
+            encoder.set_attn_implementation(attention)
+            traced.masked = masked
+            if torch.allclose(traced(ids), expected, rtol=ALIKE, atol=ALIKE, equal_nan=True):
+                return _trace(traced, ids, folder)
+        except Exception as error:  # noqa: BLE001 - whatever the architecture makes torch raise
+            failure = error
+    raise failure or UnsupportedModelError("the encoder gives a text other vectors each time")
+
+
+def _trace(traced: _Encoder, ids: torch.Tensor, folder: Path) -> Path:
     program = torch.onnx.export(
-        _Encoder(encoder),
+        traced,
         (ids,),
         dynamo=True,
         opset_version=OPSET,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from embedrt.bundle.graph_rules import INPUT, OPERATORS
 from embedrt.bundle.weights import MINIMUM_SIZE
@@ -15,10 +15,14 @@ from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.weights import Weights, read_graph, read_weight, write_graph
+from embedrt_export.quiet import gist
+from embedrt_export.traced.convolutions import replace_convolutions
 
 ENCODED = "last_hidden_state"
 # Values of the other inputs: there is no padding, and each text is a single segment.
 CONSTANT_INPUTS = {"attention_mask": 1, "token_type_ids": 0}
+POSITIONS = "position_ids"  # 0, 1, 2, ... in each text
+SHORT = (1, 2)  # texts, and tokens of each
 SILENT = 4  # ONNX Runtime's log level "fatal": errors are raised, not printed
 
 
@@ -34,6 +38,7 @@ def finish_model(traced: Path, head: Nodes, dimension: int, folder: Path) -> Pat
     if ENCODED not in {value.name for value in graph.output}:
         raise UnsupportedModelError(f"the traced graph has no output {ENCODED}")
     _fill_inputs(graph)
+    replace_convolutions(graph, lambda weight: read_weight(traced, weight))
     graph.node.extend(head.nodes)
     graph.initializer.extend(head.initializers.values())
     simple_file = _simplify(model, traced.parent, dimension)
@@ -54,17 +59,24 @@ def finish_model(traced: Path, head: Nodes, dimension: int, folder: Path) -> Pat
 def _fill_inputs(graph: onnx.GraphProto) -> None:
     """Replace every input except the token ids by a constant of the same shape."""
     others = [value.name for value in graph.input if value.name != INPUT]
-    if unknown := sorted(set(others) - CONSTANT_INPUTS.keys()):
+    if unknown := sorted(set(others) - {*CONSTANT_INPUTS, POSITIONS}):
         raise UnsupportedModelError(
             f"the traced graph has inputs that no bundle has: {', '.join(unknown)}"
         )
-    nodes = [helper.make_node("Shape", [INPUT], ["filled_shape"])] if others else []
+    filled = Nodes(prefix="filled/")
+    shape = filled.add("Shape", INPUT)
     for name in others:
-        value = numpy_helper.from_array(np.array([CONSTANT_INPUTS[name]], np.int64))
-        nodes.append(helper.make_node("ConstantOfShape", ["filled_shape"], [name], value=value))
-    body = [*nodes, *graph.node]
+        if name == POSITIONS:
+            tokens = filled.add("Gather", shape, filled.integer(1))
+            row = filled.add("Range", filled.integer(0), tokens, filled.integer(1))
+            value = filled.add("Expand", row, shape)
+        else:
+            value = filled.add("Expand", filled.integer(CONSTANT_INPUTS[name]), shape)
+        filled.nodes.append(helper.make_node("Identity", [value], [name]))
+    body = [*filled.nodes, *graph.node]
     del graph.node[:], graph.input[:]
     graph.node.extend(body)
+    graph.initializer.extend(filled.initializers.values())
 
 
 def _simplify(model: onnx.ModelProto, folder: Path, dimension: int) -> Path:
@@ -88,10 +100,22 @@ def _simplify(model: onnx.ModelProto, folder: Path, dimension: int) -> Path:
         "session.optimized_model_external_initializers_min_size_in_bytes": str(MINIMUM_SIZE),
     }.items():
         options.add_session_config_entry(key, value)
-    ort.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"])
+    _require_runs(ort.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"]))
     simple = read_graph(simple_file)
-    del simple.opset_import[:]
-    simple.opset_import.extend(shell.opset_import)  # ONNX Runtime declares all its domains
+    used = {node.domain for node in simple.graph.node} - {"", "ai.onnx"}
+    del simple.opset_import[:]  # ONNX Runtime declares all its domains
+    simple.opset_import.extend(shell.opset_import)
+    simple.opset_import.extend(helper.make_opsetid(domain, 1) for domain in sorted(used))
     simple.producer_name, simple.producer_version = shell.producer_name, ""
     simple_file.write_bytes(simple.SerializeToString())
     return simple_file
+
+
+def _require_runs(session: ort.InferenceSession) -> None:
+    """Raise UnsupportedModelError if the graph fails on a text, as some traced graphs do."""
+    try:
+        session.run(None, {INPUT: np.zeros(SHORT, np.int64)})
+    except Exception as error:  # ONNX Runtime raises many kinds
+        raise UnsupportedModelError(
+            f"the traced graph fails on a text of {SHORT[1]} tokens ({gist(error)})"
+        ) from error

@@ -21,6 +21,7 @@ from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.loading import load_encoder
 from embedrt_export.traced.dynamo import trace_by_dynamo
 from embedrt_export.traced.finish import ENCODED, finish_model
+from embedrt_export.traced.known import ELSEWHERE, refuse_untraceable
 from embedrt_export.traced.optimum import trace_by_optimum
 
 logger = logging.getLogger(__name__)
@@ -32,19 +33,13 @@ class Tracer:
 
     package: str
     """The distribution that the tracer requires; a manifest lists it in `tools`."""
-    remedy: str
-    """Instructions for installing the distribution."""
     trace: Callable[[PreTrainedModel, Path], Path]
     """Writes the graph of an encoder to a folder, with files of weights; returns its path."""
 
 
 TRACERS = (
-    Tracer(
-        package="optimum-onnx",
-        remedy="pip install 'embedrt[optimum]' in an environment of its own, for transformers 4",
-        trace=trace_by_optimum,
-    ),
-    Tracer(package="onnxscript", remedy="pip install 'embedrt[export]'", trace=trace_by_dynamo),
+    Tracer(package="onnxscript", trace=trace_by_dynamo),
+    Tracer(package="optimum-onnx", trace=trace_by_optimum),
 )
 
 
@@ -61,8 +56,10 @@ class Traced:
 def trace_model(folder: Path, head: Head, config: PretrainedConfig, output: Path) -> Traced:
     """Trace the encoder in `folder`, add the head, and write the graph to `output`.
 
-    Raises UnsupportedModelError with the reason of each tracer if none supports the architecture.
+    Raises UnsupportedModelError with the reason of each installed tracer if none supports the
+    architecture.
     """
+    refuse_untraceable(folder, config)
     nodes = Nodes(prefix="head/")
     embedding, dimension = add_head(nodes, ENCODED, config.hidden_size, head)
     nodes.name_output(embedding)
@@ -71,7 +68,6 @@ def trace_model(folder: Path, head: Head, config: PretrainedConfig, output: Path
         try:
             version = metadata.version(tracer.package)
         except metadata.PackageNotFoundError:
-            reasons.append(f"{tracer.package} is not installed ({tracer.remedy})")
             continue
         logger.info("tracing %s by %s %s", config.model_type, tracer.package, version)
         try:
@@ -86,9 +82,8 @@ def trace_model(folder: Path, head: Head, config: PretrainedConfig, output: Path
         else:
             return Traced(graph=graph, dimension=dimension, tracer=tracer.package)
     raise UnsupportedModelError(
-        f"{folder} has the architecture {config.model_type}, which is not built from its weights, "
-        f"and no tracer supports it: {'; '.join(reasons)}. Use sentence-transformers for it, or "
-        "another model"
+        f"{folder} has the architecture {config.model_type}, which is not built from its weights "
+        f"and cannot be traced: {'; '.join(reasons)}. {ELSEWHERE}"
     )
 
 
@@ -104,10 +99,11 @@ def _trace_by(tracer: Tracer, encoder: PreTrainedModel, folder: Path) -> Path:
 @contextmanager
 def _refusals_of(tracer: Tracer) -> Iterator[None]:
     try:
-        with quiet(), torch.no_grad():
+        with quiet(errors=True), torch.no_grad():
             yield
     except Exception as error:  # unsupported architectures raise any kind
-        raise _RefusedError(f"{tracer.package}: {gist(_cause(error))}") from error
+        cause = error if isinstance(error, UnsupportedModelError) else _cause(error)
+        raise _RefusedError(f"{tracer.package}: {gist(cause)}") from error
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -46,6 +46,8 @@ class Source:
     """The license that the model card declares."""
     weights: dict[str, str]
     """sha256 (hex) of each weight file, by path in the model's folder."""
+    ignored_code: tuple[str, ...] = ()
+    """Classes of the model author's own code that the export ignored, on request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,7 @@ class Manifest:
     def to_json(self) -> str:
         """Return the manifest as JSON. Equal manifests give equal text."""
         facts = dataclasses.asdict(self)
+        facts["source"] = _without_defaults(self.source)
         return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -182,6 +185,12 @@ class Manifest:
         assert isinstance(manifest, cls)  # for the type checker
         _check_values(manifest)
         return manifest
+
+
+def _without_defaults(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, without optional ones that have their default."""
+    facts = dataclasses.asdict(value)
+    return {f.name: facts[f.name] for f in dataclasses.fields(value) if facts[f.name] != f.default}
 
 
 def _upgrade(fields: dict[str, Any]) -> dict[str, Any]:
@@ -270,12 +279,17 @@ def _decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one
 def _decode_dataclass(value: object, kind: Any, place: str) -> Any:
     fields = _expect(value, dict, place)
     hints = get_type_hints(kind)
-    if missing := sorted(hints.keys() - fields.keys()):
+    required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    if missing := sorted(required - fields.keys()):
         raise _wrong(f"{place} lacks {', '.join(missing)}")
     if unknown := sorted(fields.keys() - hints.keys()):
         raise _wrong(f"{place} has unknown fields: {reprlib.repr(unknown)}")
     return kind(
-        **{name: _decode(fields[name], hint, f"{place}.{name}") for name, hint in hints.items()}
+        **{
+            name: _decode(fields[name], hint, f"{place}.{name}")
+            for name, hint in hints.items()
+            if name in fields
+        }
     )
 
 

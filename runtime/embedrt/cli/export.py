@@ -30,6 +30,11 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE", help="texts to calibrate int8, one per line"
     )
+    parser.add_argument(
+        "--ignore-remote-code",
+        action="store_true",
+        help="export a model that comes with code as transformers' own architecture of its type",
+    )
     parser.set_defaults(run=run)
 
 
@@ -46,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
         files=options.files,
         precision=options.precision,
         calibration=options.calibration,
+        ignore_remote_code=options.ignore_remote_code,
     )
     print(path)
 

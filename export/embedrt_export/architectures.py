@@ -1,0 +1,35 @@
+"""The README's list of architectures: ``python -m embedrt_export.architectures`` prints it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from embedrt_export.families import READERS
+from embedrt_export.traced.known import TRACED, UNTRACEABLE
+
+ROWS = """\
+| `model_type` in config.json | graph |
+|---|---|
+| {drawn} | built from the weights |
+| {traced} | traced by PyTorch's exporter; one of each is exported in the tests |
+| {refused} and mixtures of experts | none: refused, with the cause |
+| any other | traced if it can be; otherwise refused, with the reason |
+"""
+
+
+def architecture_table() -> str:
+    """Return the table in Markdown, from what the exporter and its tests know."""
+    return ROWS.format(
+        drawn=_listed(READERS),
+        traced=_listed(TRACED - READERS.keys()),
+        refused=_listed(UNTRACEABLE),
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(architecture_table())

@@ -1,0 +1,53 @@
+"""The architectures whose tracing is known to work or to fail, by model type.
+
+Those that fail are refused at once, with the cause. Any other is tried.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PretrainedConfig
+
+from embedrt.errors import UnsupportedModelError
+
+ELSEWHERE = "Use sentence-transformers for it, or another model"
+
+TRACED = frozenset(
+    """
+    albert bart bert-generation big_bird biogpt bloom clip_text_model codegen cohere cohere2
+    convbert data2vec-text deberta deberta-v2 electra ernie esm eurobert exaone falcon flaubert
+    fnet gemma gemma2 gemma3_text glm gpt2 gpt_bigcode gpt_neox gptj granite gte helium ibert
+    jina_embeddings_v3 llama mistral mobilebert modernbert mt5 nomic_bert nystromformer qwen2
+    qwen3 rembert roformer squeezebert t5 xlm-roberta-xl xlnet
+    """.split()
+)
+"""Each is exported in the tests."""
+
+_CHUNKS = "its attention works on chunks, whose number depends on the text"
+_RECURRENT = "it reads a text token by token"
+UNTRACEABLE = {
+    "falcon_mamba": _RECURRENT,
+    "fsmt": "its forward depends on the values of the token ids",
+    "led": _CHUNKS,
+    "longformer": _CHUNKS,
+    "mamba": _RECURRENT,
+    "mamba2": _RECURRENT,
+    "rwkv": _RECURRENT,
+}
+"""Cause by model type."""
+
+# The number of experts, by the names that configs use.
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+
+
+def refuse_untraceable(folder: Path, config: PretrainedConfig) -> None:
+    """Raise UnsupportedModelError if the architecture is known not to be traceable."""
+    cause = UNTRACEABLE.get(config.model_type)
+    if any((getattr(config, name, None) or 0) > 1 for name in _EXPERTS):
+        cause = "it is a mixture of experts, of which each token runs through others"
+    if cause:
+        raise UnsupportedModelError(
+            f"{folder} has the architecture {config.model_type}, of which no graph can be made: "
+            f"{cause}. {ELSEWHERE}"
+        )

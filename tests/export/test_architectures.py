@@ -1,0 +1,97 @@
+"""The architectures that the README lists: each is exported, or refused at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import onnx
+import pytest
+from transformers import CONFIG_MAPPING
+
+from any_architecture import MAX_TOKENS, make_any
+from comparison import Pair, assert_agrees, texts_of_every_length
+from embedrt import Embedder
+from embedrt.errors import UnsupportedModelError
+from embedrt_export import export_model
+from embedrt_export.architectures import architecture_table
+from embedrt_export.families import READERS
+from embedrt_export.traced.known import TRACED, UNTRACEABLE
+from model_folders import change_json, make_small
+
+README = Path(__file__).parents[2] / "README.md"
+BEGIN = "<!-- printed by python -m embedrt_export.architectures: begin -->\n"
+END = "<!-- printed by python -m embedrt_export.architectures: end -->\n"
+
+# One a kind of graph: bounded attention, full and causal; convolutions; a Fourier transform.
+QUICK = ("fnet", "gpt_neox", "squeezebert")
+ATTENTION = {"big_bird": None, "electra": "MultiHeadAttention", "gpt_neox": "GroupQueryAttention"}
+
+
+def export_any(parent: Path, model_type: str) -> Pair:
+    folder = make_any(parent / "model", model_type)
+    return Pair(folder, export_model(str(folder), output=parent / "bundle"))
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name in sorted(TRACED)
+    ],
+)
+def test_agrees_at_every_length(tmp_path: Path, model_type: str) -> None:
+    pair = export_any(tmp_path, model_type)
+    with Embedder.load(pair.bundle) as embedder:
+        manifest = embedder.manifest
+        texts = [*texts_of_every_length(embedder, MAX_TOKENS + 5).values()]
+        alone = [embedder.encode(text).tobytes() for text in texts]
+        together = [vector.tobytes() for vector in embedder.encode([*texts, *texts[::-1]])]
+    assert manifest.family == model_type
+    assert manifest.builder == ("fused" if model_type in READERS else "traced")
+    assert together == [*alone, *alone[::-1]]
+    assert_agrees(pair, texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", sorted(TRACED - {"squeezebert"}))
+def test_int8(tmp_path: Path, model_type: str) -> None:
+    folder = make_any(tmp_path / "model", model_type)
+    bundle = export_model(str(folder), output=tmp_path / "bundle", precision="int8")
+    texts = ["a", "How many people live in London?", "a lazy dog " * 30]
+    with Embedder.load(bundle) as embedder:
+        alone = [embedder.encode(text).tobytes() for text in texts]
+        together = embedder.encode([*texts, *texts])
+    assert [vector.tobytes() for vector in together] == alone * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", ATTENTION.keys() - READERS.keys())
+def test_attention_is_bounded_where_transformers_lets_it(tmp_path: Path, model_type: str) -> None:
+    graph = onnx.load(export_any(tmp_path, model_type).bundle / "model.onnx").graph
+    operators = {node.op_type for node in graph.node}
+    assert (ATTENTION[model_type] or "Softmax") in operators
+
+
+@pytest.mark.parametrize("model_type", UNTRACEABLE)
+def test_refused_at_once(tmp_path: Path, model_type: str) -> None:
+    """From the config alone: the weights cannot be read."""
+    folder = make_small(tmp_path / "model", "bert")
+    change_json(folder / "config.json", model_type=model_type)
+    (folder / "model.safetensors").write_bytes(b"none")
+    with pytest.raises(UnsupportedModelError) as caught:
+        export_model(str(folder), output=tmp_path / "bundle")
+    for words in (f"architecture {model_type}, of which no graph", UNTRACEABLE[model_type]):
+        assert words in str(caught.value)
+
+
+def test_the_lists_are_disjoint_and_known_to_transformers() -> None:
+    assert not TRACED & UNTRACEABLE.keys()
+    assert not READERS.keys() & UNTRACEABLE.keys()
+    assert not {*TRACED, *UNTRACEABLE, *READERS} - set(CONFIG_MAPPING)
+
+
+def test_readme_lists_them() -> None:
+    text = README.read_text(encoding="utf-8")
+    (listed,) = re.findall(f"{re.escape(BEGIN)}(.*?){re.escape(END)}", text, flags=re.DOTALL)
+    assert listed == architecture_table(), "run python -m embedrt_export.architectures"
