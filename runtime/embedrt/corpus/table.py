@@ -1,0 +1,263 @@
+"""One pure function: a table with a text column to the same table with its embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embedrt.bundle.manifest import Manifest
+from embedrt.corpus.schema import choose_columns, conform, plain_schema
+from embedrt.embedder import Embedder
+from embedrt.errors import TextError
+from embedrt.text.prompts import Prompts
+from embedrt.text.tokenizer import MOST_CHARACTERS
+
+VectorPrecision = Literal["float32", "float16", "binary", "ubinary"]
+
+COMPONENTS = {
+    "float32": pa.float32(),
+    "float16": pa.float16(),
+    "binary": pa.int8(),
+    "ubinary": pa.uint8(),
+}
+# A text of which so many characters already have twice the maximum of tokens is certainly cut.
+CERTAIN_CHARACTERS_PER_TOKEN = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """How a table's texts become vectors: all that decides the bytes, besides the bundle."""
+
+    text: tuple[str, ...]
+    """The text columns."""
+    join: str = "\n"
+    """What stands between the texts of several columns."""
+    output_column: str = "embedding"
+    """The name of the new column."""
+    prompt: str = ""
+    """Prepended to each text."""
+    truncate_dim: int | None = None
+    normalize: bool = False
+    precision: VectorPrecision = "float32"
+    overwrite_column: bool = False
+    """Whether a column of the output's name is replaced."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(VectorPrecision):
+            raise ValueError(
+                f"precision={self.precision!r}; expected one of {list(get_args(VectorPrecision))}"
+            )
+
+    @classmethod
+    def of(
+        cls,
+        manifest: Manifest,
+        text: str | Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Return the embedding with a model's prompt. Raises ValueError as `Embedder.encode`."""
+        return cls(
+            text=(text,) if isinstance(text, str) else tuple(text),
+            prompt=Prompts.of(manifest).choose(prompt_name, prompt),
+            **options,
+        )
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Return the embedding that `to_json` has spelled, among other fields."""
+        values = {field.name: content[field.name] for field in fields(cls)}
+        return cls(**{**values, "text": tuple(content["text"])})
+
+    def type_for(self, dimension: int) -> Any:
+        """Return the type of the new column for a model of this dimension."""
+        kept = dimension if self.truncate_dim is None else self.truncate_dim
+        width = -(-kept // 8) if self.precision in ("binary", "ubinary") else kept
+        return pa.list_(COMPONENTS[self.precision], width)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "text": list(self.text)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """The vectors of a table's rows."""
+
+    vectors: NDArray[Any]
+    """Zeros where there is no text. Shape: (rows, components)."""
+    valid: NDArray[np.bool_]
+    """Whether a row has a text. Shape: (rows,)."""
+    texts: list[str]
+    """The texts of the valid rows, with their prompt."""
+
+
+def embed_table(
+    table: Any,
+    embedder: Embedder,
+    text: str | Sequence[str] = "text",
+    output: str = "embedding",
+    *,
+    join: str = "\n",
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+    truncate_dim: int | None = None,
+    normalize: bool = False,
+    precision: VectorPrecision = "float32",
+    overwrite_column: bool = False,
+) -> Any:
+    """Return a table with a column of embeddings appended.
+
+    Parameters
+    ----------
+    table
+        A ``pyarrow.Table`` or ``RecordBatch``.
+    text
+        The text column, or several, which are joined by `join`; nulls among them are left out.
+    output
+        The name of the new column.
+    prompt_name, prompt, truncate_dim, normalize, precision
+        As in `Embedder.encode`.
+    overwrite_column
+        Replace a column that has the output's name, rather than refuse.
+
+    Returns
+    -------
+    pyarrow.Table
+        The new column is a fixed-size list of float32, float16, int8 or uint8. Null where all text
+        columns are null.
+
+    Raises
+    ------
+    CorpusSourceError
+        A column is missing or holds no text, or the table already has the output column.
+    """
+    embedding = Embedding.of(
+        embedder.manifest,
+        text,
+        prompt_name=prompt_name,
+        prompt=prompt,
+        join=join,
+        output_column=output,
+        truncate_dim=truncate_dim,
+        normalize=normalize,
+        precision=precision,
+        overwrite_column=overwrite_column,
+    )
+    if isinstance(table, pa.RecordBatch):
+        table = pa.Table.from_batches([table])
+    schema = plain_schema(table.schema, "the table")
+    choose_columns(schema, embedding.text, None, output, overwrite=overwrite_column)
+    embedded = embed_texts(texts_of(table, embedding), embedder, embedding)
+    kept = table.select([name for name in table.column_names if name != output])
+    return kept.append_column(output, as_column(embedded, embedding.type_for(embedder.dimension)))
+
+
+class EmbedTable:
+    """`embed_table` with a bundle that each worker loads once.
+
+    For what maps over tables: ``map_batches`` of Ray Data, ``map_partitions`` of Dask, UDFs of
+    Daft, ``mapInArrow`` of Spark.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path,
+        text: str | Sequence[str] = "text",
+        output: str = "embedding",
+        *,
+        threads: int | None = 1,
+        **options: Any,
+    ) -> None:
+        """Load the bundle. The options are those of `embed_table`."""
+        self._embedder = Embedder.load(bundle, threads=threads)
+        self._columns = text, output
+        self._options = options
+
+    def __call__(self, table: Any) -> Any:
+        """Return the table with its embeddings."""
+        return embed_table(table, self._embedder, *self._columns, **self._options)
+
+
+def texts_of(table: Any, embedding: Embedding) -> list[str | None]:
+    """Return the text of each row, with its prompt; None where all text columns are null."""
+    schema = pa.schema([(name, pa.large_string()) for name in embedding.text])
+    columns = [column.to_pylist() for column in conform(table, schema).columns]
+    rows = columns[0] if len(columns) == 1 else [_joined(row, embedding) for row in zip(*columns)]
+    if not embedding.prompt:
+        return rows
+    return [None if text is None else embedding.prompt + text for text in rows]
+
+
+def embed_texts(
+    texts: Sequence[str | None], embedder: Embedder, embedding: Embedding
+) -> Embedded:
+    """Embed the texts that are not None. Raises TextError with the index of the row."""
+    valid = np.array([text is not None for text in texts], bool)
+    present = [text for text in texts if text is not None]
+    try:
+        found = embedder.encode(
+            present,
+            prompt="",
+            truncate_dim=embedding.truncate_dim,
+            normalize_embeddings=embedding.normalize,
+            precision=embedding.precision,
+        )
+    except TextError as error:
+        row = None if error.index is None else int(np.flatnonzero(valid)[error.index])
+        raise error.at(row) from error
+    if len(present) == len(texts):
+        return Embedded(vectors=found, valid=valid, texts=present)
+    vectors = np.zeros((len(texts), found.shape[1]), found.dtype)
+    vectors[valid] = found
+    return Embedded(vectors=vectors, valid=valid, texts=present)
+
+
+def as_column(embedded: Embedded, kind: Any) -> Any:
+    """Return the vectors as an array of fixed-size lists. Null where there is no text."""
+    values = pa.array(embedded.vectors.reshape(-1), kind.value_type)
+    mask = None if embedded.valid.all() else pa.array(~embedded.valid)
+    return pa.FixedSizeListArray.from_arrays(values, type=kind, mask=mask)
+
+
+def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the vectors of a column that `as_column` has made, and which are valid.
+
+    Shape: (rows, components), zeros where null; (rows,).
+    """
+    array = pa.chunked_array(column).combine_chunks() if len(column) else pa.array([], column.type)
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    present = array.flatten().to_numpy(zero_copy_only=False)  # without those of null rows
+    vectors = np.zeros((len(array), column.type.list_size), present.dtype)
+    vectors[valid] = present.reshape(-1, column.type.list_size)
+    return vectors, valid
+
+
+def count_cut(texts: Sequence[str], embedder: Embedder) -> int:
+    """Return how many texts have more tokens than the model takes."""
+    most = embedder.max_tokens
+    # An ASCII character gives at most one token, and a space in front of it another.
+    doubtful = [text for text in texts if not (text.isascii() and 2 * len(text) + 4 <= most)]
+    prefix = CERTAIN_CHARACTERS_PER_TOKEN * most
+    counts = embedder.count_tokens([text[:prefix] for text in doubtful])
+    return sum(
+        count > most
+        if len(text) <= prefix or count > 2 * most
+        # A word, or a run of spaces, of the length of the prefix.
+        else len(text) > MOST_CHARACTERS or embedder.count_tokens(text) > most
+        for text, count in zip(doubtful, counts.tolist(), strict=True)
+    )
+
+
+def _joined(row: tuple[str | None, ...], embedding: Embedding) -> str | None:
+    present = [text for text in row if text is not None]
+    return embedding.join.join(present) if present else None
