@@ -27,8 +27,7 @@ SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 def describe_blocks(stream: Any) -> Iterator[tuple[int, Any]]:
     """Yield the number of rows and the schema of each block. A string is always a string."""
-    for block in _whole_lines(stream):
-        table = _parse(block, json.ParseOptions())
+    for table in _tables(stream, json.ParseOptions()):
         yield len(table), pa.schema(
             [(field.name, _without_dates(field.type)) for field in table.schema]
         )
@@ -36,17 +35,24 @@ def describe_blocks(stream: Any) -> Iterator[tuple[int, Any]]:
 
 def read_blocks(stream: Any, schema: Any) -> Iterator[Any]:
     """Yield the tables of a stream of JSON lines with the columns of `schema` only."""
-    options = json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    for block in _whole_lines(stream):
-        yield _parse(block, options)
-
-
-def _parse(block: bytes, options: Any) -> Any:
-    return json.read_json(
-        pa.BufferReader(block),
-        read_options=json.ReadOptions(block_size=len(block) + 1, use_threads=False),
-        parse_options=options,
+    return _tables(
+        stream, json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     )
+
+
+def _tables(stream: Any, options: Any) -> Iterator[Any]:
+    rows = 0
+    for block in _whole_lines(stream):
+        try:
+            table = json.read_json(
+                pa.BufferReader(block),
+                read_options=json.ReadOptions(block_size=len(block) + 1, use_threads=False),
+                parse_options=options,
+            )
+        except pa.ArrowInvalid as error:  # its rows are those of the block
+            raise pa.ArrowInvalid(f"{error}, counted from row {rows}") from error
+        yield table
+        rows += len(table)
 
 
 def _whole_lines(stream: Any) -> Iterator[bytes]:

@@ -30,7 +30,7 @@ class LocalEngine:
         """Yield each part's outcome with the tokens computed since the one before."""
         computed = 0
         turn = Lock()
-        waiting: set[Future[Outcome | None]] = set()
+        waiting: list[Future[Outcome | None]] = []
         with (
             Embedder.load(work.bundle, threads=self.threads) as embedder,
             ThreadPoolExecutor(WRITERS, "embedrt-corpus") as pool,
@@ -52,7 +52,7 @@ class LocalEngine:
                     for part, table in read_run(work, run):
                         if stop.is_set():
                             break
-                        waiting.add(pool.submit(make, run, part, table))
+                        waiting.append(pool.submit(make, run, part, table))
                         while len(waiting) >= AHEAD:
                             yield from finished()
                     if stop.is_set():
@@ -65,10 +65,11 @@ class LocalEngine:
                 raise
 
 
-def _finished(waiting: set[Future[Outcome | None]]) -> Iterator[Outcome]:
-    """Wait for at least one part, and yield those that are done and were begun."""
+def _finished(waiting: list[Future[Outcome | None]]) -> Iterator[Outcome]:
+    """Wait for at least one part, and yield those that are done and were begun, in their order."""
     done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-    waiting -= done
-    for one in done:
+    finished = [one for one in waiting if one in done]
+    waiting[:] = [one for one in waiting if one not in done]
+    for one in finished:
         if (outcome := one.result()) is not None:
             yield outcome

@@ -59,7 +59,7 @@ def runs(plan: Plan, wanted: Iterator[Part], most: int | None) -> Iterator[Run]:
 
 
 def read_run(work: Work, run: Run) -> Iterator[tuple[Part, Any]]:
-    """Yield each part with its table, or with the CorpusSourceError that ends the run."""
+    """Yield each part with its table, or with the CorpusSourceError that it cannot be read for."""
     source = run.file.source
     waiting = list(run.parts)
     tables = read_rows(
@@ -74,8 +74,12 @@ def read_run(work: Work, run: Run) -> Iterator[tuple[Part, Any]]:
         for table in tables:
             yield waiting.pop(0), with_partitions(table, work.partitions, run.file)
     except CorpusSourceError as error:
-        for part in waiting:
-            yield part, error
+        if len(run.parts) > 1 and source.format == "parquet":  # other row groups may be whole
+            for part in waiting:
+                yield from read_run(work, Run(file=run.file, parts=(part,)))
+        else:
+            for part in waiting:
+                yield part, error
 
 
 def make_part(

@@ -204,9 +204,9 @@ def _runs(groups: tuple[int, ...], most: int) -> Iterator[tuple[int, int, int]]:
         if count > most:
             # Of equal size: a last part of ten rows costs as much as one of a thousand.
             pieces = -(-count // most)
-            bounds = [start + count * piece // pieces for piece in range(pieces + 1)]
-            for begin, end in zip(bounds, bounds[1:], strict=False):
-                yield group, begin, end - begin
+            for piece in range(pieces):
+                begin, end = count * piece // pieces, count * (piece + 1) // pieces
+                yield group, start + begin, end - begin
         elif count:
             if not rows:
                 joined, first = group, start

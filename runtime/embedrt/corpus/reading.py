@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -70,7 +72,7 @@ def read_rows(
     schema
         The columns to read, of the file's own schema.
     groups
-        Rows of each row group; those before the first window are not read in Parquet.
+        Rows of each row group; in Parquet, only those that the windows overlap are read.
     windows
         First row and number of rows, ascending and apart.
 
@@ -79,12 +81,16 @@ def read_rows(
     CorpusSourceError
         The file cannot be read, or has other rows than when it was planned.
     """
-    first_group, start = 0, 0
+    if not windows:
+        return
+    wanted, start = range(len(groups)), 0
     if file.format == "parquet":
-        while windows and start + groups[first_group] <= windows[0][0]:
-            start += groups[first_group]
-            first_group += 1
-    with _named(file), closing(_batches(place, path, file, schema, first_group)) as batches:
+        starts = list(accumulate(groups, initial=0))
+        (first, _), (last, rows) = windows[0], windows[-1]
+        # Empty row groups start where the next one does.
+        begin = bisect_right(starts, first, hi=len(groups)) - 1
+        wanted, start = range(begin, bisect_left(starts, last + rows)), starts[begin]
+    with _named(file), closing(_batches(place, path, file, schema, wanted)) as batches:
         yield from _cut_out(batches, start, windows, file)
 
 
@@ -114,9 +120,9 @@ def _cut_out(
 
 
 def _batches(
-    place: Place, path: str, file: SourceFile, schema: Any, first_group: int
+    place: Place, path: str, file: SourceFile, schema: Any, groups: range
 ) -> Iterator[Any]:
-    """Yield the rows of a file as tables, from a row group on."""
+    """Yield the rows of a file as tables; of these row groups only, in Parquet."""
     with ExitStack() as stack:
         if file.format == "parquet":
             stream = stack.enter_context(closing(place.filesystem.open_input_file(path)))
@@ -124,7 +130,7 @@ def _batches(
             parquet = pq.ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER_BYTES)
             for batch in parquet.iter_batches(
                 batch_size=BATCH_ROWS,
-                row_groups=range(first_group, parquet.num_row_groups),
+                row_groups=groups,
                 columns=schema.names,
                 use_threads=False,
             ):
@@ -155,10 +161,12 @@ def _described(place: Place, path: str, file: SourceFile) -> Iterator[tuple[int,
         with _open(place, path) as stream:
             names = csv.open_csv(stream, **_csv_options()).schema.names
         with _open(place, path) as stream:
-            reader = _open_csv(stream, names)
+            quotes = _Quotes(stream)
+            reader = _open_csv(pa.PythonFile(quotes, "r"), names)
             yield 0, reader.schema
             for batch in reader:
                 yield batch.num_rows, batch.schema
+            quotes.check()
 
 
 def _open(place: Place, path: str) -> Any:
@@ -192,6 +200,34 @@ class _Batches:
 
     def __iter__(self) -> Iterator[Any]:
         return self.batches
+
+
+class _Quotes:
+    """Counts the quotes of a stream: pyarrow takes the end of a file for the end of a text."""
+
+    closed = False
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._count = 0
+        self._last = b""
+
+    def read(self, size: int) -> bytes:
+        content: bytes = self._stream.read(size)
+        self._count += content.count(b'"')
+        self._last = content[-1:] or self._last
+        return content
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def check(self) -> None:
+        """Raise EOFError if the stream ends in a quoted text.
+
+        A quote inside a text without quotes is legal, and then the last line is whole.
+        """
+        if self._count % 2 and self._last != b"\n":
+            raise EOFError("it ends inside a quoted text")
 
 
 def _csv_options(names: Sequence[str] = ()) -> dict[str, Any]:

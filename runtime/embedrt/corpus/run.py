@@ -119,6 +119,7 @@ def embed(
         The bundle cannot be read.
     """
     started = time.monotonic()
+    chosen = _engine(engine)
     job = prepare(
         find_place(source, source_filesystem),
         find_place(output, output_filesystem),
@@ -137,7 +138,7 @@ def embed(
         overwrite_column=overwrite_column,
     )
     made = _make_missing(
-        job, _engine(engine), stop or Event(), on_error=on_error, bar=show_progress_bar
+        job, chosen, stop or Event(), on_error=on_error, bar=show_progress_bar
     )
     totals, digest = made.totals, None
     if made.parts_left == 0 and not made.failures:
