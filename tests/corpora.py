@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,24 @@ def digest_of_source(folder: Path, bundle: Path, column: str = "text") -> str:
     return expected_digest(
         (path, row, vector) for (path, row, _), vector in zip(found, vectors, strict=True)
     )
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Run `embedrt` in this process; for processes of `forked`."""
+    import sys
+
+    from embedrt.cli import main
+
+    sys.exit(main(arguments))
+
+
+def forked(*arguments: str | Path) -> Any:
+    """Start `embedrt` in a process that has imported what it needs already, to be killed soon."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["embedrt.cli", "embedrt.corpus"])
+    process = context.Process(target=run_command, args=([*map(str, arguments)],))
+    process.start()
+    return process
 
 
 def names(folder: Path) -> list[str]:

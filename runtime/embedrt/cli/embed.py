@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from embedrt.corpus import Engine, Report
 
 AGAIN = "run the same command again to go on"
+INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 
 
 def add_to(commands: Any) -> None:
@@ -87,7 +88,11 @@ def run(options: argparse.Namespace) -> None:
     from embedrt import corpus  # noqa: PLC0415
 
     engine = _engine(options)
-    with stopping() as stop, minute_lines(shown=not sys.stderr.isatty()):
+    with (
+        ending_at_once(),
+        stopping() as stop,
+        minute_lines(shown=not sys.stderr.isatty()),
+    ):
         report = corpus.embed(
             options.source,
             options.output,
@@ -146,6 +151,19 @@ def stopping() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """End the process after a second interrupt, without waiting for the part that is computed.
+
+    Nothing is lost: whatever is written is whole.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        os.write(2, f"embedrt: interrupted; {AGAIN}\n".encode())
+        os._exit(INTERRUPTED)
 
 
 @contextmanager

@@ -31,10 +31,8 @@ class LocalEngine:
         computed = 0
         turn = Lock()
         waiting: list[Future[Outcome | None]] = []
-        with (
-            Embedder.load(work.bundle, threads=self.threads) as embedder,
-            ThreadPoolExecutor(WRITERS, "embedrt-corpus") as pool,
-        ):
+        with Embedder.load(work.bundle, threads=self.threads) as embedder:
+            pool = ThreadPoolExecutor(WRITERS, "embedrt-corpus")
 
             def make(run: Run, part: Part, table: Any) -> Outcome | None:
                 if stop.is_set():  # read ahead, and not begun
@@ -59,10 +57,8 @@ class LocalEngine:
                         break
                 while waiting:
                     yield from finished()
-            except BaseException:  # interrupted: give up what is not written
-                stop.set()
-                embedder.close()
-                raise
+            finally:  # after an interrupt, without waiting for the part that is computed
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _finished(waiting: list[Future[Outcome | None]]) -> Iterator[Outcome]:
