@@ -30,7 +30,7 @@ def make_parts(
 
     Returns the outcome of each part, with the tokens computed for it.
     """
-    embedder = _load(_find_bundle(work, shipped[0]), threads)
+    embedder = _load(find_bundle(work, shipped[0]), threads)
     there = [part for part in run.parts if is_there(work, part)]
     outcomes: list[tuple[Outcome, int]] = [(read_facts(work.output, one.name), 0) for one in there]
     rest = Run(file=run.file, parts=tuple(part for part in run.parts if part not in there))
@@ -59,7 +59,7 @@ def _load(path: Path, threads: int) -> Embedder:
     return Embedder.load(path, threads=threads)
 
 
-def _find_bundle(work: Work, shipped: Any) -> Path:
+def find_bundle(work: Work, shipped: Any) -> Path:
     """Return the bundle's folder on this node, unpacked once a node if it is not shared."""
     if _is_bundle(work.bundle, work):
         return work.bundle
