@@ -21,6 +21,7 @@ from embedrt.corpus.run import Engine as Engine
 from embedrt.corpus.run import embed as embed
 from embedrt.corpus.table import EmbedTable as EmbedTable
 from embedrt.corpus.table import embed_table as embed_table
+from embedrt.corpus.table import read_column as read_column
 from embedrt.corpus.verify import Verification as Verification
 from embedrt.corpus.verify import verify_output as verify_output
 
@@ -34,5 +35,6 @@ __all__ = [
     "embed",
     "embed_table",
     "plan",
+    "read_column",
     "verify_output",
 ]

@@ -230,15 +230,30 @@ def as_column(embedded: Embedded, kind: Any) -> Any:
 
 
 def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the vectors of a column that `as_column` has made, and which are valid.
+    """Return the vectors of a column of embeddings, and which of them are not null.
 
-    Shape: (rows, components), zeros where null; (rows,).
+    Parameters
+    ----------
+    column
+        A pyarrow array or chunked array of fixed-size lists, as `embed_table` makes it.
+
+    Returns
+    -------
+    vectors
+        Zeros where null. Shape: (rows, components).
+    valid
+        Shape: (rows,).
     """
-    array = pa.chunked_array(column).combine_chunks() if len(column) else pa.array([], column.type)
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # of no chunk
+        array = pa.array([], column.type)
+    width = column.type.list_size
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     present = array.flatten().to_numpy(zero_copy_only=False)  # without those of null rows
-    vectors = np.zeros((len(array), column.type.list_size), present.dtype)
-    vectors[valid] = present.reshape(-1, column.type.list_size)
+    if valid.all():
+        return present.reshape(-1, width), valid
+    vectors = np.zeros((len(array), width), present.dtype)
+    vectors[valid] = present.reshape(-1, width)
     return vectors, valid
 
 
