@@ -106,7 +106,9 @@ def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool) -> None:
     print("|---|--:|--:|--:|--:|")
     for name, found in ways.items():
         wall, cpu = map(statistics.median, zip(*found, strict=True))
-        print(f"| {name} | {wall:.1f} | {cpu:.1f} | {len(texts) / wall:,.0f} | {whole / wall:.2f} |")
+        print(
+            f"| {name} | {wall:.1f} | {cpu:.1f} | {len(texts) / wall:,.0f} | {whole / wall:.2f} |"
+        )
 
 
 def show_memory(bundle: Path, folder: Path) -> None:

@@ -26,8 +26,8 @@ from embedrt.corpus import embed, verify_output
 from embedrt.corpus.on_ray import RayEngine
 from embedrt.corpus.on_ray_worker import pack_bundle
 from embedrt.corpus.output import TEMPORARY
-from embedrt.corpus.prepare import prepare
 from embedrt.corpus.places import find_place
+from embedrt.corpus.prepare import prepare
 from embedrt.errors import CorpusError
 from fuzz.crashing_graphs import write_crashing_bundle
 
@@ -120,9 +120,7 @@ class TestOwnCluster:
         assert list(home.rglob("*")) == []  # no token that others can read
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_interrupted(
-        self, tmp_path: Path, tiny: Path, number: signal.Signals
-    ) -> None:
+    def test_interrupted(self, tmp_path: Path, tiny: Path, number: signal.Signals) -> None:
         source = write_parquet(tmp_path / "source", files=60)
         process = start(tiny, tmp_path, "--workers", "1")
         wait_for(lambda: parts_in(tmp_path / "output"))
@@ -271,12 +269,12 @@ class TestCluster:
         )
         shipped = ray.put(pack_bundle(tiny))
 
-        @ray.remote
-        def find(work: Any, shipped: list[Any]) -> str:
+        def find_it(work: Any, shipped: list[Any]) -> str:
             from embedrt.corpus.on_ray_worker import find_bundle
 
             return str(find_bundle(work, shipped[0]))
 
+        find = ray.remote(find_it)
         elsewhere = dataclasses.replace(job.work, bundle=tmp_path / "not here")
         assert ray.get(find.remote(job.work, [shipped])) == str(tiny)
         folder = Path(ray.get(find.remote(elsewhere, [shipped])))

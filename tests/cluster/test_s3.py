@@ -16,8 +16,8 @@ from pyarrow import fs
 from corpora import digest_of_source
 from embedrt.cli import main
 from embedrt.corpus import embed, verify_output
-from embedrt.corpus.places import find_place
 from embedrt.corpus.output import write_file
+from embedrt.corpus.places import find_place
 
 BUCKET = "corpus"
 
@@ -99,9 +99,7 @@ def test_killed_while_it_writes(bucket: Any, server: str, source: Path, tiny: Pa
                 assert process.poll() is None
             process.kill()
     place = find_place(uri(server, "output"))
-    report = embed(
-        uri(server, "source"), uri(server, "output"), bundle=tiny, rows_per_part=10
-    )
+    report = embed(uri(server, "source"), uri(server, "output"), bundle=tiny, rows_per_part=10)
     assert report.parts_run < report.parts - 20
     assert report.digest == digest_of_source(source, tiny)
     assert verify_output(uri(server, "output")).digest == report.digest

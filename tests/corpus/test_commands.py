@@ -56,10 +56,7 @@ def embedding(bundle: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
 
 def parts_in(output: Path) -> dict[str, int]:
     """Return the parts with the time of their last change."""
-    return {
-        file.name: file.stat().st_mtime_ns
-        for file in output.glob("[0-9]*.parquet")
-    }
+    return {file.name: file.stat().st_mtime_ns for file in output.glob("[0-9]*.parquet")}
 
 
 def wait_for_parts(output: Path, count: int) -> None:
@@ -86,7 +83,8 @@ class TestEmbed:
         assert main(command) == 0
         assert "750 of 750 rows in output, 0 of them now" in capsys.readouterr().out
 
-    def test_options(self, corpus: Path, tiny: Path) -> None:
+    @pytest.mark.usefixtures("corpus")
+    def test_options(self, tiny: Path) -> None:
         pq.write_table(pa.table({"a": ["w1"], "b": ["w2"], "c": [1]}), "x.parquet")
         line = (
             "embed x.parquet output --text a --text b --join - --columns c --output-column v "
@@ -97,9 +95,8 @@ class TestEmbed:
         assert table.column_names == ["c", "v"]
         assert table.schema.field("v").type == pa.list_(pa.float16(), 3)
 
-    def test_what_is_wrong(
-        self, corpus: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    @pytest.mark.usefixtures("corpus")
+    def test_what_is_wrong(self, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["embed", "other", "output", "--bundle", str(tiny)]) == 1
         assert capsys.readouterr().err == "embedrt: other: there is no such file or folder\n"
 
@@ -114,8 +111,11 @@ class TestEmbed:
         assert "embedrt: not embedded: part-1.parquet cannot be read as parquet" in err
         assert err.endswith("embedrt: 1 not embedded; run the same command again to go on\n")
 
+    @pytest.mark.usefixtures("corpus")
     def test_progress_in_a_log(
-        self, corpus: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch,
+        self,
+        tiny: Path,
+        monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.setattr("embedrt.corpus.watch.LINE_SECONDS", 0)
@@ -125,9 +125,7 @@ class TestEmbed:
         assert "rows/s, " in second
         assert "tokens/s, 0:00:00 left" in third
 
-    def test_verify(
-        self, corpus: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_verify(self, corpus: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["embed", "source", "output", "--bundle", str(tiny)]) == 0
         capsys.readouterr()
         assert main(["corpus", "verify", "output", "--source", "source", "--sample", "7"]) == 0
@@ -194,10 +192,10 @@ class TestKills:
     def test_killed_twenty_times(self, corpus: Path, tiny: Path) -> None:
         """SIGKILL at random moments, from the first to the last; what is written stays."""
         output = corpus / "output"
-        command = ["embed", corpus / "source", output, "--bundle", tiny, "--rows-per-part", ROWS_PER_PART]
+        command = ["embed", str(corpus / "source"), str(output), "--bundle", str(tiny)]
         forked("--help").join()  # starts the server of processes
         begin = time.monotonic()
-        process = forked(*command)
+        process = forked(*command, "--rows-per-part", str(ROWS_PER_PART))
         process.join(60)
         seconds = time.monotonic() - begin
         assert process.exitcode == 0
@@ -206,7 +204,7 @@ class TestKills:
         shutil.rmtree(output)
         generator, kept, ended = random.Random(0), dict[str, int](), set()
         for _ in range(KILLS):
-            process = forked(*command)
+            process = forked(*command, "--rows-per-part", str(ROWS_PER_PART))
             time.sleep(generator.uniform(0.1, 1.0) * seconds)
             process.kill()
             process.join(60)
@@ -218,7 +216,7 @@ class TestKills:
             kept = found
         assert -signal.SIGKILL in ended
         assert kept
-        process = forked(*command)
+        process = forked(*command, "--rows-per-part", str(ROWS_PER_PART))
         process.join(60)
         assert process.exitcode == 0
         assert kept.items() <= parts_in(output).items()

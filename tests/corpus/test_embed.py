@@ -24,7 +24,7 @@ from embedrt.corpus.part import Failure
 from embedrt.errors import CorpusError, CorpusOutputError, CorpusSourceError, TokenizationError
 from tiny_bundle import make_tiny
 
-HIDDEN = ["_SUCCESS", "_embedrt.json", "_plan.parquet"]
+HIDDEN = ["_SUCCESS", "_embedrt.json", "_plan"]
 
 
 @pytest.fixture
@@ -189,9 +189,12 @@ class TestResume:
         shutil.rmtree(tiny_copy := output.parent / "copy", ignore_errors=True)
         again = embed(source, output, bundle=tiny)
         assert (again.parts_run, again.rows_done) == (0, 750)
-        assert dataclasses.replace(
-            again, seconds=first.seconds, parts_run=3, rows_run=750, tokens=first.tokens
-        ) == first
+        assert (
+            dataclasses.replace(
+                again, seconds=first.seconds, parts_run=3, rows_run=750, tokens=first.tokens
+            )
+            == first
+        )
         assert not tiny_copy.exists()
 
     def test_stopped_after_the_parts_in_flight(
@@ -212,7 +215,7 @@ class TestResume:
 
     def test_temporary_files_are_removed(self, source: Path, output: Path, tiny: Path) -> None:
         output.mkdir()
-        (output / ".tmp-0123456789abcdef-x.parquet").touch()
+        (output / ".tmp-0123456789abcdef").touch()
         (output / ".other").touch()
         embed(source, output, bundle=tiny)
         assert [name for name in names(output) if name.startswith(".")] == [".other"]
@@ -274,12 +277,10 @@ class TestRefused:
             embed(source, output, bundle=tiny, **change)
         assert names(output) == before
 
-    def test_another_bundle(
-        self, source: Path, output: Path, tiny: Path, tmp_path: Path
-    ) -> None:
+    def test_another_bundle(self, source: Path, output: Path, tiny: Path, tmp_path: Path) -> None:
         embed(source, output, bundle=tiny)
         other = make_tiny(tmp_path / "other", table=np.ones((10, 10), np.float32))
-        with pytest.raises(CorpusOutputError, match="made from other work .bundle: {'name'"):
+        with pytest.raises(CorpusOutputError, match=r"made from other work .bundle: {'name'"):
             embed(source, output, bundle=other)
 
     def test_a_moved_bundle_is_the_same(
@@ -292,13 +293,13 @@ class TestRefused:
     def test_a_changed_source(self, source: Path, output: Path, tiny: Path) -> None:
         embed(source, output, bundle=tiny)
         shutil.copy(source / "part-1.parquet", source / "part-3.parquet")
-        with pytest.raises(CorpusOutputError, match="added: part-3.parquet"):
+        with pytest.raises(CorpusOutputError, match=r"added: part-3.parquet"):
             embed(source, output, bundle=tiny)
 
     def test_a_folder_of_other_files(self, source: Path, output: Path, tiny: Path) -> None:
         output.mkdir()
         (output / "mine.txt").touch()
-        with pytest.raises(CorpusOutputError, match="no output of embedrt: it holds mine.txt"):
+        with pytest.raises(CorpusOutputError, match=r"no output of embedrt: it holds mine.txt"):
             embed(source, output, bundle=tiny)
         assert names(output) == ["mine.txt"]
 
@@ -310,7 +311,7 @@ class TestRefused:
 
     def test_a_file_without_the_text_column(self, source: Path, output: Path, tiny: Path) -> None:
         pq.write_table(pa.table({"txt": ["w1"]}), source / "other.parquet")
-        with pytest.raises(CorpusSourceError, match="other.parquet has no column 'text'; it has"):
+        with pytest.raises(CorpusSourceError, match=r"other.parquet has no column 'text'; it has"):
             embed(source, output, bundle=tiny)
         assert not output.exists()
 
@@ -351,7 +352,7 @@ class TestOnError:
     def test_a_file_that_is_cut_off(self, source: Path, output: Path, tiny: Path) -> None:
         whole = (source / "part-1.parquet").read_bytes()
         (source / "part-1.parquet").write_bytes(whole[:-10])
-        with pytest.raises(CorpusSourceError, match="^part-1.parquet cannot be read as parquet"):
+        with pytest.raises(CorpusSourceError, match=r"^part-1.parquet cannot be read as parquet"):
             embed(source, output, bundle=tiny)
         assert not output.exists()
         report = embed(source, output, bundle=tiny, on_error="skip")
@@ -376,7 +377,7 @@ class TestOnError:
 
     def test_a_damaged_page(self, source: Path, output: Path, tiny: Path) -> None:
         self.damage(source / "part-1.parquet")
-        with pytest.raises(CorpusSourceError, match="part-1.parquet, rows "):
+        with pytest.raises(CorpusSourceError, match=r"part-1.parquet, rows "):
             embed(source, output, bundle=tiny, rows_per_part=60)
         report = embed(source, output, bundle=tiny, rows_per_part=60, on_error="skip")
         assert not report.complete
@@ -410,20 +411,27 @@ class TestOnError:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("embedrt.corpus.part.write_file", full)
-        with pytest.raises(CorpusOutputError, match="No space left.*run the same command again"):
+        with pytest.raises(CorpusOutputError, match=r"No space left.*run the same command again"):
             embed(source, output, bundle=tiny)
 
 
 class FailingEngine:
     """An engine none of whose parts can be made."""
 
-    def run(self, work: Any, plan: Any, wanted: Iterator[Any], stop: Event) -> Iterator[Any]:
+    def run(self, _work: Any, _plan: Any, wanted: Iterator[Any], stop: Event) -> Iterator[Any]:
         for part in wanted:
             if stop.is_set():
                 return
-            yield Failure(
-                source="x", first=0, rows=part.rows, reason="x, rows 0 to 0: boom", is_source=False
-            ), 0
+            yield (
+                Failure(
+                    source="x",
+                    first=0,
+                    rows=part.rows,
+                    reason="x, rows 0 to 0: boom",
+                    is_source=False,
+                ),
+                0,
+            )
 
 
 class TestMerge:

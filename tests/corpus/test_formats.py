@@ -79,7 +79,7 @@ def read_all(folder: Path, plan: Plan | None = None, *, rows_per_part: int = 4) 
     """Return the rows of each part, read part by part."""
     place = find_place(folder)
     plan = plan or make_plan(place, rows_per_part=rows_per_part)
-    tables = []
+    tables: list[Any] = []
     for part in plan.parts():
         file = plan.files[part.file]
         tables += read_rows(
@@ -154,7 +154,7 @@ def test_a_file_of_nulls_only(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
-    """datasets writes streams, and says in JSON what they are."""
+    """Datasets writes streams, and says in JSON what they are."""
     table = pa.table(ROWS)
     table = table.replace_schema_metadata({"huggingface": '{"info": {"features": {}}}'})
     for number in range(2):
@@ -204,12 +204,12 @@ class TestCsv:
         assert [row["text"] for row in found] == ['a 5" pipe']
 
     def test_a_row_of_other_length_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(CorpusSourceError, match="a.csv cannot be read.*Expected 2 columns"):
+        with pytest.raises(CorpusSourceError, match=r"a.csv cannot be read.*Expected 2 columns"):
             self.read(tmp_path, "id,text\n1,a,b\n")
 
     def test_not_utf8(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_bytes("id,text\n1,é\n".encode("latin-1"))
-        with pytest.raises(CorpusSourceError, match="a.csv cannot be read.*UTF8"):
+        with pytest.raises(CorpusSourceError, match=r"a.csv cannot be read.*UTF8"):
             read_all(tmp_path)
 
 
@@ -266,11 +266,11 @@ class TestJsonLines:
     ) -> None:
         lines = ['{"n": 123}\n', '{"n": "c"}\n']
         monkeypatch.setattr("embedrt.corpus.json_lines.BLOCK_BYTES", len(lines[0]))
-        with pytest.raises(CorpusSourceError, match="a.jsonl: column 'n' is string, and int64"):
+        with pytest.raises(CorpusSourceError, match=r"a.jsonl: column 'n' is string, and int64"):
             self.read(tmp_path, "".join(lines))
 
     def test_no_json(self, tmp_path: Path) -> None:
-        with pytest.raises(CorpusSourceError, match="a.jsonl cannot be read as jsonl"):
+        with pytest.raises(CorpusSourceError, match=r"a.jsonl cannot be read as jsonl"):
             self.read(tmp_path, '{"text": "a"}\nno JSON\n')
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
@@ -280,7 +280,9 @@ class TestJsonLines:
     ) -> None:
         lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
         expected = [
-            text if text is None else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            text
+            if text is None
+            else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             for text in texts
         ]
         assert [row["text"] for row in self.read(tmp_path, lines)] == expected

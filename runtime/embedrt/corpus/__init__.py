@@ -6,12 +6,12 @@ function in it, and `verify_output` proves that nothing is lost, doubled or chan
 ``corpus`` (pyarrow), and ``ray`` for clusters.
 """
 
+from importlib.util import find_spec
+
 from embedrt.errors import MissingExtraError
 
-try:
-    import pyarrow as _pyarrow  # noqa: F401
-except ImportError as error:
-    raise MissingExtraError("corpora need pyarrow: pip install 'embedrt[corpus]'") from error
+if find_spec("pyarrow") is None:
+    raise MissingExtraError("corpora need pyarrow: pip install 'embedrt[corpus]'")
 
 from embedrt.corpus.local import LocalEngine as LocalEngine
 from embedrt.corpus.plan import Plan as Plan

@@ -28,8 +28,9 @@ SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 def describe_blocks(stream: Any) -> Iterator[tuple[int, Any]]:
     """Yield the number of rows and the schema of each block. A string is always a string."""
     for table in _tables(stream, json.ParseOptions()):
-        yield len(table), pa.schema(
-            [(field.name, _without_dates(field.type)) for field in table.schema]
+        yield (
+            len(table),
+            pa.schema([(field.name, _without_dates(field.type)) for field in table.schema]),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Event, Lock
@@ -28,37 +28,45 @@ class LocalEngine:
         self, work: Work, plan: Plan, wanted: Iterator[Part], stop: Event
     ) -> Iterator[tuple[Outcome, int]]:
         """Yield each part's outcome with the tokens computed since the one before."""
-        computed = 0
-        turn = Lock()
-        waiting: list[Future[Outcome | None]] = []
+        turn, computed = Lock(), 0
         with Embedder.load(work.bundle, threads=self.threads) as embedder:
-            pool = ThreadPoolExecutor(WRITERS, "embedrt-corpus")
 
             def make(run: Run, part: Part, table: Any) -> Outcome | None:
                 if stop.is_set():  # read ahead, and not begun
                     return None
                 return make_part(work, run, part, table, embedder, turn)
 
-            def finished() -> Iterator[tuple[Outcome, int]]:
-                nonlocal computed
-                for outcome in _finished(waiting):
-                    before, computed = computed, embedder.stats().tokens
-                    yield outcome, computed - before
+            for outcome in _in_order(_read_all(work, plan, wanted, stop), make):
+                before, computed = computed, embedder.stats().tokens
+                yield outcome, computed - before
 
-            try:
-                for run in runs(plan, wanted, None):
-                    for part, table in read_run(work, run):
-                        if stop.is_set():
-                            break
-                        waiting.append(pool.submit(make, run, part, table))
-                        while len(waiting) >= AHEAD:
-                            yield from finished()
-                    if stop.is_set():
-                        break
-                while waiting:
-                    yield from finished()
-            finally:  # after an interrupt, without waiting for the part that is computed
-                pool.shutdown(wait=False, cancel_futures=True)
+
+Task = tuple[Run, Part, Any]
+
+
+def _read_all(work: Work, plan: Plan, wanted: Iterator[Part], stop: Event) -> Iterator[Task]:
+    for run in runs(plan, wanted, None):
+        for part, table in read_run(work, run):
+            if stop.is_set():
+                return
+            yield run, part, table
+
+
+def _in_order(
+    tasks: Iterator[Task], make: Callable[[Run, Part, Any], Outcome | None]
+) -> Iterator[Outcome]:
+    """Make parts in threads, reading ahead, and yield the outcomes of those that were begun."""
+    waiting: list[Future[Outcome | None]] = []
+    pool = ThreadPoolExecutor(WRITERS, "embedrt-corpus")
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(make, *task))
+            while len(waiting) >= AHEAD:
+                yield from _finished(waiting)
+        while waiting:
+            yield from _finished(waiting)
+    finally:  # after an interrupt, without waiting for the part that is computed
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _finished(waiting: list[Future[Outcome | None]]) -> Iterator[Outcome]:

@@ -81,7 +81,7 @@ class RayEngine:
             self._check_cores()
             # On our own cluster every worker sees the bundle's folder.
             shipped = None if is_ours else ray.put(pack_bundle(work.bundle))
-            # In a list, Ray passes the reference on, and only a node that lacks the folder reads it.
+            # Ray passes a reference in a list on; only a node that lacks the folder reads it.
             common = ray.put(work), [shipped], self.cores_per_worker
             task = ray.remote(num_cpus=self.cores_per_worker, max_retries=ATTEMPTS - 1)(make_parts)
             waiting: dict[Any, Run] = {}
@@ -97,7 +97,7 @@ class RayEngine:
     def _most_waiting(self, *, is_ours: bool) -> int:
         if self.workers is not None and not is_ours:
             return self.workers
-        cores = ray.cluster_resources().get("CPU", 1.0)
+        cores = float(ray.cluster_resources().get("CPU", 1.0))
         return AHEAD * max(1, math.floor(cores / self.cores_per_worker))
 
     def _check_cores(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -23,9 +22,7 @@ Packed = dict[str, bytes]
 """The files of a bundle."""
 
 
-def make_parts(
-    work: Work, shipped: list[Any], threads: int, run: Run
-) -> list[tuple[Outcome, int]]:
+def make_parts(work: Work, shipped: list[Any], threads: int, run: Run) -> list[tuple[Outcome, int]]:
     """Make the parts of a run, except those that an attempt before has made.
 
     Returns the outcome of each part, with the tokens computed for it.

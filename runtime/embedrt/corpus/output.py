@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,9 +23,9 @@ from embedrt.corpus.places import Place
 from embedrt.errors import CorpusOutputError
 
 SETTINGS = "_embedrt.json"
-PLAN = "_plan.parquet"
+PLAN = "_plan"  # Parquet, and not called so: `*.parquet` are the vectors
 SUCCESS = "_SUCCESS"
-TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}-.*")
+TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}")
 FACTS = b"embedrt"  # key of the metadata of a part's file
 COMPRESSION_LEVEL = 1  # of zstd: vectors are noise, which no level compresses better
 
@@ -57,7 +58,7 @@ def write_file(place: Place, name: str, content: Any) -> None:
         with place.filesystem.open_output_stream(target) as stream:
             stream.write(content)
         return
-    beside = place.join(f".tmp-{os.urandom(8).hex()}-{name}")
+    beside = place.join(f".tmp-{os.urandom(8).hex()}")
     if place.is_local:
         with open(beside, "xb") as file:  # noqa: PTH123 - a path of the file system's own kind
             file.write(content)
@@ -98,10 +99,8 @@ def list_names(place: Place) -> list[str]:
 
 def remove(place: Place, name: str) -> None:
     """Remove a file, if it is there."""
-    try:
+    with suppress(FileNotFoundError):
         place.filesystem.delete_file(place.join(name))
-    except FileNotFoundError:
-        pass
 
 
 def remove_temporary_files(place: Place) -> None:
@@ -116,7 +115,10 @@ def parquet_buffer(table: Any, output: str, text: tuple[str, ...]) -> Any:
     sink = pa.BufferOutputStream()
     # One row group, of which a merged file has one for each part.
     pq.write_table(
-        table, sink, row_group_size=max(1, len(table)), **parquet_options(table.schema, output, text)
+        table,
+        sink,
+        row_group_size=max(1, len(table)),
+        **parquet_options(table.schema, output, text),
     )
     return sink.getvalue()
 

@@ -151,9 +151,5 @@ def with_partitions(table: Any, schema: Any, file: PlannedFile) -> Any:
         if field.name not in table.column_names:
             value = values.get(field.name)
             typed = int(value) if value is not None and field.type == pa.int64() else value
-            table = table.append_column(
-                field, pa.repeat(pa.scalar(typed, field.type), len(table))
-            )
+            table = table.append_column(field, pa.repeat(pa.scalar(typed, field.type), len(table)))
     return table
-
-

@@ -62,7 +62,11 @@ def prepare(
     )
     schema = plan.schema()
     carried = choose_columns(
-        schema, embedding.text, columns, embedding.output_column, overwrite=embedding.overwrite_column
+        schema,
+        embedding.text,
+        columns,
+        embedding.output_column,
+        overwrite=embedding.overwrite_column,
     )
     keys = _partitions(plan, schema)
     _require_text(plan, embedding.text, keys)

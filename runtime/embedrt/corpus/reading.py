@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -121,7 +121,7 @@ def _cut_out(
 
 def _batches(
     place: Place, path: str, file: SourceFile, schema: Any, groups: range
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yield the rows of a file as tables; of these row groups only, in Parquet."""
     with ExitStack() as stack:
         if file.format == "parquet":
@@ -178,9 +178,7 @@ def _open(place: Place, path: str) -> Any:
 def _open_arrow(place: Place, path: str) -> Iterator[Any]:
     """Open an Arrow IPC file, or a stream, whatever its name says; yield its batches."""
     with ExitStack() as stack:
-        stream = (
-            pa.memory_map(path) if place.is_local else place.filesystem.open_input_file(path)
-        )
+        stream = pa.memory_map(path) if place.is_local else place.filesystem.open_input_file(path)
         stack.enter_context(closing(stream))
         is_file = stream.read(len(IPC_MAGIC)) == IPC_MAGIC
         stream.seek(0)

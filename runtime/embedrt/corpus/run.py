@@ -137,9 +137,7 @@ def embed(
         output_column=output_column,
         overwrite_column=overwrite_column,
     )
-    made = _make_missing(
-        job, chosen, stop or Event(), on_error=on_error, bar=show_progress_bar
-    )
+    made = _make_missing(job, chosen, stop or Event(), on_error=on_error, bar=show_progress_bar)
     totals, digest = made.totals, None
     if made.parts_left == 0 and not made.failures:
         totals = folder.complete(job.work, job.plan, job.present, made.totals)
@@ -178,9 +176,7 @@ class _Made:
     tokens: int = 0
 
 
-def _make_missing(
-    job: Job, engine: Engine, stop: Event, *, on_error: OnError, bar: bool
-) -> _Made:
+def _make_missing(job: Job, engine: Engine, stop: Event, *, on_error: OnError, bar: bool) -> _Made:
     """Make the parts that are missing; raise the first error that ends the run."""
     parts, rows, missing, missing_rows = 0, 0, 0, 0
     for part in job.plan.parts():
@@ -229,5 +225,7 @@ def _engine(given: str | Engine) -> Engine:
 
         return RayEngine()
     if isinstance(given, str):
-        raise ValueError(f"engine={given!r}; expected 'local', 'ray' or an Engine")
+        raise ValueError(  # noqa: TRY004 - the type is right
+            f"engine={given!r}; expected 'local', 'ray' or an Engine"
+        )
     return given

@@ -14,12 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedrt.bundle.reader import Bundle
+from embedrt.corpus.part import with_partitions
 from embedrt.corpus.places import Place
 from embedrt.corpus.plan import Part, Plan
 from embedrt.corpus.reading import read_rows
 from embedrt.corpus.source import partition_schema
 from embedrt.corpus.table import Embedding, embed_texts, texts_of
-from embedrt.corpus.part import with_partitions
 from embedrt.corpus.work import hash_bundle
 from embedrt.embedder import Embedder
 from embedrt.engine.cpu import processor_name
@@ -79,9 +79,7 @@ def read_texts(
     found = []
     for number, rows in groupby(sampled, key=lambda one: one.part.file):
         file, group = plan.files[number], list(rows)
-        columns = pa.schema(
-            [field for field in file.schema if field.name in embedding.text]
-        )
+        columns = pa.schema([field for field in file.schema if field.name in embedding.text])
         tables = read_rows(
             source,
             f"{plan.root}/{file.source.path}",
@@ -135,9 +133,7 @@ def compute_again(
         if not same:
             how = f"by more than {tolerance:g}, on another processor" if other else "in its bytes"
             problems.append(f"{one.part.name}: row {one.row} differs {how}")
-    return Again(
-        rows=len(known), tolerant=tolerant, tolerance=tolerance, problems=tuple(problems)
-    )
+    return Again(rows=len(known), tolerant=tolerant, tolerance=tolerance, problems=tuple(problems))
 
 
 def _difference(before: NDArray[Any], now: NDArray[Any]) -> float:

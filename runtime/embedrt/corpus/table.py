@@ -192,15 +192,17 @@ def texts_of(table: Any, embedding: Embedding) -> list[str | None]:
     """Return the text of each row, with its prompt; None where all text columns are null."""
     schema = pa.schema([(name, pa.large_string()) for name in embedding.text])
     columns = [column.to_pylist() for column in conform(table, schema).columns]
-    rows = columns[0] if len(columns) == 1 else [_joined(row, embedding) for row in zip(*columns)]
+    rows = (
+        columns[0]
+        if len(columns) == 1
+        else [_joined(row, embedding) for row in zip(*columns, strict=True)]
+    )
     if not embedding.prompt:
         return rows
     return [None if text is None else embedding.prompt + text for text in rows]
 
 
-def embed_texts(
-    texts: Sequence[str | None], embedder: Embedder, embedding: Embedding
-) -> Embedded:
+def embed_texts(texts: Sequence[str | None], embedder: Embedder, embedding: Embedding) -> Embedded:
     """Embed the texts that are not None. Raises TextError with the index of the row."""
     valid = np.array([text is not None for text in texts], bool)
     present = [text for text in texts if text is not None]

@@ -60,8 +60,8 @@ class Totals:
     def from_json(cls, content: dict[str, Any]) -> Self:
         """Return the totals that `to_json` has spelled."""
         totals = cls()
-        counts = (content[name] for name in ("parts", "rows", "nulls", "cut", "digest"))
-        totals._add(*counts, set(content["processors"]))
+        parts, rows, nulls, cut = (content[name] for name in ("parts", "rows", "nulls", "cut"))
+        totals._add(parts, rows, nulls, cut, content["digest"], set(content["processors"]))
         return totals
 
     def _add(

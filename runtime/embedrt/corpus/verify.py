@@ -6,7 +6,7 @@ bit, or to a tolerance where another kind of processor computed them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow as pa
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus.digest import add_digests, digest_rows, spell_digest
 from embedrt.corpus.folder import Present, present_in
-from embedrt.corpus.merge import read_merged
+from embedrt.corpus.merge import Merged, MergedFacts, read_merged
 from embedrt.corpus.output import (
     SETTINGS,
     SUCCESS,
@@ -164,24 +164,36 @@ def _tables(
             continue
         holder = next((one for one in present.merged if part.key in one), None)
         try:
-            if holder is None:
-                facts = read_facts(place, part.name)
-                name, group, processors = part.name, 0, (facts.processor,)
-                found = facts.identity
-            else:
-                whole = merged(holder)
-                name, processors, found = holder.name, whole.processors, whole.identity
-                group = whole.parts.index(part.name)
-            if found != identity:
-                raise CorpusOutputError(f"{name} was made by a run with other settings")
-            with open_parquet(place, name) as file:
-                table = file.read_row_group(group, use_threads=False)
-            if len(table) != part.rows:
-                raise CorpusOutputError(f"{part.name} has {len(table)} rows, planned {part.rows}")
+            table, processors = _read(place, part, holder, merged, identity)
         except (CorpusOutputError, pa.ArrowException, OSError, ValueError) as error:
             problems.append(f"{part.name} cannot be read: {error}")
             continue
         yield part, table, processors
+
+
+def _read(
+    place: Place,
+    part: Part,
+    holder: Merged | None,
+    merged: Callable[[Merged], MergedFacts],
+    identity: str,
+) -> tuple[Any, tuple[str, ...]]:
+    """Return a part's table and processors, from its own file or from a merged one."""
+    if holder is None:
+        facts = read_facts(place, part.name)
+        name, group, found = part.name, 0, facts.identity
+        processors: tuple[str, ...] = (facts.processor,)
+    else:
+        whole = merged(holder)
+        name, group, found = holder.name, whole.parts.index(part.name), whole.identity
+        processors = whole.processors
+    if found != identity:
+        raise CorpusOutputError(f"{name} was made by a run with other settings")
+    with open_parquet(place, name) as file:
+        table = file.read_row_group(group, use_threads=False)
+    if len(table) != part.rows:
+        raise CorpusOutputError(f"{part.name} has {len(table)} rows, planned {part.rows}")
+    return table, processors
 
 
 def _differences_from_success(place: Place, **found: Any) -> list[str]:
