@@ -20,7 +20,12 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     file
     for folder in (
-        ".", "models", "benchmarks", "tests", "tests/emulation", "runtime/embedrt/corpus"
+        ".",
+        "models",
+        "benchmarks",
+        "tests",
+        "tests/emulation",
+        "runtime/embedrt/corpus",
     )
     for file in sorted((ROOT / folder).glob("*.md"))
 ]

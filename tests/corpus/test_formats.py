@@ -191,7 +191,7 @@ class TestCsv:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Luck decides in a file of one block; in this one, no boundary is outside of a text."""
-        monkeypatch.setattr("embedrt.corpus.reading.CSV_BLOCK_BYTES", 1 << 16)
+        monkeypatch.setattr("embedrt.corpus.csv_rows.BLOCK_BYTES", 1 << 16)
         texts = ["a\nb\n" * 1000] * 500
         with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from corpora import ODD, texts_of
 from embedrt import Embedder
 from embedrt.corpus import EmbedTable, embed_table
-from embedrt.corpus.table import Embedding, count_cut, read_column
+from embedrt.corpus.embedding import Embedding
+from embedrt.corpus.table import count_cut, read_column
 from embedrt.errors import CorpusSourceError, TokenizationError
 from tiny_bundle import make_tiny
 

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from embedrt.bundle.reader import Bundle
+from embedrt.corpus.embedding import Embedding
 from embedrt.corpus.folder import Present, find_present, take_up
 from embedrt.corpus.places import Place
 from embedrt.corpus.plan import Plan
 from embedrt.corpus.plan_file import load_plan, plan_again
 from embedrt.corpus.schema import choose_columns
-from embedrt.corpus.table import Embedding
 from embedrt.corpus.work import Work, hash_bundle, settings_of, versions
 from embedrt.engine.cpu import processor_name
 from embedrt.errors import CorpusOutputError, CorpusSourceError

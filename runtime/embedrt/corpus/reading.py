@@ -11,16 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import csv, ipc
+from pyarrow import ipc
 
-from embedrt.corpus import json_lines
+from embedrt.corpus import csv_rows, json_lines
 from embedrt.corpus.places import Place
 from embedrt.corpus.schema import plain_schema, unify
 from embedrt.corpus.source import SourceFile
 from embedrt.errors import CorpusSourceError
 
 BUFFER_BYTES = 1 << 20
-CSV_BLOCK_BYTES = 32 << 20  # the longest row that can be read
 BATCH_ROWS = 4096
 IPC_MAGIC = b"ARROW1"
 
@@ -143,7 +142,7 @@ def _batches(
             yield from json_lines.read_blocks(stack.enter_context(_open(place, path)), schema)
         else:
             stream = stack.enter_context(_open(place, path))
-            for batch in _open_csv(stream, schema.names):
+            for batch in csv_rows.read_blocks(stream, schema.names):
                 yield pa.Table.from_batches([batch])
 
 
@@ -159,14 +158,9 @@ def _described(place: Place, path: str, file: SourceFile) -> Iterator[tuple[int,
             yield from json_lines.describe_blocks(stream)
     elif file.size:
         with _open(place, path) as stream:
-            names = csv.open_csv(stream, **_csv_options()).schema.names
+            names = csv_rows.read_names(stream)
         with _open(place, path) as stream:
-            quotes = _Quotes(stream)
-            reader = _open_csv(pa.PythonFile(quotes, "r"), names)
-            yield 0, reader.schema
-            for batch in reader:
-                yield batch.num_rows, batch.schema
-            quotes.check()
+            yield from csv_rows.describe_blocks(stream, names)
 
 
 def _open(place: Place, path: str) -> Any:
@@ -198,53 +192,6 @@ class _Batches:
 
     def __iter__(self) -> Iterator[Any]:
         return self.batches
-
-
-class _Quotes:
-    """Counts the quotes of a stream: pyarrow takes the end of a file for the end of a text."""
-
-    closed = False
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._count = 0
-        self._last = b""
-
-    def read(self, size: int) -> bytes:
-        content: bytes = self._stream.read(size)
-        self._count += content.count(b'"')
-        self._last = content[-1:] or self._last
-        return content
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def check(self) -> None:
-        """Raise EOFError if the stream ends in a quoted text.
-
-        A quote inside a text without quotes is legal, and then the last line is whole.
-        """
-        if self._count % 2 and self._last != b"\n":
-            raise EOFError("it ends inside a quoted text")
-
-
-def _csv_options(names: Sequence[str] = ()) -> dict[str, Any]:
-    """CSV has no types: a column stays the strings that it is, and null differs from ""."""
-    return {
-        "read_options": csv.ReadOptions(block_size=CSV_BLOCK_BYTES, use_threads=False),
-        "parse_options": csv.ParseOptions(newlines_in_values=True),
-        "convert_options": csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()),
-            include_columns=list(names),
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    }
-
-
-def _open_csv(stream: Any, names: Sequence[str]) -> Any:
-    return csv.open_csv(stream, **_csv_options(names))
 
 
 @contextmanager

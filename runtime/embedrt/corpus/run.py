@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus import folder
+from embedrt.corpus.embedding import VectorPrecision
 from embedrt.corpus.local import LocalEngine
 from embedrt.corpus.output import PartFacts
 from embedrt.corpus.part import Outcome
@@ -24,7 +25,6 @@ from embedrt.corpus.places import find_place
 from embedrt.corpus.plan import ROWS_PER_PART, Part, Plan
 from embedrt.corpus.prepare import Job, prepare
 from embedrt.corpus.report import Report
-from embedrt.corpus.table import VectorPrecision
 from embedrt.corpus.totals import Totals
 from embedrt.corpus.watch import watching
 from embedrt.corpus.work import Work

@@ -14,12 +14,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedrt.bundle.reader import Bundle
+from embedrt.corpus.embedding import Embedding
 from embedrt.corpus.part import with_partitions
 from embedrt.corpus.places import Place
 from embedrt.corpus.plan import Part, Plan
 from embedrt.corpus.reading import read_rows
 from embedrt.corpus.source import partition_schema
-from embedrt.corpus.table import Embedding, embed_texts, texts_of
+from embedrt.corpus.table import embed_texts, texts_of
 from embedrt.corpus.work import hash_bundle
 from embedrt.embedder import Embedder
 from embedrt.engine.cpu import processor_name

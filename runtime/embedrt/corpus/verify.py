@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus.digest import add_digests, digest_rows, spell_digest
+from embedrt.corpus.embedding import Embedding
 from embedrt.corpus.folder import Present, present_in
 from embedrt.corpus.merge import Merged, MergedFacts, read_merged
 from embedrt.corpus.output import (
@@ -31,7 +32,7 @@ from embedrt.corpus.places import Place, find_place
 from embedrt.corpus.plan import Part, Plan
 from embedrt.corpus.plan_file import differences, load_plan, plan_again
 from embedrt.corpus.sample import Again, Sampled, choose_rows, compute_again, read_texts
-from embedrt.corpus.table import Embedding, read_column, texts_of
+from embedrt.corpus.table import read_column, texts_of
 from embedrt.errors import CorpusOutputError
 
 SHOWN = 10  # problems in a message

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from embedrt.bundle.reader import MANIFEST, Bundle
+from embedrt.corpus.embedding import Embedding
 from embedrt.corpus.places import Place
-from embedrt.corpus.table import Embedding
 
 PACKAGES = ("embedrt", "onnxruntime", "tokenizers", "numpy", "pyarrow")
 VERSION = 1
