@@ -29,6 +29,7 @@ from embedrt.corpus import LocalEngine, embed
 ROWS_PER_FILE = 24_000
 ROWS_PER_GROUP = 8_000
 MEMORY_POINTS = 20
+SHORT = 8  # tokens
 
 
 @dataclass(slots=True)
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with Embedder.load(options.bundle) as embedder:
-            longest = embedder.max_tokens
+            # Memory is a matter of many rows: short ones, of which there are more in an hour.
+            longest = SHORT if options.memory else embedder.max_tokens
         write_source(folder / "source", options.rows, longest)
         if options.memory:
             show_memory(options.bundle, folder)

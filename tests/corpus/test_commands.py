@@ -100,6 +100,36 @@ class TestEmbed:
         assert main(["embed", "other", "output", "--bundle", str(tiny)]) == 1
         assert capsys.readouterr().err == "embedrt: other: there is no such file or folder\n"
 
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--workers", "2"], "--workers 2: only for --engine ray"),
+            (["--address", "auto"], "--address auto: only for --engine ray"),
+            (["--engine", "ray", "--threads", "2"], "see --cores-per-worker"),
+        ],
+    )
+    @pytest.mark.usefixtures("corpus")
+    def test_options_of_the_other_engine(
+        self, tiny: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+    ) -> None:
+        assert main(["embed", "source", "output", "--bundle", str(tiny), *options]) == 1
+        assert message in capsys.readouterr().err
+
+    def test_two_kinds_of_processors_are_said(
+        self,
+        corpus: Path,
+        tiny: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        command = ["embed", "source", "output", "--bundle", str(tiny)]
+        assert main(command) == 0
+        next((corpus / "output").glob("0*")).unlink()
+        monkeypatch.setattr("embedrt.corpus.part.processor_name", lambda: "another")
+        capsys.readouterr()
+        assert main(command) == 0
+        assert "another: the vectors of one kind of processor" in capsys.readouterr().err
+
     def test_what_is_skipped_makes_the_status_1(
         self, corpus: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

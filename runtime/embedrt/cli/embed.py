@@ -183,8 +183,14 @@ def minute_lines(*, shown: bool) -> Iterator[None]:
 def _engine(options: argparse.Namespace) -> Engine:
     from embedrt.corpus import LocalEngine  # noqa: PLC0415
 
+    of_ray = {"--address": options.address, "--workers": options.workers}
     if options.engine == "local":
+        for name, value in of_ray.items():
+            if value is not None:
+                raise ValueError(f"{name} {value}: only for --engine ray")
         return LocalEngine(threads=options.threads)
+    if options.threads is not None:
+        raise ValueError(f"--threads {options.threads}: for --engine ray, see --cores-per-worker")
     from embedrt.corpus.on_ray import RayEngine  # noqa: PLC0415
 
     return RayEngine(
@@ -204,6 +210,12 @@ def _say(report: Report) -> None:
         f"{report.rows_done:,} of {report.rows:,} rows in {report.output}, {report.rows_run:,} of "
         f"them now, {rate:,.0f} rows/s"
     )
+    if len(report.processors) > 1:
+        print(
+            f"embedrt: computed on {', '.join(report.processors)}: the vectors of one kind of "
+            "processor have the same bytes, those of two agree to rounding",
+            file=sys.stderr,
+        )
     if report.complete:
         print(f"nulls {report.nulls:,}, texts cut {report.cut:,}, digest {report.digest}")
     else:

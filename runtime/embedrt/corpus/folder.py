@@ -5,11 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
-from embedrt.corpus.merge import Merged, merge_parts, merged_of, read_merged
+from embedrt.corpus.merge import Merged, holder_of, merge_parts, merged_of, read_merged
 from embedrt.corpus.output import (
     SETTINGS,
     SUCCESS,
@@ -29,6 +29,7 @@ from embedrt.corpus.work import Work, identify
 from embedrt.errors import CorpusOutputError
 
 READERS = 16  # footers that are read at a time
+READ_AT_ONCE = 1000  # results that are held
 FILE_BITS = 40  # of a part's key, for the first row
 
 
@@ -40,7 +41,7 @@ class Present:
     merged: tuple[Merged, ...]
 
     def __contains__(self, part: Part) -> bool:
-        return _number(part.key) in self.parts or any(part.key in one for one in self.merged)
+        return _number(part.key) in self.parts or holder_of(self.merged, part.key) is not None
 
 
 def take_up(output: Place, settings: dict[str, Any], plan: Plan, details: dict[str, Any]) -> str:
@@ -86,7 +87,7 @@ def present_in(names: list[str]) -> tuple[Present, list[str]]:
     for name in names:
         if (key := key_of(name)) is None:
             continue
-        if any(key in one for one in merged):
+        if holder_of(merged, key) is not None:
             doubled.append(name)
         else:
             parts.add(_number(key))
@@ -110,9 +111,10 @@ def facts_of(output: Place, present: Present, plan: Plan, identity: str) -> Tota
     names = (part.name for part in plan.parts() if _number(part.key) in present.parts)
     totals = Totals()
     with ThreadPoolExecutor(READERS) as pool:
-        for facts in pool.map(partial(read_facts, output), names):
-            _check_identity(output, facts.name, facts.identity, identity)
-            totals.add_part(facts)
+        while some := list(islice(names, READ_AT_ONCE)):
+            for facts in pool.map(partial(read_facts, output), some):
+                _check_identity(output, facts.name, facts.identity, identity)
+                totals.add_part(facts)
         for merged in pool.map(partial(read_merged, output), present.merged):
             _check_identity(output, merged.name, merged.identity, identity)
             totals.add_merged(merged)

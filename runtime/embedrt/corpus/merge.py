@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,9 +46,6 @@ class Merged:
     """Key of the first part."""
     last: tuple[int, int]
 
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, tuple) and self.first <= key <= self.last
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedFacts:
@@ -70,6 +68,12 @@ def merged_of(name: str) -> Merged | None:
         return None
     numbers = [int(number) for number in found.groups()]
     return Merged(name=name, first=(numbers[0], numbers[1]), last=(numbers[2], numbers[3]))
+
+
+def holder_of(merged: Sequence[Merged], key: tuple[int, int]) -> Merged | None:
+    """Return the merged file that holds a part; the files are in the order of their parts."""
+    index = bisect_right(merged, key, key=lambda one: one.first) - 1
+    return merged[index] if index >= 0 and key <= merged[index].last else None
 
 
 def read_merged(place: Place, merged: Merged) -> MergedFacts:

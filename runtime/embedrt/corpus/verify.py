@@ -18,7 +18,7 @@ from embedrt.bundle.reader import Bundle
 from embedrt.corpus.digest import add_digests, digest_rows, spell_digest
 from embedrt.corpus.embedding import Embedding
 from embedrt.corpus.folder import Present, present_in
-from embedrt.corpus.merge import Merged, MergedFacts, read_merged
+from embedrt.corpus.merge import Merged, MergedFacts, holder_of, read_merged
 from embedrt.corpus.output import (
     SETTINGS,
     SUCCESS,
@@ -163,7 +163,7 @@ def _tables(
     for part in plan.parts():
         if part not in present:
             continue
-        holder = next((one for one in present.merged if part.key in one), None)
+        holder = holder_of(present.merged, part.key)
         try:
             table, processors = _read(place, part, holder, merged, identity)
         except (CorpusOutputError, pa.ArrowException, OSError, ValueError) as error:
