@@ -11,6 +11,7 @@ BIN := .venv/$(SCRIPTS)
 LIGHT := .venv-light/$(SCRIPTS)
 LOWEST := .venv-lowest/$(SCRIPTS)
 OPTIMUM := .venv-optimum/$(SCRIPTS)
+CLUSTER := .venv-cluster/$(SCRIPTS)
 UNPACKED := .venv-sdist/$(SCRIPTS)
 VERSIONED := $(addprefix tests/runtime/test_, embedder.py tokenizer.py session.py precision.py \
 	public.py similarity.py same_bytes.py cli.py weights.py versions.py)
@@ -21,7 +22,7 @@ INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint const
 export PYTHONDONTWRITEBYTECODE :=
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test test-slow test-optimum test-light test-lowest package bench bench-quick lint \
+.PHONY: demo test test-slow test-optimum test-cluster test-light test-lowest package bench bench-quick lint \
 	format clean
 
 demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
@@ -45,6 +46,10 @@ test-slow: .venv/test
 # The exporter beside optimum, and so with the libraries before transformers 5.
 test-optimum: .venv-optimum/test
 	$(OPTIMUM)/pytest -m "not slow" tests/export --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
+
+# Corpora on Ray, on a server of S3, and in the databases of the recipes.
+test-cluster: .venv-cluster/test $(BUNDLE)/manifest.json
+	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(CLUSTER)/pytest -m "not slow" tests/cluster
 
 # The wheel with its base dependencies only, on bundles that the full environment made.
 test-light: dist/built $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
@@ -95,7 +100,7 @@ format: .venv/lint
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-light .venv-lowest .venv-optimum .venv-sdist dist models/*/ \
+	rm -rf .venv .venv-light .venv-lowest .venv-optimum .venv-cluster .venv-sdist dist models/*/ \
 		benchmarks/.environments benchmarks/.models
 
 $(BUNDLE)/manifest.json: .venv/export $(SOURCES)
@@ -125,6 +130,11 @@ dist/built: .venv/package README.md $(SOURCES)
 	$(PYTHON) -m venv .venv-optimum
 	$(OPTIMUM)/pip install --quiet --no-compile $(PIP_ARGS) \
 		--constraint tests/optimum-constraints.txt --editable '.[optimum,test]'
+	touch $@
+
+.venv-cluster/test: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-cluster
+	$(CLUSTER)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[cluster]'
 	touch $@
 
 .venv/bench: .venv/export

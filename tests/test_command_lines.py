@@ -19,7 +19,14 @@ from embedrt.cli import COMMANDS, main, parse
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     file
-    for folder in (".", "models", "benchmarks", "tests", "tests/emulation")
+    for folder in (
+        ".",
+        "models",
+        "benchmarks",
+        "tests",
+        "tests/emulation",
+        "runtime/embedrt/corpus",
+    )
     for file in sorted((ROOT / folder).glob("*.md"))
 ]
 
@@ -35,11 +42,17 @@ MENTIONS = {
     "embedrt upgrade",
     "embedrt verify --against",
     "embedrt verify --against MODEL",
+    "embedrt embed",
+    "embedrt embed SOURCE OUTPUT",
+    "embedrt embed --engine ray",
+    "embedrt corpus verify",
 }
 
 # An export takes minutes and weights that only the hub has: tests/export exports. A measurement
 # takes a minute: tests/runtime/test_bench.py measures.
+# A corpus on S3 and Ray: tests/cluster.
 ONLY_PARSED = ("export", "bench")
+ELSEWHERE = "s3://"
 
 VERSION_1 = ROOT / "tests" / "data" / "version_1" / "fp32"
 
@@ -81,13 +94,21 @@ def test_line_of_a_document(
         (tmp_path / name).write_text("a text\nanother\n", encoding="utf-8")
     arguments = shlex.split(line.replace(" /bundle", " bundle"))[1:]
     options = parse(arguments)
-    if options.command not in ONLY_PARSED:
+    if options.command in ("embed", "corpus"):
+        write_abstracts(tmp_path / "abstracts")
+        if options.command == "corpus":
+            main(["embed", "abstracts", "vectors", "--bundle", "BUNDLE", "--text", "abstract"])
+    if options.command not in ONLY_PARSED and ELSEWHERE not in line:
         before = set(tmp_path.iterdir())
         assert main(arguments) == 0
         made = {file.name for file in set(tmp_path.iterdir()) - before}
-        assert made == {"encode": {"vectors.npy"}, "upgrade": {"OUTPUT"}}.get(
-            options.command, set()
-        )
+        expected = {"encode": {"vectors.npy"}, "upgrade": {"OUTPUT"}, "embed": {"vectors"}}
+        assert made == expected.get(options.command, set())
+
+
+def write_abstracts(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"abstract": "a text"}\n', encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2] for module in COMMANDS])
@@ -124,7 +145,9 @@ def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "report" / "report.md").is_file()
 
 
-@pytest.mark.parametrize("name", ["roofline", "soak", "engine", "report.readme_figures"])
+@pytest.mark.parametrize(
+    "name", ["roofline", "soak", "engine", "corpus", "report.readme_figures"]
+)
 def test_benchmarks_of_one_bundle(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """They measure for minutes: that the documents' arguments are theirs is looked up."""
     (line,) = shown(f".venv/bin/python -m benchmarks.{name}")

@@ -23,7 +23,7 @@ FLOORS = {
     "embedrt": [
         ["errors", "progress", "files"], ["bundle"], ["text", "engine", "similarity"],
         ["postprocess", "spellings"], ["request"], ["embedder"], ["verify", "bench"],
-        ["upgrade"], ["cli"],
+        ["upgrade", "corpus"], ["cli"],
     ],
     "embedrt_export": [
         ["encoder", "quiet"], ["head"], ["source"], ["settings", "graph"],
@@ -33,7 +33,7 @@ FLOORS = {
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
-        ["run", "roofline", "soak", "engine"],
+        ["run", "roofline", "soak", "engine", "corpus", "planner"],
     ],
 }  # fmt: skip
 # Which modules may do what no other may.

@@ -12,6 +12,9 @@ EmbedrtError
 ├── OverloadedError           (RuntimeError)       more waiting tokens than ``max_waiting_tokens``
 ├── ForkedError               (RuntimeError)       an Embedder used after a fork during a run
 ├── NonFiniteEmbeddingError   (ArithmeticError)    the graph returned NaN or infinity
+├── CorpusError
+│   ├── CorpusSourceError     (ValueError)         files of texts that cannot be embedded as asked
+│   └── CorpusOutputError     (ValueError)         an output folder of other work, or damaged
 ├── ExportError
 │   ├── SourceError           (OSError)            the model's files are missing or unexpected
 │   ├── UnsupportedModelError (ValueError)         a model that cannot be exported, and why
@@ -94,6 +97,18 @@ class ForkedError(EmbedrtError, RuntimeError):
 
 class NonFiniteEmbeddingError(EmbedrtError, ArithmeticError):
     """The graph returned NaN or infinity."""
+
+
+class CorpusError(EmbedrtError):
+    """A corpus cannot be embedded or verified."""
+
+
+class CorpusSourceError(CorpusError, ValueError):
+    """The source cannot be read, or does not have the columns that are asked for."""
+
+
+class CorpusOutputError(CorpusError, ValueError):
+    """The output folder holds something else, is incomplete, or is damaged."""
 
 
 class ExportError(EmbedrtError):
