@@ -9,7 +9,7 @@ different callers can therefore share a batch, and equal texts are computed once
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +54,7 @@ class Embedder:
 
     def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
         options = options or LoadOptions()
+        self._options = replace(options, threads=options.threads or available_threads())
         check_graph(bundle.graph, bundle.weights_size)
         self._manifest = bundle.manifest
         self._tokenizer = Tokenizer(
@@ -64,7 +65,7 @@ class Embedder:
         self._engine = Engine(
             bundle.graph,
             bundle.manifest.precision,
-            options.threads or available_threads(),
+            self._options.threads or 1,
             self._tokenizer.batch_ids,
             weights=bundle.load_weights(mapped=options.mapped),
             max_tokens=self.max_tokens,
@@ -121,6 +122,11 @@ class Embedder:
     def manifest(self) -> Manifest:
         """All metadata of the bundle and its model."""
         return self._manifest
+
+    @property
+    def options(self) -> LoadOptions:
+        """The options of `load`, with the number of `threads` that is used."""
+        return self._options
 
     @property
     def dimension(self) -> int:

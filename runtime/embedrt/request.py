@@ -233,7 +233,7 @@ def with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
     return options if chosen else {**options, "prompt_name": name}
 
 
-def check_at_least(name: str, value: float | None, least: int, otherwise: str = "") -> None:
+def check_at_least(name: str, value: float | None, least: float, otherwise: str = "") -> None:
     """Raise ValueError if an argument is less than `least`. None is always valid."""
     # `not >=` instead of `<`, so that NaN is invalid.
     if value is not None and not value >= least:
