@@ -49,6 +49,7 @@ def add_to(commands: Any) -> None:
     option("--max-body-mb", 16, "largest body of a request", type=float, metavar="N")
     option("--max-texts", 2048, "most texts of a request", type=int, metavar="N")
     option("--timeout", 60, "seconds until 503", type=float, metavar="N")
+    option("--read-timeout", 30, "seconds to receive a request", type=float, metavar="N")
     option("--grace", 30, "seconds to finish after SIGTERM", type=float, metavar="N")
     option("--served-name", None, "the model's name in answers", metavar="NAME")
     option("--tiktoken", None, "accept OpenAI's token ids", type=expand, metavar="FILE")
@@ -87,6 +88,7 @@ def run(options: argparse.Namespace) -> None:
         port=options.port,
         uds=options.uds,
         root_path=options.root_path,
+        read_timeout=options.read_timeout,
         grace=options.grace,
         log_format=options.log_format,
         log_level=options.log_level,

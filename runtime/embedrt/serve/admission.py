@@ -8,7 +8,7 @@ size.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
 from time import monotonic
@@ -18,6 +18,7 @@ from embedrt.engine.stats import Stats
 from embedrt.serve.errors import RequestError
 
 BODIES_HELD = 4  # bodies of the largest size that are held at once
+SMALL_BODY = 1 << 16  # bytes that each request may hold, so that large ones cannot shut out others
 WINDOW = 10.0  # seconds over which the rate is measured
 LONGEST_WAIT = 120  # seconds; clients of OpenAI ignore a longer Retry-After
 
@@ -49,26 +50,32 @@ class Admission:
         self._embedder = embedder
         self._max_waiting_tokens = embedder.options.max_waiting_tokens
         self._max_bytes = BODIES_HELD * max_body_bytes
-        self._max_body_bytes = max_body_bytes
         self._rate = Rate(embedder.options.threads or 1)
         self.bytes_held = 0
 
     @contextmanager
-    def hold(self, size: int | None) -> Iterator[None]:
-        """Hold the bytes of a body until its request is answered; None is the largest body.
+    def hold(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that counts bytes as they arrive, until the request is answered.
 
-        Raises RequestError while the queue is full, or where all bodies would have too many bytes.
+        Raises RequestError while the queue is full. The function raises it where the bodies of all
+        requests would have too many bytes.
         """
-        size = self._max_body_bytes if size is None else size
         if self.is_full():
             raise self.refusal("the queue is full")
-        if self.bytes_held and self.bytes_held + size > self._max_bytes:
-            raise self.refusal(f"requests of {self.bytes_held:,} bytes are being answered")
-        self.bytes_held += size
+        mine = 0
+
+        def add(size: int) -> None:
+            nonlocal mine
+            total = self.bytes_held + size
+            if mine + size > SMALL_BODY and total > self._max_bytes and self.bytes_held > mine:
+                raise self.refusal(f"requests of {self.bytes_held:,} bytes are being answered")
+            mine += size
+            self.bytes_held += size
+
         try:
-            yield
+            yield add
         finally:
-            self.bytes_held -= size
+            self.bytes_held -= mine
 
     def is_full(self) -> bool:
         """Whether the engine would refuse any text."""

@@ -17,7 +17,6 @@ from embedrt.serve.wire import (
     ClientGoneError,
     Incoming,
     Reply,
-    declared_size,
     read_body,
     read_fields,
     send_reply,
@@ -56,8 +55,8 @@ class Endpoint:
         path = scope["path_params"]
         if operation.method == "GET":
             return await operation.answer(service, Incoming(path=path))
-        with service.admission.hold(declared_size(scope)):
-            body = await read_body(scope, receive, service.options.max_body_bytes)
+        with service.admission.hold() as count:
+            body = await read_body(scope, receive, service.options.max_body_bytes, count)
             incoming = Incoming(read_fields(body), path)
             return await while_connected(receive, operation.answer(service, incoming))
 

@@ -17,6 +17,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -49,6 +50,8 @@ class ServerOptions:
     """A Unix socket to listen on in place of host and port."""
     root_path: str = ""
     """The path below which a proxy serves the application."""
+    read_timeout: float = 30
+    """Seconds in which a client must send a whole request."""
     grace: float = 30
     """Seconds in which requests are finished after SIGTERM."""
     log_format: LogFormat = "text"
@@ -58,6 +61,7 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         check_at_least("port", self.port, 0)
+        check_at_least("read_timeout", self.read_timeout, 0.001)
         check_at_least("grace", self.grace, 0)
 
 
@@ -71,7 +75,7 @@ def serve(path: str | Path, options: ServerOptions) -> None:
             app = create_app(embedder, options.app)
             config = uvicorn.Config(
                 app,
-                http=LimitedProtocol,
+                http=partial(LimitedProtocol, read_seconds=options.read_timeout),  # type: ignore[arg-type]
                 ws="none",
                 loop="asyncio",
                 lifespan="off",
@@ -117,10 +121,11 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what still arrives with the wish to close, then stop listening and finish."""
-        logger.info("ending: answering %d connections", len(self.server_state.connections))
+        logger.info("ending, with %d connections", len(self.server_state.connections))
         self.server_state.default_headers.append((b"connection", b"close"))
         end = monotonic() + FAREWELL_SECONDS
-        while self.server_state.connections and monotonic() < end and not self.force_exit:
+        connections = self.server_state.connections
+        while connections and monotonic() < end and not self.force_exit:  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
         logger.info("ended")

@@ -13,15 +13,15 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEADER_BYTES = 1 << 16
-READ_SECONDS = 30.0  # for a request, from its first byte to its last
 STALLED_SECONDS = 10.0  # in which a client that has an answer to read must read some of it
 
 
 class LimitedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+    def __init__(self, *arguments: Any, read_seconds: float, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
+        self._read_seconds = read_seconds
         self._receiving: asyncio.TimerHandle | None = None
         self._draining: asyncio.TimerHandle | None = None
         self._in_headers = True
@@ -49,12 +49,13 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
-        # What follows the headers is counted with them, if it arrives in one piece.
         if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
             self._refuse(431, f"The headers have more than {MAX_HEADER_BYTES} bytes.")
 
     def on_headers_complete(self) -> None:
         """Begin to read the body."""
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self._check_headers()
         self._in_headers, self._header_bytes = False, 0
         super().on_headers_complete()
 
@@ -78,6 +79,13 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self.transport.get_write_buffer_size():
             super().timeout_keep_alive_handler()
 
+    def _check_headers(self) -> None:
+        """Raise ValueError, which uvicorn answers with 400, for headers that came in one piece."""
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > (
+            MAX_HEADER_BYTES
+        ):
+            raise ValueError("the headers are too long")
+
     def _check_reading(self) -> None:
         self._draining = None
         unread = self.transport.get_write_buffer_size()
@@ -88,11 +96,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self._draining = self.loop.call_later(STALLED_SECONDS, self._check_reading)
 
     def _expect_request(self) -> None:
-        self._receiving = self.loop.call_later(READ_SECONDS, self._give_up)
+        self._receiving = self.loop.call_later(self._read_seconds, self._give_up)
 
     def _give_up(self) -> None:
         if not self.transport.is_closing():
-            self._refuse(408, f"No whole request within {READ_SECONDS:g} seconds.")
+            self._refuse(408, f"No whole request within {self._read_seconds:g} seconds.")
 
     def _refuse(self, status: int, message: str) -> None:
         answered = self.cycle is not None and self.cycle.response_started

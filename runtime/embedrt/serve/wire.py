@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -76,18 +76,18 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-def declared_size(scope: Scope) -> int | None:
-    """Return the body's size as the client declares it; None if it is sent in chunks."""
-    value = header(scope, b"content-length")
-    return int(value) if value is not None and value.isdigit() and len(value) < 20 else None
+async def read_body(
+    scope: Scope, receive: Receive, most: int, count: Callable[[int], None]
+) -> bytes:
+    """Read the whole body, and count its bytes as they arrive.
 
-
-async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
-    """Read the whole body; raise RequestError if it is compressed or has more than `most` bytes."""
+    Raises RequestError if it is compressed or has more than `most` bytes.
+    """
     encoding = header(scope, b"content-encoding")
     if encoding is not None and encoding.lower() != b"identity":
         raise RequestError("encoding", "the body is compressed; send it as it is, without encoding")
-    if (declared_size(scope) or 0) > most:
+    declared = header(scope, b"content-length") or b"0"
+    if declared.isdigit() and int(declared[-20:]) > most:
         raise _too_large(most)
     parts: list[bytes] = []
     size, more = 0, True
@@ -99,6 +99,7 @@ async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
         size += len(parts[-1])
         if size > most:
             raise _too_large(most)
+        count(len(parts[-1]))
         more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -31,8 +31,8 @@ CODES: Final = {
 QUERY: Final = ("query", "search_query", "retrieval.query")
 DOCUMENT: Final = ("document", "passage", "search_document", "retrieval.passage")
 
-NO_TOKEN_IDS = (
-    "{name} holds token ids, and they are not this model's: send texts. In LangChain, use "
+WRONG_IDS = (
+    "input holds token ids, and they are not this model's: send texts. In LangChain, use "
     "OpenAIEmbeddings(check_embedding_ctx_length=False); or start the server with --tiktoken FILE"
 )
 
@@ -76,7 +76,7 @@ async def model(service: Service, incoming: Incoming) -> Reply:
 def _texts(service: Service, value: object) -> Texts:
     if is_token_ids(value):
         if service.vocabulary is None:
-            raise RequestError("invalid", NO_TOKEN_IDS.format(name="input"), field="input")
+            raise RequestError("invalid", WRONG_IDS, field="input")
         value = service.vocabulary.texts_of(value, "input")
     return texts_of(value, "input", service.options.max_texts)
 
