@@ -41,6 +41,13 @@ class Serving:
     def get(self, path: str, **options: object) -> httpx.Response:
         return self.http.get(self.url + path, **options)  # type: ignore[arg-type]
 
+    def wait_for_waiting_texts(self, least: int, seconds: float = 30) -> None:
+        """Wait until texts wait; by connections of its own."""
+        end = time.monotonic() + seconds
+        while httpx.get(self.url + "/stats").json()["waiting_texts"] < least:
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.01)
+
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 

@@ -91,12 +91,13 @@ async def _no_key(scope: Scope, receive: Receive, send: Send) -> None:
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = path_of(request.scope)
+    headers = {}
     if error.status_code == 405:
-        allowed = sorted({each.method for each in OPERATIONS if each.path == path})
-        message = f"{request.method[:20]} is not answered here; send {' or '.join(allowed)}"
+        allowed = ", ".join(sorted({each.method for each in OPERATIONS if each.path == path}))
+        message = f"{request.method[:20]!r} is not answered here; send {allowed}"
         problem = RequestError("method", message)
+        headers["allow"] = allowed.replace("GET", "GET, HEAD")
     else:
         problem = RequestError("not_found", "there is no such route; GET / shows a page with all")
     reply = dialect_of(path).reply(problem)
-    headers = {"content-type": reply.content_type.decode(), **(error.headers or {})}
-    return Response(reply.body, reply.status, headers)
+    return Response(reply.body, reply.status, headers, reply.content_type.decode())

@@ -75,7 +75,10 @@ class Endpoint:
 
 
 async def while_connected(receive: Receive, answering: Awaitable[Reply]) -> Reply:
-    """Return the reply; raise ClientGoneError, and cancel `answering`, once the client is gone."""
+    """Return the reply, unless the client goes away or the server's grace ends.
+
+    Raises ClientGoneError or RequestError then, and cancels `answering`.
+    """
     answerer = asyncio.current_task()
     assert answerer is not None
     gone = False
@@ -91,9 +94,9 @@ async def while_connected(receive: Receive, answering: Awaitable[Reply]) -> Repl
     try:
         return await answering
     except asyncio.CancelledError:
-        if not gone:
-            raise
         answerer.uncancel()
-        raise ClientGoneError from None
+        if gone:
+            raise ClientGoneError from None
+        raise RequestError("unhealthy", "the server has ended before the answer") from None
     finally:
         watcher.cancel()

@@ -1,8 +1,8 @@
 """Limits of a connection, which uvicorn does not have: headers, time to send, time to read.
 
 A client must send a whole request within some seconds of connecting or of the request's first byte,
-with at most 64 KiB of headers, and go on reading its answer. Otherwise it could hold a connection
-and its memory forever.
+with at most 64 KiB of headers, and read some of its answer in each such period. Otherwise it could
+hold a connection and its memory forever.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEADER_BYTES = 1 << 16
-STALLED_SECONDS = 10.0  # in which a client that has an answer to read must read some of it
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -72,7 +71,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         self._unread = self.transport.get_write_buffer_size()
         if self._unread and self._draining is None:
-            self._draining = self.loop.call_later(STALLED_SECONDS, self._check_reading)
+            self._draining = self.loop.call_later(self._read_seconds, self._check_reading)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection, but not one whose client still reads."""
@@ -93,7 +92,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
         elif unread:
             self._unread = unread
-            self._draining = self.loop.call_later(STALLED_SECONDS, self._check_reading)
+            self._draining = self.loop.call_later(self._read_seconds, self._check_reading)
 
     def _expect_request(self) -> None:
         self._receiving = self.loop.call_later(self._read_seconds, self._give_up)

@@ -111,7 +111,9 @@ class Service:
             raise RequestError(kind, f"{place} {error.complaint}", field=place) from None
         except ClosedError:
             raise RequestError("unhealthy", "the server is about to end") from None
-        except Exception as error:  # noqa: BLE001 - every request is answered
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - what a worker ended with, SystemExit too
             self.health.note_failure()
             raise failure(error) from None
 
