@@ -60,7 +60,8 @@ class ServerOptions:
     app: ServeOptions = field(default_factory=ServeOptions)
 
     def __post_init__(self) -> None:
-        check_at_least("port", self.port, 0)
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port={self.port}; expected 0 to 65535")
         check_at_least("read_timeout", self.read_timeout, 0.001)
         check_at_least("grace", self.grace, 0)
 

@@ -1,13 +1,15 @@
 """Limits of a connection, which uvicorn does not have: headers, time to send, time to read.
 
 A client must send a whole request within some seconds of connecting or of the request's first byte,
-with at most 64 KiB of headers, and read some of its answer in each such period. Otherwise it could
-hold a connection and its memory forever.
+with at most 64 KiB of headers, and read its answer so fast that the system's buffer, of a few
+megabytes, takes more of it in each such period. Otherwise it could hold a connection and its memory
+forever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -43,13 +45,17 @@ class LimitedProtocol(HttpToolsProtocol):
         """Count what arrives before the end of the headers."""
         if self.transport.is_closing():
             return
-        if self._receiving is None:
-            self._expect_request()
         if self._in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
         if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
             self._refuse(431, f"The headers have more than {MAX_HEADER_BYTES} bytes.")
+
+    def on_message_begin(self) -> None:
+        """Start the time of a request that follows another one in the same piece."""
+        super().on_message_begin()
+        if self._receiving is None:
+            self._expect_request()
 
     def on_headers_complete(self) -> None:
         """Begin to read the body."""
@@ -69,13 +75,19 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Watch whether the client reads what was written."""
         super().on_response_complete()
-        self._unread = self.transport.get_write_buffer_size()
-        if self._unread and self._draining is None:
+        unread = self.transport.get_write_buffer_size()
+        if unread and self._draining is None:
+            self._unread = unread
             self._draining = self.loop.call_later(self._read_seconds, self._check_reading)
 
+    def resume_writing(self) -> None:
+        """Note that the client reads, before the next answer adds to what is unread."""
+        self._unread = sys.maxsize
+        super().resume_writing()
+
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, but not one whose client still reads."""
-        if not self.transport.get_write_buffer_size():
+        """Close an idle connection, but not one whose client still reads or sends."""
+        if self._receiving is None and not self.transport.get_write_buffer_size():
             super().timeout_keep_alive_handler()
 
     def _check_headers(self) -> None:
