@@ -51,7 +51,9 @@ class Health:
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 vector = await self._embedder.aencode(text, prompt="")
-        except Exception as error:  # noqa: BLE001 - a probe reports every failure
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a probe reports every failure
             return f"embedding fails: {type(error).__name__}"
         if not np.isfinite(vector).all():
             return "embedding gives vectors that are not finite"
