@@ -17,9 +17,10 @@ from benchmarks.harness.rows import append_rows
 from embedrt.cli import COMMANDS, main, parse
 
 ROOT = Path(__file__).parents[1]
+SERVE = "runtime/embedrt/serve"
 DOCUMENTS = [
     file
-    for folder in (".", "models", "benchmarks", "tests", "tests/emulation")
+    for folder in (".", "models", "benchmarks", "tests", "tests/emulation", SERVE)
     for file in sorted((ROOT / folder).glob("*.md"))
 ]
 
@@ -32,14 +33,15 @@ MENTIONS = {
     "embedrt info",
     "embedrt verify",
     "embedrt bench",
+    "embedrt serve",
     "embedrt upgrade",
     "embedrt verify --against",
     "embedrt verify --against MODEL",
 }
 
 # An export takes minutes and weights that only the hub has: tests/export exports. A measurement
-# takes a minute: tests/runtime/test_bench.py measures.
-ONLY_PARSED = ("export", "bench")
+# takes a minute: tests/runtime/test_bench.py measures. A server does not end: tests/serve serves.
+ONLY_PARSED = ("export", "bench", "serve")
 
 VERSION_1 = ROOT / "tests" / "data" / "version_1" / "fp32"
 

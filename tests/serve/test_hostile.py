@@ -37,7 +37,7 @@ FIELDS = [
 GOOD = ["w1", "float", "base64", "Left", "query", "passage", "mean", "w1 " * 50, "retrieval.query"]
 
 strings = st.text(max_size=30) | st.sampled_from(GOOD)
-scalars = (
+scalars: st.SearchStrategy[Any] = (
     st.none() | st.booleans() | strings | st.integers(-(10**30), 10**30) | st.floats() | st.just([])
 )
 values = st.recursive(
