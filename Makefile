@@ -56,9 +56,9 @@ test-clients: .venv-clients/test .venv-clients-hub/test tests/clients/node_modul
 		print(pathlib.Path(c.__file__).parent / '_static' / 'tiktoken_cache')"); \
 	EMBEDRT_TEST_CLIENTS=1 EMBEDRT_TEST_BUNDLE=$(BUNDLE) TIKTOKEN_CACHE_DIR=$$cache \
 		EMBEDRT_TEST_TIKTOKEN=$$cache/9b5ad71b2ce5302211f9c61530b329a4922fc6a4 \
-		$(CLIENTS)/pytest tests/clients/test_frameworks.py tests/clients/test_node.py
+		$(CLIENTS)/pytest -W default tests/clients/test_frameworks.py tests/clients/test_node.py
 	EMBEDRT_TEST_CLIENTS=1 EMBEDRT_TEST_BUNDLE=$(BUNDLE) \
-		$(CLIENTS_HUB)/pytest tests/clients/test_langchain_huggingface.py
+		$(CLIENTS_HUB)/pytest -W default tests/clients/test_langchain_huggingface.py
 
 # The wheel with its base dependencies only, on bundles that the full environment made.
 test-light: dist/built $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json

@@ -9,6 +9,7 @@ import configparser
 import json
 import re
 import shlex
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def test_dockerfile() -> None:
     stages = re.split(r"(?m)^FROM ", content)[1:]
     assert len(stages) == 2
     assert "USER 65532:65532" in stages[1]
-    commands = [json.loads(line) for line in re.findall(r"(?m)^(?:ENTRYPOINT|CMD) (.*)$", content)]
-    program, *arguments = sum(commands, [])
+    parts = re.findall(r"(?m)^(?:ENTRYPOINT|CMD) (.*)$", content)
+    program, *arguments = chain.from_iterable(map(json.loads, parts))
     assert program == "/opt/embedrt/bin/embedrt"
     assert parse(arguments).bundle == "/bundle"
     probe = re.search(r":8080(/\w+)", stages[1])
