@@ -108,7 +108,8 @@ def test_usage_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) ->
     assert vars(parse(re.sub(r" ?\[.*?\]", "", line).split()))["command"] == command
 
 
-MAIN = {"benchmarks.report": "benchmarks.report.__main__"}  # what `python -m` runs of a package
+# What `python -m` runs of a package.
+MAIN = {name: f"{name}.__main__" for name in ("benchmarks.report", "benchmarks.serving")}
 
 
 def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,13 +127,13 @@ def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "report" / "report.md").is_file()
 
 
-@pytest.mark.parametrize("name", ["roofline", "soak", "report.readme_figures"])
+@pytest.mark.parametrize("name", ["roofline", "soak", "report.readme_figures", "serving"])
 def test_benchmarks_of_one_bundle(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """They measure for minutes: that the documents' arguments are theirs is looked up."""
     (line,) = shown(f".venv/bin/python -m benchmarks.{name}")
     argument = line.split()[3].rstrip(".")
     with pytest.raises(SystemExit) as ended:
-        import_module(f"benchmarks.{name}").main(["--help"])
+        import_module(MAIN.get(f"benchmarks.{name}", f"benchmarks.{name}")).main(["--help"])
     assert ended.value.code == 0
     assert argument.lower() in capsys.readouterr().out.lower()
 

@@ -33,7 +33,7 @@ FLOORS = {
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
-        ["run", "roofline", "soak"],
+        ["run", "roofline", "soak", "serving"],
     ],
 }  # fmt: skip
 # Which modules may do what no other may.
