@@ -34,6 +34,7 @@ MENTIONS = {
     "embedrt verify",
     "embedrt bench",
     "embedrt serve",
+    "embedrt serve --help",
     "embedrt upgrade",
     "embedrt verify --against",
     "embedrt verify --against MODEL",
