@@ -26,6 +26,7 @@ DOCUMENTS = [
         "tests",
         "tests/emulation",
         "runtime/embedrt/corpus",
+        "runtime/embedrt/serve",
     )
     for file in sorted((ROOT / folder).glob("*.md"))
 ]
@@ -39,6 +40,8 @@ MENTIONS = {
     "embedrt info",
     "embedrt verify",
     "embedrt bench",
+    "embedrt serve",
+    "embedrt serve --help",
     "embedrt upgrade",
     "embedrt verify --against",
     "embedrt verify --against MODEL",
@@ -50,8 +53,8 @@ MENTIONS = {
 
 # An export takes minutes and weights that only the hub has: tests/export exports. A measurement
 # takes a minute: tests/runtime/test_bench.py measures.
-# A corpus on S3 and Ray: tests/cluster.
-ONLY_PARSED = ("export", "bench")
+# A server does not end: tests/serve serves. A corpus on S3 and Ray: tests/cluster.
+ONLY_PARSED = ("export", "bench", "serve")
 ELSEWHERE = "s3://"
 
 VERSION_1 = ROOT / "tests" / "data" / "version_1" / "fp32"
@@ -127,7 +130,8 @@ def test_usage_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) ->
     assert vars(parse(re.sub(r" ?\[.*?\]", "", line).split()))["command"] == command
 
 
-MAIN = {"benchmarks.report": "benchmarks.report.__main__"}  # what `python -m` runs of a package
+# What `python -m` runs of a package.
+MAIN = {name: f"{name}.__main__" for name in ("benchmarks.report", "benchmarks.serving")}
 
 
 def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,14 +150,14 @@ def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["roofline", "soak", "engine", "corpus", "report.readme_figures"]
+    "name", ["roofline", "soak", "engine", "corpus", "serving", "report.readme_figures"]
 )
 def test_benchmarks_of_one_bundle(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """They measure for minutes: that the documents' arguments are theirs is looked up."""
     (line,) = shown(f".venv/bin/python -m benchmarks.{name}")
     argument = line.split()[3].rstrip(".")
     with pytest.raises(SystemExit) as ended:
-        import_module(f"benchmarks.{name}").main(["--help"])
+        import_module(MAIN.get(f"benchmarks.{name}", f"benchmarks.{name}")).main(["--help"])
     assert ended.value.code == 0
     assert argument.lower() in capsys.readouterr().out.lower()
 

@@ -23,7 +23,7 @@ FLOORS = {
     "embedrt": [
         ["errors", "progress", "files"], ["bundle"], ["text", "engine", "similarity"],
         ["postprocess", "spellings"], ["request"], ["embedder"], ["verify", "bench"],
-        ["upgrade", "corpus"], ["cli"],
+        ["upgrade", "corpus", "serve"], ["cli"],
     ],
     "embedrt_export": [
         ["encoder", "quiet"], ["head"], ["source"], ["settings", "graph"],
@@ -33,7 +33,7 @@ FLOORS = {
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
-        ["run", "roofline", "soak", "engine", "corpus", "planner"],
+        ["run", "roofline", "soak", "engine", "corpus", "planner", "serving"],
     ],
 }  # fmt: skip
 # Which modules may do what no other may.
@@ -175,6 +175,9 @@ def test_only_one_room_opens_a_model_s_files() -> None:
         (exporter_from_the_runtime, "embedrt.cli.info", "import_module('embedrt_export')"),
         (onnx_runtime_elsewhere, "embedrt.engine.scheduler", "import onnxruntime as ort"),
         (onnx_runtime_elsewhere, "embedrt.verify", "from onnxruntime.capi import session"),
+        (foreign_packages, "embedrt.request", "import starlette"),
+        (imports_that_point_up, "embedrt.embedder", "from embedrt.serve import create_app"),
+        (imports_that_point_up, "embedrt.serve.app", "from embedrt.cli import main"),
         (private_names, "embedrt.verify", "from embedrt.bundle.reader import _check_file"),
         (private_names, "embedrt_export.pipeline", "from embedrt.verify import _read_probes"),
         (imports_that_point_up, "embedrt.bundle.reader", "from embedrt.text.inputs import as_text"),
