@@ -103,9 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         path = self._path()
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         if self.served.uploads is None:
-            self._send(403, b"", {})
+            self._send(403, b'{"error": "Forbidden"}', {"Content-Type": "application/json"})
             return
         match path:
             case ["api", "repos", "create"]:
@@ -126,10 +126,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         (_, oid) = self._path()
         assert self.served.uploads is not None
-        content = self.rfile.read(int(self.headers["Content-Length"]))
+        content = self._body()
         assert hashlib.sha256(content).hexdigest() == oid
         (self.served.uploads / oid).write_bytes(content)
         self._send(200, b"", {})
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
 
     def _path(self) -> list[str]:
         self.served.requests.append(f"{self.command} {self.path}")
@@ -178,7 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _commit(self, id_: str, revision: str, body: bytes) -> None:
         known, uploads = self.served.repositories[id_], self.served.uploads
         assert uploads is not None
-        commit = hashlib.sha1(body, usedforsecurity=False).hexdigest()
+        number = str(len(known.older)).encode()
+        commit = hashlib.sha1(number + body, usedforsecurity=False).hexdigest()
         folder = uploads / commit
         shutil.copytree(known.folder_at(known.commits[revision]), folder)
         for line in body.splitlines():

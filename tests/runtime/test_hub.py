@@ -46,6 +46,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     repository = Repository(second, {"main": NEW, "old": OLD}, older={OLD: first})
     with serve({ID: repository}, uploads=tmp_path / "uploads") as hub:
         ask(hub.url, monkeypatch)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the server speaks LFS
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
         monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "home" / "assets"))
         yield hub
@@ -331,6 +332,7 @@ class TestCache:
         assert run.stdout == printed[0][0]
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # the client's own
 class TestPush:
     def test_there_and_back(
         self, hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
