@@ -28,7 +28,7 @@ FLOORS = {
     "embedrt_export": [
         ["encoder", "quiet"], ["head"], ["source"], ["settings", "graph"],
         ["families", "heads", "int8"], ["traced"],
-        ["assemble"], ["proof"], ["card"], ["pipeline"],
+        ["assemble"], ["proof", "migration"], ["card"], ["pipeline"],
     ],
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],
@@ -38,7 +38,7 @@ FLOORS = {
 }  # fmt: skip
 # Which modules may do what no other may.
 ONNX_RUNTIME = {"embedrt.engine.session"}
-EXPORTER = {"embedrt.cli.export", "embedrt.cli.verify"}
+EXPORTER = {"embedrt.cli.compare", "embedrt.cli.export", "embedrt.cli.verify"}
 PROGRESS_BAR = {"embedrt.progress": "tqdm"}
 HUB_CLIENT = "embedrt.hub."
 SPELLED = ("embedrt.bundle.reader", "embedrt.hub.pull")  # imported for a path that begins hub:

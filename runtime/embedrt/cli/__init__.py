@@ -8,10 +8,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from embedrt.cli import bench, encode, export, info, pull, push, search, upgrade, verify
+from embedrt.cli import (
+    bench,
+    compare,
+    encode,
+    export,
+    info,
+    pull,
+    push,
+    search,
+    upgrade,
+    verify,
+)
 from embedrt.errors import EmbedrtError
 
-COMMANDS = (encode, search, info, verify, upgrade, bench, export, pull, push)
+COMMANDS = (encode, search, info, verify, upgrade, bench, export, compare, pull, push)
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
