@@ -98,7 +98,7 @@ class Embedder:
         Parameters
         ----------
         path
-            The bundle's folder.
+            The bundle's folder, or ``hub:org/name@COMMIT``, which is pulled from a hub once.
         verify
             ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` also their content.
         threads, overlong, cache_mb, max_waiting_tokens, mapped

@@ -4,7 +4,8 @@ EmbedrtError
 ├── BundleError
 │   ├── BundleNotFoundError   (FileNotFoundError)  no bundle at that path
 │   ├── BundleFormatError     (ValueError)         a bundle that this version cannot read
-│   └── BundleCorruptError    (ValueError)         a bundle that is not what its manifest says
+│   ├── BundleCorruptError    (ValueError)         a bundle that is not what its manifest says
+│   └── HubError              (OSError)            a bundle that cannot be pulled or pushed
 ├── TextError                 (ValueError)         one text that cannot be embedded, by its index
 │   ├── OverlongTextError                          too many tokens, with ``overlong="error"``
 │   └── TokenizationError                          the tokenizer fails on the text
@@ -53,6 +54,10 @@ class BundleFormatError(BundleError, ValueError):
 
 class BundleCorruptError(BundleError, ValueError):
     """The bundle's files are damaged or differ from what the manifest describes."""
+
+
+class HubError(BundleError, OSError):
+    """A bundle cannot be pulled from a hub, or pushed to it."""
 
 
 class TextError(EmbedrtError, ValueError):
