@@ -26,7 +26,7 @@ FLOORS = {
         ["verify", "bench", "integrations"], ["upgrade", "hub", "corpus", "serve"], ["cli"],
     ],
     "embedrt_export": [
-        ["encoder", "quiet"], ["head"], ["source"], ["settings", "graph"],
+        ["encoder", "quiet", "memory"], ["head"], ["source"], ["settings", "graph"],
         ["families", "heads", "int8"], ["traced"],
         ["architectures", "assemble"], ["proof", "migration"], ["card"], ["pipeline"],
     ],
@@ -43,7 +43,8 @@ PROGRESS_BAR = {"embedrt.progress": "tqdm"}
 HUB_CLIENT = "embedrt.hub."
 SPELLED = ("embedrt.bundle.reader", "embedrt.hub.pull")  # imported for a path that begins hub:
 MODEL_FILES = "embedrt_export.source"
-OWN_FILES = {"embedrt_export.int8.calibration"}  # texts of ours or of the user
+# Texts of ours or of the user, and graphs that are being made.
+OWN_FILES = {"embedrt_export.int8.calibration", "embedrt_export.graph.weights"}
 READING = {"open", "read_text", "read_bytes", "load_file", "safe_open"}
 
 

@@ -75,7 +75,7 @@ def test_no_stage_holds_the_weights_in_a_graph(
     assert sizes["checked"]
     assert sizes["loaded"]
     assert bool(sizes["read"]) is (family == "big_bird" or precision == "int8")
-    assert max(size for kind in sizes.values() for size in kind) < 200_000
+    assert max(size for kind in sizes.values() for size in kind) < 300_000
 
 
 class TestWeights:

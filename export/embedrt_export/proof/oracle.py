@@ -24,7 +24,7 @@ from embedrt.errors import UnsupportedModelError
 from embedrt.text.inputs import start_of
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import LONG, TokenTypes
-from embedrt_export.memory import trim
+from embedrt_export.memory import drop_weights
 from embedrt_export.proof.calls import PLAIN, Call
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.files import marked_files
@@ -188,9 +188,7 @@ class Oracle:
     def release(self) -> None:
         """Drop the weights. Only texts that were embedded before can be embedded from now on."""
         self._has_weights = False
-        for parameter in self._model.parameters():
-            parameter.data = parameter.data.new_empty(0)
-        trim()
+        drop_weights(self._model)
 
     def input_ids(self, text: str, call: Call) -> TokenIds:
         """Return the token ids that the encoder receives in this call. Shape: (tokens,)."""

@@ -80,6 +80,8 @@ def _trace(traced: _Encoder, ids: torch.Tensor, folder: Path) -> Path:
     assert program is not None  # for the type checker: None is returned only without dynamo
     file = folder / "traced.onnx"
     program.save(file, external_data=True)
+    for value in program.model.graph.initializers.values():
+        value.const_value = None  # torch keeps the program
     model = read_graph(file)
     _prefix_names(model.graph)
     _expand_rotations(model.graph)

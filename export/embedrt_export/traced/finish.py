@@ -96,6 +96,7 @@ def _simplify(model: onnx.ModelProto, folder: Path, dimension: int) -> Path:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(simple_file)
     for key, value in {
+        "session.disable_prepacking": "1",  # the session never runs
         "session.optimized_model_external_initializers_file_name": "simple.bin",
         "session.optimized_model_external_initializers_min_size_in_bytes": str(MINIMUM_SIZE),
     }.items():

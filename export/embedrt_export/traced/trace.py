@@ -17,6 +17,7 @@ from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.head import Head
 from embedrt_export.heads.head import add_head
+from embedrt_export.memory import drop_weights
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.loading import load_encoder
 from embedrt_export.traced.dynamo import trace_by_dynamo
@@ -72,8 +73,7 @@ def trace_model(folder: Path, head: Head, config: PretrainedConfig, output: Path
         logger.info("tracing %s by %s %s", config.model_type, tracer.package, version)
         try:
             with TemporaryDirectory(dir=output.parent) as scratch:
-                # The encoder is loaded for each tracer, because tracing modifies it, and dropped
-                # before the graph is loaded.
+                # The encoder is loaded for each tracer, because tracing modifies it.
                 traced = _trace_by(tracer, load_encoder(folder, config), Path(scratch))
                 with _refusals_of(tracer):
                     graph = finish_model(traced, nodes, dimension, output)
@@ -93,7 +93,10 @@ class _RefusedError(Exception):
 
 def _trace_by(tracer: Tracer, encoder: PreTrainedModel, folder: Path) -> Path:
     with _refusals_of(tracer):
-        return tracer.trace(encoder, folder)
+        try:
+            return tracer.trace(encoder, folder)
+        finally:  # torch keeps a model that it has exported
+            drop_weights(encoder)
 
 
 @contextmanager
