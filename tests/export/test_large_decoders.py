@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ SECONDS = 7200
 EXPORT = """
 import json, resource, sys
 from pathlib import Path
+from typing import Any
 from embedrt_export import export_model
 
 export_model(sys.argv[1], output=Path(sys.argv[2]))
@@ -48,7 +50,7 @@ print(json.dumps({
 """
 
 
-def run(program: str, *arguments: Path) -> dict[str, float]:
+def run(program: str, *arguments: Path) -> dict[str, Any]:
     """Run a program in a process of its own; return what it prints."""
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
@@ -59,7 +61,7 @@ def run(program: str, *arguments: Path) -> dict[str, float]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
