@@ -68,10 +68,11 @@ def make_large(folder: Path, family: str, max_tokens: int = 96) -> int:
         write_json(folder / "1_Pooling" / "config.json", pooling)
     shapes = _shapes(config)
     generator = torch.Generator().manual_seed(0)
+    middle = 0 if family == "gemma3" else 1  # Gemma stores how much a norm's weight is above 1
     weights = {}
     for name, shape in shapes.items():
         noise = torch.randn(shape, generator=generator)
-        fitted = noise / math.sqrt(shape[-1]) if len(shape) > 1 else 1 + 0.1 * noise
+        fitted = noise / math.sqrt(shape[-1]) if len(shape) > 1 else middle + 0.1 * noise
         weights[name] = fitted.to(torch.bfloat16)
     save_file(weights, folder / "model.safetensors", METADATA)
     return 4 * sum(map(math.prod, shapes.values()))

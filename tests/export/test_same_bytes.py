@@ -20,6 +20,7 @@ FAMILIES = [
     *("bert", "roberta", "xlm-roberta", "mpnet", "distilbert"),
     *("albert", "eurobert", "gte", "modernbert", "nomic_bert", "roformer", "t5", "xlm-roberta-xl"),
     *("big_bird", "bloom"),
+    *("gemma3", "qwen3"),
 ]
 WORDS = ["the", "lazy", "dog", "лиса", "敏捷", "😀", "London"]
 

@@ -1,0 +1,79 @@
+"""Decoders at the size of published models, exported and run in processes that measure themselves.
+
+Their weights are random, so this says what they need, and not how good they are.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from large_models import SIZES, make_large
+
+pytestmark = pytest.mark.slow
+
+MOST_AT_EXPORT = 2.2  # times the weights in float32
+MOST_AT_RUN = 1.2
+SECONDS = 7200
+
+EXPORT = """
+import json, resource, sys
+from pathlib import Path
+from typing import Any
+from embedrt_export import export_model
+
+export_model(sys.argv[1], output=Path(sys.argv[2]))
+print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+"""
+
+RUN = """
+import json, resource, sys
+from embedrt import Embedder
+
+texts = ["a", "How many people live in London?", "the lazy dog " * 40]
+with Embedder.load(sys.argv[1], threads=1) as embedder:
+    together = embedder.encode(texts * 2)
+    alone = [embedder.encode(text).tobytes() for text in texts]
+    same = [vector.tobytes() for vector in together] == alone * 2
+    agreement = embedder.manifest.agreement
+print(json.dumps({
+    "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    "same": same,
+    "builder": embedder.manifest.builder,
+    "difference": agreement.max_difference,
+}))
+"""
+
+
+def run(program: str, *arguments: Path) -> dict[str, Any]:
+    """Run a program in a process of its own; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.timeout(2 * SECONDS)
+@pytest.mark.parametrize("family", SIZES)
+def test_export_and_run(tmp_path: Path, family: str) -> None:
+    weights = make_large(tmp_path / "model", family)
+    bundle = tmp_path / "bundle"
+    exported = run(EXPORT, tmp_path / "model", bundle)
+    assert exported["peak"] <= MOST_AT_EXPORT * weights
+    found = run(RUN, bundle)
+    assert found["builder"] == "fused"
+    assert found["same"]
+    assert found["difference"] <= 2e-6
+    assert found["peak"] <= MOST_AT_RUN * weights
