@@ -11,9 +11,13 @@ BIN := .venv/$(SCRIPTS)
 LIGHT := .venv-light/$(SCRIPTS)
 LOWEST := .venv-lowest/$(SCRIPTS)
 OPTIMUM := .venv-optimum/$(SCRIPTS)
+CLUSTER := .venv-cluster/$(SCRIPTS)
+CLIENTS := .venv-clients/$(SCRIPTS)
+CLIENTS_HUB := .venv-clients-hub/$(SCRIPTS)
 UNPACKED := .venv-sdist/$(SCRIPTS)
 VERSIONED := $(addprefix tests/runtime/test_, embedder.py tokenizer.py session.py precision.py \
 	public.py similarity.py same_bytes.py cli.py weights.py versions.py)
+DEPLOY := runtime/embedrt/serve/deploy
 BUNDLE := models/all-MiniLM-L6-v2-fp32
 BUNDLE_INT8 := models/all-MiniLM-L6-v2-int8
 INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint constraints.txt
@@ -21,7 +25,8 @@ INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint const
 export PYTHONDONTWRITEBYTECODE :=
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test test-slow test-optimum test-light test-lowest package bench bench-quick lint \
+.PHONY: demo test test-slow test-optimum test-cluster test-clients test-light test-lowest package \
+	bench bench-quick lint \
 	format clean
 
 demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
@@ -45,6 +50,21 @@ test-slow: .venv/test
 # The exporter beside optimum, and so with the libraries before transformers 5.
 test-optimum: .venv-optimum/test
 	$(OPTIMUM)/pytest -m "not slow" tests/export --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
+
+# Corpora on Ray, on a server of S3, and in the databases of the recipes.
+test-cluster: .venv-cluster/test $(BUNDLE)/manifest.json
+	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(CLUSTER)/pytest -m "not slow" tests/cluster
+
+# Clients of the server that people use, each set in an environment of its own; needs Node and npm.
+test-clients: .venv-clients/test .venv-clients-hub/test tests/clients/node_modules \
+		$(BUNDLE)/manifest.json
+	cache=$$($(CLIENTS)/python -c "import llama_index.core as c, pathlib; \
+		print(pathlib.Path(c.__file__).parent / '_static' / 'tiktoken_cache')"); \
+	EMBEDRT_TEST_CLIENTS=1 EMBEDRT_TEST_BUNDLE=$(BUNDLE) TIKTOKEN_CACHE_DIR=$$cache \
+		EMBEDRT_TEST_TIKTOKEN=$$cache/9b5ad71b2ce5302211f9c61530b329a4922fc6a4 \
+		$(CLIENTS)/pytest -W default tests/clients/test_frameworks.py tests/clients/test_node.py
+	EMBEDRT_TEST_CLIENTS=1 EMBEDRT_TEST_BUNDLE=$(BUNDLE) \
+		$(CLIENTS_HUB)/pytest -W default tests/clients/test_langchain_huggingface.py
 
 # The wheel with its base dependencies only, on bundles that the full environment made.
 test-light: dist/built $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
@@ -89,13 +109,16 @@ lint: .venv/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint $(DEPLOY)/Dockerfile
+	$(BIN)/kubernetes-validate --strict --quiet $(DEPLOY)/kubernetes.yaml
 
 format: .venv/lint
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-light .venv-lowest .venv-optimum .venv-sdist dist models/*/ \
+	rm -rf .venv .venv-light .venv-lowest .venv-optimum .venv-cluster .venv-sdist \
+		.venv-clients .venv-clients-hub tests/clients/node_modules dist models/*/ \
 		benchmarks/.environments benchmarks/.models
 
 $(BUNDLE)/manifest.json: .venv/export $(SOURCES)
@@ -121,10 +144,32 @@ dist/built: .venv/package README.md $(SOURCES)
 	$(INSTALL) --editable '.[test]'
 	touch $@
 
+.venv-clients/test: tests/clients/requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv-clients
+	$(CLIENTS)/pip install --quiet --no-compile --requirement tests/clients/requirements.txt \
+		--editable '.[serve]' httpx pytest pytest-timeout
+	touch $@
+
+.venv-clients-hub/test: tests/clients/langchain-huggingface.txt pyproject.toml
+	$(PYTHON) -m venv .venv-clients-hub
+	$(CLIENTS_HUB)/pip install --quiet --no-compile \
+		--requirement tests/clients/langchain-huggingface.txt \
+		--editable '.[serve]' httpx pytest pytest-timeout
+	touch $@
+
+tests/clients/node_modules: tests/clients/package.json
+	npm install --prefix tests/clients --no-audit --no-fund --no-package-lock
+	touch $@
+
 .venv-optimum/test: tests/optimum-constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-optimum
 	$(OPTIMUM)/pip install --quiet --no-compile $(PIP_ARGS) \
 		--constraint tests/optimum-constraints.txt --editable '.[optimum,test]'
+	touch $@
+
+.venv-cluster/test: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-cluster
+	$(CLUSTER)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[cluster]'
 	touch $@
 
 .venv/bench: .venv/export

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from sharing import made_once
 # Shells start background jobs with interrupts ignored. Child processes inherit that, which would
 # break tests that interrupt them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Needs packages of an environment of its own: make test-cluster.
+collect_ignore = [] if find_spec("ray") else ["cluster"]
 
 GIVEN_BUNDLE = "EMBEDRT_TEST_BUNDLE"
 

@@ -1,15 +1,22 @@
-"""A local model hub with the routes that huggingface_hub uses, serving local folders."""
+"""A local model hub with the routes that huggingface_hub uses, serving local folders.
+
+It takes uploads where it has a folder for them, and fails on request: it cuts connections, sends
+other bytes, or moves a branch.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import unquote
 
 
@@ -21,6 +28,12 @@ class Repository:
     commits: Mapping[str, str]
     withheld: Collection[str] = ()
     """Files that are listed but not sent."""
+    older: Mapping[str, Path] = field(default_factory=dict)
+    """The folders of other commits than the last."""
+
+    def folder_at(self, commit: str) -> Path:
+        """Return the files of a commit."""
+        return self.older.get(commit, self.folder)
 
     def commit(self, revision: str) -> str | None:
         """Return the commit that a branch, tag or commit id names."""
@@ -35,12 +48,22 @@ class Hub:
     url: str = ""
     requests: list[str] = field(default_factory=list)
     """Method and path of each request, in order."""
+    tokens: set[str] = field(default_factory=set)
+    """The tokens of all requests, "" where there was none."""
+    uploads: Path | None = None
+    """A folder for what is pushed; None refuses it."""
+    cuts: dict[str, list[int]] = field(default_factory=dict)
+    """By name of a file, how many bytes the next requests get before the connection ends."""
+    damaged: set[str] = field(default_factory=set)
+    """Files whose last byte is another one."""
+    described: Callable[[], object] = bool
+    """Called after a repository has been described."""
 
 
 @contextmanager
-def serve(repositories: Mapping[str, Repository]) -> Iterator[Hub]:
+def serve(repositories: Mapping[str, Repository], *, uploads: Path | None = None) -> Iterator[Hub]:
     """Serve repositories by id until the block ends."""
-    hub = Hub(repositories)
+    hub = Hub(repositories, uploads=uploads)
 
     class Handler(_Handler):
         served = hub
@@ -62,8 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.served.requests.append(f"{self.command} {self.path}")
-        match unquote(self.path.partition("?")[0]).strip("/").split("/"):
+        match self._path():
             case ["api", "models", owner, name]:
                 self._describe(f"{owner}/{name}", "main")
             case ["api", "models", owner, name, "revision", revision]:
@@ -76,6 +98,111 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
 
     do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
+
+    def do_POST(self) -> None:
+        path = self._path()
+        body = self._body()
+        if self.served.uploads is None:
+            self._send(403, b'{"error": "Forbidden"}', {"Content-Type": "application/json"})
+            return
+        match path:
+            case ["api", "repos", "create"]:
+                self._create(json.loads(body))
+            case ["api", "validate-yaml"]:
+                self._send_json({"errors": [], "warnings": []})
+            case ["api", "models", owner, name, "branch", branch]:
+                self._branch(f"{owner}/{name}", branch)
+            case ["api", "models", _, _, "preupload", _]:
+                self._choose_modes(json.loads(body))
+            case [_, _, "info", "lfs", "objects", "batch"]:
+                self._accept_objects(json.loads(body))
+            case ["api", "models", owner, name, "commit", revision]:
+                self._commit(f"{owner}/{name}", revision, body)
+            case _:
+                self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
+
+    def do_PUT(self) -> None:
+        (_, oid) = self._path()
+        assert self.served.uploads is not None
+        content = self._body()
+        assert hashlib.sha256(content).hexdigest() == oid
+        (self.served.uploads / oid).write_bytes(content)
+        self._send(200, b"", {})
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    def _path(self) -> list[str]:
+        self.served.requests.append(f"{self.command} {self.path}")
+        self.served.tokens.add(self.headers.get("Authorization", "").removeprefix("Bearer "))
+        return unquote(self.path.partition("?")[0]).strip("/").split("/")
+
+    def _create(self, asked: dict[str, Any]) -> None:
+        id_ = f"{asked['organization']}/{asked['name']}"
+        if id_ in self.served.repositories:
+            self._send(409, json.dumps({"url": f"{self.served.url}/{id_}"}).encode(), {})
+            return
+        assert self.served.uploads is not None
+        empty = self.served.uploads / f"{asked['organization']}--{asked['name']}"
+        empty.mkdir()
+        (empty / ".gitattributes").write_bytes(b"*.bin filter=lfs\n")
+        self._put(id_, Repository(empty, {"main": "0" * 40}))
+        self._send_json({"url": f"{self.served.url}/{id_}", "name": id_})
+
+    def _branch(self, id_: str, branch: str) -> None:
+        known = self.served.repositories[id_]
+        if branch in known.commits:
+            self._send(409, b"{}", {})
+            return
+        self._put(id_, replace(known, commits={**known.commits, branch: known.commits["main"]}))
+        self._send_json({})
+
+    def _choose_modes(self, asked: dict[str, Any]) -> None:
+        files = [
+            {
+                "path": each["path"],
+                "uploadMode": "lfs" if each["path"].endswith((".bin", ".onnx")) else "regular",
+                "shouldIgnore": False,
+                "oid": None,
+            }
+            for each in asked["files"]
+        ]
+        self._send_json({"files": files})
+
+    def _accept_objects(self, asked: dict[str, Any]) -> None:
+        objects = [
+            {**each, "actions": {"upload": {"href": f"{self.served.url}/upload/{each['oid']}"}}}
+            for each in asked["objects"]
+        ]
+        self._send_json({"transfer": "basic", "objects": objects})
+
+    def _commit(self, id_: str, revision: str, body: bytes) -> None:
+        known, uploads = self.served.repositories[id_], self.served.uploads
+        assert uploads is not None
+        number = str(len(known.older)).encode()
+        commit = hashlib.sha1(number + body, usedforsecurity=False).hexdigest()
+        folder = uploads / commit
+        shutil.copytree(known.folder_at(known.commits[revision]), folder)
+        for line in body.splitlines():
+            match json.loads(line):
+                case {"key": "file", "value": file}:
+                    (folder / file["path"]).write_bytes(base64.b64decode(file["content"]))
+                case {"key": "lfsFile", "value": file}:
+                    shutil.copyfile(uploads / file["oid"], folder / file["path"])
+        older = {**known.older, commit: folder}
+        commits = {**known.commits, revision: commit}
+        self._put(id_, replace(known, commits=commits, older=older))
+        self._send_json({"commitUrl": f"{self.served.url}/{id_}", "commitOid": commit})
+
+    def _put(self, id_: str, repository: Repository) -> None:
+        self.served.repositories = {**self.served.repositories, id_: repository}
 
     def log_message(self, *arguments: object) -> None:
         """Say nothing."""
@@ -92,6 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         content = {"id": id_, "modelId": id_, "sha": commit, "siblings": siblings, "tags": []}
         self._send_json(content)
+        self.served.described()
 
     def _list(self, id_: str, revision: str) -> None:
         found = self._find(id_, revision)
@@ -115,8 +243,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
             return
         content = (folder / path).read_bytes()
-        etag = hashlib.sha256(content).hexdigest()
-        self._send(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": commit})
+        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
+        if path in self.served.damaged:
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        start = int(self.headers.get("Range", "bytes=0-")[6:].partition("-")[0])
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        cuts = self.served.cuts.get(path) if self.command == "GET" else None
+        self._send(206 if start else 200, content[start:], headers, cuts.pop(0) if cuts else None)
 
     def _find(self, id_: str, revision: str) -> tuple[Path, str] | None:
         repository = self.served.repositories.get(id_)
@@ -127,19 +261,22 @@ class _Handler(BaseHTTPRequestHandler):
         if commit is None:
             self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
             return None
-        return repository.folder, commit
+        return repository.folder_at(commit), commit
 
     def _send_json(self, content: object) -> None:
         self._send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
-    def _send(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
+    def _send(
+        self, status: int, content: bytes, headers: Mapping[str, str], cut: int | None = None
+    ) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content[:cut])
+        self.close_connection = cut is not None
 
 
 def _files(folder: Path) -> dict[str, int]:

@@ -102,65 +102,181 @@ def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
     )
 
 
-def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedConfig:
-    """Return a config with two narrow layers and the overrides in `changes`."""
-    common: dict[str, Any] = {"vocab_size": vocabulary, "hidden_size": HIDDEN, **SMALL}
-    roberta: dict[str, Any] = {
-        "max_position_embeddings": 130,
-        "pad_token_id": 1,
-        "type_vocab_size": 1,
+def decoder_tokenizer(end: str = "<|endoftext|>", start: str = "") -> PreTrainedTokenizerBase:
+    """Train a small byte-level BPE that pads left and adds `start` and `end` to each text."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TRAINING_TEXTS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}".strip(),
+        special_tokens=[(token, special.index(token)) for token in {start, end} - {""}],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        padding_side="left",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+DECODERS: dict[str, str] = {
+    "gemma3": "Gemma3TextConfig",
+    "llama": "LlamaConfig",
+    "mistral": "MistralConfig",
+    "qwen2": "Qwen2Config",
+    "qwen3": "Qwen3Config",
+}
+
+
+def decoder_config(family: str, vocabulary: int, **changes: object) -> PretrainedConfig:
+    """Return the config of a small decoder with the overrides in `changes`.
+
+    Heads share keys, and except in Qwen2 they are wider than a fraction of the hidden size.
+    """
+    settings: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": HIDDEN,
+        **SMALL,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 128,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
     }
-    configs: dict[str, Callable[[], PretrainedConfig]] = {
-        "bert": lambda: transformers.BertConfig(**common),
-        "roberta": lambda: transformers.RobertaConfig(**common, **roberta),
-        "xlm-roberta": lambda: transformers.XLMRobertaConfig(**common, **roberta),
-        "mpnet": lambda: transformers.MPNetConfig(**common, max_position_embeddings=514),
-        "distilbert": lambda: transformers.DistilBertConfig(
-            vocab_size=vocabulary, dim=HIDDEN, n_layers=2, n_heads=4, hidden_dim=64
-        ),
-        "electra": lambda: transformers.ElectraConfig(**common, embedding_size=16),
-        "albert": lambda: transformers.AlbertConfig(**common, embedding_size=16),
-        "ernie": lambda: transformers.ErnieConfig(**common),
-        "fnet": lambda: transformers.FNetConfig(**common, type_vocab_size=2),
-        "squeezebert": lambda: transformers.SqueezeBertConfig(**common, embedding_size=HIDDEN),
-        "t5": lambda: transformers.T5Config(
-            vocab_size=vocabulary, d_model=HIDDEN, d_kv=8, d_ff=64, num_layers=2, num_heads=4
-        ),
-        "bart": lambda: transformers.BartConfig(
-            vocab_size=vocabulary,
-            d_model=HIDDEN,
-            encoder_layers=2,
-            decoder_layers=2,
-            encoder_attention_heads=4,
-            decoder_attention_heads=4,
-            encoder_ffn_dim=64,
-            decoder_ffn_dim=64,
-            max_position_embeddings=128,
-            forced_eos_token_id=None,
-        ),
-        "modernbert": lambda: transformers.ModernBertConfig(
-            **{**common, "num_hidden_layers": 4, "global_attn_every_n_layers": 2},
-            pad_token_id=1,
-            bos_token_id=0,
-            cls_token_id=0,
-            eos_token_id=2,
-            sep_token_id=2,
-            max_position_embeddings=256,
-            local_attention=8,
-        ),
-    }
-    config = configs[family]()
-    config.update(changes)
+    if family == "qwen2":
+        del settings["head_dim"]
+    if family == "mistral":
+        settings["sliding_window"] = None
+    if family == "gemma3":
+        settings |= {
+            "num_key_value_heads": 1,
+            "query_pre_attn_scalar": 8,
+            "use_bidirectional_attention": True,
+            "sliding_window": 12,
+            "layer_types": ["sliding_attention", "full_attention"],
+        }
+    config: PretrainedConfig = getattr(transformers, DECODERS[family])(**{**settings, **changes})
     return config
+
+
+ROBERTA: dict[str, Any] = {
+    "max_position_embeddings": 130,
+    "pad_token_id": 1,
+    "type_vocab_size": 1,
+}
+SPECIAL_TOKENS = {
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "cls_token_id": 0,
+    "eos_token_id": 2,
+    "sep_token_id": 2,
+}
+T5: dict[str, Any] = {
+    "d_model": HIDDEN,
+    "d_kv": 12,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 4,
+    "relative_attention_max_distance": 24,
+}
+# The class of each family's config, and what it needs beside SMALL.
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "albert": ("AlbertConfig", {"embedding_size": 16}),
+    "bart": (
+        "BartConfig",
+        {
+            "d_model": HIDDEN,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 64,
+            "decoder_ffn_dim": 64,
+            "max_position_embeddings": 128,
+            "forced_eos_token_id": None,
+        },
+    ),
+    "bert": ("BertConfig", {}),
+    "big_bird": ("BigBirdConfig", {"attention_type": "original_full"}),
+    "bloom": ("BloomConfig", {"n_layer": 2, "n_head": 4}),
+    "data2vec-text": ("Data2VecTextConfig", ROBERTA),
+    "distilbert": (
+        "DistilBertConfig",
+        {"dim": HIDDEN, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+    ),
+    "electra": ("ElectraConfig", {"embedding_size": 16}),
+    "ernie": ("ErnieConfig", {"use_task_id": True}),
+    "eurobert": (
+        "EuroBertConfig",
+        {"num_key_value_heads": 2, "max_position_embeddings": 256, **SPECIAL_TOKENS},
+    ),
+    "fnet": ("FNetConfig", {"type_vocab_size": 2}),
+    "gte": ("GteConfig", {"max_position_embeddings": 256}),
+    "jina_embeddings_v3": ("JinaEmbeddingsV3Config", ROBERTA),
+    "modernbert": (
+        "ModernBertConfig",
+        {
+            "num_hidden_layers": 4,
+            "global_attn_every_n_layers": 2,
+            "max_position_embeddings": 256,
+            "local_attention": 8,
+            **SPECIAL_TOKENS,
+        },
+    ),
+    "mpnet": ("MPNetConfig", {"max_position_embeddings": 514}),
+    "mt5": ("MT5Config", T5),
+    "nomic_bert": ("NomicBertConfig", {"max_position_embeddings": 256}),
+    "rembert": ("RemBertConfig", {"input_embedding_size": 16, "output_embedding_size": 16}),
+    "roberta": ("RobertaConfig", ROBERTA),
+    "roformer": ("RoFormerConfig", {"embedding_size": 16, "max_position_embeddings": 256}),
+    "squeezebert": ("SqueezeBertConfig", {"embedding_size": HIDDEN}),
+    "t5": ("T5Config", T5),
+    "xlm-roberta": ("XLMRobertaConfig", ROBERTA),
+    "xlm-roberta-xl": ("XLMRobertaXLConfig", ROBERTA),
+}
+
+
+def is_known(family: str) -> bool:
+    """Whether the installed transformers has the architecture."""
+    return hasattr(transformers, DECODERS.get(family) or CONFIGS[family][0])
+
+
+def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedConfig:
+    """Return a config with few narrow layers and the overrides in `changes`."""
+    if family in DECODERS:
+        return decoder_config(family, vocabulary, **changes)
+    kind, settings = CONFIGS[family]
+    common = {"vocab_size": vocabulary, "hidden_size": HIDDEN, **SMALL}
+    config: PretrainedConfig = getattr(transformers, kind)(**{**common, **settings, **changes})
+    return config
+
+
+UNIGRAM = frozenset(
+    """
+    albert big_bird fnet gte mt5 rembert t5 xlm-roberta xlm-roberta-xl
+    """.split()
+)
 
 
 def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
     """Return a tokenizer of the kind that the family uses."""
     if family == "mpnet":
         return mpnet_tokenizer(scratch)
-    if family in ("roberta", "modernbert"):
+    if family in DECODERS:
+        return decoder_tokenizer()
+    if family in ("bloom", "data2vec-text", "eurobert", "modernbert", "roberta"):
         return trained_tokenizer()
-    if family in ("xlm-roberta", "albert", "fnet", "t5"):
+    if family in UNIGRAM:
         return trained_tokenizer(unigram=True)
     kinds = {"distilbert": "DistilBertTokenizerFast", "electra": "ElectraTokenizerFast"}
     return wordpiece_tokenizer(kinds.get(family, "BertTokenizerFast"), bert_words(), scratch)
@@ -187,16 +303,18 @@ def make_small(
     max_tokens: int | None = 64,
     seed: int = 0,
     config: Mapping[str, object] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     **saved: Any,
 ) -> Path:
     """Save a small model of a family with sentence-transformers; return its folder.
 
     `tail` are the modules after the pooling, by default Normalize. `config` overrides the encoder's
-    config, and `saved` are arguments of SentenceTransformer, such as prompts.
+    config, `tokenizer` replaces the family's, and `saved` are arguments of SentenceTransformer,
+    such as prompts.
     """
     encoder = folder.with_name(f"{folder.name}-encoder")
     encoder.mkdir(parents=True)
-    tokenizer = tokenizer_for(family, encoder)
+    tokenizer = tokenizer or tokenizer_for(family, encoder)
     tokenizer.save_pretrained(encoder)
     model = transformers.AutoModel.from_config(small_config(family, len(tokenizer), **config or {}))
     randomize(model, seed)
@@ -251,6 +369,44 @@ def make_full_size(folder: Path, name: str) -> Path:
         weights.unlink()
     tokenizer.save_pretrained(folder)
     write_settings(folder, max_tokens=max_tokens, normalized=normalized, dimension=768)
+    return folder
+
+
+def make_random(
+    folder: Path, *, layers: int, hidden: int, vocabulary: int, positions: int, max_tokens: int = 0
+) -> Path:
+    """Create an XLM-R model of any size, whose weights repeat a few random rows.
+
+    The model is never instantiated, so that the largest takes little more memory than its weights.
+    """
+    folder.mkdir(parents=True)
+    trained_tokenizer(unigram=True).save_pretrained(folder)
+    config = transformers.XLMRobertaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        intermediate_size=4 * hidden,
+        max_position_embeddings=positions,
+        pad_token_id=1,
+        type_vocab_size=1,
+    )
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        shapes = transformers.XLMRobertaModel(config, add_pooling_layer=False).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, like in shapes.items():
+        if like.dim() > 1:
+            rows = torch.randn((1024, like.shape[1]), generator=generator) / like.shape[1] ** 0.5
+            tensors[name] = rows.repeat(-(-len(like) // 1024), 1)[: len(like)].contiguous()
+        elif like.is_floating_point():
+            tensors[name] = 0.1 * torch.randn(like.shape, generator=generator)
+            tensors[name] += name.endswith("LayerNorm.weight")
+    save_file(tensors, folder / "model.safetensors", METADATA)
+    write_settings(
+        folder, max_tokens=max_tokens or positions - 2, normalized=True, dimension=hidden
+    )
     return folder
 
 

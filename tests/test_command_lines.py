@@ -19,7 +19,15 @@ from embedrt.cli import COMMANDS, main, parse
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     file
-    for folder in (".", "models", "benchmarks", "tests", "tests/emulation")
+    for folder in (
+        ".",
+        "models",
+        "benchmarks",
+        "tests",
+        "tests/emulation",
+        "runtime/embedrt/corpus",
+        "runtime/embedrt/serve",
+    )
     for file in sorted((ROOT / folder).glob("*.md"))
 ]
 
@@ -32,14 +40,22 @@ MENTIONS = {
     "embedrt info",
     "embedrt verify",
     "embedrt bench",
+    "embedrt serve",
+    "embedrt serve --help",
     "embedrt upgrade",
     "embedrt verify --against",
     "embedrt verify --against MODEL",
+    "embedrt embed",
+    "embedrt embed SOURCE OUTPUT",
+    "embedrt embed --engine ray",
+    "embedrt corpus verify",
 }
 
 # An export takes minutes and weights that only the hub has: tests/export exports. A measurement
 # takes a minute: tests/runtime/test_bench.py measures.
-ONLY_PARSED = ("export", "bench")
+# A server does not end: tests/serve serves. A corpus on S3 and Ray: tests/cluster.
+ONLY_PARSED = ("export", "bench", "serve")
+ELSEWHERE = "s3://"
 
 VERSION_1 = ROOT / "tests" / "data" / "version_1" / "fp32"
 
@@ -81,13 +97,21 @@ def test_line_of_a_document(
         (tmp_path / name).write_text("a text\nanother\n", encoding="utf-8")
     arguments = shlex.split(line.replace(" /bundle", " bundle"))[1:]
     options = parse(arguments)
-    if options.command not in ONLY_PARSED:
+    if options.command in ("embed", "corpus"):
+        write_abstracts(tmp_path / "abstracts")
+        if options.command == "corpus":
+            main(["embed", "abstracts", "vectors", "--bundle", "BUNDLE", "--text", "abstract"])
+    if options.command not in ONLY_PARSED and ELSEWHERE not in line:
         before = set(tmp_path.iterdir())
         assert main(arguments) == 0
         made = {file.name for file in set(tmp_path.iterdir()) - before}
-        assert made == {"encode": {"vectors.npy"}, "upgrade": {"OUTPUT"}}.get(
-            options.command, set()
-        )
+        expected = {"encode": {"vectors.npy"}, "upgrade": {"OUTPUT"}, "embed": {"vectors"}}
+        assert made == expected.get(options.command, set())
+
+
+def write_abstracts(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"abstract": "a text"}\n', encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2] for module in COMMANDS])
@@ -106,7 +130,8 @@ def test_usage_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) ->
     assert vars(parse(re.sub(r" ?\[.*?\]", "", line).split()))["command"] == command
 
 
-MAIN = {"benchmarks.report": "benchmarks.report.__main__"}  # what `python -m` runs of a package
+# What `python -m` runs of a package.
+MAIN = {name: f"{name}.__main__" for name in ("benchmarks.report", "benchmarks.serving")}
 
 
 def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,13 +149,15 @@ def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "report" / "report.md").is_file()
 
 
-@pytest.mark.parametrize("name", ["roofline", "soak", "report.readme_figures"])
+@pytest.mark.parametrize(
+    "name", ["roofline", "soak", "engine", "corpus", "serving", "report.readme_figures"]
+)
 def test_benchmarks_of_one_bundle(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """They measure for minutes: that the documents' arguments are theirs is looked up."""
     (line,) = shown(f".venv/bin/python -m benchmarks.{name}")
     argument = line.split()[3].rstrip(".")
     with pytest.raises(SystemExit) as ended:
-        import_module(f"benchmarks.{name}").main(["--help"])
+        import_module(MAIN.get(f"benchmarks.{name}", f"benchmarks.{name}")).main(["--help"])
     assert ended.value.code == 0
     assert argument.lower() in capsys.readouterr().out.lower()
 

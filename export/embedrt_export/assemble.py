@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import onnx
 from transformers import PretrainedConfig
@@ -13,18 +14,21 @@ from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import Encoder, TokenTypes
 from embedrt_export.families import find_reader, read_encoder
+from embedrt_export.graph.arithmetic import Arithmetic
 from embedrt_export.graph.float32 import Float32
-from embedrt_export.graph.fuse import OPSET, Arithmetic, add_encoder
+from embedrt_export.graph.fuse import OPSET, add_encoder
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.weights import Weights, read_graph, write_graph
 from embedrt_export.head import Head, fit_head, is_normalized
 from embedrt_export.heads.head import add_head
 from embedrt_export.int8 import scheme as int8
 from embedrt_export.int8 import traced as int8_traced
-from embedrt_export.int8.calibration import measure_ranges
+from embedrt_export.int8.calibration import join_ranges, measure_ranges
 from embedrt_export.int8.quality import Quality
 from embedrt_export.int8.scheme import Int8
 from embedrt_export.int8.selection import Quantized, choose_scheme
-from embedrt_export.int8.smoothing import smooth_values
+from embedrt_export.int8.smoothing import smooth_products, smooth_values
+from embedrt_export.memory import trim
 from embedrt_export.source.checkpoint import load_tensors
 from embedrt_export.source.settings import Settings
 from embedrt_export.traced.trace import trace_model
@@ -34,9 +38,10 @@ from embedrt_export.traced.trace import trace_model
 class Built:
     """An fp32 graph and the properties that later stages need."""
 
-    model: onnx.ModelProto
-    encoder: Encoder | None
-    """The encoder's weights; None for a traced graph."""
+    graph: Path
+    """The graph's file, with the weights file beside it."""
+    read_encoder: Callable[[], Encoder] | None
+    """Reads the encoder's weights, which are not kept between stages; None for a traced graph."""
     inputs: Mapping[str, str]
     """Name of the input activation of each linear layer in the encoder, by layer name."""
     head: Head
@@ -56,50 +61,66 @@ class Built:
     @property
     def builder(self) -> Builder:
         """How the graph was built."""
-        return "fused" if self.encoder else "traced"
+        return "fused" if self.read_encoder else "traced"
 
 
-def build_graph(settings: Settings, config: PretrainedConfig) -> Built:
+def build_graph(settings: Settings, config: PretrainedConfig, folder: Path) -> Built:
     """Build a fused graph from the weights if the family is supported, else trace the model.
 
-    Raises UnsupportedModelError if neither works.
+    The graph and its weights are written to `folder`. Raises UnsupportedModelError if neither
+    works.
     """
     reader = find_reader(config)
     if reader is None:
-        return _trace(settings, config)
-    encoder = read_encoder(reader, config, load_tensors(settings.transformer))
-    return _draw(encoder, fit_head(settings.head, encoder.hidden))
+        return _trace(settings, config, folder)
+
+    def read() -> Encoder:
+        tensors = load_tensors(settings.transformer)
+        return read_encoder(reader, config, tensors, settings.max_seq_length)
+
+    return _draw(folder, read, settings.head)
 
 
-def with_token_types(built: Built, types: TokenTypes) -> Built:
-    """Return the graph for a tokenizer that assigns these token types.
+def fit_texts(built: Built, types: TokenTypes, max_tokens: int) -> Built:
+    """Return the graph for texts of up to `max_tokens` tokens with these token types.
 
     Raises UnsupportedModelError if the encoder lacks one of the types or was traced.
     """
-    if types == TokenTypes():
+    read = built.read_encoder
+    if read is None:
+        if types != TokenTypes():
+            raise UnsupportedModelError(
+                "the tokenizer gives a text token types other than 0, and a traced encoder "
+                "supports only type 0"
+            )
         return built
-    if built.encoder is None:
-        raise UnsupportedModelError(
-            "the tokenizer gives a text token types other than 0, and a traced encoder supports "
-            "only type 0"
-        )
-    if built.encoder.token_types is None:
-        return built
-    rows, given = len(built.encoder.token_types), {*types.first, types.rest}
-    if max(given) >= rows:
+    encoder = read()
+    if encoder.token_types is None:
+        types = TokenTypes()
+    elif max(given := {*types.first, types.rest}) >= (rows := len(encoder.token_types)):
         raise UnsupportedModelError(
             f"the tokenizer gives a text the types {sorted(given)}, and the encoder has {rows}"
         )
-    return _draw(replace(built.encoder, types=types), built.head)
+    fitted = replace(encoder, types=types, max_tokens=max_tokens)
+    if (fitted.types, fitted.is_long) == (encoder.types, encoder.is_long):
+        return built
+    del encoder, fitted  # they keep the weights in memory
+    return _draw(
+        built.graph.parent,
+        lambda: replace(read(), types=types, max_tokens=max_tokens),
+        built.head,
+    )
 
 
-def _draw(encoder: Encoder, head: Head) -> Built:
+def _draw(folder: Path, read: Callable[[], Encoder], head: Head) -> Built:
+    encoder = read()
+    head = fit_head(head, encoder.hidden)
     arithmetic = Float32()
-    model, dimension = _fuse(encoder, head, arithmetic)
-    onnx.checker.check_model(model, full_check=True)
+    graph, dimension = _fuse(folder, encoder, head, arithmetic)
+    onnx.checker.check_model(graph, full_check=True)
     return Built(
-        model,
-        encoder,
+        graph,
+        read,
         arithmetic.inputs,
         head,
         dimension,
@@ -108,12 +129,12 @@ def _draw(encoder: Encoder, head: Head) -> Built:
     )
 
 
-def _trace(settings: Settings, config: PretrainedConfig) -> Built:
+def _trace(settings: Settings, config: PretrainedConfig, folder: Path) -> Built:
     head = fit_head(settings.head, config.hidden_size)
-    traced = trace_model(settings.transformer, head, config)
+    traced = trace_model(settings.transformer, head, config, folder)
     positions = getattr(config, "max_position_embeddings", None) or -1
     return Built(
-        traced.model,
+        traced.graph,
         None,
         {},
         head,
@@ -127,35 +148,49 @@ def _trace(settings: Settings, config: PretrainedConfig) -> Built:
 def quantize_graph(
     built: Built, fitted: Sequence[TokenIds], held_back: Sequence[TokenIds], least: Quality
 ) -> Quantized:
-    """Quantize with the fastest scheme that reaches the quality `least` on the held-out texts."""
-    encoder, head = built.encoder, built.head
-    if encoder is None:
+    """Quantize with the fastest scheme that reaches the quality `least` on the held-out texts.
+
+    Each scheme that is tried is written to a folder beside that of the fp32 graph.
+    """
+    head, read = built.head, built.read_encoder
+    folder = built.graph.parent
+    if read is None:
         return choose_scheme(
             int8_traced.SCHEMES,
-            lambda scheme: int8_traced.quantize_traced(built.model, scheme),
-            built.model,
+            lambda scheme: int8_traced.quantize_traced(
+                built.graph, scheme, folder.with_name(scheme)
+            ),
+            built.graph,
             held_back,
             least,
         )
-    encoder, ranges = smooth_values(encoder, measure_ranges(built.model, built.inputs, fitted))
+    ranges = measure_ranges(built.graph, built.inputs, fitted)
 
-    def build(scheme: Scheme) -> onnx.ModelProto:
-        model, _ = _fuse(encoder, head, Int8(scheme, ranges, encoder.activation))
-        int8.require_products(model, len(built.inputs))
-        return model
+    def build(scheme: Scheme) -> Path:
+        trim()  # what the session before held
+        encoder = read()
+        smoothed = smooth_values(encoder, join_ranges(encoder, ranges))
+        encoder, smooth = smooth_products(*smoothed)
+        gated = encoder.layers[0].gate is not None
+        arithmetic = Int8(scheme, smooth, None if gated else encoder.activation)
+        graph, _ = _fuse(folder.with_name(scheme), encoder, head, arithmetic)
+        int8.require_products(read_graph(graph), len(built.inputs))
+        return graph
 
     return choose_scheme(
         int8.SCHEMES,
         build,
-        built.model,
+        built.graph,
         held_back,
         least,
     )
 
 
-def _fuse(encoder: Encoder, head: Head, arithmetic: Arithmetic) -> tuple[onnx.ModelProto, int]:
-    nodes = Nodes()
-    vectors = add_encoder(nodes, encoder, arithmetic)
-    embedding, dimension = add_head(nodes, vectors, encoder.hidden, head)
-    nodes.name_output(embedding)
-    return nodes.to_model(opset=OPSET, dimension=dimension), dimension
+def _fuse(folder: Path, encoder: Encoder, head: Head, arithmetic: Arithmetic) -> tuple[Path, int]:
+    """Write the graph and its weights to `folder`; return its path and the dimension."""
+    with Weights(folder) as weights:
+        nodes = Nodes(weights=weights)
+        vectors = add_encoder(nodes, encoder, arithmetic)
+        embedding, dimension = add_head(nodes, vectors, encoder.hidden, head)
+        nodes.name_output(embedding)
+    return write_graph(folder, nodes.to_model(opset=OPSET, dimension=dimension)), dimension

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -35,13 +36,14 @@ from embedrt.errors import (
     UnsupportedModelError,
 )
 from embedrt.files import expand
-from embedrt.text.tokenizer import TokenIds
-from embedrt_export.assemble import Built, build_graph, quantize_graph, with_token_types
+from embedrt.text.tokenizer import TokenIds, Tokenizer
+from embedrt_export.assemble import Built, build_graph, fit_texts, quantize_graph
 from embedrt_export.card import model_card
 from embedrt_export.int8.calibration import read_calibration
 from embedrt_export.int8.quality import Quality
 from embedrt_export.int8.selection import Quantized
 from embedrt_export.proof.agreement import prove
+from embedrt_export.proof.comparison import rehearse
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.probes import probes
 from embedrt_export.source.card import read_license
@@ -129,31 +131,41 @@ def export_model(
     }
     if source.recipe:
         source.recipe.check_weights(weights)
-    built = build_graph(settings, config)
-    oracle = Oracle(settings.folder)
-    _require_rows(settings, oracle, built)
-    built = with_token_types(built, oracle.token_types())
-    manifest = _describe(source, settings, config, oracle, built, weights, precision)
-    oracle.limit(manifest.max_tokens)
-    if source.recipe:
-        source.recipe.check(_facts(manifest, config))
-    graph = built.model
-    if precision == "int8":
-        quantized, manifest = _quantize(built, oracle, manifest, source.recipe, calibration)
-        graph = quantized.model
-    target = expand(output or Path("models") / manifest.name)
+    target = expand(output or Path("models") / _name(source, precision))
     with staged_bundle(target) as staging:
-        logger.info("writing a %s graph of %d bytes", built.builder, graph.ByteSize())
-        staging.add_graph(graph.SerializeToString(deterministic=True))
-        _check_graph(staging.path, config.model_type)
+        built = build_graph(settings, config, staging.scratch / "fp32")
+        oracle = Oracle(settings.folder)
+        _require_rows(settings, oracle, built)
+        types = oracle.token_types()
+        manifest = _describe(source, settings, config, oracle, built, weights, precision)
+        oracle.limit(manifest.max_tokens)
+        if source.recipe:
+            source.recipe.check(_facts(manifest, config))
         staging.add(TOKENIZER, oracle.tokenizer_json().encode())
         staging.add(PROBES, probes(oracle))
         staging.add(CARD, b"")
+        _rehearse(staging, manifest, oracle)
+        # From here on, no stage and the original are in memory at the same time.
+        oracle.release()
+        built = fit_texts(built, types, manifest.max_tokens)
+        graph = built.graph
+        if precision == "int8":
+            quantized, manifest = _quantize(built, oracle, manifest, source.recipe, calibration)
+            graph = quantized.graph
+        size = graph.stat().st_size + graph.with_name(WEIGHTS).stat().st_size
+        logger.info("writing a %s graph of %d bytes", built.builder, size)
+        staging.take_graph(graph)
+        _check_graph(staging.path, config.model_type)
         manifest = _prove(staging, manifest, oracle)
         staging.add(CARD, model_card(manifest).encode())
         staging.seal(manifest)
         staging.publish()
     return target
+
+
+def _name(source: Source, precision: Precision) -> str:
+    name = source.recipe.name if source.recipe else source.id.rpartition("/")[2]
+    return f"{name}-{precision}"
 
 
 def _at_home(model: str) -> str:
@@ -188,11 +200,10 @@ def _describe(
 ) -> Manifest:
     """Return the manifest without the agreement, the quantization and the files."""
     recipe = source.recipe
-    name = recipe.name if recipe else source.id.rpartition("/")[2]
     license_ = recipe.license if recipe and recipe.license else read_license(settings.folder)
     return Manifest(
         format_version=FORMAT_VERSION,
-        name=f"{name}-{precision}",
+        name=_name(source, precision),
         task="embedding",
         inputs=INPUTS["embedding"],
         outputs=OUTPUTS["embedding"],
@@ -312,21 +323,39 @@ def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
     }
 
 
+def _rehearse(staging: Staging, manifest: Manifest, oracle: Oracle) -> None:
+    """Embed the texts of the proof with the original, tokenizing as the bundle will."""
+    logger.info("embedding the texts of the comparison with %s", oracle.name)
+    with _faults_of(manifest):
+        tokenizer = Tokenizer(
+            staging.path / TOKENIZER,
+            max_tokens=manifest.max_tokens,
+            truncation_side=manifest.truncation_side,
+        )
+        rehearse(oracle, manifest.max_tokens, tokenizer.count)
+
+
 def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
     """Verify the staged bundle in the runtime; return the manifest with the agreement."""
     staging.seal(manifest)
     logger.info("comparing the bundle with %s", oracle.name)
-    try:
-        with Embedder(Bundle.open(staging.path)) as embedder:
-            agreement = prove(embedder, oracle)
-    except (BundleError, NonFiniteEmbeddingError) as error:
-        raise ProofError(
-            f"the bundle of {manifest.source.id} does not run: "
-            f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
-        ) from error
+    with _faults_of(manifest), Embedder(Bundle.open(staging.path)) as embedder:
+        agreement = prove(embedder, oracle)
     logger.info(
         "it agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
         agreement.max_difference,
         agreement.min_cosine,
     )
     return replace(manifest, agreement=agreement)
+
+
+@contextmanager
+def _faults_of(manifest: Manifest) -> Iterator[None]:
+    """Report faults of the bundle as ProofError."""
+    try:
+        yield
+    except (BundleError, NonFiniteEmbeddingError) as error:
+        raise ProofError(
+            f"the bundle of {manifest.source.id} does not run: "
+            f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
+        ) from error

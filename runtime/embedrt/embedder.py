@@ -8,9 +8,8 @@ different callers can therefore share a batch, and equal texts are computed once
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedrt import similarity
 from embedrt.bundle.graph_rules import check_graph
-from embedrt.bundle.manifest import Manifest, Similarity
+from embedrt.bundle.manifest import Manifest, Side, Similarity
 from embedrt.bundle.reader import Bundle, Verify
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.cpu import available_threads
@@ -32,10 +31,11 @@ from embedrt.postprocess import EmbeddingPrecision
 from embedrt.progress import progress_bar
 from embedrt.request import (
     STREAM_CACHE_BYTES,
+    Embedded,
     EncodeOptions,
     LoadOptions,
-    Request,
     Requests,
+    run_ahead,
     with_prompt,
 )
 from embedrt.similarity import Hit
@@ -54,6 +54,7 @@ class Embedder:
 
     def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
         options = options or LoadOptions()
+        self._options = replace(options, threads=options.threads or available_threads())
         check_graph(bundle.graph, bundle.weights_size)
         self._manifest = bundle.manifest
         self._tokenizer = Tokenizer(
@@ -64,7 +65,7 @@ class Embedder:
         self._engine = Engine(
             bundle.graph,
             bundle.manifest.precision,
-            options.threads or available_threads(),
+            self._options.threads or 1,
             self._tokenizer.batch_ids,
             weights=bundle.load_weights(mapped=options.mapped),
             max_tokens=self.max_tokens,
@@ -97,7 +98,7 @@ class Embedder:
         Parameters
         ----------
         path
-            The bundle's folder.
+            The bundle's folder, or ``hub:org/name@COMMIT``, which is pulled from a hub once.
         verify
             ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` also their content.
         threads, overlong, cache_mb, max_waiting_tokens, mapped
@@ -123,6 +124,11 @@ class Embedder:
         return self._manifest
 
     @property
+    def options(self) -> LoadOptions:
+        """The options of `load`, with the number of `threads` that is used."""
+        return self._options
+
+    @property
     def dimension(self) -> int:
         """Components of an embedding."""
         return self._manifest.dimension
@@ -131,6 +137,11 @@ class Embedder:
     def max_tokens(self) -> int:
         """Number of tokens that a text is truncated to, including special tokens."""
         return self._manifest.max_tokens
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer."""
+        return self._tokenizer
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -245,9 +256,25 @@ class Embedder:
 
         Uses no additional thread. Cancellation drops the texts that have not been run.
         """
-        request = self._requests.one(texts, **options)
+        return (await self.aembed(texts, **options)).vectors
+
+    async def aembed(
+        self,
+        texts: Texts = OMITTED,
+        *,
+        overlong: Overlong | None = None,
+        truncation_side: Side | None = None,
+        **options: Unpack[EncodeOptions],
+    ) -> Embedded:
+        """Embed like `aencode`, and return each text's token count with the vectors.
+
+        `overlong` and `truncation_side` replace the Embedder's and the bundle's own for this call.
+        """
+        request = self._requests.one(
+            texts, overlong=overlong, truncation_side=truncation_side, **options
+        )
         await self._engine.arun(request.call)
-        return request.result()
+        return request.embedded()
 
     def encode_query(
         self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
@@ -298,7 +325,7 @@ class Embedder:
             truncate_dim=truncate_dim,
             cache=None if self._cached else VectorCache(STREAM_CACHE_BYTES),
         )
-        return self._stream(requests)
+        return run_ahead(self._engine, requests)
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> FloatArray:
         """Score each row of `a` against each row of `b` by the model's own measure.
@@ -366,20 +393,3 @@ class Embedder:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _stream(self, requests: Iterator[Request]) -> Iterator[NDArray[Any]]:
-        """Start each request before waiting for the previous one, to keep the workers busy."""
-        started: deque[Request] = deque()
-        try:
-            for request in requests:
-                started.append(request)
-                self._engine.start(request.call)
-                if len(started) > 1:
-                    self._engine.wait(started[0].call)
-                    yield started.popleft().result()
-            while started:
-                self._engine.wait(started[0].call)
-                yield started.popleft().result()
-        finally:  # also if the consumer stops early, or the iterable of texts raises
-            for request in started:
-                self._engine.cancel(request.call)

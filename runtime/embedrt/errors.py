@@ -4,7 +4,8 @@ EmbedrtError
 ├── BundleError
 │   ├── BundleNotFoundError   (FileNotFoundError)  no bundle at that path
 │   ├── BundleFormatError     (ValueError)         a bundle that this version cannot read
-│   └── BundleCorruptError    (ValueError)         a bundle that is not what its manifest says
+│   ├── BundleCorruptError    (ValueError)         a bundle that is not what its manifest says
+│   └── HubError              (OSError)            a bundle that cannot be pulled or pushed
 ├── TextError                 (ValueError)         one text that cannot be embedded, by its index
 │   ├── OverlongTextError                          too many tokens, with ``overlong="error"``
 │   └── TokenizationError                          the tokenizer fails on the text
@@ -12,6 +13,9 @@ EmbedrtError
 ├── OverloadedError           (RuntimeError)       more waiting tokens than ``max_waiting_tokens``
 ├── ForkedError               (RuntimeError)       an Embedder used after a fork during a run
 ├── NonFiniteEmbeddingError   (ArithmeticError)    the graph returned NaN or infinity
+├── CorpusError
+│   ├── CorpusSourceError     (ValueError)         files of texts that cannot be embedded as asked
+│   └── CorpusOutputError     (ValueError)         an output folder of other work, or damaged
 ├── ExportError
 │   ├── SourceError           (OSError)            the model's files are missing or unexpected
 │   ├── UnsupportedModelError (ValueError)         a model that cannot be exported, and why
@@ -50,6 +54,10 @@ class BundleFormatError(BundleError, ValueError):
 
 class BundleCorruptError(BundleError, ValueError):
     """The bundle's files are damaged or differ from what the manifest describes."""
+
+
+class HubError(BundleError, OSError):
+    """A bundle cannot be pulled from a hub, or pushed to it."""
 
 
 class TextError(EmbedrtError, ValueError):
@@ -94,6 +102,18 @@ class ForkedError(EmbedrtError, RuntimeError):
 
 class NonFiniteEmbeddingError(EmbedrtError, ArithmeticError):
     """The graph returned NaN or infinity."""
+
+
+class CorpusError(EmbedrtError):
+    """A corpus cannot be embedded or verified."""
+
+
+class CorpusSourceError(CorpusError, ValueError):
+    """The source cannot be read, or does not have the columns that are asked for."""
+
+
+class CorpusOutputError(CorpusError, ValueError):
+    """The output folder holds something else, is incomplete, or is damaged."""
 
 
 class ExportError(EmbedrtError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
@@ -10,14 +11,15 @@ from typing import Any, Unpack, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle.manifest import Manifest
+from embedrt.bundle.manifest import Manifest, Side
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, Share
+from embedrt.engine.scheduler import Engine
 from embedrt.postprocess import EmbeddingPrecision, Finish
 from embedrt.spellings import Spellings, read_spellings
 from embedrt.text.inputs import Texts, as_batch, as_text, stream
 from embedrt.text.prompts import Prompts
-from embedrt.text.tokenizer import Tokenizer
+from embedrt.text.tokenizer import TokenIds, Tokenizer
 from embedrt.text.truncation import Overlong, Truncations
 
 STREAM_BLOCK = 2048  # texts per block of a stream
@@ -65,6 +67,16 @@ class EncodeOptions(Spellings, total=False):
     truncate_dim: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """Vectors, and how many tokens they stand for."""
+
+    vectors: NDArray[Any]
+    """As `Embedder.encode` returns them."""
+    token_counts: NDArray[np.int32]
+    """Tokens of each text, after truncation and with special tokens. Shape: (texts,)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A call of the engine, and the postprocessing of its vectors."""
@@ -80,6 +92,10 @@ class Request:
         vectors = self.call.vectors
         self.truncations.warn(len(vectors))
         return self.finish(vectors[0] if self.is_one else vectors)
+
+    def embedded(self) -> Embedded:
+        """Return `result` with the token counts."""
+        return Embedded(vectors=self.result(), token_counts=self.call.token_counts)
 
 
 class Requests:
@@ -102,9 +118,11 @@ class Requests:
         precision: EmbeddingPrecision = "float32",
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        overlong: Overlong | None = None,
+        truncation_side: Side | None = None,
         **spellings: Unpack[Spellings],
     ) -> Request:
-        """Return the request of one call of `encode`, which has the same keywords."""
+        """Return the request of one call of `encode` or `aembed`, which have the same keywords."""
         texts = read_spellings(texts, spellings)
         finish = Finish(self._dimension, truncate_dim, normalize_embeddings, precision)
         prefix = self.prompts.choose(prompt_name, prompt)
@@ -115,6 +133,8 @@ class Requests:
             [prefix + text for text in batch] if prefix else batch,
             batch_size,
             first_index=None if is_one else 0,
+            overlong=overlong,
+            truncation_side=truncation_side,
         )
         return Request(call, finish, truncations, is_one)
 
@@ -167,8 +187,12 @@ class Requests:
         first_index: int | None,
         share: Share | None = None,
         cache: VectorCache | None = None,
+        overlong: Overlong | None = None,
+        truncation_side: Side | None = None,
     ) -> tuple[Call, Truncations]:
-        truncations = Truncations(self._tokenizer, allowed=self._overlong != "error")
+        overlong = overlong or self._overlong
+        side = truncation_side or self._tokenizer.truncation_side
+        truncations = Truncations(self._tokenizer, allowed=overlong != "error")
         call = Call(
             texts=texts,
             vectors=np.empty((len(texts), self._dimension), np.float32),
@@ -176,9 +200,31 @@ class Requests:
             first_index=first_index,
             share=share or Share(),
             cache=cache,
-            check=None if self._overlong == "truncate" else truncations.check,
+            tokenize=None if side == self._tokenizer.truncation_side else self._from_other_side,
+            check=None if overlong == "truncate" else truncations.check,
         )
         return call, truncations
+
+    def _from_other_side(self, texts: Sequence[str]) -> list[TokenIds]:
+        return self._tokenizer.other_side().batch_ids(texts)
+
+
+def run_ahead(engine: Engine, requests: Iterator[Request]) -> Iterator[NDArray[Any]]:
+    """Start each request before waiting for the previous one, to keep the workers busy."""
+    started: deque[Request] = deque()
+    try:
+        for request in requests:
+            started.append(request)
+            engine.start(request.call)
+            if len(started) > 1:
+                engine.wait(started[0].call)
+                yield started.popleft().result()
+        while started:
+            engine.wait(started[0].call)
+            yield started.popleft().result()
+    finally:  # also if the consumer stops early, or the iterable of texts raises
+        for request in started:
+            engine.cancel(request.call)
 
 
 def with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
@@ -187,7 +233,7 @@ def with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
     return options if chosen else {**options, "prompt_name": name}
 
 
-def check_at_least(name: str, value: float | None, least: int, otherwise: str = "") -> None:
+def check_at_least(name: str, value: float | None, least: float, otherwise: str = "") -> None:
     """Raise ValueError if an argument is less than `least`. None is always valid."""
     # `not >=` instead of `<`, so that NaN is invalid.
     if value is not None and not value >= least:

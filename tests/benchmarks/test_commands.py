@@ -26,7 +26,9 @@ def test_what_runs_in_other_environments_needs_only_the_standard_library() -> No
     assert "embedrt" in foreign("rows")
 
 
-@pytest.mark.parametrize("command", ["run", "report", "report.readme_figures", "roofline", "soak"])
+@pytest.mark.parametrize(
+    "command", ["run", "report", "report.readme_figures", "roofline", "soak", "engine"]
+)
 def test_commands_start(command: str) -> None:
     process = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{command}", "--help"],

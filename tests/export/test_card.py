@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import RepoCard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedrt import Bundle
+from embedrt.bundle.manifest import Quantization
 from embedrt_export import export_model
+from embedrt_export.card import model_card
 from embedrt_export.source.card import read_license
 from model_folders import make_small
+from tiny_bundle import tiny_manifest
 
 MIT = b"---\nlicense: mit\n---\n"
 
@@ -115,6 +123,48 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, card: bytes) -> Non
     (folder / "README.md").write_bytes(card)
     license_ = read_license(folder)
     assert license_ is None or license_.encode()
+
+
+class TestBundleCard:
+    """The README of a bundle, read as a hub reads it."""
+
+    INT8 = Quantization(
+        scheme="row", rejected=(), texts=100, mean_cosine=0.9991, first_percentile_cosine=0.995,
+        min_cosine=0.99, rank_agreement=0.93,
+    )  # fmt: skip
+
+    def test_metadata(self) -> None:
+        card = RepoCard(model_card(tiny_manifest(name="tiny-fp32")))
+        assert card.data.to_dict() == {
+            "library_name": "embedrt",
+            "base_model": "someone/tiny",
+            "license": "mit",
+            "pipeline_tag": "sentence-similarity",
+            "tags": ["embedrt", "onnx", "feature-extraction", "bert", "fp32"],
+        }
+
+    def test_int8(self) -> None:
+        manifest = tiny_manifest(precision="int8", quantization=self.INT8)
+        card = RepoCard(model_card(manifest))
+        assert card.data.to_dict()["base_model_relation"] == "quantized"
+        assert "0.9991 in the mean, 0.9950 at the first percentile and\n0.9900" in card.text
+        assert "93% of the ten nearest neighbors" in card.text
+
+    def test_a_folder_is_no_base_model(self) -> None:
+        source = dataclasses.replace(tiny_manifest().source, id="a folder: of 'mine'", license=None)
+        data = RepoCard(model_card(tiny_manifest(source=source))).data.to_dict()
+        assert not data.keys() & {"base_model", "license"}
+
+    def test_its_lines_work(self, minilm: Path, tmp_path: Path) -> None:
+        """The lines in Python; that the server's are its own is tested with the server."""
+        card = model_card(Bundle.open(minilm).manifest)
+        (tmp_path / Bundle.open(minilm).manifest.name).symlink_to(minilm)
+        (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+        shown = "import os, sys; os.chdir(sys.argv[1])\n" + code
+        subprocess.run([sys.executable, "-c", shown, str(tmp_path)], check=True)
+        assert "curl localhost:8080/v1/embeddings" in card
+        (body,) = re.findall(r"-d '(.*)'", card)
+        assert json.loads(body)["input"] == ["a text", "another"]
 
 
 def test_export(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -41,7 +41,7 @@ def replaced(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model without its Conv and Pad."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    replace_convolutions(copy.graph)
+    replace_convolutions(copy.graph, numpy_helper.to_array)
     onnx.checker.check_model(copy, full_check=True)
     return copy
 

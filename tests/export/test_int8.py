@@ -38,7 +38,7 @@ from embedrt_export.source.settings import read_settings
 from model_folders import make_small
 
 FUSED = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
-TRACED = ("electra", "modernbert")
+TRACED = ("big_bird", "bloom")
 LAYERS = 2
 DATA = Path(__file__).parents[1] / "data" / "stsb"
 WORDS = st.sampled_from(["London", "people", "9", "?", "é", "fox"])
@@ -195,7 +195,8 @@ def test_many_outlier_channels_need_wide_activations(tmp_path: Path) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A small model in fp32."""
     folder = make_small(tmp_path_factory.mktemp("schemes") / "model", "bert")
-    return build_graph(read_settings(folder), AutoConfig.from_pretrained(folder))
+    config = AutoConfig.from_pretrained(folder)
+    return build_graph(read_settings(folder), config, folder.parent / "fp32")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from embedrt_export.assemble import Built, build_graph, quantize_graph
 from embedrt_export.encoder import FloatArray, Linear
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.weights import write_graph
 from embedrt_export.int8.calibration import Range, measure_ranges
 from embedrt_export.int8.conditions import to_int8
 from embedrt_export.int8.quality import Quality, measure_quality
@@ -37,48 +39,51 @@ ODD = [np.nan, np.inf, -np.inf]
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A small model in fp32."""
     folder = make_small(tmp_path_factory.mktemp("conditions") / "model", "bert")
-    return build_graph(read_settings(folder), AutoConfig.from_pretrained(folder))
+    config = AutoConfig.from_pretrained(folder)
+    return build_graph(read_settings(folder), config, folder.parent / "fp32")
 
 
 def ones(*shape: int) -> FloatArray:
     return np.ones(shape, np.float32)
 
 
-def spoiled(model: onnx.ModelProto, weight: str, value: float) -> onnx.ModelProto:
-    """A copy of the model with one value of a weight replaced."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    tensor = next(found for found in copy.graph.initializer if found.name == weight)
+def spoiled(graph: Path, folder: Path, weight: str, value: float) -> Path:
+    """A copy of the graph with one value of a weight replaced."""
+    model = onnx.load(graph)
+    tensor = next(found for found in model.graph.initializer if found.name == weight)
     array = numpy_helper.to_array(tensor).copy()
     array.flat[0] = value
     tensor.CopyFrom(numpy_helper.from_array(array, weight))
+    copy = folder / "fp32" / "model.onnx"
+    copy.parent.mkdir()
+    onnx.save(model, copy)
     return copy
 
 
 class TestCalibration:
     def test_every_linear_layer_has_a_range(self, built: Built) -> None:
-        ranges = measure_ranges(built.model, built.inputs, IDS)
+        ranges = measure_ranges(built.graph, built.inputs, IDS)
         assert set(ranges) == {f"layer_{n}.{kind}" for n in (0, 1) for kind in LAYERS}
 
     def test_no_layer(self, built: Built) -> None:
         with pytest.raises(QuantizationError, match="no linear layer"):
-            measure_ranges(built.model, {}, IDS)
+            measure_ranges(built.graph, {}, IDS)
 
     @pytest.mark.parametrize("ids", [[], [np.zeros(0, np.int64)]])
     def test_no_token(self, built: Built, ids: list[TokenIds]) -> None:
         with pytest.raises(QuantizationError, match="no text has a token"):
-            measure_ranges(built.model, built.inputs, ids)
+            measure_ranges(built.graph, built.inputs, ids)
 
     def test_a_text_without_tokens_among_others(self, built: Built) -> None:
-        found = measure_ranges(built.model, built.inputs, [np.zeros(0, np.int64), *IDS])
-        expected = measure_ranges(built.model, built.inputs, IDS)
+        found = measure_ranges(built.graph, built.inputs, [np.zeros(0, np.int64), *IDS])
+        expected = measure_ranges(built.graph, built.inputs, IDS)
         assert all(np.array_equal(found[n].largest, expected[n].largest) for n in expected)
 
     @pytest.mark.parametrize("value", ODD)
-    def test_a_layer_that_reads_no_number(self, built: Built, value: float) -> None:
-        model = spoiled(built.model, "layer_0.output_norm.bias", value)
+    def test_a_layer_that_reads_no_number(self, built: Built, tmp_path: Path, value: float) -> None:
+        graph = spoiled(built.graph, tmp_path, "layer_0.output_norm.bias", value)
         with pytest.raises(QuantizationError, match=r"calibration: what layer_1\.query_key_value"):
-            measure_ranges(model, built.inputs, IDS)
+            measure_ranges(graph, built.inputs, IDS)
 
 
 class TestSmoothing:
@@ -116,11 +121,11 @@ class TestSmoothing:
             smoothing(ranges, np.array([[1e38], [1e-44]], np.float32), 0.8)
 
     def test_a_layer_without_a_range(self, built: Built) -> None:
-        assert built.encoder
-        ranges = measure_ranges(built.model, built.inputs, IDS)
+        assert built.read_encoder
+        ranges = measure_ranges(built.graph, built.inputs, IDS)
         del ranges["layer_1.attention_output"]
         with pytest.raises(QuantizationError, match=r"layer_1\.attention_output has no range"):
-            smooth_values(built.encoder, ranges)
+            smooth_values(built.read_encoder(), ranges)
 
 
 class TestScheme:
@@ -172,28 +177,29 @@ class TestScheme:
             assert (numpy_helper.to_array(nodes.initializers[name]) > 0).all()
 
     def test_a_linear_layer_that_stayed_in_fp32(self, built: Built) -> None:
-        quantized = quantize_graph(built, IDS, IDS, Quality()).model
+        quantized = onnx.load(quantize_graph(built, IDS, IDS, Quality()).graph)
         require_products(quantized, len(built.inputs))
         nodes = quantized.graph.node
         nodes.remove(next(node for node in nodes if node.op_type == "MatMulIntegerToFloat"))
         with pytest.raises(QuantizationError, match="there are 7; expected 8"):
             require_products(quantized, len(built.inputs))
 
-    def test_a_traced_graph_without_matrices(self) -> None:
+    def test_a_traced_graph_without_matrices(self, tmp_path: Path) -> None:
         nodes = Nodes()
         nodes.name_output(nodes.add("Cast", "input_ids", to=onnx.TensorProto.FLOAT))
+        graph = write_graph(tmp_path, nodes.to_model(opset=OPSET, dimension=4))
         with pytest.raises(QuantizationError, match="no product of the traced graph"):
-            quantize_traced(nodes.to_model(opset=OPSET, dimension=4), "row")
+            quantize_traced(graph, "row", tmp_path / "row")
 
 
 class TestLadder:
     def test_no_scheme(self, built: Built) -> None:
         with pytest.raises(QuantizationError, match="no scheme"):
-            choose_scheme((), lambda _: built.model, built.model, IDS, Quality())
+            choose_scheme((), lambda _: built.graph, built.graph, IDS, Quality())
 
     def test_one_text(self, built: Built) -> None:
         with pytest.raises(QuantizationError, match="1 texts are too few"):
-            choose_scheme(("row",), lambda _: built.model, built.model, IDS[:1], Quality())
+            choose_scheme(("row",), lambda _: built.graph, built.graph, IDS[:1], Quality())
 
     def test_embeddings_of_another_shape(self) -> None:
         with pytest.raises(QuantizationError, match=r"shape is \(3, 4\); expected \(3, 5\)"):
@@ -206,7 +212,7 @@ class TestLadder:
         with pytest.raises(QuantizationError, match="embeddings in fp32"):
             measure_quality(ones(3, 4), expected)
 
-    def test_the_stage_is_named_and_not_the_proof(self, built: Built) -> None:
-        model = spoiled(built.model, "layer_0.output_norm.bias", np.nan)
+    def test_the_stage_is_named_and_not_the_proof(self, built: Built, tmp_path: Path) -> None:
+        graph = spoiled(built.graph, tmp_path, "layer_0.output_norm.bias", np.nan)
         with pytest.raises(QuantizationError, match="calibration"):
-            quantize_graph(replace(built, model=model), IDS, IDS, Quality())
+            quantize_graph(replace(built, graph=graph), IDS, IDS, Quality())

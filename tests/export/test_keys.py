@@ -24,8 +24,8 @@ from transformers.models.auto.processing_auto import AutoProcessor
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.source.checks import Key, Table
 from embedrt_export.source.config import read_config
+from embedrt_export.source.encoder_keys import ENCODER
 from embedrt_export.source.keys import (
-    ENCODER,
     HEAD,
     MODEL,
     MODULE,

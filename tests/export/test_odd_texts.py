@@ -17,7 +17,7 @@ from embedrt import Embedder
 from model_folders import minilm_folder
 from odd_texts import LISTS, plainly_well_formed
 
-MODELS = ["all-MiniLM-L6-v2", "bert", "roberta", "xlm-roberta", "mpnet"]
+MODELS = ["all-MiniLM-L6-v2", "bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "t5"]
 
 Both = tuple[Embedder, SentenceTransformer]
 

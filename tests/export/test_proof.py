@@ -21,6 +21,7 @@ from embedrt.errors import EmbedrtError, ProofError
 from embedrt_export import export_model, prove_bundle
 from embedrt_export.encoder import Encoder
 from embedrt_export.graph import fuse
+from embedrt_export.graph.arithmetic import Arithmetic
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.proof.agreement import prove, require_agreement
 from embedrt_export.proof.calls import prompted_calls
@@ -106,7 +107,7 @@ def folder(tmp_path: Path) -> Path:
 def spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[[Encoder], Encoder]) -> None:
     """Make the graph from other weights than the checkpoint's."""
 
-    def add_spoiled(nodes: Nodes, encoder: Encoder, arithmetic: fuse.Arithmetic) -> str:
+    def add_spoiled(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic) -> str:
         return fuse.add_encoder(nodes, change(encoder), arithmetic)
 
     monkeypatch.setattr("embedrt_export.assemble.add_encoder", add_spoiled)
@@ -119,6 +120,7 @@ def nudge_one_weight(encoder: Encoder) -> Encoder:
 
 
 def drop_the_last_position(encoder: Encoder) -> Encoder:
+    assert encoder.position_embeddings is not None
     positions = encoder.position_embeddings.copy()
     positions[63] = positions[62]
     return dataclasses.replace(encoder, position_embeddings=positions)

@@ -18,7 +18,7 @@ from comparison import Pair, assert_agrees, embed_alone, original
 from embedrt import Embedder
 from embedrt.errors import UnsupportedModelError
 from embedrt_export import export_model
-from embedrt_export.assemble import build_graph, with_token_types
+from embedrt_export.assemble import build_graph, fit_texts
 from embedrt_export.encoder import TokenTypes
 from embedrt_export.proof.oracle import types_of
 from embedrt_export.source.settings import read_settings
@@ -255,7 +255,7 @@ def test_token_types_of_an_encoder_without(tmp_path: Path, family: str) -> None:
     ("family", "types", "reason"),
     [
         ("bert", (0, 1, 0), "depend on a text's length"),
-        ("electra", (0, 1, 1), "a traced encoder supports only type 0"),
+        ("big_bird", (0, 1, 1), "a traced encoder supports only type 0"),
         ("bert", (0, 2, 2), "beyond the encoder's tables"),
     ],
 )
@@ -267,10 +267,11 @@ def test_token_types_that_are_refused(
         export(folder)
 
 
-def test_token_types_that_the_encoder_does_not_have(folder: Path) -> None:
-    built = build_graph(read_settings(folder), AutoConfig.from_pretrained(folder))
+def test_token_types_that_the_encoder_does_not_have(folder: Path, tmp_path: Path) -> None:
+    config = AutoConfig.from_pretrained(folder)
+    built = build_graph(read_settings(folder), config, tmp_path / "graph")
     with pytest.raises(UnsupportedModelError, match=r"types \[0, 2\], and the encoder has 2"):
-        with_token_types(built, TokenTypes(first=(0,), rest=2))
+        fit_texts(built, TokenTypes(first=(0,), rest=2), 64)
 
 
 @pytest.mark.parametrize(

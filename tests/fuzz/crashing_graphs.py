@@ -46,6 +46,17 @@ def attention(*heads: Field) -> bytes:
     return node("Attention", ["rows", "rows", "rows"], "new", *heads)
 
 
+def grouped(*heads: Field) -> bytes:
+    """Return a node for causal attention, with its numbers of heads and without its lengths."""
+    return node(
+        "GroupQueryAttention",
+        ["rows", "rows", "rows"],
+        "new",
+        (7, "com.microsoft"),
+        *heads,
+    )
+
+
 # Static checks cannot detect this graph, because the operands are known only at run time.
 DIVISION = with_nodes(node("Div", ["smallest", "minus"], "new"))
 
@@ -58,6 +69,10 @@ GRAPHS = {
     ],
     "kv_num_heads of 'Attention' is not at least 1": [
         attention(attribute("q_num_heads", 2), attribute("kv_num_heads", 0)),
+    ],
+    "num_heads of 'com.microsof...ueryAttention' is not at least 1": [
+        grouped(attribute("num_heads", 1 << 32), attribute("kv_num_heads", 2)),
+        grouped(attribute("num_heads", 0), attribute("kv_num_heads", 2)),
     ],
     "batch_dims of 'GatherND' is not at least 0": [
         node("GatherND", ["table", "axes"], "new", attribute("batch_dims", -100)),

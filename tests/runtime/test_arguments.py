@@ -17,6 +17,7 @@ LINES: dict[str, tuple[list[str], list[list[str]]]] = {
     "info": (["B"], [["--json"]]),
     "verify": (["B"], [["--against", "M"]]),
     "upgrade": (["B", "O"], []),
+    "serve": (["B"], [["--port", "1"], ["--max-body-mb=2"], ["--uds", "u"], ["--timeout", "3"]]),
     "bench": (["B"], [["--quick"], ["--json"]]),
     "export": (["M"], [["--precision", "int8"], ["--output", "d"]]),
 }

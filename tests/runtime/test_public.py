@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,9 @@ def test_warnings_point_outside_the_package() -> None:
     with pytest.warns(UserWarning, match="^look$") as caught:
         warn_caller("look")
     assert caught[0].filename == __file__
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert embedrt.__version__ == version("embedrt")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        embedrt.nothing  # noqa: B018

@@ -13,28 +13,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.errors import UnsupportedModelError
-from embedrt_export.encoder import Encoder, FloatArray, Layer, Linear
+from embedrt_export.encoder import Encoder, FloatArray, Layer, Lazy, Linear
 
 
 def restore_heads(encoder: Encoder, pruned: Mapping[int, Sequence[int]]) -> Encoder:
     """Return the encoder with all heads restored; `pruned` lists the missing heads by layer.
 
-    Raises UnsupportedModelError if a layer or head does not exist, or if the weights of a layer do
-    not match its remaining heads.
+    Raises UnsupportedModelError if a layer or head does not exist, and reading a layer does if its
+    weights do not match its remaining heads.
     """
-    layers = list(encoder.layers)
     head_of = np.arange(encoder.hidden) // (encoder.hidden // encoder.heads)
+    kept: dict[int, NDArray[np.int64]] = {}
     for index, heads in pruned.items():
         if not heads:
             continue
-        if index not in range(len(layers)) or not set(heads) <= set(range(encoder.heads)):
+        if index not in range(len(encoder.layers)) or not set(heads) <= set(range(encoder.heads)):
             raise UnsupportedModelError(
                 f"config.json prunes the heads {sorted(heads)} of layer {index}, and there are "
-                f"{len(layers)} layers of {encoder.heads} heads"
+                f"{len(encoder.layers)} layers of {encoder.heads} heads"
             )
-        kept = np.flatnonzero(~np.isin(head_of, list(heads)))
-        layers[index] = _restore(layers[index], kept, encoder.hidden, index)
-    return replace(encoder, layers=tuple(layers))
+        kept[index] = np.flatnonzero(~np.isin(head_of, list(heads)))
+
+    def read(index: int) -> Layer:
+        layer = encoder.layers[index]
+        return _restore(layer, kept[index], encoder.hidden, index) if index in kept else layer
+
+    return replace(encoder, layers=Lazy(len(encoder.layers), read)) if kept else encoder
 
 
 def _restore(layer: Layer, kept: NDArray[np.int64], hidden: int, index: int) -> Layer:

@@ -3,75 +3,87 @@
 The graph runs as written here, because the runtime disables ONNX Runtime's graph optimizer. The
 operators were chosen by latency on x86: separate `Add` and `LayerNormalization` are faster than
 `SkipLayerNormalization`, a bias in `Gemm` is faster than `BiasGelu`, and one packed projection with
-the standard `Attention` is faster than the contributed operators.
+the standard `Attention` is faster than the contributed operators. The exception are long texts:
+`Attention` holds the scores of all pairs of tokens, 3 GB for 8,192 tokens and 12 heads, where the
+contributed `MultiHeadAttention` computes them in blocks (Dao et al. 2022, arXiv:2205.14135). It
+does not do so with a bias on the scores.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import numpy as np
 from onnx import TensorProto
 
 from embedrt.bundle.graph_rules import INPUT
-from embedrt_export.encoder import Activation, Encoder, FloatArray, Layer, Linear
+from embedrt_export.encoder import Activation, AnyNorm, Encoder, Layer, Norms
+from embedrt_export.graph.arithmetic import Arithmetic
+from embedrt_export.graph.attention import SelfAttention
 from embedrt_export.graph.layers import add_norm
 from embedrt_export.graph.nodes import Nodes
 
 OPSET = 23  # the first with Attention
 
 
-class Arithmetic(Protocol):
-    """Adds an encoder's lookups and linear layers in one precision."""
-
-    def add_embedding(self, nodes: Nodes, name: str, table: FloatArray, ids: str) -> str:
-        """Add a lookup, ids (batch, tokens) to (batch, tokens, hidden)."""
-
-    def add_linear(self, nodes: Nodes, name: str, linear: Linear, vectors: str) -> str:
-        """Add a linear layer, (rows, inputs) to (rows, outputs)."""
-
-
 def add_encoder(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic) -> str:
     """Add the encoder; return the name of its token vectors, (batch, tokens, hidden)."""
     shape = nodes.add("Shape", INPUT)  # (2,): batch, tokens
-    tokens = nodes.add("Gather", shape, nodes.integer(1))
-    embedded = nodes.add(
-        "Add",
-        arithmetic.add_embedding(nodes, "word_embeddings", encoder.word_embeddings, INPUT),
-        _add_positions(nodes, encoder, tokens),
-    )
-    bias = _add_relative_bias(nodes, encoder, tokens)
-    by_token = nodes.ints(-1, encoder.hidden)
-    packed = nodes.add("Concat", shape, nodes.ints(3 * encoder.hidden), axis=0)
-    # Shape (batch * tokens, hidden), because Gemm, which adds the bias, requires a matrix.
-    vectors = nodes.add("Reshape", embedded, by_token)
-    vectors = add_norm(nodes, "embedding_norm", encoder.embedding_norm, vectors)
+    attention = SelfAttention(nodes, encoder, arithmetic)
+    vectors = _add_embeddings(nodes, encoder, arithmetic, shape)
     for index, layer in enumerate(encoder.layers):
         name = f"layer_{index}"
-        attended = _add_attention(
-            nodes, arithmetic, name, layer, vectors, packed, by_token, bias, encoder.heads
-        )
-        vectors = add_norm(
-            nodes,
-            f"{name}.attention_norm",
-            layer.attention_norm,
-            nodes.add("Add", attended, vectors),
-        )
-        widened = arithmetic.add_linear(nodes, f"{name}.up", layer.up, vectors)
-        activated = _add_activation(nodes, encoder.activation, widened)
-        narrowed = arithmetic.add_linear(nodes, f"{name}.down", layer.down, activated)
-        vectors = add_norm(
-            nodes, f"{name}.output_norm", layer.output_norm, nodes.add("Add", narrowed, vectors)
-        )
+        norms = layer.attention_norms
+        read = _add_norm_if(nodes, f"{name}.attention_norm_before", norms.before, vectors)
+        attended = attention.add(name, layer, shape, read)
+        vectors = _add_residual(nodes, f"{name}.attention_norm", norms, attended, vectors)
+        norms = layer.feed_forward_norms
+        read = _add_norm_if(nodes, f"{name}.output_norm_before", norms.before, vectors)
+        fed = _add_feed_forward(nodes, arithmetic, name, layer, encoder.activation, read)
+        vectors = _add_residual(nodes, f"{name}.output_norm", norms, fed, vectors)
+    vectors = _add_norm_if(nodes, "final_norm", encoder.final_norm, vectors)
     by_text = nodes.add("Concat", shape, nodes.ints(encoder.hidden), axis=0)
     return nodes.add("Reshape", vectors, by_text)
 
 
-def _add_positions(nodes: Nodes, encoder: Encoder, tokens: str) -> str:
-    """Add the position embeddings, (tokens, hidden) or (batch, tokens, hidden)."""
-    table = nodes.weight("position_embeddings", encoder.position_rows)
+def _add_norm_if(nodes: Nodes, name: str, norm: AnyNorm | None, vectors: str) -> str:
+    return vectors if norm is None else add_norm(nodes, name, norm, vectors)
+
+
+def _add_residual(nodes: Nodes, name: str, norms: Norms, result: str, vectors: str) -> str:
+    """Add the sum of a part's input and result, with the norms around it."""
+    inner = _add_norm_if(nodes, f"{name}_inner", norms.inner, result)
+    return _add_norm_if(nodes, name, norms.after, nodes.add("Add", inner, vectors))
+
+
+def _add_embeddings(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic, shape: str) -> str:
+    """Add the token vectors that the first layer reads, (batch * tokens, hidden)."""
+    embedded = arithmetic.add_embedding(nodes, "word_embeddings", encoder.word_embeddings, INPUT)
+    if encoder.embedding_scale is not None:
+        embedded = nodes.add("Mul", embedded, nodes.scalar(encoder.embedding_scale))
+    positions = _add_positions(nodes, encoder, shape)
+    if positions:
+        embedded = nodes.add("Add", embedded, positions)
+    # A matrix, because Gemm, which adds the bias of a linear layer, requires one.
+    vectors = nodes.add("Reshape", embedded, nodes.ints(-1, encoder.word_embeddings.shape[1]))
+    vectors = _add_norm_if(nodes, "embedding_norm", encoder.embedding_norm, vectors)
+    if encoder.embedding_projection is None:
+        return vectors
+    return arithmetic.add_linear(
+        nodes, "embedding_projection", encoder.embedding_projection, vectors
+    )
+
+
+def _add_positions(nodes: Nodes, encoder: Encoder, shape: str) -> str:
+    """Add the embeddings by position, (1 or tokens, embedded) or (batch, tokens, embedded).
+
+    Returns an empty name if there are none.
+    """
+    rows = encoder.position_rows
+    if rows is None:
+        return ""
+    table = nodes.weight("position_embeddings", rows)
+    if len(rows) == 1:
+        return table
     if encoder.padding_id is None:
-        end = nodes.add("Unsqueeze", tokens, nodes.ints(0))
+        end = nodes.add("Slice", shape, nodes.ints(1), nodes.ints(2))
         return nodes.add("Slice", table, nodes.ints(0), end, nodes.ints(0))
     counted = nodes.add(
         "Cast",
@@ -82,62 +94,27 @@ def _add_positions(nodes: Nodes, encoder: Encoder, tokens: str) -> str:
     return nodes.add("Gather", table, position)
 
 
-def _add_relative_bias(nodes: Nodes, encoder: Encoder, tokens: str) -> str:
-    """Add the bias on attention scores, once for all layers: (1, heads, tokens, tokens).
-
-    Returns an empty name, which marks an absent input in ONNX, if the encoder has no such bias.
-    """
-    if encoder.relative_bias is None:
-        return ""
-    table = nodes.weight("relative_bias", encoder.relative_bias)
-    position = nodes.add("Range", nodes.integer(0), tokens, nodes.integer(1))
-    distance = nodes.add(
-        "Sub",
-        nodes.add("Unsqueeze", position, nodes.ints(0)),
-        nodes.add("Unsqueeze", position, nodes.ints(1)),
-    )
-    row = nodes.add("Add", distance, nodes.integer(encoder.positions - 1))
-    return nodes.add("Unsqueeze", nodes.add("Gather", table, row, axis=1), nodes.ints(0))
-
-
-def _add_attention(
+def _add_feed_forward(
     nodes: Nodes,
     arithmetic: Arithmetic,
     name: str,
     layer: Layer,
+    activation: Activation,
     vectors: str,
-    packed: str,
-    by_token: str,
-    bias: str,
-    heads: int,
 ) -> str:
-    """Add self-attention and its output projection, (batch * tokens, hidden) to the same.
-
-    Two biases are eliminated without changing the result. The key bias adds a constant to all
-    scores of a query, which softmax cancels. The value bias is folded into the output bias, because
-    the attention weights sum to 1.
-    """
-    projection = Linear(
-        np.concatenate([layer.query.weight, layer.key.weight, layer.value.weight], axis=1),
-        np.concatenate(
-            [layer.query.bias, np.zeros_like(layer.key.bias), np.zeros_like(layer.value.bias)]
-        ),
-    )
-    output = Linear(
-        layer.attention_output.weight,
-        layer.attention_output.bias + layer.value.bias @ layer.attention_output.weight,
-    )
-    projected = arithmetic.add_linear(nodes, f"{name}.query_key_value", projection, vectors)
-    query, key, value = nodes.add_many(
-        "Split", 3, nodes.add("Reshape", projected, packed), axis=-1, num_outputs=3
-    )
-    inputs = [query, key, value, bias] if bias else [query, key, value]
-    attended = nodes.add("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads)
-    flat = nodes.add("Reshape", attended, by_token)
-    return arithmetic.add_linear(nodes, f"{name}.attention_output", output, flat)
+    """Add a feed-forward layer, (rows, hidden) to the same."""
+    up = arithmetic.add_linear(nodes, f"{name}.up", layer.up, vectors)
+    if layer.gate is None:
+        inner = _add_activation(nodes, activation, up)
+    else:
+        gate = arithmetic.add_linear(nodes, f"{name}.gate", layer.gate, vectors)
+        inner = nodes.add("Mul", _add_activation(nodes, activation, gate), up)
+    return arithmetic.add_linear(nodes, f"{name}.down", layer.down, inner)
 
 
 def _add_activation(nodes: Nodes, activation: Activation, vectors: str) -> str:
     if activation == "relu":
         return nodes.add("Relu", vectors)
+    if activation == "silu":
+        return nodes.add("Mul", vectors, nodes.add("Sigmoid", vectors))
     return nodes.add("Gelu", vectors, approximate="tanh" if activation == "gelu_tanh" else "none")

@@ -7,22 +7,29 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from embedrt.bundle.graph_rules import INPUT, OUTPUT
-from embedrt.errors import UnsupportedModelError
+from embedrt.bundle.weights import MINIMUM_SIZE
+from embedrt_export.graph.weights import Weights, digest, small_tensor
 
-MAX_BYTES = 2_000_000_000  # a protobuf message is limited to 2 GiB, nodes included
+CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
 IR_VERSION = 11  # the lowest with opset 23, for compatibility with older readers
 
 
 class Nodes:
-    """Nodes and weights in insertion order, each value with a unique name."""
+    """Nodes and weights in insertion order, each value with a unique name.
 
-    def __init__(self, prefix: str = "") -> None:
+    The values of large weights are written to `weights`, and not held. Without it, the model holds
+    all values.
+    """
+
+    def __init__(self, prefix: str = "", weights: Weights | None = None) -> None:
         self._prefix = prefix
+        self._add_weight = weights.add if weights else small_tensor
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
+        self._large: dict[tuple[object, ...], str] = {}
         self._names: dict[str, int] = {}
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -38,10 +45,17 @@ class Nodes:
         return results
 
     def weight(self, name: str, array: NDArray[Any]) -> str:
-        """Add a constant called `name`; return the name."""
+        """Add a constant called `name`; return the name that it is stored by.
+
+        Large equal constants are stored once, because some encoders share layers.
+        """
         if name in self.initializers:
             raise ValueError(f"two weights named {name}")
-        self.initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
+        if array.nbytes >= MINIMUM_SIZE:
+            stored = self._large.setdefault(digest(array), name)
+            if stored != name:
+                return stored
+        self.initializers[name] = self._add_weight(name, array)
         return name
 
     def ints(self, *values: int) -> str:
@@ -78,7 +92,6 @@ class Nodes:
 
     def to_model(self, *, opset: int, dimension: int) -> onnx.ModelProto:
         """Return a model that maps ids (batch, tokens) to float32 (batch, dimension)."""
-        check_size(sum(len(weight.raw_data) for weight in self.initializers.values()))
         domains = {node.domain for node in self.nodes}
         graph = helper.make_graph(
             self.nodes,
@@ -95,12 +108,4 @@ class Nodes:
             ],
             ir_version=IR_VERSION,
             producer_name="embedrt",
-        )
-
-
-def check_size(size: int) -> None:
-    """Raise UnsupportedModelError if weights of `size` bytes exceed the limit of a graph."""
-    if size > MAX_BYTES:
-        raise UnsupportedModelError(
-            f"the weights take {size / 1e9:.1f} GB and a graph in one file holds at most 2"
         )

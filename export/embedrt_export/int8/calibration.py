@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -17,7 +16,9 @@ from embedrt.errors import QuantizationError, SourceError
 from embedrt.files import expand
 from embedrt.text.tokenizer import TokenIds
 from embedrt.text.utf8 import read_lines
-from embedrt_export.encoder import FloatArray
+from embedrt_export.encoder import Encoder, FloatArray, Lazy
+from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.weights import read_graph
 from embedrt_export.int8.conditions import require_finite
 
 SHIPPED = Path(__file__).with_name("calibration.txt")  # written for this project
@@ -80,15 +81,20 @@ class Range:
         kept[channels] = 0
         return self.scaled(kept)
 
+    def joined(self, other: Range) -> Range:
+        """Return the range of the values of both."""
+        lowest = np.minimum(self.lowest, other.lowest)
+        return Range(lowest, np.maximum(self.highest, other.highest))
+
     def scaled(self, factor: FloatArray) -> Range:
         """Return the range after scaling each channel by a positive factor."""
         return Range(self.lowest * factor, self.highest * factor)
 
 
 def measure_ranges(
-    model: onnx.ModelProto, inputs: Mapping[str, str], ids: Sequence[TokenIds]
+    graph: Path, inputs: Mapping[str, str], ids: Sequence[TokenIds]
 ) -> dict[str, Range]:
-    """Run the model on the texts; return the range of each linear layer's input activation.
+    """Run the graph on the texts; return the range of each linear layer's input activation.
 
     Raises QuantizationError if there is no layer or no token, or if an activation is not finite.
     """
@@ -96,28 +102,69 @@ def measure_ranges(
         raise QuantizationError("calibration: the encoder has no linear layer")
     if not any(len(row) for row in ids):
         raise QuantizationError("calibration: no text has a token")
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
     names = sorted(set(inputs.values()))
-    watched.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
-    )
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(
-        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    ranges: dict[str, Range] = {}
+    session = _watch(graph, names)
+    lowest: dict[str, FloatArray] = {}
+    highest: dict[str, FloatArray] = {}
     for row in filter(len, ids):
-        for name, values in zip(names, session.run(names, {INPUT: row[None]}), strict=True):
-            lowest, highest = values.min(axis=0), values.max(axis=0)
-            if name in ranges:
-                lowest = np.minimum(lowest, ranges[name].lowest)
-                highest = np.maximum(highest, ranges[name].highest)
-            ranges[name] = Range(lowest, highest)
+        found = iter(session.run(None, {INPUT: row[None]})[1:])
+        for name in names:
+            low, high, finite = next(found), next(found), next(found)
+            low, high = np.where(finite == 0, low, np.nan), np.where(finite == 0, high, np.nan)
+            lowest[name] = np.minimum(low, lowest.get(name, low))
+            highest[name] = np.maximum(high, highest.get(name, high))
+    ranges = {name: Range(lowest[name], highest[name]) for name in names}
     for layer, name in inputs.items():
         require_finite(f"calibration: what {layer} reads", ranges[name].largest)
     return {layer: ranges[name] for layer, name in inputs.items()}
+
+
+def join_ranges(encoder: Encoder, ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """Give layers with the same weights the range of all of them, so that int8 shares these too."""
+    if isinstance(encoder.layers, Lazy):
+        return dict(ranges)  # which reads each layer from weights of its own
+    first = {id(layer): index for index, layer in reversed(list(enumerate(encoder.layers)))}
+    owners = {
+        f"layer_{index}": f"layer_{first[id(layer)]}" for index, layer in enumerate(encoder.layers)
+    }
+
+    def owned(name: str) -> str:
+        layer, _, kind = name.rpartition(".")
+        return f"{owners.get(layer, layer)}.{kind}"
+
+    joined: dict[str, Range] = {}
+    for name, found in ranges.items():
+        owner = owned(name)
+        joined[owner] = joined[owner].joined(found) if owner in joined else found
+    return {name: joined[owned(name)] for name in ranges}
+
+
+def _watch(graph: Path, names: Sequence[str]) -> ort.InferenceSession:
+    """Load the graph with three more outputs for each value: minimum, maximum, and a check.
+
+    All are per channel, computed in the graph, because the values themselves take a gigabyte for a
+    long text. The check is 0, or NaN if a value is not finite, which a minimum may hide.
+    """
+    watched = read_graph(graph)
+    nodes = Nodes(prefix="watched/")
+    axis = nodes.ints(0)
+    for name in names:
+        zeros = nodes.add("Mul", name, nodes.scalar(0.0))
+        watched.graph.output.extend(
+            helper.make_tensor_value_info(value, TensorProto.FLOAT, None)
+            for value in (
+                nodes.add("ReduceMin", name, axis, keepdims=0),
+                nodes.add("ReduceMax", name, axis, keepdims=0),
+                nodes.add("ReduceSum", zeros, axis, keepdims=0),
+            )
+        )
+    watched.graph.node.extend(nodes.nodes)
+    watched.graph.initializer.extend(nodes.initializers.values())
+    file = graph.with_name("watched.onnx")  # beside the weights that it refers to
+    file.write_bytes(watched.SerializeToString())
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def _with_long(lines: list[str]) -> list[str]:

@@ -27,7 +27,7 @@ from onnx import TensorProto
 from embedrt.bundle.manifest import Scheme
 from embedrt.errors import QuantizationError
 from embedrt_export.encoder import Activation, FloatArray, Linear
-from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.nodes import CONTRIB, Nodes
 from embedrt_export.int8.calibration import Range
 from embedrt_export.int8.conditions import (
     LARGEST,
@@ -40,14 +40,21 @@ from embedrt_export.int8.smoothing import SMOOTHING, WIDE_SMOOTHING, smoothing
 
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)  # fastest first
 
-CONTRIB = "com.microsoft"
 MIDDLE = 128
 GELU_ZERO, GELU_LOWEST = 8, 0.17
 TINY = 1e-8
 # A channel is an outlier beyond this multiple of the median range. The factor of "down" is low: its
 # inputs are not smoothed, and with few outputs a separate product is cheap.
-OUTLIER = {"query_key_value": 20.0, "up": 20.0, "attention_output": 20.0, "down": 3.0}
+OUTLIER = {
+    "embedding_projection": 20.0,
+    "query_key_value": 20.0,
+    "gate": 20.0,
+    "up": 20.0,
+    "attention_output": 20.0,
+    "down": 3.0,
+}
 MOST_OUTLIERS = 16
+ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,10 @@ class Bytes:
 class Int8:
     """The encoder's lookups and linear layers in int8."""
 
-    def __init__(self, scheme: Scheme, ranges: Mapping[str, Range], activation: Activation) -> None:
+    def __init__(
+        self, scheme: Scheme, ranges: Mapping[str, Range], activation: Activation | None
+    ) -> None:
+        """`activation` gives the inputs of `down`; None if those are products with a gate."""
         self._scheme = scheme
         self._ranges = ranges
         self._activation = activation
@@ -95,12 +105,12 @@ class Int8:
         smooth = vectors
         if not np.all(inverse == 1):
             smooth = nodes.add("Mul", vectors, nodes.weight(f"{name}.smoothing", inverse))
-        bias = nodes.weight(f"{name}.bias", linear.bias)
+        bias = nodes.weight(f"{name}.bias", linear.bias) if linear.bias.any() else ""
         if static:
             quantized = _quantize_static(nodes, name, smooth, inside.scaled(inverse))
         elif self._scheme == "wide":
             quantized = quantize_wide(nodes, smooth)
-        elif kind == "down" and self._activation != "relu":
+        elif kind == "down" and self._activation in ("gelu", "gelu_tanh"):
             quantized = _quantize_gelu(nodes, smooth, len(channels))
         else:
             quantized = quantize_rows(nodes, smooth, len(channels))
@@ -111,7 +121,7 @@ class Int8:
             picked = nodes.add("Gather", vectors, nodes.ints(*outliers.tolist()), axis=1)
             rows = nodes.weight(f"{name}.outliers", linear.weight[outliers])
             product = nodes.add("Gemm", picked, rows, product)
-        return product if static else nodes.add("Add", product, bias)
+        return nodes.add("Add", product, bias) if bias and not static else product
 
 
 def require_products(model: onnx.ModelProto, linears: int) -> None:
@@ -122,11 +132,23 @@ def require_products(model: onnx.ModelProto, linears: int) -> None:
 
 def add_lookup(nodes: Nodes, name: str, table: FloatArray, ids: str) -> str:
     """Add a lookup in an int8 table with one scale per row; the result is float32."""
-    scales = np.maximum(np.abs(table).max(axis=1, keepdims=True), TINY) / LARGEST
-    rows = nodes.weight(name, to_int8(name, table, scales))
+    steps, scales = _quantize_table(name, table)
+    rows = nodes.weight(name, steps)
     found = nodes.add("Cast", nodes.add("Gather", rows, ids), to=TensorProto.FLOAT)
-    scale = nodes.weight(f"{name}.scale", scales.astype(np.float32))
+    scale = nodes.weight(f"{name}.scale", scales)
     return nodes.add("Mul", found, nodes.add("Gather", scale, ids))
+
+
+def _quantize_table(name: str, table: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
+    """Return int8 rows and the scale of each, (rows, 1), made a block at a time to save memory."""
+    steps = np.empty(table.shape, np.int8)
+    scales = np.empty((len(table), 1), np.float32)
+    for start in range(0, len(table), ROWS_AT_ONCE):
+        block = slice(start, start + ROWS_AT_ONCE)
+        largest = np.abs(table[block]).max(axis=1, keepdims=True)
+        scales[block] = np.maximum(largest, TINY) / LARGEST
+        steps[block] = to_int8(name, table[block], scales[block])
+    return steps, scales
 
 
 def find_outliers(read: Range, factor: float) -> NDArray[np.int64]:

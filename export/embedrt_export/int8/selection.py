@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from embedrt.bundle.manifest import Precision, Scheme
 from embedrt.engine.session import Session
@@ -17,14 +15,15 @@ from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray
 from embedrt_export.int8.quality import Quality, measure_quality
 
-BuildScheme = Callable[[Scheme], onnx.ModelProto]
+BuildScheme = Callable[[Scheme], Path]
+"""Writes the graph of a scheme with its weights; returns the graph's path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
     """A quantized graph and the scheme that was chosen."""
 
-    model: onnx.ModelProto
+    graph: Path
     scheme: Scheme
     quality: Quality
     rejected: tuple[str, ...]
@@ -34,7 +33,7 @@ class Quantized:
 def choose_scheme(
     schemes: Sequence[Scheme],
     build: BuildScheme,
-    reference: onnx.ModelProto,
+    reference: Path,
     ids: Sequence[TokenIds],
     least: Quality,
 ) -> Quantized:
@@ -48,11 +47,11 @@ def choose_scheme(
     expected = _embed(reference, ids, "fp32")
     rejected: list[str] = []
     for scheme in schemes:
-        model = build(scheme)
-        quality = measure_quality(_embed(model, ids, "int8"), expected)
+        graph = build(scheme)
+        quality = measure_quality(_embed(graph, ids, "int8"), expected)
         shortfalls = quality.shortfalls(least)
         if not shortfalls:
-            return Quantized(model, scheme, quality, tuple(rejected))
+            return Quantized(graph, scheme, quality, tuple(rejected))
         rejected.append(f"{scheme}: {', '.join(shortfalls)}")
     raise QualityError(
         f"int8 does not keep this model's quality over {len(ids)} texts. {'; '.join(rejected)}. "
@@ -60,10 +59,7 @@ def choose_scheme(
     )
 
 
-def _embed(model: onnx.ModelProto, ids: Sequence[TokenIds], precision: Precision) -> FloatArray:
+def _embed(graph: Path, ids: Sequence[TokenIds], precision: Precision) -> FloatArray:
     """Embed with the runtime's session, one text at a time. Shape: (n, dimension)."""
-    with tempfile.TemporaryDirectory() as folder:
-        graph = Path(folder) / "model.onnx"
-        graph.write_bytes(model.SerializeToString())
-        session = Session(graph, precision)
-        return np.concatenate([session.run(row[None]) for row in ids])
+    session = Session(graph, precision)
+    return np.concatenate([session.run(row[None]) for row in ids])

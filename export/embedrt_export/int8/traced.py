@@ -6,15 +6,18 @@ of the graph is unknown. The scales never depend on the batch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from embedrt.bundle.manifest import Scheme
 from embedrt.errors import QuantizationError
 from embedrt_export.encoder import FloatArray
-from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.nodes import CONTRIB, Nodes
+from embedrt_export.graph.weights import Weights, read_graph, read_weight, write_graph
 from embedrt_export.int8.scheme import (
-    CONTRIB,
     add_lookup,
     add_product,
     quantize_rows,
@@ -28,35 +31,50 @@ FEWEST_INPUTS = 64  # smaller products gain nothing from quantization
 FEWEST_ROWS = 1024  # nor do smaller tables
 
 
-def quantize_traced(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
-    """Return the model with its constant matrices in int8 and everything else unchanged.
+def quantize_traced(graph: Path, scheme: Scheme, folder: Path) -> Path:
+    """Write the graph to `folder` with its constant matrices in int8 and the rest unchanged.
 
-    Raises QuantizationError if there is no such matrix or if one was not quantized.
+    Returns the new graph's path. Raises QuantizationError if there is no such matrix or if one was
+    not quantized.
     """
-    quantized = onnx.ModelProto()
-    quantized.CopyFrom(model)
-    graph = quantized.graph
+    model = read_graph(graph)
     matrices = {
         weight.name: weight
-        for weight in graph.initializer
+        for weight in model.graph.initializer
         if len(weight.dims) == 2 and weight.data_type == TensorProto.FLOAT
     }
-    products = sum(_multiplies(node, matrices) for node in graph.node)
+    products = sum(_multiplies(node, matrices) for node in model.graph.node)
     if not products:
         raise QuantizationError(
             f"int8: no product of the traced graph has a constant matrix of {FEWEST_INPUTS} inputs "
             "or more; export this model in fp32"
         )
+    with Weights(folder) as weights:
+        _quantize(model, graph, matrices, scheme, weights)
+    if CONTRIB not in {opset.domain for opset in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    require_products(model, products)
+    return write_graph(folder, model)
+
+
+def _quantize(
+    model: onnx.ModelProto,
+    graph: Path,
+    matrices: Mapping[str, onnx.TensorProto],
+    scheme: Scheme,
+    weights: Weights,
+) -> None:
+    """Replace products and lookups in `model`, and write all its weights to `weights`."""
     body: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
-    for number, node in enumerate(graph.node):
-        nodes = Nodes(prefix=f"int8_{number}/")
+    for number, node in enumerate(model.graph.node):
+        nodes = Nodes(prefix=f"int8_{number}/", weights=weights)
         name = f"int8_{number}"
         if _multiplies(node, matrices):
-            matrix = numpy_helper.to_array(matrices[node.input[1]])
+            matrix = read_weight(graph, matrices[node.input[1]])
             result = _add_product(nodes, name, node.input[0], matrix, scheme)
         elif _looks_up(node, matrices):
-            table = numpy_helper.to_array(matrices[node.input[0]])
+            table = read_weight(graph, matrices[node.input[0]])
             result = add_lookup(nodes, name, table, node.input[1])
         else:
             body.append(node)
@@ -65,17 +83,17 @@ def quantize_traced(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
         body.extend(nodes.nodes)
         constants.extend(nodes.initializers.values())
     read = {name for node in body for name in node.input}
-    kept = [weight for weight in graph.initializer if weight.name in read]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(body)
-    graph.initializer.extend([*kept, *constants])
-    if CONTRIB not in {opset.domain for opset in quantized.opset_import}:
-        quantized.opset_import.append(helper.make_opsetid(CONTRIB, 1))
-    require_products(quantized, products)
-    return quantized
+    kept = [
+        weights.add(weight.name, read_weight(graph, weight))
+        for weight in model.graph.initializer
+        if weight.name in read
+    ]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(body)
+    model.graph.initializer.extend([*kept, *constants])
 
 
-def _multiplies(node: onnx.NodeProto, matrices: dict[str, onnx.TensorProto]) -> bool:
+def _multiplies(node: onnx.NodeProto, matrices: Mapping[str, onnx.TensorProto]) -> bool:
     return (
         node.op_type == "MatMul"
         and node.input[1] in matrices
@@ -83,7 +101,7 @@ def _multiplies(node: onnx.NodeProto, matrices: dict[str, onnx.TensorProto]) -> 
     )
 
 
-def _looks_up(node: onnx.NodeProto, matrices: dict[str, onnx.TensorProto]) -> bool:
+def _looks_up(node: onnx.NodeProto, matrices: Mapping[str, onnx.TensorProto]) -> bool:
     return (
         node.op_type == "Gather"
         and node.input[0] in matrices

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,12 @@ from embedrt.bundle.manifest import REMEDY, Precision
 from embedrt.errors import EmbedrtError, ProofError, UnsupportedModelError
 from embedrt.text.inputs import start_of
 from embedrt.verify import row_differences
-from embedrt_export.encoder import FloatArray
+from embedrt_export.encoder import LONG, FloatArray
 from embedrt_export.int8.quality import row_cosines
 from embedrt_export.proof.calls import OWN_PROMPT, PLAIN, Call, prompted_calls
 from embedrt_export.proof.oracle import Oracle
-from embedrt_export.proof.texts import PROMPTED, proof_texts, text_of
+from embedrt_export.proof.texts import PROMPTED, cut_texts, proof_texts, text_of
+from embedrt_export.proof.tokens import token_difference
 
 # Largest difference of a component and smallest cosine. The limits for int8 only detect broken
 # bundles; its quality is measured earlier, against fp32.
@@ -47,18 +48,45 @@ class Comparison:
         return self.difference <= TOLERANCE[precision] and self.cosine >= MIN_COSINE[precision]
 
 
+def rehearse(oracle: Oracle, max_tokens: int, count: Callable[[str], int]) -> None:
+    """Embed all texts of `compare` with the original, which remembers them."""
+    for call, texts in _plan(oracle, max_tokens, count):
+        for text in texts:
+            _expected(oracle, call, text)
+
+
 def compare(embedder: Embedder, oracle: Oracle) -> list[Comparison]:
-    """Embed all texts with both models without a prompt, and a few with each other call."""
-    special = oracle.special_tokens()
-    texts = _of_tokens(oracle, proof_texts(special, embedder.max_tokens, embedder.count_tokens))
-    comparisons = compare_texts(embedder, oracle, PLAIN, texts, _neighbors(embedder, texts))
-    # A text of maximum length, so that a prompt changes where it is truncated. Only one, because
-    # such texts dominate the run time.
-    full = text_of(embedder.max_tokens, embedder.count_tokens)
-    for call in prompted_calls(oracle.prompt_names, special):
-        few = [*PROMPTED, full] if call.prompt == OWN_PROMPT else PROMPTED
-        comparisons += compare_texts(embedder, oracle, call, _of_tokens(oracle, few))
+    """Embed all texts with both models without a prompt, and a few with each other call.
+
+    Raises ProofError if the two cut a long text at different tokens.
+    """
+    comparisons = []
+    for call, texts in _plan(oracle, embedder.max_tokens, embedder.count_tokens):
+        neighbors = _neighbors(embedder, texts) if call == PLAIN else ()
+        comparisons += compare_texts(embedder, oracle, call, texts, neighbors)
+    for call in (PLAIN, Call(method="encode_document", prompt=OWN_PROMPT)):
+        for text in cut_texts(embedder.max_tokens, embedder.count_tokens):
+            if reason := token_difference(call, text, embedder, oracle):
+                raise ProofError(
+                    f"the bundle does not agree with {oracle.name}: {call} on "
+                    f"{start_of(text)}: {reason}. Nothing was written"
+                )
     return comparisons
+
+
+def _plan(
+    oracle: Oracle, max_tokens: int, count: Callable[[str], int]
+) -> Iterator[tuple[Call, list[str]]]:
+    """Yield the calls to compare, each with its texts."""
+    special = oracle.special_tokens()
+    yield PLAIN, _of_tokens(oracle, proof_texts(special, max_tokens, count))
+    for call in prompted_calls(oracle.prompt_names, special):
+        texts = [*PROMPTED]
+        if call.prompt == OWN_PROMPT and max_tokens <= LONG:
+            # A text of maximum length, so that a prompt changes where it is truncated. Only one,
+            # because such texts dominate the run time.
+            texts.append(text_of(max_tokens, count))
+        yield call, _of_tokens(oracle, texts)
 
 
 def compare_texts(
@@ -70,15 +98,18 @@ def compare_texts(
 ) -> list[Comparison]:
     """Embed each text with both models; the bundle also embeds all texts and neighbors together.
 
-    Raises ProofError if the bundle refuses the call, and UnsupportedModelError if the original
-    does.
+    Texts of more than `LONG` tokens are embedded only alone, which is how the engine runs them in
+    any case. Raises ProofError if the bundle refuses the call, and UnsupportedModelError if the
+    original does.
     """
     expected = np.stack([_expected(oracle, call, text) for text in texts])
     try:
         found = np.stack([call.of(embedder, text) for text in texts])
         mixed = [*texts, *neighbors]
         order = np.random.default_rng(0).permutation(len(mixed))
-        together = np.empty((len(mixed), found.shape[1]), np.float32)
+        if embedder.max_tokens > LONG:
+            order = np.array([row for row in order if embedder.count_tokens(mixed[row]) <= LONG])
+        together = np.concatenate([found, np.empty((len(neighbors), found.shape[1]), np.float32)])
         together[order] = call.of(embedder, [mixed[index] for index in order])
     except (EmbedrtError, ValueError, TypeError) as error:
         raise ProofError(
@@ -123,7 +154,8 @@ def _expected(oracle: Oracle, call: Call, text: str) -> FloatArray:
 
 def _neighbors(embedder: Embedder, texts: Sequence[str]) -> list[str]:
     """Return other texts of the same lengths, which fill the batches."""
-    lengths = sorted({int(length) for length in embedder.count_tokens(texts)})
+    counts = {int(length) for length in embedder.count_tokens(texts)}
+    lengths = sorted(length for length in counts if embedder.max_tokens <= LONG or length <= LONG)
     return [
         text_of(length, embedder.count_tokens, first=first)
         for length in lengths

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 
 import numpy as np
 
 from embedrt import Embedder
 from embedrt.text.inputs import start_of
-from embedrt.text.prompts import Prompts
-from embedrt.text.tokenizer import TokenIds
-from embedrt_export.proof.calls import Call
 from embedrt_export.proof.comparison import Comparison
 from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.tokens import token_difference
 
 NAMED = 3  # the texts that differ most
 
@@ -40,31 +37,11 @@ def explain(comparisons: Sequence[Comparison], embedder: Embedder, oracle: Oracl
 
 
 def _what_differs(one: Comparison, embedder: Embedder, oracle: Oracle) -> str:
-    ours = _token_ids(embedder, one.call, one.text)
-    theirs = oracle.input_ids(one.text, one.call)
-    for position, (a, b) in enumerate(zip_longest(ours.tolist(), theirs.tolist())):
-        if a != b:
-            return (
-                f": token {position} is {_name(a, oracle)} in the bundle and "
-                f"{_name(b, oracle)} in the original"
-            )
+    if reason := token_difference(one.call, one.text, embedder, oracle):
+        return f": {reason}"
+    count = len(oracle.input_ids(one.text, one.call))
     at = int(np.argmax(np.abs(one.found - one.expected)))  # NaN counts as the largest
     return (
-        f" with the same {len(ours)} token ids: component {at} is "
+        f" with the same {count} token ids: component {at} is "
         f"{one.found[at]:.7g} in the bundle and {one.expected[at]:.7g} in the original"
     )
-
-
-def _token_ids(embedder: Embedder, call: Call, text: str) -> TokenIds:
-    prompts = Prompts.of(embedder.manifest)
-    name = call.prompt_name
-    if call.prompt is None and name is None:
-        own = {"encode_query": prompts.query, "encode_document": prompts.document}
-        name = own.get(call.method)
-    return embedder.tokenize(prompts.choose(name, call.prompt) + text)[0]
-
-
-def _name(token_id: int | None, oracle: Oracle) -> str:
-    if token_id is None:
-        return "missing"
-    return f"{token_id} ({oracle.token(token_id)!r})"

@@ -6,7 +6,7 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from embedrt.bundle.manifest import Side
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.inputs import start_of
 from embedrt.text.tokenizer import TokenIds
-from embedrt_export.encoder import TokenTypes
+from embedrt_export.encoder import LONG, TokenTypes
+from embedrt_export.memory import trim
 from embedrt_export.proof.calls import PLAIN, Call
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.files import marked_files
@@ -34,13 +35,26 @@ from embedrt_export.source.prompts import lacks_document_prompt
 TYPED_TEXTS = ("", "a", "a river and a bridge " * 3)  # for determining token types
 
 
+class _SeenError(Exception):
+    """Ends a call of the model as soon as its token ids are known."""
+
+    def __init__(self, ids: TokenIds) -> None:
+        super().__init__()
+        self.ids = ids
+
+
 class Oracle:
-    """The original model. It embeds one text at a time, so that padding has no effect."""
+    """The original model. It embeds one text at a time, so that padding has no effect.
+
+    Embeddings are remembered, so that the weights can be released before a bundle is compared.
+    """
 
     name = f"sentence-transformers {sentence_transformers.__version__}"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._known: dict[tuple[Call, str], NDArray[np.float32]] = {}
+        self._has_weights = True
         try:
             with quiet():
                 self._model = SentenceTransformer(
@@ -122,6 +136,10 @@ class Oracle:
     def limit(self, max_tokens: int) -> None:
         """Truncate texts to `max_tokens` from now on."""
         self._model.max_seq_length = max_tokens
+        if max_tokens > LONG:
+            encoder: Any = self._model.transformers_model
+            with suppress(ValueError), quiet():  # not all architectures have it
+                encoder.set_attn_implementation("sdpa")
         for keywords in self._processing().values():
             if "max_length" in keywords:
                 keywords["max_length"] = max_tokens
@@ -157,20 +175,38 @@ class Oracle:
 
     def embed(self, texts: Sequence[str], call: Call = PLAIN) -> NDArray[np.float32]:
         """Embed each text with `call`, by default without a prompt. Shape: (n, dimension)."""
-        with quiet():
-            return np.stack([call.of(self._model, text) for text in texts])
+        for text in texts:
+            if (call, text) not in self._known:
+                if not self._has_weights:
+                    raise RuntimeError(
+                        f"{call} on {start_of(text)} after the weights were released"
+                    )
+                with quiet():
+                    self._known[call, text] = call.of(self._model, text)
+        return np.stack([self._known[call, text] for text in texts])
+
+    def release(self) -> None:
+        """Drop the weights. Only texts that were embedded before can be embedded from now on."""
+        self._has_weights = False
+        for parameter in self._model.parameters():
+            parameter.data = parameter.data.new_empty(0)
+        trim()
 
     def input_ids(self, text: str, call: Call) -> TokenIds:
         """Return the token ids that the encoder receives in this call. Shape: (tokens,)."""
-        seen: list[torch.Tensor] = []
-        hook = self._model[0].register_forward_pre_hook(
-            lambda _, inputs: seen.append(inputs[0]["input_ids"])
-        )
+
+        def stop(_: object, inputs: tuple[dict[str, torch.Tensor]]) -> None:
+            raise _SeenError(inputs[0]["input_ids"][0].numpy())
+
+        hook = self._model[0].register_forward_pre_hook(stop)
         try:
-            self.embed([text], call)
+            with quiet():
+                call.of(self._model, text)
+        except _SeenError as seen:
+            return seen.ids
         finally:
             hook.remove()
-        return seen[0][0].numpy()
+        raise AssertionError("the model embeds a text without its encoder")
 
     def token(self, token_id: int) -> str | None:
         """Return the token with this id; None if there is none."""

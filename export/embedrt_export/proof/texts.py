@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 
+from embedrt_export.encoder import LONG
+
 # Written for this project.
 SAMPLES = (
     "",
@@ -49,12 +51,25 @@ def proof_texts(
 ) -> list[str]:
     """Return texts of many lengths up to three times `max_tokens`, edge cases and special tokens.
 
-    `count` returns the number of tokens in a text.
+    `count` returns the number of tokens in a text. A model for long texts embeds only one text of
+    maximum length, because it takes minutes; see `cut_texts` for the others.
     """
     lengths = [length for length in SHORT_LENGTHS if length < max_tokens]
-    lengths += [max_tokens - 1, max_tokens, max_tokens + 1, max_tokens * 3]
+    if max_tokens > LONG:
+        lengths += [LONG, max_tokens * 3]
+    else:
+        lengths += [*_around(max_tokens), max_tokens * 3]
     special = [f"before {token} after {token}" for token in special_tokens]
     return [*SAMPLES, *special, " ".join(special_tokens), *(text_of(n, count) for n in lengths)]
+
+
+def cut_texts(max_tokens: int, count: Callable[[str], int]) -> list[str]:
+    """Return texts around `max_tokens`, of which only the token ids need to be compared."""
+    return [text_of(length, count) for length in _around(max_tokens)] if max_tokens > LONG else []
+
+
+def _around(max_tokens: int) -> list[int]:
+    return [max_tokens - 1, max_tokens, max_tokens + 1]
 
 
 def text_of(tokens: int, count: Callable[[str], int], *, first: int = 0) -> str:

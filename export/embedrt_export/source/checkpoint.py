@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from embedrt.errors import SourceError, UnsupportedModelError
-from embedrt_export.encoder import FloatArray, Linear, Norm
+from embedrt_export.encoder import FloatArray, Linear, Norm, RmsNorm
 from embedrt_export.source.files import read_json
 
 SAFETENSORS = "model.safetensors"
@@ -30,6 +29,8 @@ class Tensors:
 
     tensors: Mapping[str, torch.Tensor]
     prefix: str = ""
+    stored_names: Mapping[str, str] = field(default_factory=dict)
+    """Names in the checkpoint of tensors that were renamed, for error messages."""
 
     def array(self, name: str, *, axes: int) -> FloatArray:
         """Return a tensor with `axes` axes as float32.
@@ -43,15 +44,16 @@ class Tensors:
                 f"the weights lack {full}: they are incomplete or of another architecture"
             )
         tensor = self.tensors[full]
+        full = self.stored_names.get(full, full)
         if tensor.dim() != axes:
             raise UnsupportedModelError(
                 f"{full} has the shape {tuple(tensor.shape)} and not {axes} axes: the weights are "
                 "of another architecture"
             )
-        array: NDArray[Any] = tensor.to(torch.float32).numpy()
-        if not np.isfinite(array).all():
+        array: FloatArray = tensor.to(torch.float32).numpy()
+        if not np.isfinite([array.min(initial=0), array.max(initial=0)]).all():
             raise UnsupportedModelError(f"{full} holds NaN or infinity: the weights are broken")
-        return np.ascontiguousarray(array)
+        return array
 
     def table(self, name: str) -> FloatArray:
         """Return the weights of an embedding table."""
@@ -59,14 +61,36 @@ class Tensors:
 
     def linear(self, name: str, *, bias: bool = True) -> Linear:
         """Return the weights of a torch Linear layer, whose matrix torch stores transposed."""
-        weight = np.ascontiguousarray(self.array(f"{name}.weight", axes=2).T)
+        weight = self.array(f"{name}.weight", axes=2).T
         zeros = np.zeros(weight.shape[1], np.float32)
         return Linear(weight, self.array(f"{name}.bias", axes=1) if bias else zeros)
 
-    def norm(self, name: str, epsilon: float) -> Norm:
+    def norm(self, name: str, epsilon: float, *, bias: bool = True) -> Norm:
         """Return the weights of a LayerNorm."""
-        weight, bias = (self.array(f"{name}.{part}", axes=1) for part in ("weight", "bias"))
-        return Norm(weight, bias, epsilon)
+        weight = self.array(f"{name}.weight", axes=1)
+        added = self.array(f"{name}.bias", axes=1) if bias else np.zeros_like(weight)
+        return Norm(weight, added, epsilon)
+
+    def rms_norm(self, name: str, epsilon: float) -> RmsNorm:
+        """Return the weights of an RMS normalization."""
+        return RmsNorm(self.array(f"{name}.weight", axes=1), epsilon)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        return self.prefix + name in self.tensors
+
+    def renamed(self, parts: Mapping[str, str]) -> Tensors:
+        """Return the tensors with parts of their names replaced."""
+        stored = {self._rename(name, parts): name for name in self.tensors}
+        tensors = {name: self.tensors[old] for name, old in stored.items()}
+        known = self.stored_names
+        return Tensors(tensors, self.prefix, {n: known.get(old, old) for n, old in stored.items()})
+
+    @staticmethod
+    def _rename(name: str, parts: Mapping[str, str]) -> str:
+        for old, new in parts.items():
+            name = name.replace(old, new)
+        return name
 
     def under(self, *prefixes: str) -> Tensors:
         """Return the tensors below the first of these prefixes that occurs in a name."""
@@ -77,7 +101,7 @@ class Tensors:
 
 
 def load_tensors(folder: Path) -> Tensors:
-    """Read the weights in `folder`, from safetensors if present, else from a torch file.
+    """Map the weights in `folder`, from safetensors if present, else from a torch file.
 
     Torch files are read with ``weights_only=True``, which loads tensors and runs no code.
     """
@@ -87,13 +111,22 @@ def load_tensors(folder: Path) -> Tensors:
             if file.suffix == ".safetensors":
                 tensors |= load_file(file)
             else:
-                tensors |= torch.load(file, map_location="cpu", weights_only=True)
+                tensors |= _load_torch_file(file)
         except Exception as error:
             raise SourceError(
                 f"{file} cannot be read as weights ({error}). Download it again; a torch file that "
                 "holds more than tensors is refused: save the model as safetensors"
             ) from error
     return Tensors({_modern(name): tensor for name, tensor in tensors.items()})
+
+
+def _load_torch_file(file: Path) -> dict[str, torch.Tensor]:
+    # Only files in the format of torch 1.6 and later can be mapped.
+    mapped = is_zipfile(file)
+    tensors: dict[str, torch.Tensor] = torch.load(
+        file, map_location="cpu", weights_only=True, mmap=mapped
+    )
+    return tensors
 
 
 def weight_files(folder: Path) -> list[Path]:

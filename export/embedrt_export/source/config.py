@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.checks import check_object, read_object
-from embedrt_export.source.keys import ENCODER
+from embedrt_export.source.encoder_keys import ENCODER, UNHEEDED
 from embedrt_export.source.loading import upgrade_advice
 from embedrt_export.source.settings import Settings
 
@@ -44,6 +44,8 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
         raise SourceError(f"{file} is missing: without it nothing says what the encoder is")
     content = read_object(file)
     refusals = check_object(settings.folder, file, content, ENCODER)
+    if (unheeded := UNHEEDED.get(content.get("model_type", ""))) is not None:
+        refusals += check_object(settings.folder, file, content, unheeded)
     if refusals:
         raise UnsupportedModelError(f"{settings.folder} cannot be exported: {'; '.join(refusals)}")
     own = own_code(settings)

@@ -14,7 +14,6 @@ from embedrt_export.source.checks import (
     LIST,
     NUMBER,
     OBJECT,
-    POSITIVE,
     SIDE,
     SIZE,
     TEXT,
@@ -27,6 +26,7 @@ from embedrt_export.source.checks import (
     overruled,
     refused,
 )
+from embedrt_export.source.encoder_keys import ENCODER, OTHER_WEIGHTS
 
 # The first file that exists and is not empty is used.
 TRANSFORMER_FILES = (
@@ -48,9 +48,6 @@ _LEFTOVER = "sentence-transformers truncates to its own maximum"
 _FIXED = "sentence-transformers sets it at each load"
 _TEXT_ONLY = "embedrt embeds texts"
 _SAME_NUMBERS = "it changes how the encoder is computed and not what it gives"
-_OTHER_WEIGHTS = (
-    "embedrt reads only floating-point weights in model.safetensors or pytorch_model.bin"
-)
 _LATE_INTERACTION = (
     "it belongs to late interaction, where queries and documents are cut differently"
 )
@@ -198,39 +195,13 @@ _MODEL_ARGUMENTS = Table(
         "device_map": overruled(ANY, _SAME_NUMBERS),
         "low_cpu_mem_usage": overruled(ANY, _SAME_NUMBERS),
         "add_pooling_layer": overruled(ANY, "the encoder's own pooler is not used"),
-        "quantization_config": refused(_OTHER_WEIGHTS),
-        "load_in_4bit": refused(_OTHER_WEIGHTS, but=(None, False)),
-        "load_in_8bit": refused(_OTHER_WEIGHTS, but=(None, False)),
-        "variant": refused(_OTHER_WEIGHTS),
-        "use_safetensors": refused(_OTHER_WEIGHTS, but=(None, True)),
-        "gguf_file": refused(_OTHER_WEIGHTS),
+        "quantization_config": refused(OTHER_WEIGHTS),
+        "load_in_4bit": refused(OTHER_WEIGHTS, but=(None, False)),
+        "load_in_8bit": refused(OTHER_WEIGHTS, but=(None, False)),
+        "variant": refused(OTHER_WEIGHTS),
+        "use_safetensors": refused(OTHER_WEIGHTS, but=(None, True)),
+        "gguf_file": refused(OTHER_WEIGHTS),
         **HUB,
-    },
-)
-
-# transformers reads many more keys of config.json. This table lists the keys that embedrt reads,
-# and keys that mark the weights as quantized or compressed.
-ENCODER = Table(
-    unknown="ignored",
-    keys={
-        "model_type": honored(TEXT, "the architecture"),
-        "hidden_size": honored(COUNT, "the width of a token's vector"),
-        "dim": honored(COUNT, "hidden_size of DistilBERT"),
-        "num_hidden_layers": honored(COUNT, "layers"),
-        "n_layers": honored(COUNT, "layers of DistilBERT"),
-        "num_attention_heads": honored(COUNT, "heads of each layer"),
-        "n_heads": honored(COUNT, "heads of each layer of DistilBERT"),
-        "hidden_act": honored(TEXT, "the activation"),
-        "layer_norm_eps": honored(POSITIVE, "what each LayerNorm adds to the variance"),
-        "pad_token_id": honored(WHOLE.or_null, "the token without a position in RoBERTa"),
-        "max_position_embeddings": honored(NUMBER.or_null, "the longest text"),
-        "vocab_size": honored(COUNT.or_null, "rows of the table that token ids index"),
-        "position_embedding_type": honored(TEXT.or_null, "absolute, else the encoder is traced"),
-        "is_decoder": honored(FLAG, "a decoder is traced"),
-        "pruned_heads": honored(object_of(WHOLE.in_list).or_null, "these heads contribute nothing"),
-        "auto_map": honored(OBJECT, "code of the model's author is refused, or ignored on request"),
-        "quantization_config": refused(_OTHER_WEIGHTS),
-        "compression_config": refused(_OTHER_WEIGHTS),
     },
 )
 
@@ -239,7 +210,7 @@ _CONFIG_ARGUMENTS = Table(
     keys={
         **ENCODER.keys,
         "return_unused_kwargs": refused("sentence-transformers fails on it", but=(None, False)),
-        "gguf_file": refused(_OTHER_WEIGHTS),
+        "gguf_file": refused(OTHER_WEIGHTS),
         **HUB,
     },
 )

@@ -39,6 +39,8 @@ class Settings:
     """The folder of the encoder's config, weights and tokenizer."""
     config_changes: Mapping[str, Any]
     """Overrides for the encoder's config."""
+    max_seq_length: int | None
+    """Number of tokens to which texts are truncated, if the transformer's settings say so."""
     head: Head
     """The modules after the transformer, with their weights."""
     weight_folders: tuple[Path, ...]
@@ -91,6 +93,7 @@ def read_settings(folder: Path) -> Settings:
         folder=folder,
         transformer=first.path,
         config_changes=transformer.config_changes,
+        max_seq_length=transformer.content.get("max_seq_length"),
         head=_read_head(rest, model),
         weight_folders=(first.path, *(m.path for m in rest if m.kind in WEIGHTED_MODULES)),
         similarity=similarity,

@@ -7,15 +7,20 @@ weighted sum of shifted copies. Padding is zeros beside the tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import helper
 
 from embedrt_export.encoder import FloatArray
 from embedrt_export.graph.nodes import Nodes
+
+Constants: TypeAlias = Mapping[str, Callable[[], NDArray[Any]]]
 
 END = np.iinfo(np.int64).max
 
@@ -41,9 +46,13 @@ class Convolution:
         return self.weight.shape[:2] == (self.groups, 1)
 
 
-def replace_convolutions(graph: onnx.GraphProto) -> None:
+ReadWeight: TypeAlias = Callable[[onnx.TensorProto], NDArray[Any]]
+"""Returns the values of a tensor of the graph."""
+
+
+def replace_convolutions(graph: onnx.GraphProto, read_weight: ReadWeight) -> None:
     """Replace each Conv and Pad that has an equivalent; leave the others."""
-    constants = {weight.name: weight for weight in graph.initializer}
+    constants = {weight.name: partial(read_weight, weight) for weight in graph.initializer}
     body: list[onnx.NodeProto] = []
     for number, node in enumerate(graph.node):
         prefix = f"{node.op_type.lower()}_{number}/"
@@ -64,12 +73,12 @@ def replace_convolutions(graph: onnx.GraphProto) -> None:
     graph.node.extend(body)
 
 
-def _read(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> Convolution | None:
+def _read(node: onnx.NodeProto, constants: Constants) -> Convolution | None:
     """Return the convolution of a node; None if it is of another kind."""
     settings = _attributes(node)
     if any(name not in constants for name in node.input[1:]):
         return None
-    weight, *bias = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
+    weight, *bias = (constants[name]() for name in node.input[1:])
     spatial = weight.ndim - 2
     wide = [axis for axis in range(spatial) if weight.shape[2 + axis] > 1] or [0]
     pads = settings.get("pads", [0] * (2 * spatial))
@@ -138,16 +147,14 @@ def _add_products(nodes: Nodes, shifted: list[str], conv: Convolution, prefix: s
     return nodes.add("Concat", *results, axis=last) if len(results) > 1 else results[0]
 
 
-def _read_padding(
-    node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
-) -> dict[int, tuple[int, int]] | None:
+def _read_padding(node: onnx.NodeProto, constants: Constants) -> dict[int, tuple[int, int]] | None:
     """Return the zeros that a Pad adds before and after, by axis; None if it adds others."""
     names = [name for name in node.input[1:] if name]
     if _attributes(node).get("mode", b"constant") != b"constant" or len(node.input) > 3:
         return None
     if not names or any(name not in constants for name in names):
         return None
-    pads, *value = (numpy_helper.to_array(constants[name]) for name in names)
+    pads, *value = (constants[name]() for name in names)
     if pads.min() < 0 or any(one.any() for one in value):
         return None
     rank = len(pads) // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import onnx
 import torch
@@ -14,6 +15,7 @@ from embedrt.bundle.graph_rules import INPUT
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.weights import read_graph
 from embedrt_export.traced.attention import BOUNDED
 from embedrt_export.traced.finish import ENCODED
 from embedrt_export.traced.spectra import replace_transforms
@@ -38,10 +40,11 @@ class _Encoder(nn.Module):
         return hidden
 
 
-def trace_by_dynamo(encoder: PreTrainedModel) -> onnx.ModelProto:
-    """Trace `encoder`, with bounded attention if possible. Exceptions of torch propagate.
+def trace_by_dynamo(encoder: PreTrainedModel, folder: Path) -> Path:
+    """Trace `encoder` to a graph in `folder`, with bounded attention if possible; return its path.
 
-    Raises UnsupportedModelError if the encoder gives equal texts different vectors.
+    Exceptions of torch propagate. Raises UnsupportedModelError if the encoder gives equal texts
+    different vectors.
     """
     encoder.config.use_cache = False  # else the keys and values of a decoder become outputs
     own = encoder.config._attn_implementation  # noqa: SLF001 - it has no public name
@@ -57,13 +60,13 @@ def trace_by_dynamo(encoder: PreTrainedModel) -> onnx.ModelProto:
             encoder.set_attn_implementation(attention)
             traced.masked = masked
             if torch.allclose(traced(ids), expected, rtol=ALIKE, atol=ALIKE, equal_nan=True):
-                return _trace(traced, ids)
+                return _trace(traced, ids, folder)
         except Exception as error:  # noqa: BLE001 - whatever the architecture makes torch raise
             failure = error
     raise failure or UnsupportedModelError("the encoder gives a text other vectors each time")
 
 
-def _trace(traced: _Encoder, ids: torch.Tensor) -> onnx.ModelProto:
+def _trace(traced: _Encoder, ids: torch.Tensor, folder: Path) -> Path:
     program = torch.onnx.export(
         traced,
         (ids,),
@@ -75,10 +78,13 @@ def _trace(traced: _Encoder, ids: torch.Tensor) -> onnx.ModelProto:
         verbose=False,
     )
     assert program is not None  # for the type checker: None is returned only without dynamo
-    model = program.model_proto
+    file = folder / "traced.onnx"
+    program.save(file, external_data=True)
+    model = read_graph(file)
     _prefix_names(model.graph)
     _expand_rotations(model.graph)
-    return model
+    file.write_bytes(model.SerializeToString())
+    return file
 
 
 def _prefix_names(graph: onnx.GraphProto) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,11 @@ import onnxruntime as ort
 from onnx import helper
 
 from embedrt.bundle.graph_rules import INPUT, OPERATORS
+from embedrt.bundle.weights import MINIMUM_SIZE
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.weights import Weights, read_graph, read_weight, write_graph
 from embedrt_export.quiet import gist
 from embedrt_export.traced.convolutions import replace_convolutions
 
@@ -25,26 +26,34 @@ SHORT = (1, 2)  # texts, and tokens of each
 SILENT = 4  # ONNX Runtime's log level "fatal": errors are raised, not printed
 
 
-def finish_model(traced: onnx.ModelProto, head: Nodes, dimension: int) -> onnx.ModelProto:
-    """Return a bundle's graph from a traced encoder and a head that reads `ENCODED`.
+def finish_model(traced: Path, head: Nodes, dimension: int, folder: Path) -> Path:
+    """Write a bundle's graph to `folder`, from a traced encoder and a head that reads `ENCODED`.
 
-    `traced` is modified. Raises UnsupportedModelError if the graph breaks the rules for bundles.
+    `traced` is the encoder's graph, whose weights are in files beside it or in the graph itself.
+    Returns the path of the new graph. Raises UnsupportedModelError if it breaks the rules for
+    bundles.
     """
-    graph = traced.graph
+    model = read_graph(traced)
+    graph = model.graph
     if ENCODED not in {value.name for value in graph.output}:
         raise UnsupportedModelError(f"the traced graph has no output {ENCODED}")
     _fill_inputs(graph)
-    replace_convolutions(graph)
+    replace_convolutions(graph, lambda weight: read_weight(traced, weight))
     graph.node.extend(head.nodes)
     graph.initializer.extend(head.initializers.values())
-    model = _simplify(traced, dimension)
-    used = {f"{node.domain}.{node.op_type}".removeprefix(".") for node in model.graph.node}
+    simple_file = _simplify(model, traced.parent, dimension)
+    simple = read_graph(simple_file)
+    used = {f"{node.domain}.{node.op_type}".removeprefix(".") for node in simple.graph.node}
     if forbidden := sorted(used - OPERATORS):
         raise UnsupportedModelError(
             f"the traced graph needs the operators {', '.join(forbidden)}, which no bundle may hold"
         )
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    with Weights(folder) as weights:
+        for weight in simple.graph.initializer:
+            weight.CopyFrom(weights.add(weight.name, read_weight(simple_file, weight)))
+    finished = write_graph(folder, simple)
+    onnx.checker.check_model(finished, full_check=True)
+    return finished
 
 
 def _fill_inputs(graph: onnx.GraphProto) -> None:
@@ -70,30 +79,36 @@ def _fill_inputs(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(filled.initializers.values())
 
 
-def _simplify(model: onnx.ModelProto, dimension: int) -> onnx.ModelProto:
-    """Apply ONNX Runtime's basic optimizations, which use standard operators only."""
+def _simplify(model: onnx.ModelProto, folder: Path, dimension: int) -> Path:
+    """Apply ONNX Runtime's basic optimizations, which use standard operators only.
+
+    The weights of `model` are in `folder`, where the result is written too; returns its path.
+    """
     shell = Nodes().to_model(opset=OPSET, dimension=dimension)
     del model.graph.output[:]
     model.graph.input.extend(shell.graph.input)
     model.graph.output.extend(shell.graph.output)
     model.ir_version = shell.ir_version
+    whole, simple_file = folder / "whole.onnx", folder / "simple.onnx"
+    whole.write_bytes(model.SerializeToString())
     options = ort.SessionOptions()
     options.log_severity_level = SILENT
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "simple.onnx"
-        options.optimized_model_filepath = str(file)
-        session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        _require_runs(session)
-        simple = onnx.load(file)
+    options.optimized_model_filepath = str(simple_file)
+    for key, value in {
+        "session.optimized_model_external_initializers_file_name": "simple.bin",
+        "session.optimized_model_external_initializers_min_size_in_bytes": str(MINIMUM_SIZE),
+    }.items():
+        options.add_session_config_entry(key, value)
+    _require_runs(ort.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"]))
+    simple = read_graph(simple_file)
     used = {node.domain for node in simple.graph.node} - {"", "ai.onnx"}
     del simple.opset_import[:]  # ONNX Runtime declares all its domains
     simple.opset_import.extend(shell.opset_import)
     simple.opset_import.extend(helper.make_opsetid(domain, 1) for domain in sorted(used))
     simple.producer_name, simple.producer_version = shell.producer_name, ""
-    return simple
+    simple_file.write_bytes(simple.SerializeToString())
+    return simple_file
 
 
 def _require_runs(session: ort.InferenceSession) -> None:

@@ -20,7 +20,7 @@ TRACED = frozenset(
     fnet gemma gemma2 gemma3_text glm gpt2 gpt_bigcode gpt_neox gptj granite gte helium ibert
     jina_embeddings_v3 llama megatron-bert mistral mobilebert modernbert mpt mra mt5 nemotron
     nomic_bert nystromformer olmo olmo2 openai-gpt opt persimmon phi phi3 qwen2 qwen3 rembert
-    roberta-prelayernorm roformer squeezebert t5 umt5 xlm xlm-roberta-xl xlnet
+    roberta-prelayernorm roformer squeezebert t5 xlm-roberta-xl xlnet
     """.split()
 )
 """Each is exported in the tests."""

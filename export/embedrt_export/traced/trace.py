@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import onnx
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from embedrt.errors import UnsupportedModelError
-from embedrt_export.graph.nodes import Nodes, check_size
+from embedrt_export.graph.nodes import Nodes
 from embedrt_export.head import Head
 from embedrt_export.heads.head import add_head
 from embedrt_export.quiet import gist, quiet
@@ -32,7 +33,8 @@ class Tracer:
 
     package: str
     """The distribution that the tracer requires; a manifest lists it in `tools`."""
-    trace: Callable[[PreTrainedModel], onnx.ModelProto]
+    trace: Callable[[PreTrainedModel, Path], Path]
+    """Writes the graph of an encoder to a folder, with files of weights; returns its path."""
 
 
 TRACERS = (
@@ -45,14 +47,14 @@ TRACERS = (
 class Traced:
     """A traced graph with its head."""
 
-    model: onnx.ModelProto
+    graph: Path
     dimension: int
     tracer: str
     """The distribution that traced it."""
 
 
-def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> Traced:
-    """Trace the encoder in `folder` and add the head.
+def trace_model(folder: Path, head: Head, config: PretrainedConfig, output: Path) -> Traced:
+    """Trace the encoder in `folder`, add the head, and write the graph to `output`.
 
     Raises UnsupportedModelError with the reason of each installed tracer if none supports the
     architecture.
@@ -68,29 +70,40 @@ def trace_model(folder: Path, head: Head, config: PretrainedConfig) -> Traced:
         except metadata.PackageNotFoundError:
             continue
         logger.info("tracing %s by %s %s", config.model_type, tracer.package, version)
-        encoder = load_encoder(folder, config)  # reloaded, because tracing modifies a model
-        check_size(sum(weight.numel() * 4 for weight in encoder.parameters()))
         try:
-            model = _trace_by(tracer, encoder, nodes, dimension)
-        except UnsupportedModelError as refusal:
+            with TemporaryDirectory(dir=output.parent) as scratch:
+                # The encoder is loaded for each tracer, because tracing modifies it, and dropped
+                # before the graph is loaded.
+                traced = _trace_by(tracer, load_encoder(folder, config), Path(scratch))
+                with _refusals_of(tracer):
+                    graph = finish_model(traced, nodes, dimension, output)
+        except _RefusedError as refusal:
             reasons.append(str(refusal))
         else:
-            return Traced(model=model, dimension=dimension, tracer=tracer.package)
+            return Traced(graph=graph, dimension=dimension, tracer=tracer.package)
     raise UnsupportedModelError(
         f"{folder} has the architecture {config.model_type}, which is not built from its weights "
         f"and cannot be traced: {'; '.join(reasons)}. {ELSEWHERE}"
     )
 
 
-def _trace_by(
-    tracer: Tracer, encoder: PreTrainedModel, head: Nodes, dimension: int
-) -> onnx.ModelProto:
+class _RefusedError(Exception):
+    """A tracer does not support an encoder. The message names the tracer and the reason."""
+
+
+def _trace_by(tracer: Tracer, encoder: PreTrainedModel, folder: Path) -> Path:
+    with _refusals_of(tracer):
+        return tracer.trace(encoder, folder)
+
+
+@contextmanager
+def _refusals_of(tracer: Tracer) -> Iterator[None]:
     try:
         with quiet(errors=True), torch.no_grad():
-            return finish_model(tracer.trace(encoder), head, dimension)
+            yield
     except Exception as error:  # unsupported architectures raise any kind
         cause = error if isinstance(error, UnsupportedModelError) else _cause(error)
-        raise UnsupportedModelError(f"{tracer.package}: {gist(cause)}") from error
+        raise _RefusedError(f"{tracer.package}: {gist(cause)}") from error
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -17,6 +17,11 @@ def peak_bytes() -> int | None:
     return _field("VmHWM")
 
 
+def private_bytes() -> int | None:
+    """Return the memory that belongs to this process alone: without mapped files."""
+    return _field("RssAnon")
+
+
 def _field(name: str) -> int | None:
     try:
         lines = STATUS.read_text(encoding="utf-8").splitlines()

@@ -64,7 +64,10 @@ _MOST_PROBLEMS = 10
 # ONNX Runtime crashes on attribute values below these minimums, and on omitted inputs of these
 # operators.
 _MINIMUMS = {"q_num_heads": 1, "kv_num_heads": 1, "batch_dims": 0}
-_MINIMUMS_OF = {"com.microsoft.GroupQueryAttention": {"num_heads": 1}}
+_MINIMUMS_OF = {
+    "com.microsoft.GroupQueryAttention": {"num_heads": 1},
+    "com.microsoft.MultiHeadAttention": {"num_heads": 1},
+}
 _VARIADIC = frozenset({"Concat", "Einsum", "Max", "Min"})
 
 # Attribute values must be smaller. Negative values are not: protobuf encodes them as unsigned

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import reprlib
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -29,6 +30,8 @@ GRAPH = "model.onnx"
 TOKENIZER = "tokenizer.json"
 PROBES = "probes.json"
 CARD = "README.md"
+
+HUB = "hub:"
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_BYTES = {
@@ -79,7 +82,8 @@ class Bundle:
         Parameters
         ----------
         path
-            The bundle's folder; ``~`` expands to the user's home.
+            The bundle's folder; ``~`` expands to the user's home. ``hub:org/name@COMMIT``, as a
+            str, is pulled from a hub first, see `embedrt.hub`; a path never touches the network.
         verify
             ``"size"`` compares the size of each file and takes microseconds; ``"sha256"`` also
             hashes the content, at about a second per gigabyte.
@@ -92,10 +96,12 @@ class Bundle:
             This version cannot read the manifest.
         BundleCorruptError
             A file is missing, is not a regular file, or differs from its description.
+        HubError
+            The bundle cannot be pulled.
         """
         if verify not in get_args(Verify):
             raise ValueError(f"verify={verify!r}; expected one of {list(get_args(Verify))}")
-        path = expand(path)
+        path = _local(path)
         manifest = _read_manifest(path)
         expected = FILES_OF_VERSION_1 if manifest.format_version == 1 else FILES
         if unexpected := manifest.files.keys() ^ expected:
@@ -125,6 +131,13 @@ class Bundle:
             return load_file(file, mapped=mapped)
         except OSError as error:
             raise _unreadable(file, error) from error
+
+
+def _local(path: str | Path) -> Path:
+    if isinstance(path, str) and path.startswith(HUB):
+        pulled: Path = import_module("embedrt.hub.pull").pull(path).folder
+        return pulled
+    return expand(path)
 
 
 def describe_file(path: Path) -> FileEntry:

@@ -30,6 +30,8 @@ from embedrt.files import copy_ownership, expand
 if sys.platform != "win32":
     import fcntl
 
+SCRATCH = "scratch"
+
 
 @dataclass(frozen=True, slots=True)
 class Staging:
@@ -37,6 +39,13 @@ class Staging:
 
     path: Path
     target: Path
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for intermediate files, on the disk of the target; not part of the bundle."""
+        folder = self.path / SCRATCH
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def add(self, name: str, content: bytes) -> None:
         """Write one of the bundle's files."""
@@ -47,6 +56,12 @@ class Staging:
         with (self.path / WEIGHTS).open("wb") as weights:
             outline = move_weights(model, weights)
         self.add(GRAPH, outline)
+
+    def take_graph(self, graph: Path) -> None:
+        """Move a graph and the weights file beside it into the bundle; empty the scratch folder."""
+        for file in (graph.with_name(WEIGHTS), graph):
+            file.rename(self.path / file.name)
+        _remove(self.path / SCRATCH)
 
     def seal(self, manifest: Manifest) -> Manifest:
         """Add the descriptions of all files to the manifest and write it; return the result."""
@@ -61,6 +76,7 @@ class Staging:
 
     def publish(self) -> None:
         """Sync all files to disk, then rename the folder to the target and remove the old one."""
+        _remove(self.path / SCRATCH)
         for file in self.path.iterdir():
             _sync(file)
         _sync(self.path)
@@ -91,6 +107,7 @@ def staged_bundle(target: Path) -> Iterator[Staging]:
         raise ExportError(
             f"{target} exists and is not a bundle; name another --output or remove it"
         )
+    missing = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target)
@@ -101,6 +118,9 @@ def staged_bundle(target: Path) -> Iterator[Staging]:
             _remove(path)
             if lock is not None:
                 os.close(lock)
+            with suppress(OSError):  # unless they hold a bundle now
+                for folder in missing:
+                    folder.rmdir()
     except EmbedrtError:  # some subclasses are also OSErrors
         raise
     except OSError as error:

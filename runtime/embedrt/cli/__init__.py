@@ -8,10 +8,26 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from embedrt.cli import bench, encode, export, info, search, upgrade, verify
+from embedrt.cli import (
+    bench,
+    compare,
+    corpus,
+    embed,
+    encode,
+    export,
+    info,
+    pull,
+    push,
+    search,
+    serve,
+    upgrade,
+    verify,
+)
 from embedrt.errors import EmbedrtError
 
-COMMANDS = (encode, search, info, verify, upgrade, bench, export)
+COMMANDS = (
+    encode, search, embed, corpus, serve, info, verify, upgrade, bench, export, compare, pull, push
+)  # fmt: skip
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 

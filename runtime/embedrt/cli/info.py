@@ -7,6 +7,7 @@ from typing import Any
 
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.reader import Bundle
+from embedrt.hub.place import noted_place
 
 
 def add_to(commands: Any) -> None:
@@ -56,6 +57,8 @@ def run(options: argparse.Namespace) -> None:
             f"{quantization.rank_agreement:.2f}, over {quantization.texts} texts"
         )
         rows |= {f"rejected {i}": why for i, why in enumerate(quantization.rejected, start=1)}
+    if place := noted_place(bundle.path):
+        rows["pulled"] = str(place)
     for name, value in rows.items():
         print(f"{name:<11} {value}")
 

@@ -281,6 +281,7 @@ class Queue:
         return Batch(jobs)
 
     def _put_row(self, call: Call, row: int, ids: TokenIds) -> None:
+        call.token_counts[row] = len(ids)
         if not ids.size:  # an empty text, and a tokenizer without special tokens
             self._set_vector(call, row, np.zeros(call.vectors.shape[1], np.float32))
             return

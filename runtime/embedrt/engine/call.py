@@ -15,6 +15,9 @@ from embedrt.errors import TextError
 TokenIds = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
+TokenizeTexts = Callable[[Sequence[str]], list[TokenIds]]
+"""Tokenizes texts; raises TextError with the index of the first one that cannot be tokenized."""
+
 Group = tuple[int, int | None]
 """The token count and the caller's batch size, which all texts of a batch have in common."""
 
@@ -42,11 +45,15 @@ class Call:
     share: Share = field(default_factory=Share)
     cache: VectorCache | None = None
     """Vectors of earlier texts, looked up before the engine's own cache."""
+    tokenize: TokenizeTexts | None = None
+    """Tokenizes these texts in place of the engine's own tokenizer."""
     check: Callable[[Sequence[str], Sequence[TokenIds]], None] | None = None
     """Checks texts with their token ids; a TextError that it raises ends the call."""
     notify: Callable[[], None] | None = None
     """Called after `done` is set, from any thread."""
 
+    token_counts: NDArray[np.int32] = field(init=False)
+    """The token counts of the texts given, complete with `vectors`. Shape: (texts given,)."""
     done: Event = field(default_factory=Event, init=False)
     error: BaseException | None = field(default=None, init=False)
     tokenized: int = field(default=0, init=False)
@@ -66,6 +73,7 @@ class Call:
 
     def __post_init__(self) -> None:
         given = self.texts
+        self.token_counts = np.zeros(len(given), np.int32)
         self.rows = range(len(given))
         first_rows = dict(zip(reversed(given), reversed(self.rows), strict=True))
         if len(first_rows) < len(given):
@@ -81,6 +89,7 @@ class Call:
         if self.copies and error is None:
             rows, firsts = np.array(self.copies).T
             self.vectors[rows] = self.vectors[firsts]
+            self.token_counts[rows] = self.token_counts[firsts]
         self.error = error
         self.done.set()
         if self.notify is not None:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from pathlib import Path
 from threading import Condition, Lock
 from weakref import WeakSet
@@ -21,14 +21,12 @@ from weakref import WeakSet
 from embedrt.bundle.manifest import Precision
 from embedrt.engine.batching import Batch, Queue, Tokenize
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, FloatArray, TokenIds
+from embedrt.engine.call import Call, FloatArray, TokenIds, TokenizeTexts
 from embedrt.engine.session import Session
 from embedrt.engine.sessions import Sessions
 from embedrt.engine.stats import Stats
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
 
-TokenizeTexts = Callable[[Sequence[str]], list[TokenIds]]
-"""Tokenizes texts; raises TextError with the index of the first one that cannot be tokenized."""
 Progress = Callable[[int], object]
 """Called with the number of texts completed since the last call."""
 
@@ -138,6 +136,7 @@ class Engine:
                 coalesced=queue.coalesced,
                 waiting_texts=queue.waiting_texts(),
                 waiting_tokens=queue.waiting_tokens + queue.untokenized_tokens,
+                run_seconds=self._sessions.run_seconds,
             )
 
     def check_usable(self) -> None:
@@ -286,10 +285,15 @@ class Engine:
 
     def _tokenize(self, work: Tokenize) -> None:
         parts = [call.texts[call.tokenized : call.tokenized + count] for call, count in work.slices]
+        shared = [call.tokenize is None for call, _ in work.slices]
+        texts = list(chain.from_iterable(compress(parts, shared)))
         ids: list[list[TokenIds] | None]
         try:
-            tokenized = iter(self._tokenize_texts(list(chain.from_iterable(parts))))
-            ids = [list(islice(tokenized, len(part))) for part in parts]
+            tokenized = iter(self._tokenize_texts(texts))
+            ids = [
+                list(islice(tokenized, len(part))) if together else None
+                for part, together in zip(parts, shared, strict=True)
+            ]
         except TextError:  # only the call with the invalid text may fail
             ids = [None] * len(parts)
         checked = [
@@ -306,12 +310,12 @@ class Engine:
     def _check(
         self, call: Call, texts: Sequence[str], ids: list[TokenIds] | None
     ) -> list[TokenIds] | TextError:
-        """Run the call's own check, and tokenize its texts first where that has failed for many.
+        """Run the call's own check, and tokenize its texts first where that is still to be done.
 
         Returns a TextError with the index that the caller knows.
         """
         try:
-            ids = self._tokenize_texts(texts) if ids is None else ids
+            ids = (call.tokenize or self._tokenize_texts)(texts) if ids is None else ids
             if call.check is not None:
                 call.check(texts, ids)
         except TextError as error:

@@ -53,6 +53,8 @@ class Sessions:
         self.one_core = Session(graph, precision, weights=weights)
         self.all_cores: Session | None = None
         self.loading: Future[None] | None = None
+        self.run_seconds = 0.0
+        """Duration of all runs. Concurrent updates may lose one of them."""
         self._closed = False
         self._alone = 0
         self._seconds_per_token = inf  # of the fastest run on one core
@@ -81,9 +83,10 @@ class Sessions:
         start = perf_counter()
         try:
             embeddings = session.run(input_ids)
+            seconds = perf_counter() - start
+            self.run_seconds += seconds
             if session is self.one_core:
-                seconds = (perf_counter() - start) / input_ids.size
-                self._seconds_per_token = min(self._seconds_per_token, seconds)
+                self._seconds_per_token = min(self._seconds_per_token, seconds / input_ids.size)
             return embeddings
         finally:
             self._last_end = perf_counter()

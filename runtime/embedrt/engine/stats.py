@@ -23,3 +23,5 @@ class Stats:
     """Texts that wait to be tokenized or run."""
     waiting_tokens: int
     """Tokens of these texts; estimated for those that are not tokenized yet."""
+    run_seconds: float
+    """Time that batches took in the graph, summed over the sessions that ran side by side."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +44,26 @@ MOST_CHARACTERS = 1_000_000
 BLOCK = 128
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One token of a text."""
+
+    id: int
+    text: str
+    """The part of the text that the token stands for; of a special token, its name."""
+    special: bool
+    span: tuple[int, int] | None = None
+    """Start and end of `text`, in characters; None for a special token."""
+
+
 class Tokenizer:
     """A bundle's tokenizer, which truncates to `max_tokens`. Thread-safe."""
 
     def __init__(self, path: Path, *, max_tokens: int, truncation_side: Side = "right") -> None:
         self.max_tokens = max_tokens
         self._path = path
+        self.truncation_side: Side = truncation_side
+        self._other_side: Tokenizer | None = None
         self._truncates_right = truncation_side == "right"
         self._first_cut = max_tokens * CHARACTERS_PER_TOKEN + CUT_MARGIN
         self._truncating = _load(path)
@@ -94,11 +109,47 @@ class Tokenizer:
 
         Uses up to 350 bytes of memory per character. Raises TokenizationError with `index`.
         """
+        with _tokenization_errors(text, index):
+            return len(self._without_truncation().encode_batch_fast([text])[0].ids)
+
+    def pieces(self, text: str, index: int | None = None, *, special: bool = True) -> list[Piece]:
+        """Return the tokens of the whole text, with the special tokens that are added to it.
+
+        Uses up to 350 bytes of memory per character. Raises TokenizationError with `index`.
+        """
+        with _tokenization_errors(text, index):
+            whole = self._without_truncation()
+            encoding = whole.encode_batch([text], add_special_tokens=special)[0]
+        columns = (encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets)
+        return [
+            Piece(id=number, text=token, special=True)
+            if is_special
+            else Piece(id=number, text=text[slice(*span)], special=False, span=span)
+            for number, token, is_special, span in zip(*columns, strict=True)
+        ]
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Return the text of token ids. Raises ValueError for an id that is not the model's."""
+        whole = self._without_truncation()
+        for place, number in enumerate(ids):
+            if whole.id_to_token(number) is None:
+                raise ValueError(f"[{place}] is {number}, which is no token id of this model")
+        return str(whole.decode(list(ids), skip_special_tokens=skip_special))
+
+    def other_side(self) -> Tokenizer:
+        """Return the same tokenizer, which truncates on the other side."""
+        if self._other_side is None:
+            side: Side = "left" if self._truncates_right else "right"
+            self._other_side = Tokenizer(
+                self._path, max_tokens=self.max_tokens, truncation_side=side
+            )
+        return self._other_side
+
+    def _without_truncation(self) -> FastTokenizer:
         if self._whole is None:
             # A second tokenizer, loaded on demand: the first one must not be reconfigured.
             self._whole = _load(self._path)
-        with _tokenization_errors(text, index):
-            return len(self._whole.encode_batch_fast([text])[0].ids)
+        return self._whole
 
     def _readable(self, text: str) -> str:
         return text[:MOST_CHARACTERS] if self._truncates_right else text[-MOST_CHARACTERS:]

@@ -1,0 +1,241 @@
+"""What one engine for many callers costs: ``python -m benchmarks.engine BUNDLE``.
+
+Each figure is a ratio of measurements that take turns in one run, or the memory of a fresh process:
+
+- ``concurrent``: texts a second of 16 threads, and of 64 tasks through `Embedder.aencode`, with one
+  text a call, over those of one call with all texts; the vectors must have the same bytes.
+- ``beside``: the 99th percentile of the time of one text while another thread embeds a corpus, over
+  that of the same texts on an idle engine.
+- ``startup``: seconds from the start of a process to its first vector.
+- ``memory``: peak resident memory of a process that loads the bundle and embeds 1,000 texts.
+- ``shared``: private memory that a second process adds when it has loaded the bundle.
+- ``long``: seconds and memory, above that of the loaded bundle, for one text of maximum length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness.texts import many_texts, mixed_texts, sentences
+from embedrt import Embedder
+from embedrt.bench.footprint import measure_process
+from embedrt.bench.measure import PASSAGE
+
+THREADS = 16
+TASKS = 64
+TEXTS = 640  # of a round, a multiple of both
+LONE = 200  # texts whose time is measured on an idle engine, and as many beside a corpus
+PROCESSES = 9
+PRIVATE = """
+import sys
+from pathlib import Path
+import embedrt.embedder, onnxruntime, tokenizers
+def private():
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
+before = private()
+embedder = embedrt.Embedder.load(sys.argv[1])
+print(private() - before, flush=True)
+sys.stdin.read()
+"""
+LONG = """
+import sys, time
+from embedrt import Embedder
+from embedrt.bench.memory import peak_bytes, resident_bytes
+embedder = Embedder.load(sys.argv[1])
+embedder.encode("a")
+loaded, start = resident_bytes(), time.perf_counter()
+embedder.encode(sys.stdin.read())
+print(time.perf_counter() - start, peak_bytes() - loaded)
+"""
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table."""
+
+    what: str
+    value: float
+    unit: str = ""
+    note: str = ""
+
+    def __str__(self) -> str:
+        """Row of a table."""
+        digits = 0 if self.unit == "MB" else 3
+        return f"| {self.what} | {self.value:.{digits}f} {self.unit} | {self.note} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the figures of one bundle as a table."""
+    parser = argparse.ArgumentParser(prog="benchmarks.engine", description=__doc__)
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N")
+    parser.add_argument(
+        "--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="WORKLOAD"
+    )
+    options = parser.parse_intermixed_args(arguments)
+    print("| what | figure | |\n|---|--:|---|")
+    for workload in options.only:
+        for figure in WORKLOADS[workload](options.bundle, options.rounds):
+            print(figure, flush=True)
+    return 0
+
+
+def concurrent(bundle: Path, rounds: int) -> Iterator[Figure]:
+    """Many callers with one text each, against one call with all texts."""
+    texts = sentences()[:TEXTS]
+    with Embedder.load(bundle) as embedder:
+        ways: dict[str, Callable[[], Vectors]] = {
+            "one call": lambda: embedder.encode(texts),
+            f"{THREADS} threads": lambda: by_threads(embedder, texts),
+            f"{TASKS} tasks": lambda: asyncio.run(by_tasks(embedder, texts)),
+        }
+        found = {way: run() for way, run in ways.items()}
+        expected = found["one call"].tobytes()
+        if any(vectors.tobytes() != expected for vectors in found.values()):
+            raise RuntimeError("callers that share batches got other bytes than one call")
+        wall: dict[str, list[float]] = {way: [] for way in ways}
+        used: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, run in ways.items():
+                start, before = time.perf_counter(), time.process_time()
+                run()
+                wall[way].append(time.perf_counter() - start)
+                used[way].append(time.process_time() - before)
+    base, base_used = median(wall["one call"]), median(used["one call"])
+    yield Figure("one call, texts a second", TEXTS / base)
+    for way in list(ways)[1:]:
+        note = f"{base_used / median(used[way]):.3f} in processor time"
+        yield Figure(f"{way} / one call", base / median(wall[way]), note=note)
+
+
+def by_threads(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+    """Embed the texts with `THREADS` threads that call with one text at a time."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return np.stack(list(pool.map(embedder.encode, texts)))
+
+
+async def by_tasks(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+    """Embed the texts with `TASKS` tasks that call with one text at a time."""
+
+    async def task(first: int) -> list[Vectors]:
+        return [await embedder.aencode(text) for text in texts[first::TASKS]]
+
+    parts = await asyncio.gather(*(task(first) for first in range(TASKS)))
+    return np.stack([parts[row % TASKS][row // TASKS] for row in range(len(texts))])
+
+
+def beside(bundle: Path, rounds: int) -> Iterator[Figure]:
+    """One text at a time, on an idle engine and beside a corpus."""
+    del rounds
+    lone, corpus = sentences()[:LONE], mixed_texts(2000, seed=1)
+    with Embedder.load(bundle) as embedder:
+        done = threading.Event()
+
+        def embed_corpus() -> None:
+            while not done.is_set():
+                for _ in embedder.embed_stream(corpus):
+                    if done.is_set():
+                        return
+
+        idle = _times(embedder, lone)
+        thread = threading.Thread(target=embed_corpus)
+        thread.start()
+        try:
+            busy = _times(embedder, lone)
+        finally:
+            done.set()
+            thread.join()
+    for share in (50, 99):
+        ratio = float(np.percentile(busy, share) / np.percentile(idle, share))
+        note = f"idle {np.percentile(idle, share) * 1e3:.2f} ms"
+        yield Figure(f"a text beside a corpus / idle, p{share}", ratio, note=note)
+
+
+def startup(bundle: Path, rounds: int) -> Iterator[Figure]:
+    """From the start of a process to its first vector."""
+    del rounds
+    runs = [measure_process(bundle)[0] for _ in range(PROCESSES)]
+    phases = ("python", "importing", "loading", "first_vector")
+    medians = [f"{name} {median(getattr(run, name) for run in runs):.3f}" for name in phases]
+    yield Figure("start", median(run.total for run in runs), "s", ", ".join(medians))
+
+
+def memory(bundle: Path, rounds: int) -> Iterator[Figure]:
+    """Peak of a process that loads the bundle and embeds 1,000 texts."""
+    del rounds
+    found = measure_process(bundle, many_texts(1000, seed=0))[1]
+    note = f"{(found.after_import or 0) / 1e6:.0f} MB after the imports"
+    yield Figure("peak of load and 1,000 texts", (found.peak or 0) / 1e6, "MB", note)
+
+
+def shared(bundle: Path, rounds: int) -> Iterator[Figure]:
+    """Private memory of a second process, above that of the imports."""
+    del rounds
+    with _process(PRIVATE, bundle) as first, _process(PRIVATE, bundle) as second:
+        for process in (first, second):
+            assert process.stdout is not None
+            private = int(process.stdout.readline())
+        for process in (first, second):
+            process.communicate("")
+    yield Figure("a second process adds", private / 1e6, "MB", "private memory")
+
+
+def long(bundle: Path, rounds: int) -> Iterator[Figure]:
+    """One text of maximum length in a process of its own."""
+    del rounds
+    with Embedder.load(bundle) as embedder:
+        tokens = embedder.max_tokens
+    text = " ".join(PASSAGE[at % len(PASSAGE)] for at in range(tokens))
+    with _process(LONG, bundle) as process:
+        seconds, grown = map(float, process.communicate(text)[0].split())
+    yield Figure(f"a text of {tokens} tokens", seconds, "s")
+    yield Figure(f"a text of {tokens} tokens, above load", grown / 1e6, "MB")
+
+
+WORKLOADS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
+    "concurrent": concurrent,
+    "beside": beside,
+    "startup": startup,
+    "memory": memory,
+    "shared": shared,
+    "long": long,
+}
+
+
+def _times(embedder: Embedder, texts: Sequence[str]) -> list[float]:
+    seconds = []
+    for text in texts:
+        start = time.perf_counter()
+        embedder.encode(text)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _process(script: str, bundle: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 - our own scripts in our own interpreter
+        [sys.executable, "-c", script, str(bundle)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,124 @@
+"""What files cost: ``python -m benchmarks.corpus BUNDLE [--rows N] [--ray] [--memory]``.
+
+The same rows are embedded by one call of `encode`, and from Parquet to Parquet, in turns; the
+speed of the second is given as a share of the first. ``--ray`` does the same with a Ray cluster of
+this machine, its start and end not counted. ``--memory`` embeds once, and prints the private memory
+of the process as it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.machine.soak import texts_of_all_lengths
+from embedrt import Embedder
+from embedrt.bench.memory import private_bytes
+from embedrt.corpus import LocalEngine, embed
+
+ROWS_PER_FILE = 24_000
+ROWS_PER_GROUP = 8_000
+MEMORY_POINTS = 20
+SHORT = 8  # tokens
+
+
+@dataclass(slots=True)
+class Timed:
+    """An engine, and the seconds from its first part to its last."""
+
+    engine: Any
+    seconds: float = 0.0
+    memory: list[tuple[int, float]] = field(default_factory=list)
+    """Rows and megabytes, after each part."""
+
+    def run(self, *arguments: Any) -> Iterator[Any]:
+        """Run the parts."""
+        rows, start = 0, time.perf_counter()
+        for outcome, tokens in self.engine.run(*arguments):
+            self.seconds = time.perf_counter() - start
+            rows += getattr(outcome, "rows", 0)
+            self.memory.append((rows, (private_bytes() or 0) / 1e6))
+            yield outcome, tokens
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure one bundle."""
+    parser = argparse.ArgumentParser(prog="benchmarks.corpus", description=__doc__)
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("--rows", type=int, default=24_000, metavar="N")
+    parser.add_argument("--repetitions", type=int, default=3, metavar="N")
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    options = parser.parse_intermixed_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with Embedder.load(options.bundle) as embedder:
+            # Memory is a matter of many rows: short ones, of which there are more in an hour.
+            longest = SHORT if options.memory else embedder.max_tokens
+        write_source(folder / "source", options.rows, longest)
+        if options.memory:
+            show_memory(options.bundle, folder)
+        else:
+            compare(options.bundle, folder, options.repetitions, ray=options.ray)
+    return 0
+
+
+def write_source(folder: Path, rows: int, longest: int) -> None:
+    """Write files of texts of all lengths."""
+    folder.mkdir()
+    texts = texts_of_all_lengths(longest)
+    for start in range(0, rows, ROWS_PER_FILE):
+        block = list(islice(texts, min(ROWS_PER_FILE, rows - start)))
+        table = pa.table({"id": range(start, start + len(block)), "text": block})
+        pq.write_table(table, folder / f"{start:09d}.parquet", row_group_size=ROWS_PER_GROUP)
+
+
+def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool) -> None:
+    """Print the seconds of each way, in turns, and the share of `encode`'s speed."""
+    texts = pq.read_table(folder / "source").column("text").to_pylist()
+    engines: dict[str, Callable[[], Any]] = {"local": LocalEngine}
+    if ray:
+        from embedrt.corpus.on_ray import RayEngine  # noqa: PLC0415 - needs another extra
+
+        engines["ray"] = RayEngine
+    ways: dict[str, list[tuple[float, float]]] = {"encode": [], **{name: [] for name in engines}}
+    for turn in range(repetitions):
+        with Embedder.load(bundle) as embedder:
+            embedder.encode(texts[:100])
+            wall, cpu = time.perf_counter(), time.process_time()
+            embedder.encode(texts)
+            ways["encode"].append((time.perf_counter() - wall, time.process_time() - cpu))
+        for name, make in engines.items():
+            timed, cpu = Timed(make()), time.process_time()
+            embed(folder / "source", folder / f"{name}-{turn}", bundle=bundle, engine=timed)
+            ways[name].append((timed.seconds, time.process_time() - cpu))
+    whole, _ = map(statistics.median, zip(*ways["encode"], strict=True))
+    print(f"{len(texts):,} rows, median of {repetitions} in turns\n")
+    print("| way | s | CPU s of this process | rows/s | share of encode |")
+    print("|---|--:|--:|--:|--:|")
+    for name, found in ways.items():
+        wall, cpu = map(statistics.median, zip(*found, strict=True))
+        print(
+            f"| {name} | {wall:.1f} | {cpu:.1f} | {len(texts) / wall:,.0f} | {whole / wall:.2f} |"
+        )
+
+
+def show_memory(bundle: Path, folder: Path) -> None:
+    """Print the private memory after parts of one run."""
+    timed = Timed(LocalEngine())
+    embed(folder / "source", folder / "output", bundle=bundle, engine=timed, columns=["id"])
+    points = timed.memory
+    print("| rows | private MB |\n|--:|--:|")
+    for rows, megabytes in points[:: max(1, len(points) // MEMORY_POINTS)]:
+        print(f"| {rows:,} | {megabytes:.0f} |")
+    print(f"| {points[-1][0]:,} | {points[-1][1]:.0f} |")

@@ -1,0 +1,101 @@
+"""What a plan costs: ``python -m benchmarks.planner [--files N]``.
+
+Plans of made-up footers, 10**6 to 10**10 rows in N files, are hashed, stored and gone through as a
+run does it; and real footers are read from this machine's disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedrt.bench.memory import private_bytes
+from embedrt.corpus.folder import Present
+from embedrt.corpus.places import find_place
+from embedrt.corpus.plan import Plan, PlannedFile, make_plan
+from embedrt.corpus.plan_file import load_plan, save_plan
+from embedrt.corpus.source import SourceFile
+
+ROWS = (10**6, 10**8, 10**10)
+ROWS_PER_GROUP = 100_000
+REAL_FILES = 1000
+PARTS_OF_LARGE = 100_000  # rows a part, beside the default
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure."""
+    parser = argparse.ArgumentParser(prog="benchmarks.planner", description=__doc__)
+    parser.add_argument("--files", type=int, default=100_000, metavar="N")
+    options = parser.parse_intermixed_args(arguments)
+    print("| rows | files | rows a part | parts | plan MB | stored MB | store and load s "
+          "| go through s | parts/s |")  # fmt: skip
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for rows in ROWS:
+        for rows_per_part in (4000, PARTS_OF_LARGE):
+            print(measure(rows, min(options.files, rows // 1000), rows_per_part), flush=True)
+    print(f"\nfooters read: {footers_per_second():,.0f} files/s from disk, with 16 threads")
+    return 0
+
+
+def measure(rows: int, files: int, rows_per_part: int) -> str:
+    """Return a row of the table."""
+    before = private_bytes() or 0
+    plan = made_up(rows, files, rows_per_part)
+    megabytes = ((private_bytes() or 0) - before) / 1e6
+    with tempfile.TemporaryDirectory() as folder:
+        place = find_place(folder)
+        start = time.perf_counter()
+        save_plan(place, plan)
+        load_plan(place)
+        stored = time.perf_counter() - start
+        size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
+    present = Present(parts=frozenset(), merged=())
+    start = time.perf_counter()
+    plan.digest()
+    parts = sum(part not in present for part in plan.parts())
+    seconds = time.perf_counter() - start
+    return (
+        f"| {rows:,} | {files:,} | {rows_per_part:,} | {parts:,} | {megabytes:.0f} | {size:.1f} | "
+        f"{stored:.1f} | {seconds:.1f} | {parts / seconds:,.0f} |"
+    )
+
+
+def made_up(rows: int, files: int, rows_per_part: int) -> Plan:
+    """Return a plan of files of equal size that nobody has written."""
+    schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
+    groups = [ROWS_PER_GROUP] * (rows // files // ROWS_PER_GROUP)
+    groups += [rest] if (rest := rows // files % ROWS_PER_GROUP) else []
+    return Plan(
+        files=tuple(
+            PlannedFile(
+                source=SourceFile(
+                    path=f"year=2024/part-{number:06d}.parquet",
+                    format="parquet",
+                    size=10**8 + number,
+                    modified_ns=10**18 + number,
+                ),
+                groups=tuple(groups),
+                schema=schema,
+            )
+            for number in range(files)
+        ),
+        rows_per_part=rows_per_part,
+        root="/",
+    )
+
+
+def footers_per_second() -> float:
+    """Return how many footers a plan reads in a second."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = pa.table({"id": [1], "text": ["a"]})
+        for number in range(REAL_FILES):
+            pq.write_table(table, f"{folder}/{number:06d}.parquet")
+        start = time.perf_counter()
+        make_plan(find_place(folder))
+        return REAL_FILES / (time.perf_counter() - start)

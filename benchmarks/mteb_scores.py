@@ -1,0 +1,110 @@
+"""MTEB's own STSBenchmark and SciFact on bundles, with local files in place of its downloads.
+
+python -m benchmarks.mteb_scores DATA BUNDLE...: DATA has `stsb/stsb-en-test.csv` and
+`scifact_beir/{corpus.jsonl,queries.jsonl,qrels/test.tsv}`, as their authors publish them. Needs
+embedrt[mteb].
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PUBLISHED = {"STSBenchmark": 0.82032, "SciFact": 0.64508}
+"""all-MiniLM-L6-v2's main scores in the leaderboard's results, at 8b3219a9."""
+
+
+def sts_benchmark(data: Path) -> Any:
+    """Return MTEB's task, with the test set in place."""
+    import mteb  # noqa: PLC0415  # in an environment of its own
+    from datasets import Dataset, DatasetDict  # noqa: PLC0415
+
+    with (data / "stsb" / "stsb-en-test.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    columns = {
+        "sentence1": [row[0] for row in rows],
+        "sentence2": [row[1] for row in rows],
+        "score": [float(row[2]) for row in rows],
+    }
+    task = mteb.get_task("STSBenchmark")
+    task.dataset = DatasetDict({"test": Dataset.from_dict(columns)})
+    task.data_loaded = True
+    return task
+
+
+def scifact(folder: Path) -> Any:
+    """Return MTEB's task, with the test set in place."""
+    qrels: dict[str, dict[str, int]] = defaultdict(dict)
+    with (folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            qrels[row["query-id"]][row["corpus-id"]] = int(row["score"])
+    queries = [each for each in _lines(folder / "queries.jsonl") if str(each["_id"]) in qrels]
+    return scifact_of(_lines(folder / "corpus.jsonl"), queries, qrels)
+
+
+def scifact_of(
+    corpus: Sequence[dict[str, str]],
+    queries: Sequence[dict[str, str]],
+    qrels: dict[str, dict[str, int]],
+) -> Any:
+    """Return MTEB's task SciFact with these documents, queries and judgments in place."""
+    import mteb  # noqa: PLC0415  # in an environment of its own
+    from datasets import Dataset  # noqa: PLC0415
+
+    task = mteb.get_task("SciFact")
+    split = {
+        "corpus": Dataset.from_list(
+            [
+                {"id": str(each["_id"]), "title": each["title"], "text": each["text"]}
+                for each in corpus
+            ]
+        ),
+        "queries": Dataset.from_list(
+            [{"id": str(each["_id"]), "text": each["text"]} for each in queries]
+        ),
+        "relevant_docs": dict(qrels),
+        "top_ranked": None,
+    }
+    task.dataset = {"default": {"test": split}}
+    task.data_loaded = True
+    return task
+
+
+def _lines(file: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def main_scores(bundle: Path, tasks: Sequence[Any]) -> dict[str, float]:
+    """Evaluate a bundle; return each task's main score, from 0 to 1."""
+    import mteb  # noqa: PLC0415
+
+    from embedrt.integrations.mteb import EmbedrtModel  # noqa: PLC0415
+
+    results = mteb.evaluate(
+        EmbedrtModel(bundle), tasks, cache=None, show_progress_bar=False, co2_tracker=False
+    )
+    return {each.task_name: each.get_score() for each in results.task_results}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table of `benchmarks/mteb.md`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", metavar="DATA", type=Path)
+    parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+")
+    options = parser.parse_args(arguments)
+    tasks = sts_benchmark(options.data), scifact(options.data / "scifact_beir")
+    print("| | STSBenchmark | SciFact |\n|---|--:|--:|")
+    rows = {"published, sentence-transformers": PUBLISHED}
+    for bundle in options.bundles:
+        rows[bundle.name] = main_scores(bundle, tasks)
+    for name, scores in rows.items():
+        print(f"| {name} | {scores['STSBenchmark']:.5f} | {scores['SciFact']:.5f} |")
+
+
+if __name__ == "__main__":
+    main()

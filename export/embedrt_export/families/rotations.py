@@ -1,0 +1,35 @@
+"""Tables of rotary positions, computed by the modules of transformers that the models use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig
+
+from embedrt_export.encoder import FloatArray, Rotation
+
+
+def kinds_of_scaling(config: PretrainedConfig) -> set[str]:
+    """Return the kinds of scaled rotary positions in a config of transformers 4 or 5."""
+    named = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    settings = [named, *(inner for inner in named.values() if isinstance(inner, dict))]
+    return {inner[key] for inner in settings for key in ("rope_type", "type") if key in inner}
+
+
+def tabulate(rotary: nn.Module, positions: int, **options: Any) -> Rotation:
+    """Return the cosines and sines that `rotary` gives for all positions.
+
+    `rotary` maps positions to cosines and sines, each repeated for the two components of a pair, as
+    all of transformers' modules with rotated halves do. `options` are further arguments of its
+    forward.
+    """
+    with torch.no_grad():
+        cosines, sines = rotary(torch.zeros(1), torch.arange(positions)[None], **options)
+    return Rotation(cosines=_by_pair(cosines), sines=_by_pair(sines))
+
+
+def _by_pair(values: torch.Tensor) -> FloatArray:
+    pairs: FloatArray = values[0, :, : values.shape[-1] // 2].contiguous().numpy()
+    return pairs

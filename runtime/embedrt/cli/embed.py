@@ -1,0 +1,222 @@
+"""``embedrt embed``: embed files of texts into a folder of Parquet. Needs embedrt[corpus].
+
+SOURCE is a file, a folder, or a URI such as s3://bucket/folder, of Parquet, Arrow, JSON lines or
+CSV. OUTPUT is a folder or URI. Running the same command again goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from embedrt.cli.encode import PRECISIONS
+from embedrt.cli.output import replacing
+from embedrt.errors import CorpusError
+from embedrt.files import expand
+
+if TYPE_CHECKING:
+    from embedrt.corpus import Engine, Report
+
+AGAIN = "run the same command again to go on"
+INTERRUPTED = 130  # 128 + SIGINT, as shells expect
+
+
+def add_to(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser("embed", help="embed files into Parquet", description=__doc__)
+    parser.add_argument("source", metavar="SOURCE", help="a file, folder or URI")
+    parser.add_argument("output", metavar="OUTPUT", help="a folder or URI")
+    parser.add_argument("--bundle", required=True, metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument(
+        "--text",
+        action="append",
+        metavar="COLUMN",
+        help="the text column (text); several are joined, in the order given",
+    )
+    parser.add_argument(
+        "--join", default="\n", metavar="TEXT", help="between several text columns (a newline)"
+    )
+    parser.add_argument(
+        "--columns",
+        action="append",
+        metavar="COLUMN",
+        help="a column to carry through, once for each; by default all",
+    )
+    parser.add_argument("--output-column", default="embedding", metavar="COLUMN")
+    parser.add_argument(
+        "--overwrite-column", action="store_true", help="replace a column of that name"
+    )
+    parser.add_argument("--prompt-name", help="which of the model's prompts to prepend")
+    parser.add_argument("--prompt", help="a string to prepend to each text")
+    parser.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
+    parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep N leading components")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument(
+        "--rows-per-part", type=int, default=4000, metavar="N", help="the unit of resuming (4000)"
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=("fail", "skip"),
+        default="fail",
+        help="skip: embed the rest, and list what cannot be read or embedded",
+    )
+    parser.add_argument(
+        "--merge", type=float, metavar="N", help="join the parts into files of N megabytes"
+    )
+    parser.add_argument("--report", type=expand, metavar="FILE", help="write a report in JSON")
+    parser.add_argument("--threads", type=int, metavar="N", help="cores to use, without Ray")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local")
+    parser.add_argument("--address", help="of a Ray cluster; by default one is started here")
+    parser.add_argument("--workers", type=int, metavar="N", help="parts that Ray runs at a time")
+    parser.add_argument("--cores-per-worker", type=int, default=1, metavar="N")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Embed the source; print what was done, and how to go on if it is not complete."""
+    # Imported here because it needs packages of an extra.
+    from embedrt import corpus  # noqa: PLC0415
+
+    engine = _engine(options)
+    with (
+        ending_at_once(),
+        stopping() as stop,
+        minute_lines(shown=not sys.stderr.isatty()),
+    ):
+        report = corpus.embed(
+            options.source,
+            options.output,
+            bundle=options.bundle,
+            text=options.text or ["text"],
+            engine=engine,
+            join=options.join,
+            prompt_name=options.prompt_name,
+            prompt=options.prompt,
+            truncate_dim=options.truncate_dim,
+            normalize=options.normalize,
+            precision=options.precision,
+            columns=options.columns,
+            output_column=options.output_column,
+            overwrite_column=options.overwrite_column,
+            rows_per_part=options.rows_per_part,
+            on_error=options.on_error,
+            merge_mb=options.merge,
+            show_progress_bar=sys.stderr.isatty(),
+            stop=stop.event,
+        )
+    if options.report is not None:
+        with replacing(options.report) as file:
+            file.write((json.dumps(report.to_json(), indent=2) + "\n").encode())
+    _say(report)
+    if report.interrupted:
+        sys.exit(128 + (stop.signal or signal.SIGINT))
+    if not report.complete:
+        raise CorpusError(f"{len(report.failures)} not embedded; {AGAIN}")
+
+
+class Stop:
+    """Whether a signal has asked for the end, and which."""
+
+    def __init__(self) -> None:
+        self.event = Event()
+        self.signal: int | None = None
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal: the first one ends after the parts in flight, the second at once."""
+        if self.event.is_set():
+            raise KeyboardInterrupt
+        self.signal = number
+        self.event.set()
+        # Not by print, which a signal may interrupt.
+        os.write(2, b"embedrt: finishing the parts in flight; interrupt again to end at once\n")
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """Let Ctrl-C and SIGTERM set an event."""
+    stop = Stop()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """End the process after a second interrupt, without waiting for the part that is computed.
+
+    Nothing is lost: whatever is written is whole.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        os.write(2, f"embedrt: interrupted; {AGAIN}\n".encode())
+        os._exit(INTERRUPTED)
+
+
+@contextmanager
+def minute_lines(*, shown: bool) -> Iterator[None]:
+    """Show the lines of progress on stderr, where there is no bar."""
+    log = logging.getLogger("embedrt.corpus")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    if shown:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def _engine(options: argparse.Namespace) -> Engine:
+    from embedrt.corpus import LocalEngine  # noqa: PLC0415
+
+    of_ray = {"--address": options.address, "--workers": options.workers}
+    if options.engine == "local":
+        for name, value in of_ray.items():
+            if value is not None:
+                raise ValueError(f"{name} {value}: only for --engine ray")
+        return LocalEngine(threads=options.threads)
+    if options.threads is not None:
+        raise ValueError(f"--threads {options.threads}: for --engine ray, see --cores-per-worker")
+    from embedrt.corpus.on_ray import RayEngine  # noqa: PLC0415
+
+    return RayEngine(
+        address=options.address,
+        workers=options.workers,
+        cores_per_worker=options.cores_per_worker,
+    )
+
+
+def _say(report: Report) -> None:
+    for name in report.skipped:
+        print(f"embedrt: not a data file, left out: {name}", file=sys.stderr)
+    for reason in report.failures:
+        print(f"embedrt: not embedded: {reason}", file=sys.stderr)
+    rate = report.rows_run / report.seconds
+    print(
+        f"{report.rows_done:,} of {report.rows:,} rows in {report.output}, {report.rows_run:,} of "
+        f"them now, {rate:,.0f} rows/s"
+    )
+    if len(report.processors) > 1:
+        print(
+            f"embedrt: computed on {', '.join(report.processors)}: the vectors of one kind of "
+            "processor have the same bytes, those of two agree to rounding",
+            file=sys.stderr,
+        )
+    if report.complete:
+        print(f"nulls {report.nulls:,}, texts cut {report.cut:,}, digest {report.digest}")
+    else:
+        print(f"embedrt: not complete; {AGAIN}", file=sys.stderr)

@@ -1,0 +1,26 @@
+"""``embedrt push``: send a bundle to a model hub."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_to(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser("push", help="send a bundle to a hub", description=__doc__)
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("repository", metavar="ORG/NAME", help="created where there is none")
+    parser.add_argument("--private", action="store_true", help="if it is created, as private")
+    parser.add_argument("--revision", metavar="BRANCH", help="the branch (main)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Push the bundle; print the pinned spelling that loads it."""
+    # Imported here because no other command needs it.
+    from embedrt.hub.push import push  # noqa: PLC0415
+
+    print(
+        push(options.bundle, options.repository, private=options.private, revision=options.revision)
+    )

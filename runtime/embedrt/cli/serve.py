@@ -1,0 +1,106 @@
+"""``embedrt serve``: answer OpenAI's, TEI's and other clients over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from embedrt.errors import MissingExtraError
+from embedrt.files import expand
+from embedrt.request import LoadOptions
+
+PREFIX = "EMBEDRT_"
+MAX_WAITING_TOKENS = 100_000
+CACHE_MB = 64
+
+
+def add_to(commands: Any) -> None:
+    """Add the command's parser. An option's default is its environment variable, if it is set."""
+    parser = commands.add_parser(
+        "serve",
+        help="answer clients over HTTP",
+        description=__doc__,
+        epilog="Each option can come from the environment: --max-body-mb as EMBEDRT_MAX_BODY_MB, "
+        "and the key itself as EMBEDRT_API_KEY. GET / shows a page.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+
+    def option(name: str, default: object, meaning: str, **kinds: Any) -> None:
+        variable = PREFIX + name.removeprefix("--").replace("-", "_").upper()
+        parser.add_argument(
+            name, default=os.environ.get(variable) or default, help=meaning, **kinds
+        )
+
+    option("--host", "127.0.0.1", "address to listen on; 0.0.0.0 for all")
+    option("--port", 8080, "port; 0 takes a free one", type=int, metavar="N")
+    option("--uds", None, "Unix socket in place of host and port", type=expand, metavar="PATH")
+    option("--api-key-file", None, "file of keys, one a line", type=expand, metavar="FILE")
+    option("--threads", None, "cores to use", type=int, metavar="N")
+    option("--cache-mb", CACHE_MB, "size of the exact cache", type=float, metavar="N")
+    option(
+        "--max-waiting-tokens",
+        MAX_WAITING_TOKENS,
+        "tokens in the queue beyond which requests get 429",
+        type=int,
+        metavar="N",
+    )
+    option("--max-body-mb", 16, "largest body of a request", type=float, metavar="N")
+    option("--max-texts", 2048, "most texts of a request", type=int, metavar="N")
+    option("--timeout", 60, "seconds until 503", type=float, metavar="N")
+    option("--read-timeout", 30, "seconds to receive a request", type=float, metavar="N")
+    option("--grace", 30, "seconds to finish after SIGTERM", type=float, metavar="N")
+    option("--served-name", None, "the model's name in answers", metavar="NAME")
+    option("--tiktoken", None, "accept OpenAI's token ids", type=expand, metavar="FILE")
+    option("--cors-origins", "", "origins of pages that may call, with commas", metavar="ORIGINS")
+    option("--root-path", "", "path below which a proxy serves this", metavar="PATH")
+    option("--log-format", "text", "form of the log", choices=("text", "json"))
+    option("--log-level", "info", "debug adds each request", choices=("debug", "info", "error"))
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve a bundle until SIGTERM or SIGINT."""
+    try:
+        from embedrt.serve.lifecycle import ServerOptions, serve  # noqa: PLC0415
+        from embedrt.serve.options import ServeOptions  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"serve needs {error.name}; install it: pip install 'embedrt[serve]'"
+        ) from error
+    app = ServeOptions(
+        api_keys=_read_keys(options.api_key_file),
+        served_name=options.served_name,
+        max_body_mb=options.max_body_mb,
+        max_texts=options.max_texts,
+        timeout=options.timeout,
+        cors_origins=tuple(filter(None, options.cors_origins.split(","))),
+        tiktoken=options.tiktoken,
+    )
+    load = LoadOptions(
+        threads=options.threads,
+        cache_mb=options.cache_mb,
+        max_waiting_tokens=options.max_waiting_tokens,
+    )
+    server = ServerOptions(
+        host=options.host,
+        port=options.port,
+        uds=options.uds,
+        root_path=options.root_path,
+        read_timeout=options.read_timeout,
+        grace=options.grace,
+        log_format=options.log_format,
+        log_level=options.log_level,
+        load=load,
+        app=app,
+    )
+    serve(options.bundle, server)
+
+
+def _read_keys(file: Path | None) -> tuple[str, ...]:
+    """Return the keys of the file, and the one of the environment."""
+    keys = file.read_text(encoding="utf-8").split() if file is not None else []
+    if file is not None and not keys:
+        raise ValueError(f"--api-key-file {file} is empty; write a key to it")
+    return (*keys, *filter(None, [os.environ.get(f"{PREFIX}API_KEY")]))

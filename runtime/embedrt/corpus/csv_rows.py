@@ -1,0 +1,79 @@
+"""Reading CSV: every column as the strings that it is.
+
+pyarrow's defaults turn texts into numbers, dates and nulls, take a line break in a text for the end
+of a row, and the end of a file for the end of a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv
+
+BLOCK_BYTES = 32 << 20  # the longest row that can be read
+
+
+def read_names(stream: Any) -> list[str]:
+    """Return the names of the columns, from the first row."""
+    names: list[str] = csv.open_csv(stream, **_options()).schema.names
+    return names
+
+
+def describe_blocks(stream: Any, names: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    """Yield the number of rows and the schema of each block; raise EOFError if it is cut off."""
+    quotes = _Quotes(stream)
+    reader = csv.open_csv(pa.PythonFile(quotes, "r"), **_options(names))
+    yield 0, reader.schema
+    for batch in reader:
+        yield batch.num_rows, batch.schema
+    quotes.check()
+
+
+def read_blocks(stream: Any, names: Sequence[str]) -> Iterator[Any]:
+    """Yield the record batches of a stream with these columns only."""
+    yield from csv.open_csv(stream, **_options(names))
+
+
+class _Quotes:
+    """Counts the quotes of a stream: pyarrow takes the end of a file for the end of a text."""
+
+    closed = False
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._count = 0
+        self._last = b""
+
+    def read(self, size: int) -> bytes:
+        content: bytes = self._stream.read(size)
+        self._count += content.count(b'"')
+        self._last = content[-1:] or self._last
+        return content
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def check(self) -> None:
+        """Raise EOFError if the stream ends in a quoted text.
+
+        A quote inside a text without quotes is legal, and then the last line is whole.
+        """
+        if self._count % 2 and self._last != b"\n":
+            raise EOFError("it ends inside a quoted text")
+
+
+def _options(names: Sequence[str] = ()) -> dict[str, Any]:
+    """CSV has no types: a column stays the strings that it is, and null differs from ""."""
+    return {
+        "read_options": csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
+        "parse_options": csv.ParseOptions(newlines_in_values=True),
+        "convert_options": csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            include_columns=list(names),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    }

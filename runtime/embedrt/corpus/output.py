@@ -1,0 +1,173 @@
+"""The output folder: files that exist whole or not at all, and what their names tell.
+
+On a file system, a file is written beside its place and renamed. An object store has no rename, and
+needs none: an object appears when its upload is complete. Everything is written from one buffer,
+because an upload that an exception ends would be completed by closing it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from embedrt.corpus.places import Place
+from embedrt.errors import CorpusOutputError
+
+SETTINGS = "_embedrt.json"
+PLAN = "_plan"  # Parquet, and not called so: `*.parquet` are the vectors
+SUCCESS = "_SUCCESS"
+TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}")
+FACTS = b"embedrt"  # key of the metadata of a part's file
+COMPRESSION_LEVEL = 1  # of zstd: vectors are noise, which no level compresses better
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartFacts:
+    """What is known of a part that is written; also in the metadata of its file."""
+
+    name: str
+    source: str
+    """The source file's path, relative to the source."""
+    first: int
+    """The number of the first row in that file."""
+    rows: int
+    nulls: int
+    cut: int
+    """Texts of which the model takes only a part."""
+    digest: str
+    """Digest of the rows; see `embedrt.corpus.digest`."""
+    identity: str
+    """Hash of the settings and the plan."""
+    processor: str
+    """Kind of the processor that computed the vectors."""
+
+
+def write_file(place: Place, name: str, content: Any) -> None:
+    """Write a file of the output, whole or not at all; `content` is bytes or a buffer."""
+    target = place.join(name)
+    if place.is_object_store:
+        with place.filesystem.open_output_stream(target) as stream:
+            stream.write(content)
+        return
+    beside = place.join(f".tmp-{os.urandom(8).hex()}")
+    if place.is_local:
+        with open(beside, "xb") as file:  # noqa: PTH123 - a path of the file system's own kind
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else the name could outlive a power failure, and not the rows
+        os.replace(beside, target)  # noqa: PTH105
+        return
+    with place.filesystem.open_output_stream(beside) as stream:
+        stream.write(content)
+    place.filesystem.move(beside, target)
+
+
+def write_json(place: Place, name: str, content: dict[str, Any]) -> None:
+    """Write a file of JSON."""
+    write_file(place, name, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_json(place: Place, name: str) -> dict[str, Any] | None:
+    """Return the content of a file of JSON, None if there is no such file."""
+    try:
+        with place.filesystem.open_input_stream(place.join(name)) as stream:
+            content: dict[str, Any] = json.loads(stream.read())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CorpusOutputError(
+            f"{place.join(name)} is damaged ({error}); embed into a new folder"
+        ) from error
+    return content
+
+
+def list_names(place: Place) -> list[str]:
+    """Return the names of the files in the output folder, sorted. Empty if there is none."""
+    selector = fs.FileSelector(place.path, allow_not_found=True)
+    infos = place.filesystem.get_file_info(selector)
+    return sorted(info.base_name for info in infos if info.type == fs.FileType.File)
+
+
+def remove(place: Place, name: str) -> None:
+    """Remove a file, if it is there."""
+    with suppress(FileNotFoundError):
+        place.filesystem.delete_file(place.join(name))
+
+
+def remove_temporary_files(place: Place) -> None:
+    """Remove what a killed process has left."""
+    for name in list_names(place):
+        if TEMPORARY.fullmatch(name):
+            remove(place, name)
+
+
+def parquet_buffer(table: Any, output: str, text: tuple[str, ...]) -> Any:
+    """Return a table as the bytes of a Parquet file, suited to vectors in the column `output`."""
+    sink = pa.BufferOutputStream()
+    # One row group, of which a merged file has one for each part.
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=max(1, len(table)),
+        **parquet_options(table.schema, output, text),
+    )
+    return sink.getvalue()
+
+
+def parquet_options(schema: Any, output: str, text: tuple[str, ...]) -> dict[str, Any]:
+    """Return how a file with vectors is written.
+
+    Bytes of one significance beside each other, which zstd then compresses; no dictionary and no
+    statistics of vectors, where pyarrow's defaults take three times the time and twice the space.
+    """
+    others = [
+        field.name
+        for field in schema
+        if field.name != output and not pa.types.is_nested(field.type)
+    ]
+    kind = schema.field(output).type.value_type
+    split = {"column_encoding": {f"{output}.list.element": "BYTE_STREAM_SPLIT"}}
+    return {
+        "compression": "zstd",
+        "compression_level": COMPRESSION_LEVEL,
+        "use_dictionary": [name for name in others if name not in text],
+        "write_statistics": others,
+        **(split if pa.types.is_floating(kind) else {}),
+    }
+
+
+def with_facts(table: Any, facts: PartFacts) -> Any:
+    """Return a table whose metadata has the facts of its part."""
+    return table.replace_schema_metadata({FACTS: json.dumps(asdict(facts)).encode()})
+
+
+def read_facts(place: Place, name: str) -> PartFacts:
+    """Return the facts in the metadata of a part's file. Raises CorpusOutputError."""
+    try:
+        with place.filesystem.open_input_file(place.join(name)) as stream:
+            metadata = pq.read_schema(stream).metadata or {}
+            return PartFacts(**json.loads(metadata[FACTS]))
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise CorpusOutputError(
+            f"{place.join(name)} is damaged or not a part of this output ({error!r}); remove it "
+            "and run again"
+        ) from error
+
+
+def open_parquet(place: Place, name: str) -> Any:
+    """Open a Parquet file of the output."""
+    return pq.ParquetFile(place.filesystem.open_input_file(place.join(name)))
+
+
+def visible(names: list[str]) -> Iterator[str]:
+    """Yield the names that readers of Parquet folders do not skip."""
+    return (name for name in names if not name.startswith((".", "_")))

@@ -1,0 +1,112 @@
+"""Before any work: the source planned, its columns chosen, the output folder taken up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from embedrt.bundle.reader import Bundle
+from embedrt.corpus.embedding import Embedding
+from embedrt.corpus.folder import Present, find_present, take_up
+from embedrt.corpus.places import Place
+from embedrt.corpus.plan import Plan
+from embedrt.corpus.plan_file import load_plan, plan_again
+from embedrt.corpus.schema import choose_columns
+from embedrt.corpus.work import Work, hash_bundle, settings_of, versions
+from embedrt.engine.cpu import processor_name
+from embedrt.errors import CorpusOutputError, CorpusSourceError
+from embedrt.postprocess import Finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """All that is known before the first part is made."""
+
+    work: Work
+    plan: Plan
+    present: Present
+    """The parts that earlier runs have made."""
+
+
+def prepare(
+    source: Place,
+    output: Place,
+    bundle: Bundle,
+    *,
+    text: str | Sequence[str],
+    columns: Sequence[str] | None,
+    rows_per_part: int,
+    skip_unreadable: bool,
+    **options: Any,
+) -> Job:
+    """Check everything, and make or take up the output folder.
+
+    Raises CorpusSourceError, CorpusOutputError or ValueError, and then has changed nothing.
+    """
+    manifest = bundle.manifest
+    embedding = Embedding.of(manifest, text, **options)
+    Finish(manifest.dimension, embedding.truncate_dim, embedding.normalize, embedding.precision)
+    if source.contains(output) or output.contains(source):
+        raise CorpusOutputError(
+            f"{output.given} and the source {source.given} lie in each other: the vectors would be "
+            "read as a part of the source; choose another output folder"
+        )
+    plan = plan_again(
+        source,
+        load_plan(output),
+        rows_per_part=rows_per_part,
+        skip_unreadable=skip_unreadable,
+    )
+    schema = plan.schema()
+    carried = choose_columns(
+        schema,
+        embedding.text,
+        columns,
+        embedding.output_column,
+        overwrite=embedding.overwrite_column,
+    )
+    keys = _partitions(plan, schema)
+    _require_text(plan, embedding.text, keys)
+    settings = settings_of(bundle, embedding, carried, plan.digest())
+    details = {
+        "rows_per_part": rows_per_part,
+        "versions": versions(),
+        "processor": processor_name(),
+        "source": source.given,
+        "bundle_path": str(bundle.path.absolute()),
+    }
+    identity = take_up(output, settings, plan, details)
+    work = Work(
+        source=source,
+        root=plan.root,
+        output=output,
+        bundle=bundle.path.absolute(),
+        bundle_sha256=hash_bundle(bundle),
+        dimension=manifest.dimension,
+        embedding=embedding,
+        carried=carried,
+        partitions=keys,
+        identity=identity,
+    )
+    return Job(work=work, plan=plan, present=find_present(output))
+
+
+def _partitions(plan: Plan, schema: Any) -> Any:
+    """Return the columns that no file has, and the names of folders give."""
+    of_folders = {name for file in plan.files for name, _ in file.source.keys}
+    in_files = {name for file in plan.files for name in file.schema.names}
+    return pa.schema([field for field in schema if field.name in of_folders - in_files])
+
+
+def _require_text(plan: Plan, text: Sequence[str], keys: Any) -> None:
+    """Raise CorpusSourceError if a file with rows lacks a text column."""
+    for file in plan.files:
+        missing = set(text) - set(file.schema.names) - set(keys.names)
+        if missing and any(file.groups):
+            raise CorpusSourceError(
+                f"{file.source.path} has no column {min(missing)!r}; it has {file.schema.names}. "
+                "Rename its column, or move the file out of the source"
+            )

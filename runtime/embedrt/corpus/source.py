@@ -1,0 +1,146 @@
+"""The files of a source: found in a folder, in the order of their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+from urllib.parse import unquote
+
+import pyarrow as pa
+from pyarrow import fs
+
+from embedrt.corpus.places import Place
+from embedrt.errors import CorpusSourceError
+
+Format = Literal["parquet", "arrow", "jsonl", "csv"]
+
+SUFFIXES: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+}
+COMPRESSED = (".gz", ".zst")  # of lines; Parquet and Arrow compress inside
+HIDDEN = (".", "_")  # as in Hive, Spark and pyarrow: _SUCCESS, .part-0.crc
+NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
+WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One data file."""
+
+    path: str
+    """Relative to the source; the name of the file if the source is one file."""
+    format: Format
+    size: int
+    """Bytes."""
+    modified_ns: int
+    """Time of the last change, 0 if the file system has none."""
+    keys: tuple[tuple[str, str | None], ...] = ()
+    """Hive partitions from the names of the folders."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The data files of a source, and what was left out."""
+
+    root: str
+    """The path that the files' paths are relative to."""
+    files: tuple[SourceFile, ...]
+    skipped: tuple[str, ...]
+    """Paths of files that are no data files."""
+
+    def path_of(self, file: SourceFile) -> str:
+        """Return the path in the source's file system."""
+        return f"{self.root}/{file.path}"
+
+
+def list_source(place: Place) -> Listing:
+    """List the data files of a file or folder, in the order of their paths.
+
+    Raises CorpusSourceError if there is no such place, or no data file in it.
+    """
+    info = place.filesystem.get_file_info(place.path)
+    if info.type == fs.FileType.NotFound:
+        raise CorpusSourceError(f"{place.given}: there is no such file or folder")
+    if info.type == fs.FileType.File:
+        root, _, _ = place.path.rpartition("/")
+        found = [info]
+    else:
+        root = place.path
+        found = place.filesystem.get_file_info(fs.FileSelector(place.path, recursive=True))
+    files, skipped = [], []
+    for one in sorted(found, key=lambda one: one.path):
+        if one.type != fs.FileType.File:
+            continue
+        relative = one.path[len(root) :].lstrip("/")
+        kind = format_of(relative)
+        if kind is None:
+            skipped.append(relative)
+            continue
+        files.append(
+            SourceFile(
+                path=relative,
+                format=kind,
+                size=one.size or 0,
+                modified_ns=one.mtime_ns or 0,
+                keys=hive_keys(relative),
+            )
+        )
+    if not files:
+        others = f" among its {len(skipped)} files" if skipped else ""
+        raise CorpusSourceError(
+            f"{place.given}: there is no data file{others}; expected "
+            f"{', '.join(sorted(SUFFIXES))}, or {' or '.join(COMPRESSED)} of lines"
+        )
+    return Listing(root=root, files=tuple(files), skipped=tuple(skipped))
+
+
+def format_of(relative: str) -> Format | None:
+    """Return the format that a file's name tells; None if it is hidden or no data file."""
+    path = PurePosixPath(relative)
+    # A hidden folder hides what is in it, but a partition's key may begin with an underscore.
+    if any(part.startswith(HIDDEN) and "=" not in part for part in path.parts):
+        return None
+    suffix = path.suffix.lower()
+    if suffix in COMPRESSED:
+        kind = SUFFIXES.get(PurePosixPath(path.stem).suffix.lower())
+        return kind if kind in ("jsonl", "csv") else None
+    return SUFFIXES.get(suffix)
+
+
+def hive_keys(relative: str) -> tuple[tuple[str, str | None], ...]:
+    """Return the partitions that the folders of a path name: ``year=2024/lang=en``."""
+    keys = []
+    for part in PurePosixPath(relative).parts[:-1]:
+        name, equals, value = part.partition("=")
+        if equals and name:
+            keys.append((unquote(name), None if value == NULL_KEY else unquote(value)))
+    return tuple(keys)
+
+
+def partition_schema(files: Sequence[SourceFile]) -> pa.Schema:
+    """Return the columns that the partitions give: int64 if all values are whole numbers."""
+    values: dict[str, set[str]] = {}
+    for file in files:
+        for name, value in file.keys:
+            values.setdefault(name, set()).update([] if value is None else [value])
+    return pa.schema(
+        [
+            (name, pa.int64() if found and all(map(_is_number, found)) else pa.string())
+            for name, found in values.items()
+        ]
+    )
+
+
+def _is_number(value: str) -> bool:
+    return WHOLE_NUMBER.fullmatch(value) is not None and value != "-0"

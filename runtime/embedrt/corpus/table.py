@@ -1,0 +1,212 @@
+"""One pure function: a table with a text column to the same table with its embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embedrt.corpus.embedding import Embedding, VectorPrecision
+from embedrt.corpus.schema import choose_columns, conform, plain_schema
+from embedrt.embedder import Embedder
+from embedrt.errors import TextError
+from embedrt.text.tokenizer import MOST_CHARACTERS
+
+# A text of which so many characters already have twice the maximum of tokens is certainly cut.
+CERTAIN_CHARACTERS_PER_TOKEN = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """The vectors of a table's rows."""
+
+    vectors: NDArray[Any]
+    """Zeros where there is no text. Shape: (rows, components)."""
+    valid: NDArray[np.bool_]
+    """Whether a row has a text. Shape: (rows,)."""
+    texts: list[str]
+    """The texts of the valid rows, with their prompt."""
+
+
+def embed_table(
+    table: Any,
+    embedder: Embedder,
+    text: str | Sequence[str] = "text",
+    output: str = "embedding",
+    *,
+    join: str = "\n",
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+    truncate_dim: int | None = None,
+    normalize: bool = False,
+    precision: VectorPrecision = "float32",
+    overwrite_column: bool = False,
+) -> Any:
+    """Return a table with a column of embeddings appended.
+
+    Parameters
+    ----------
+    table
+        A ``pyarrow.Table`` or ``RecordBatch``.
+    text
+        The text column, or several, which are joined by `join`; nulls among them are left out.
+    output
+        The name of the new column.
+    prompt_name, prompt, truncate_dim, normalize, precision
+        As in `Embedder.encode`.
+    overwrite_column
+        Replace a column that has the output's name, rather than refuse.
+
+    Returns
+    -------
+    pyarrow.Table
+        The new column is a fixed-size list of float32, float16, int8 or uint8. Null where all text
+        columns are null.
+
+    Raises
+    ------
+    CorpusSourceError
+        A column is missing or holds no text, or the table already has the output column.
+    """
+    embedding = Embedding.of(
+        embedder.manifest,
+        text,
+        prompt_name=prompt_name,
+        prompt=prompt,
+        join=join,
+        output_column=output,
+        truncate_dim=truncate_dim,
+        normalize=normalize,
+        precision=precision,
+        overwrite_column=overwrite_column,
+    )
+    if isinstance(table, pa.RecordBatch):
+        table = pa.Table.from_batches([table])
+    schema = plain_schema(table.schema, "the table")
+    choose_columns(schema, embedding.text, None, output, overwrite=overwrite_column)
+    embedded = embed_texts(texts_of(table, embedding), embedder, embedding)
+    kept = table.select([name for name in table.column_names if name != output])
+    return kept.append_column(output, as_column(embedded, embedding.type_for(embedder.dimension)))
+
+
+class EmbedTable:
+    """`embed_table` with a bundle that each worker loads once.
+
+    For what maps over tables: ``map_batches`` of Ray Data, ``map_partitions`` of Dask, UDFs of
+    Daft, ``mapInArrow`` of Spark.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path,
+        text: str | Sequence[str] = "text",
+        output: str = "embedding",
+        *,
+        threads: int | None = 1,
+        **options: Any,
+    ) -> None:
+        """Load the bundle. The options are those of `embed_table`."""
+        self._embedder = Embedder.load(bundle, threads=threads)
+        self._columns = text, output
+        self._options = options
+
+    def __call__(self, table: Any) -> Any:
+        """Return the table with its embeddings."""
+        return embed_table(table, self._embedder, *self._columns, **self._options)
+
+
+def texts_of(table: Any, embedding: Embedding) -> list[str | None]:
+    """Return the text of each row, with its prompt; None where all text columns are null."""
+    schema = pa.schema([(name, pa.large_string()) for name in embedding.text])
+    columns = [column.to_pylist() for column in conform(table, schema).columns]
+    rows = (
+        columns[0]
+        if len(columns) == 1
+        else [_joined(row, embedding) for row in zip(*columns, strict=True)]
+    )
+    if not embedding.prompt:
+        return rows
+    return [None if text is None else embedding.prompt + text for text in rows]
+
+
+def embed_texts(texts: Sequence[str | None], embedder: Embedder, embedding: Embedding) -> Embedded:
+    """Embed the texts that are not None. Raises TextError with the index of the row."""
+    valid = np.array([text is not None for text in texts], bool)
+    present = [text for text in texts if text is not None]
+    try:
+        found = embedder.encode(
+            present,
+            prompt="",
+            truncate_dim=embedding.truncate_dim,
+            normalize_embeddings=embedding.normalize,
+            precision=embedding.precision,
+        )
+    except TextError as error:
+        row = None if error.index is None else int(np.flatnonzero(valid)[error.index])
+        raise error.at(row) from error
+    if len(present) == len(texts):
+        return Embedded(vectors=found, valid=valid, texts=present)
+    vectors = np.zeros((len(texts), found.shape[1]), found.dtype)
+    vectors[valid] = found
+    return Embedded(vectors=vectors, valid=valid, texts=present)
+
+
+def as_column(embedded: Embedded, kind: Any) -> Any:
+    """Return the vectors as an array of fixed-size lists. Null where there is no text."""
+    values = pa.array(embedded.vectors.reshape(-1), kind.value_type)
+    mask = None if embedded.valid.all() else pa.array(~embedded.valid)
+    return pa.FixedSizeListArray.from_arrays(values, type=kind, mask=mask)
+
+
+def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the vectors of a column of embeddings, and which of them are not null.
+
+    Parameters
+    ----------
+    column
+        A pyarrow array or chunked array of fixed-size lists, as `embed_table` makes it.
+
+    Returns
+    -------
+    vectors
+        Zeros where null. Shape: (rows, components).
+    valid
+        Shape: (rows,).
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # of no chunk
+        array = pa.array([], column.type)
+    width = column.type.list_size
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    present = array.flatten().to_numpy(zero_copy_only=False)  # without those of null rows
+    if valid.all():
+        return present.reshape(-1, width), valid
+    vectors = np.zeros((len(array), width), present.dtype)
+    vectors[valid] = present.reshape(-1, width)
+    return vectors, valid
+
+
+def count_cut(texts: Sequence[str], embedder: Embedder) -> int:
+    """Return how many texts have more tokens than the model takes."""
+    most = embedder.max_tokens
+    # An ASCII character gives at most one token, and a space in front of it another.
+    doubtful = [text for text in texts if not (text.isascii() and 2 * len(text) + 4 <= most)]
+    prefix = CERTAIN_CHARACTERS_PER_TOKEN * most
+    counts = embedder.count_tokens([text[:prefix] for text in doubtful])
+    return sum(
+        count > most
+        if len(text) <= prefix or count > 2 * most
+        # A word, or a run of spaces, of the length of the prefix.
+        else len(text) > MOST_CHARACTERS or embedder.count_tokens(text) > most
+        for text, count in zip(doubtful, counts.tolist(), strict=True)
+    )
+
+
+def _joined(row: tuple[str | None, ...], embedding: Embedding) -> str | None:
+    present = [text for text in row if text is not None]
+    return embedding.join.join(present) if present else None

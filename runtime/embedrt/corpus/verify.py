@@ -1,0 +1,208 @@
+"""The proof of an output: nothing is lost, doubled or changed.
+
+Every row is counted and hashed again. A sample of the rows is computed again and compared bit for
+bit, or to a tolerance where another kind of processor computed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from embedrt.bundle.reader import Bundle
+from embedrt.corpus.digest import add_digests, digest_rows, spell_digest
+from embedrt.corpus.embedding import Embedding
+from embedrt.corpus.folder import Present, present_in
+from embedrt.corpus.merge import Merged, MergedFacts, holder_of, read_merged
+from embedrt.corpus.output import (
+    SETTINGS,
+    SUCCESS,
+    list_names,
+    open_parquet,
+    read_facts,
+    read_json,
+    visible,
+)
+from embedrt.corpus.places import Place, find_place
+from embedrt.corpus.plan import Part, Plan
+from embedrt.corpus.plan_file import differences, load_plan, plan_again
+from embedrt.corpus.sample import Again, Sampled, choose_rows, compute_again, read_texts
+from embedrt.corpus.table import read_column, texts_of
+from embedrt.errors import CorpusOutputError
+
+SHOWN = 10  # problems in a message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was verified."""
+
+    rows: int
+    parts: int
+    nulls: int
+    digest: str
+    against_source: bool
+    """Whether the files of the source are those of the plan."""
+    again: Again
+    """The rows whose vectors were computed again."""
+
+
+def verify_output(
+    output: str | Path,
+    *,
+    source: str | Path | None = None,
+    bundle: str | Path | None = None,
+    sample: int = 100,
+    seed: int | None = None,
+    source_filesystem: Any = None,
+    output_filesystem: Any = None,
+) -> Verification:
+    """Verify every row of an output, and compute a sample of the rows again.
+
+    Parameters
+    ----------
+    output
+        The output folder.
+    source
+        The source, to compare with; by default the sample's texts are those in the output.
+    bundle
+        The bundle's folder; by default where it was when the output was made.
+    sample
+        Number of rows to compute again.
+    seed
+        Chooses the rows of the sample; by default others each time.
+
+    Raises
+    ------
+    CorpusOutputError
+        The output is not complete, or not what it says, with all that is wrong.
+    CorpusSourceError
+        The source cannot be read.
+    BundleError
+        The bundle cannot be read.
+    """
+    place = find_place(output, output_filesystem)
+    settings, plan = read_json(place, SETTINGS), load_plan(place)
+    if settings is None or plan is None:
+        raise CorpusOutputError(f"{place.given} is no output of embedrt embed")
+    embedding = Embedding.from_json(settings)
+    problems = list(_wrong_files(place, plan))
+    rows, nulls, digests, sampled = 0, 0, [], list[Sampled]()
+    chosen = choose_rows(plan, sample, seed)
+    for part, table, processors in _tables(place, plan, settings["identity"], problems):
+        vectors, valid = read_column(table.column(embedding.output_column))
+        path = plan.files[part.file].source.path
+        rows, nulls = rows + part.rows, nulls + part.rows - int(valid.sum())
+        digests.append(digest_rows(path, part.first, vectors, valid))
+        picked = [row for row in chosen.get(part.file, ()) if 0 <= row - part.first < part.rows]
+        known = source is None and set(embedding.text) <= set(table.column_names)
+        texts = texts_of(table, embedding) if known and picked else None
+        sampled += [
+            Sampled(
+                part=part,
+                row=row,
+                vector=vectors[row - part.first] if valid[row - part.first] else None,
+                text=None if texts is None else texts[row - part.first],
+                is_known=known,
+                processors=processors,
+            )
+            for row in picked
+        ]
+    digest = spell_digest(add_digests(digests))
+    problems += _differences_from_success(place, rows=rows, nulls=nulls, digest=digest)
+    if source is not None:
+        files = find_place(source, source_filesystem)
+        now = plan_again(files, None, rows_per_part=plan.rows_per_part, skip_unreadable=True)
+        problems += [f"the source differs, {one}" for one in differences(plan, now)]
+        if not problems:
+            sampled = read_texts(files, now, embedding, sampled)
+    if not problems:
+        again = compute_again(
+            lambda: Bundle.open(bundle or settings["bundle_path"]), settings, embedding, sampled
+        )
+        problems += again.problems
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise CorpusOutputError(f"{place.given}: {'; '.join(problems[:SHOWN])}{more}")
+    return Verification(
+        rows=rows,
+        parts=len(digests),
+        nulls=nulls,
+        digest=digest,
+        against_source=source is not None,
+        again=again,
+    )
+
+
+def _wrong_files(place: Place, plan: Plan) -> Iterator[str]:
+    """Yield what is wrong with the names of the files: lost, doubled or foreign."""
+    names = list_names(place)
+    present, doubled = present_in(names)
+    yield from (f"{name} is also in a merged file: run embedrt embed again" for name in doubled)
+    yield from (f"{file.source.path} could not be read" for file in plan.unreadable)
+    planned = {part.name for part in plan.parts()} | {one.name for one in present.merged}
+    yield from (f"{name} is missing" for name in _missing(plan, present))
+    yield from (f"{name} is not of this plan" for name in visible(names) if name not in planned)
+
+
+def _missing(plan: Plan, present: Present) -> Iterator[str]:
+    return (part.name for part in plan.parts() if part not in present)
+
+
+def _tables(
+    place: Place, plan: Plan, identity: str, problems: list[str]
+) -> Iterator[tuple[Part, Any, tuple[str, ...]]]:
+    """Yield each part with its table and processors; note what cannot be read."""
+    present, _ = present_in(list_names(place))
+    merged = cache(partial(read_merged, place))
+    for part in plan.parts():
+        if part not in present:
+            continue
+        holder = holder_of(present.merged, part.key)
+        try:
+            table, processors = _read(place, part, holder, merged, identity)
+        except (CorpusOutputError, pa.ArrowException, OSError, ValueError) as error:
+            problems.append(f"{part.name} cannot be read: {error}")
+            continue
+        yield part, table, processors
+
+
+def _read(
+    place: Place,
+    part: Part,
+    holder: Merged | None,
+    merged: Callable[[Merged], MergedFacts],
+    identity: str,
+) -> tuple[Any, tuple[str, ...]]:
+    """Return a part's table and processors, from its own file or from a merged one."""
+    if holder is None:
+        facts = read_facts(place, part.name)
+        name, group, found = part.name, 0, facts.identity
+        processors: tuple[str, ...] = (facts.processor,)
+    else:
+        whole = merged(holder)
+        name, group, found = holder.name, whole.parts.index(part.name), whole.identity
+        processors = whole.processors
+    if found != identity:
+        raise CorpusOutputError(f"{name} was made by a run with other settings")
+    with open_parquet(place, name) as file:
+        table = file.read_row_group(group, use_threads=False)
+    if len(table) != part.rows:
+        raise CorpusOutputError(f"{part.name} has {len(table)} rows, planned {part.rows}")
+    return table, processors
+
+
+def _differences_from_success(place: Place, **found: Any) -> list[str]:
+    success = read_json(place, SUCCESS)
+    if success is None:
+        return ["it is not complete: run the command that made it again"]
+    return [
+        f"{name} is {value}, and {SUCCESS} says {success.get(name)}"
+        for name, value in found.items()
+        if success.get(name) != value
+    ]

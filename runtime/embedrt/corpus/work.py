@@ -1,0 +1,81 @@
+"""What all parts of a run have in common, and the file that holds it beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from embedrt.bundle.reader import MANIFEST, Bundle
+from embedrt.corpus.embedding import Embedding
+from embedrt.corpus.places import Place
+
+PACKAGES = ("embedrt", "onnxruntime", "tokenizers", "numpy", "pyarrow")
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is done with each part. Picklable, and the same in every process."""
+
+    source: Place
+    root: str
+    """The path that the files' paths are relative to."""
+    output: Place
+    bundle: Path
+    bundle_sha256: str
+    """Of the manifest, which has the hashes of all other files."""
+    dimension: int
+    embedding: Embedding
+    carried: Any
+    """Schema of the columns that are carried through."""
+    partitions: Any
+    """Schema of the columns that the names of folders give."""
+    identity: str
+    """Hash of all settings and of the plan; each part's file holds it."""
+
+
+def hash_bundle(bundle: Bundle) -> str:
+    """Return the sha256 of the manifest, which has the hashes of all other files."""
+    return hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()
+
+
+def settings_of(
+    bundle: Bundle, embedding: Embedding, carried: Any, plan_digest: str
+) -> dict[str, Any]:
+    """Return what decides the bytes of the output, as JSON."""
+    manifest = bundle.manifest
+    return {
+        "version": VERSION,
+        "bundle": {
+            "name": manifest.name,
+            "precision": manifest.precision,
+            "sha256": hash_bundle(bundle),
+        },
+        "dimension": manifest.dimension,
+        **embedding.to_json(),
+        "columns": {field.name: str(field.type) for field in carried},
+        "plan": plan_digest,
+    }
+
+
+def identify(settings: dict[str, Any]) -> str:
+    """Return a hash of the settings."""
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that compute and write."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
+def columns_to_read(work: Work, schema: Any) -> Any:
+    """Return which columns of a file are needed, with the file's own types."""
+    needed = dict.fromkeys([*work.embedding.text, *work.carried.names])
+    return pa.schema([schema.field(name) for name in needed if name in schema.names])

@@ -1,0 +1,61 @@
+"""The hub's client: imported where it is needed, quiet, with its own settings and cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from embedrt.errors import EmbedrtError, HubError, MissingExtraError
+
+
+@contextmanager
+def hub_client(doing: str) -> Iterator[ModuleType]:
+    """Provide ``huggingface_hub``, without progress bars.
+
+    Parameters
+    ----------
+    doing
+        What is being done, for the message of an error: ``"hub:org/name cannot be pulled"``.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    HubError
+        The client raises an error: no connection, no such repository, no permission, a full disk.
+    """
+    try:
+        # Slow to import, and for this room alone.
+        import huggingface_hub  # noqa: PLC0415
+        from huggingface_hub import constants, errors, utils  # noqa: F401, PLC0415
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"a hub's bundles need {error.name}: pip install 'embedrt[hub]'"
+        ) from error
+    shown = not utils.are_progress_bars_disabled()
+    utils.disable_progress_bars()
+    try:
+        yield huggingface_hub
+    except EmbedrtError:
+        raise
+    except Exception as error:  # of many kinds: httpx's, the system's, the client's own
+        raise HubError(f"{doing} ({_told(error)}). {_remedy(error)}") from error
+    finally:
+        if shown:
+            utils.enable_progress_bars()
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _remedy(error: Exception) -> str:
+    name = type(error).__name__
+    if name in ("RevisionNotFoundError", "RepositoryNotFoundError", "GatedRepoError"):
+        return "Check the spelling; for what is private or gated, set HF_TOKEN"
+    if isinstance(error, OSError) and error.errno is not None:
+        return "Make room, or set HF_HOME to a folder that can be written to"
+    if "HubHTTPError" in name:
+        return "Check HF_TOKEN and its permissions"
+    return "Check the network, HF_ENDPOINT and HF_HUB_OFFLINE; or copy the bundle's folder"

@@ -1,0 +1,105 @@
+"""The model behind an adapter: loaded once for each bundle, called with the prompts of its sides.
+
+The frameworks tell queries from documents, and most of them want lists of floats. A Python float
+holds a float32 exactly, so that nothing is lost on the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Self
+from weakref import WeakValueDictionary
+
+from embedrt.bundle.reader import Bundle
+from embedrt.embedder import Embedder
+from embedrt.request import EncodeOptions, LoadOptions, with_prompt
+from embedrt.text.prompts import Prompts
+
+Vectors = list[list[float]]
+
+_loaded: WeakValueDictionary[Hashable, Embedder] = WeakValueDictionary()
+_lock = Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """An `Embedder` that returns lists of floats, with one method for each side of a search."""
+
+    embedder: Embedder
+
+    @classmethod
+    def load(cls, bundle: str | Path | Embedder, options: Mapping[str, Any] | None = None) -> Self:
+        """Load a bundle, or take an Embedder that is loaded already.
+
+        Adapters of the same bundle with the same options share one Embedder, because frameworks
+        build theirs anew whenever a collection or a pipeline is opened. It ends with the last of
+        them.
+
+        Parameters
+        ----------
+        bundle
+            The bundle's folder, or an Embedder, which keeps its options.
+        options
+            Keywords of `LoadOptions`.
+
+        Raises
+        ------
+        BundleError
+            As `Embedder.load`.
+        TypeError, ValueError
+            An option is unknown or invalid, or is given together with an Embedder.
+        """
+        if isinstance(bundle, Embedder):
+            if options:
+                raise TypeError(f"{sorted(options)} cannot be set: the Embedder is loaded already")
+            return cls(bundle)
+        found = Bundle.open(bundle)
+        chosen = LoadOptions(**options or {})
+        key = (found.path.absolute(), _digest(found), chosen)
+        with _lock:
+            embedder = _loaded.get(key) or Embedder(found, chosen)
+            _loaded[key] = embedder
+        return cls(embedder)
+
+    def queries(self, texts: Sequence[str], prompt: str | None = None) -> Vectors:
+        """Embed queries, with the model's prompt for them or another. Shape: (n, dimension)."""
+        return _lists(self.embedder.encode_query(list(texts), prompt=prompt))
+
+    def documents(self, texts: Sequence[str], prompt: str | None = None) -> Vectors:
+        """Embed documents, with the model's prompt for them or another. Shape: (n, dimension)."""
+        return _lists(self.embedder.encode_document(list(texts), prompt=prompt))
+
+    async def aqueries(self, texts: Sequence[str], prompt: str | None = None) -> Vectors:
+        """Embed queries like `queries`, without blocking the running asyncio loop."""
+        return await self._awaited(texts, prompt, self._prompts.query)
+
+    async def adocuments(self, texts: Sequence[str], prompt: str | None = None) -> Vectors:
+        """Embed documents like `documents`, without blocking the running asyncio loop."""
+        return await self._awaited(texts, prompt, self._prompts.document)
+
+    async def _awaited(self, texts: Sequence[str], prompt: str | None, name: str) -> Vectors:
+        options: EncodeOptions = {"prompt": prompt}
+        return _lists(await self.embedder.aencode(list(texts), **with_prompt(options, name)))
+
+    @property
+    def _prompts(self) -> Prompts:
+        return Prompts.of(self.embedder.manifest)
+
+
+def digest(bundle: str | Path) -> str:
+    """Return a name for the content of a bundle, which differs between any two: 64 hex digits."""
+    return _digest(Bundle.open(bundle))
+
+
+def _digest(bundle: Bundle) -> str:
+    # The manifest holds the sha256 of each of the other files.
+    return hashlib.sha256(bundle.manifest.to_json().encode()).hexdigest()
+
+
+def _lists(vectors: Any) -> Vectors:
+    lists: Callable[[], Vectors] = vectors.tolist
+    return lists()

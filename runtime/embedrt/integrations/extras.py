@@ -1,0 +1,22 @@
+"""Frameworks that may not be installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from embedrt.errors import MissingExtraError
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Turn a failed import of a framework into the command that installs it.
+
+    Raises MissingExtraError if a module that the ``with`` block imports is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"embedrt.integrations.{extra} needs {error.name}: pip install 'embedrt[{extra}]'"
+        ) from error

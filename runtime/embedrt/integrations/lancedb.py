@@ -1,0 +1,57 @@
+"""LanceDB: a bundle as an embedding function of a table. Needs embedrt[lancedb].
+
+Import this module before a table that was made with it is opened: importing registers it. Make the
+function with ``EmbedrtFunction.create(bundle=...)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.integrations.encoder import Encoder
+from embedrt.integrations.extras import needs
+
+with needs("lancedb"):
+    from lancedb.embeddings import TextEmbeddingFunction, register
+    from pydantic import PrivateAttr
+
+Rows = list[NDArray[np.float32] | None]
+
+
+@register("embedrt")
+class EmbedrtFunction(TextEmbeddingFunction):
+    """Embeds the texts of a column, and queries, with a bundle and the model's own prompts."""
+
+    bundle: str
+    """The bundle's folder."""
+    threads: int | None = None
+    cache_mb: float = 0
+    overlong: str = "truncate"
+    """This and the two before: see `embedrt.Embedder.load`."""
+    max_retries: int = 0
+    """A second try would give the same result."""
+    _encoder: Encoder = PrivateAttr()
+
+    def model_post_init(self, context: Any) -> None:
+        """Load the bundle."""
+        super().model_post_init(context)
+        options = {name: getattr(self, name) for name in ("threads", "cache_mb", "overlong")}
+        self._encoder = Encoder.load(self.bundle, options)
+
+    def ndims(self) -> int:
+        """Return the number of components of an embedding."""
+        return self._encoder.embedder.dimension
+
+    def generate_embeddings(self, texts: Sequence[str | None], *_: Any, **__: Any) -> Rows:
+        """Embed documents; a missing text has no embedding. Shape: (dimension,) each."""
+        present = [text for text in texts if text is not None]
+        vectors = iter(self._encoder.embedder.encode_document(present))
+        return [None if text is None else next(vectors) for text in texts]
+
+    def compute_query_embeddings(self, query: str, *_: Any, **__: Any) -> Rows:
+        """Embed one query. Shape: (dimension,), in a list."""
+        return list(self._encoder.embedder.encode_query(self.sanitize_input(query)))

@@ -1,0 +1,78 @@
+"""MTEB: a bundle as an encoder, for the leaderboard's tasks. Needs embedrt[mteb]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedrt.embedder import Embedder
+from embedrt.integrations.encoder import Encoder
+from embedrt.integrations.extras import needs
+
+with needs("mteb"):
+    from mteb.models.abs_encoder import get_prompt_name
+    from mteb.models.model_meta import ModelMeta, ScoringFunction
+
+
+class EmbedrtModel:
+    """An encoder for ``mteb.evaluate``.
+
+    A task is encoded with the prompt that MTEB looks for in the model's own prompts: by the task's
+    name, its type, and the side. Where there is none, queries and documents are encoded as by
+    `encode_query` and `encode_document`, and everything else as by `encode`.
+
+    Parameters
+    ----------
+    bundle
+        The bundle's folder, or a loaded Embedder.
+    options
+        Keywords of `embedrt.Embedder.load`.
+    """
+
+    def __init__(self, bundle: str | Path | Embedder, **options: Any) -> None:
+        self._encoder = Encoder.load(bundle, options)
+
+    @property
+    def embedder(self) -> Embedder:
+        """The loaded bundle."""
+        return self._encoder.embedder
+
+    @property
+    def mteb_model_meta(self) -> ModelMeta:
+        """What MTEB writes beside the results."""
+        manifest = self.embedder.manifest
+        facts = {
+            "name": f"embedrt/{manifest.name}",
+            "revision": manifest.source.revision or "no_revision_available",
+            "max_tokens": manifest.max_tokens,
+            "embed_dim": manifest.dimension,
+            "license": manifest.source.license,
+            "framework": ["ONNX"],
+            "similarity_fn_name": ScoringFunction(manifest.similarity),
+            "adapted_from": manifest.source.id,
+        }
+        return ModelMeta.create_empty(overwrites=facts)
+
+    def encode(
+        self, inputs: Iterable[Any], *, task_metadata: Any, prompt_type: Any = None, **_: Any
+    ) -> NDArray[np.float32]:
+        """Embed the texts of the batches. Shape: (n, dimension)."""
+        texts = [text for batch in inputs for text in batch["text"]]
+        name = get_prompt_name(self.embedder.prompts, task_metadata, prompt_type)
+        if name is not None:
+            return self.embedder.encode(texts, prompt_name=name)
+        side = getattr(prompt_type, "value", None)
+        encode = {"query": self.embedder.encode_query, "document": self.embedder.encode_document}
+        return encode.get(side, self.embedder.encode)(texts)
+
+    def similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
+        """Score each row of `a` against each row of `b`. Shape: (n, m)."""
+        return self.embedder.similarity(a, b)
+
+    def similarity_pairwise(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
+        """Score each row of `a` against the same row of `b`. Shape: (n,)."""
+        return self.embedder.similarity_pairwise(a, b)

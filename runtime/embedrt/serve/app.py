@@ -1,0 +1,103 @@
+"""The ASGI application: every route with its dialect, behind one guard."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from embedrt.embedder import Embedder
+from embedrt.serve.dialects import openai, own, tei, tokens, weaviate
+from embedrt.serve.endpoint import Endpoint
+from embedrt.serve.errors import RequestError
+from embedrt.serve.operation import Dialect, Operation
+from embedrt.serve.options import ServeOptions
+from embedrt.serve.security import Guard, path_of
+from embedrt.serve.service import Service
+from embedrt.serve.wire import send_reply
+
+# Those that are called most come first: they are looked through in order.
+OPERATIONS: list[Operation] = [
+    *openai.OPERATIONS,
+    *tei.OPERATIONS,
+    *tokens.OPERATIONS,
+    *weaviate.OPERATIONS,
+    *own.OPERATIONS,
+]
+PUBLIC = frozenset(operation.path for operation in OPERATIONS if operation.public)
+
+
+def create_app(embedder: Embedder, options: ServeOptions | None = None) -> Starlette:
+    """Return the ASGI application that serves an `Embedder`.
+
+    It reads bodies of at most `ServeOptions.max_body_mb`, but leaves slow clients and long headers
+    to the server that runs it. Load the Embedder with `max_waiting_tokens`, or nothing is refused
+    however much waits. The attribute ``state.service`` holds what the routes share.
+    """
+    service = Service(embedder, options or ServeOptions())
+    app = Starlette(
+        routes=[
+            Route(operation.path, Endpoint(operation, service), methods=[operation.method])
+            for operation in OPERATIONS
+        ],
+        middleware=_middleware(service.options),
+        exception_handlers={HTTPException: _no_route},
+    )
+    # A redirect would carry the host that the client names.
+    app.router.redirect_slashes = False
+    app.state.service = service
+    return app
+
+
+def dialect_of(path: str) -> Dialect:
+    """Return the dialect of a path; OpenAI's below ``/v1``, and TEI's for what is unknown."""
+    for operation in OPERATIONS:
+        if operation.path == path:
+            return operation.dialect
+    return openai.DIALECT if path.startswith("/v1/") else tei.DIALECT
+
+
+def _middleware(options: ServeOptions) -> list[Middleware]:
+    middleware = []
+    if options.cors_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(options.cors_origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "Content-Type"],
+                expose_headers=["Retry-After", "X-Request-Id"],
+            )
+        )
+    guard = Middleware(Guard, keys=options.api_keys, public=PUBLIC, refuse=_no_key)
+    return [*middleware, guard]
+
+
+async def _no_key(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    del receive
+    message = "no valid API key; send the header Authorization: Bearer KEY"
+    reply = dialect_of(path_of(scope)).reply(RequestError("unauthorized", message))
+    await send_reply(send, reply, b"-")
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = path_of(request.scope)
+    headers = {}
+    if error.status_code == 405:
+        allowed = ", ".join(sorted({each.method for each in OPERATIONS if each.path == path}))
+        message = f"{request.method[:20]!r} is not answered here; send {allowed}"
+        problem = RequestError("method", message)
+        headers["allow"] = allowed.replace("GET", "GET, HEAD")
+    else:
+        problem = RequestError("not_found", "there is no such route; GET / shows a page with all")
+    reply = dialect_of(path).reply(problem)
+    return Response(reply.body, reply.status, headers, reply.content_type.decode())

@@ -1,0 +1,167 @@
+"""The routes of text-embeddings-inference, whose fields lie at the root of the body.
+
+``POST /`` looks at the shape of `inputs`, because huggingface_hub's InferenceClient sends every
+task to the URL that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from embedrt.bundle.manifest import Side
+from embedrt.serve.errors import Kind, RequestError
+from embedrt.serve.fields import describe, dimensions_of, flag, is_token_ids, texts_of, word
+from embedrt.serve.operation import Dialect, Operation
+from embedrt.serve.service import Service, Wanted
+from embedrt.serve.wire import TEXT, Incoming, Reply, json_reply
+from embedrt.similarity import similarity
+
+SIDES: Final[Mapping[str, Side]] = {
+    "Left": "left", "left": "left", "Right": "right", "right": "right",
+}  # fmt: skip
+ERROR_TYPES: Final[Mapping[Kind, str]] = {
+    "empty": "Empty",
+    "tokenizer": "Tokenizer",
+    "unsupported": "Backend",
+    "internal": "Backend",
+    "overloaded": "Overloaded",
+    "timeout": "Overloaded",
+    "unhealthy": "Unhealthy",
+}
+
+
+def error_body(error: RequestError, _: int) -> object:
+    """Return an error as TEI's clients read it."""
+    return {"error": error.message, "error_type": ERROR_TYPES.get(error.kind, "Validation")}
+
+
+async def embed(service: Service, incoming: Incoming) -> Reply:
+    """Answer ``POST /embed``: a list of vectors, also for one text."""
+    fields = incoming.fields
+    inputs = fields.get("inputs")
+    if is_token_ids(inputs):
+        raise RequestError(
+            "invalid", "inputs holds token ids, which are not taken: send texts", field="inputs"
+        )
+    texts = texts_of(inputs, "inputs", service.options.max_texts)
+    wanted = _wanted(
+        service,
+        fields,
+        normalize=flag(fields, "normalize", default=True),
+        dimensions=dimensions_of(fields, service.manifest.dimension),
+    )
+    return json_reply((await service.embed(texts, wanted)).vectors)
+
+
+async def similarities(service: Service, incoming: Incoming) -> Reply:
+    """Answer ``POST /similarity``: the cosine of each sentence with the source sentence."""
+    inputs = incoming.fields.get("inputs")
+    if not isinstance(inputs, dict):
+        raise RequestError(
+            "invalid",
+            f"inputs is {describe(inputs)}; expected an object with source_sentence and sentences",
+            field="inputs",
+        )
+    source = word(inputs, "source_sentence")
+    if source is None:
+        raise RequestError("invalid", "inputs.source_sentence is missing", field="inputs")
+    sentences = inputs.get("sentences")
+    if not isinstance(sentences, list):
+        raise RequestError(
+            "invalid",
+            f"inputs.sentences is {describe(sentences)}; expected a list of strings",
+            field="inputs.sentences",
+        )
+    parameters = incoming.fields.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise RequestError(
+            "invalid",
+            f"parameters is {describe(parameters)}; expected an object",
+            field="parameters",
+        )
+    texts = texts_of(sentences, "inputs.sentences", service.options.max_texts)
+    wanted = _wanted(service, parameters or {})
+    both = texts_of([*texts.values, source], "inputs.sentences", service.options.max_texts + 1)
+    vectors = (await service.embed(both, wanted)).vectors
+    return json_reply(similarity(vectors[-1:], vectors[:-1], "cosine")[0])
+
+
+async def root(service: Service, incoming: Incoming) -> Reply:
+    """Answer ``POST /`` by the shape of `inputs`."""
+    inputs = incoming.fields.get("inputs")
+    handler = similarities if isinstance(inputs, dict) else embed
+    return await handler(service, incoming)
+
+
+async def other_task(service: Service, _: Incoming) -> Reply:
+    """Answer a route that a model of another task would serve."""
+    raise RequestError(
+        "unsupported", f"{service.name} gives one vector a text; it does not serve this route"
+    )
+
+
+async def info(service: Service, _: Incoming) -> Reply:
+    """Answer ``GET /info``."""
+    manifest, options = service.manifest, service.options
+    load = service.embedder.options
+    facts = {
+        "model_id": manifest.source.id,
+        "model_sha": manifest.source.revision,
+        "model_dtype": {"fp32": "float32"}.get(manifest.precision, manifest.precision),
+        "served_model_name": service.name,
+        "model_type": {"embedding": {"pooling": "+".join(manifest.pooling)}},
+        "max_concurrent_requests": load.max_waiting_tokens or (1 << 31) - 1,
+        "max_input_length": manifest.max_tokens,
+        "max_batch_tokens": load.max_waiting_tokens or (1 << 31) - 1,
+        "max_batch_requests": None,
+        "max_client_batch_size": options.max_texts,
+        "auto_truncate": True,
+        "tokenization_workers": load.threads,
+        "version": service.version,
+        "sha": None,
+        "docker_label": None,
+    }
+    return json_reply(facts)
+
+
+async def health(service: Service, _: Incoming) -> Reply:
+    """Answer ``GET /health``: 200, or 503 with the reason."""
+    complaint = await service.health.complaint()
+    if complaint is not None:
+        raise RequestError("unhealthy", complaint)
+    return Reply(content_type=TEXT)
+
+
+def _wanted(
+    service: Service,
+    fields: Mapping[str, Any],
+    *,
+    normalize: bool = False,
+    dimensions: int | None = None,
+) -> Wanted:
+    side = word(fields, "truncation_direction", tuple(SIDES))
+    return Wanted(
+        prompt_name=service.prompt_name(fields),
+        normalize=normalize,
+        dimensions=dimensions,
+        truncate=flag(fields, "truncate", default=True),
+        side=None if side is None else SIDES[side],
+    )
+
+
+DIALECT = Dialect(name="tei", body=error_body, statuses={"invalid": 422, "tokenizer": 422})
+OPERATIONS = [
+    Operation(path="/embed", method="POST", answer=embed, dialect=DIALECT),
+    Operation(path="/", method="POST", answer=root, dialect=DIALECT),
+    Operation(path="/similarity", method="POST", answer=similarities, dialect=DIALECT),
+    *(
+        Operation(path=path, method="POST", answer=other_task, dialect=DIALECT)
+        for path in ("/embed_all", "/embed_sparse", "/rerank", "/predict")
+    ),
+    Operation(path="/info", method="GET", answer=info, dialect=DIALECT),
+    *(
+        Operation(path=path, method="GET", answer=health, dialect=DIALECT, public=True)
+        for path in ("/health", "/ping")
+    ),
+]

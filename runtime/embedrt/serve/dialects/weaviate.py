@@ -1,0 +1,95 @@
+"""The inference container of Weaviate's text2vec-transformers.
+
+Weaviate says whether a text is a query or a passage, and so gets the model's prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from embedrt.serve.dialects.tei import health, info
+from embedrt.serve.errors import RequestError
+from embedrt.serve.fields import describe, dimensions_of, texts_of, word
+from embedrt.serve.operation import Dialect, Operation
+from embedrt.serve.service import Service, Wanted
+from embedrt.serve.wire import Incoming, Reply, json_reply
+
+# What `config.pooling_strategy` may say; the bundle's graph has its own pooling.
+POOLING = {"masked_mean": "mean", "mean": "mean", "cls": "cls"}
+
+
+def error_body(error: RequestError, _: int) -> object:
+    """Return an error as Weaviate reads it."""
+    return {"error": error.message}
+
+
+async def vectors(service: Service, incoming: Incoming) -> Reply:
+    """Answer ``POST /vectors`` for one text or several."""
+    fields = incoming.fields
+    config = fields.get("config")
+    if config is not None and not isinstance(config, dict):
+        raise RequestError(
+            "invalid", f"config is {describe(config)}; expected an object", field="config"
+        )
+    wanted = _wanted(service, config or {})
+    many = fields.get("texts")
+    if many is not None:
+        if not isinstance(many, list):
+            message = f"texts is {describe(many)}; expected a list of strings"
+            raise RequestError("invalid", message, field="texts")
+        texts = texts_of(many, "texts", service.options.max_texts)
+        found = (await service.embed(texts, wanted)).vectors
+        return json_reply({"vectors": found, "dims": found.shape[1]})
+    text = word(fields, "text")
+    if text is None:
+        raise RequestError("invalid", "text is missing", field="text")
+    (vector,) = (await service.embed(texts_of(text, "text", 1), wanted)).vectors
+    size = len(vector)
+    # The container says `dim`, and Weaviate reads `dims`.
+    return json_reply({"text": _echo(text), "vector": vector, "dim": size, "dims": size})
+
+
+async def probe(service: Service, incoming: Incoming) -> Reply:
+    """Answer ``GET /.well-known/ready``."""
+    await health(service, incoming)
+    return Reply(status=204)
+
+
+async def alive(_: Service, __: Incoming) -> Reply:
+    """Answer ``GET /.well-known/live``."""
+    return Reply(status=204)
+
+
+def _echo(text: str) -> str:
+    """Return the text with unpaired surrogates replaced, as it was embedded."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _wanted(service: Service, config: Mapping[str, Any]) -> Wanted:
+    task = word(config, "task_type", ("query", "passage"))
+    pooling = word(config, "pooling_strategy")
+    own = service.manifest.pooling
+    if pooling is not None and (POOLING.get(pooling, pooling),) != own:
+        message = f"config.pooling_strategy is {pooling[:40]!r}; this model's is {'+'.join(own)}"
+        raise RequestError("invalid", message, field="config.pooling_strategy")
+    prompts = service.prompts
+    names = {"query": prompts.query, "passage": prompts.document}
+    dimensions = dimensions_of(config, service.manifest.dimension)
+    return Wanted(
+        prompt_name=None if task is None else names[task],
+        normalize=service.manifest.normalized,
+        dimensions=dimensions,
+    )
+
+
+DIALECT = Dialect(name="weaviate", body=error_body, statuses={"invalid": 422})
+OPERATIONS = [
+    *(
+        Operation(path=path, method="POST", answer=vectors, dialect=DIALECT)
+        for path in ("/vectors", "/vectors/")
+    ),
+    Operation(path="/meta", method="GET", answer=info, dialect=DIALECT),
+    Operation(path="/.well-known/live", method="GET", answer=alive, dialect=DIALECT, public=True),
+    Operation(path="/.well-known/ready", method="GET", answer=probe, dialect=DIALECT, public=True),
+]

@@ -1,0 +1,119 @@
+"""Reads the fields of a request, and names the one that is wrong: ``input[3] is a number``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from embedrt.serve.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """The texts of a request."""
+
+    values: Sequence[str]
+    name: str
+    """The field that holds them, for error messages."""
+    is_one: bool
+    """Whether the field is one string, and no list."""
+
+    def place(self, index: int | None) -> str:
+        """Return the name of one text: ``input[3]``, or ``input`` if it is one string."""
+        return self.name if self.is_one or index is None else f"{self.name}[{index}]"
+
+
+def texts_of(value: object, name: str, most: int) -> Texts:
+    """Return the texts of a field that is a string or a list of them.
+
+    Raises RequestError for anything else, for an empty list and for more than `most` texts.
+    """
+    if isinstance(value, str):
+        return Texts(values=[value], name=name, is_one=True)
+    if not isinstance(value, list):
+        raise RequestError(
+            "invalid",
+            f"{name} is {describe(value)}; expected a string or a list of strings",
+            field=name,
+        )
+    if not value:
+        raise RequestError("empty", f"{name} is empty; send at least one text", field=name)
+    if len(value) > most:
+        raise RequestError(
+            "invalid",
+            f"{name} has {len(value):,} texts; send at most {most:,} at once, or start the server "
+            "with a larger --max-texts",
+            field=name,
+        )
+    for index, text in enumerate(value):
+        if not isinstance(text, str):
+            place = f"{name}[{index}]"
+            raise RequestError(
+                "invalid", f"{place} is {describe(text)}; expected a string", field=place
+            )
+    return Texts(values=value, name=name, is_one=False)
+
+
+def is_token_ids(value: object) -> bool:
+    """Whether a field holds token ids: a list of integers, or a list that starts with such."""
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, list):
+        first = first[0] if first else None
+    return isinstance(first, int) and not isinstance(first, bool)
+
+
+def flag(fields: Mapping[str, Any], name: str, default: bool) -> bool:
+    """Return a boolean field; null and absence mean the default."""
+    value = fields.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise RequestError(
+            "invalid", f"{name} is {describe(value)}; expected true or false", field=name
+        )
+    return value
+
+
+def word(fields: Mapping[str, Any], name: str, known: Sequence[str] | None = None) -> str | None:
+    """Return a string field, one of `known`; None for null and absence."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise RequestError("invalid", f"{name} is {describe(value)}; expected a string", field=name)
+    if known is not None and value not in known:
+        expected = ", ".join(known)
+        raise RequestError(
+            "invalid", f"{name} is {value[:40]!r}; expected one of {expected}", field=name
+        )
+    return value
+
+
+def dimensions_of(fields: Mapping[str, Any], dimension: int) -> int | None:
+    """Return the field ``dimensions``; None for null, absence, and all components."""
+    value = fields.get("dimensions")
+    if value is None:
+        return None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not 1 <= value <= dimension:
+        shown = value if whole and abs(value) < 1e9 else describe(value)
+        raise RequestError(
+            "invalid",
+            f"dimensions is {shown}; expected 1 to {dimension}, the components of this model",
+            field="dimensions",
+        )
+    return None if value == dimension else int(value)
+
+
+def describe(value: object) -> str:
+    """Return the JSON type of a value, with its article."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    return "a list" if isinstance(value, list) else "an object"

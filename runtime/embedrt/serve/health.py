@@ -1,0 +1,61 @@
+"""Whether the server can embed: ready, draining, failing or stalled."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from time import monotonic
+
+import numpy as np
+
+from embedrt.embedder import Embedder
+
+STALLED_SECONDS = 30.0  # with texts waiting and no batch begun
+PROBE_SECONDS = 10.0
+
+
+class Health:
+    """What the probes of an orchestrator ask for."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._failed = False
+        self._numbers = count()
+        self._batches, self._since = -1, monotonic()
+        self.draining = False
+        """Whether the server is about to end: it answers what it gets, and is not ready."""
+
+    def note_failure(self) -> None:
+        """Remember that an embedding failed; the next probe embeds a text itself."""
+        self._failed = True
+
+    async def complaint(self) -> str | None:
+        """Return why the server is not ready; None if it is."""
+        if self.draining:
+            return "the server is about to end"
+        if self._is_stalled():
+            return f"texts wait, and no batch has begun for {STALLED_SECONDS:g} seconds"
+        if self._failed:
+            return await self._probe()
+        return None
+
+    def _is_stalled(self) -> bool:
+        stats = self._embedder.stats()
+        if stats.batches != self._batches or not stats.waiting_texts:
+            self._batches, self._since = stats.batches, monotonic()
+        return monotonic() - self._since > STALLED_SECONDS
+
+    async def _probe(self) -> str | None:
+        # A text that no cache knows. What it raises is what requests would get.
+        text = f"probe {next(self._numbers)} at {monotonic()}"
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                vector = await self._embedder.aencode(text, prompt="")
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a probe reports every failure
+            return f"embedding fails: {type(error).__name__}"
+        if not np.isfinite(vector).all():
+            return "embedding gives vectors that are not finite"
+        self._failed = False
+        return None

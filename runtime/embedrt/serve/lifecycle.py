@@ -1,0 +1,190 @@
+"""A server's life: bind, load, test itself, serve, drain, end.
+
+The address is bound first, so that one in use is known at once. Connections are accepted when the
+bundle's probes have been embedded, so that a server which can be reached is ready. On SIGTERM it is
+not ready, answers what it has and what still arrives, asks clients to close their connections, and
+ends when they have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+
+import uvicorn
+
+from embedrt.bundle.reader import Bundle
+from embedrt.embedder import Embedder
+from embedrt.request import LoadOptions, check_at_least
+from embedrt.serve.app import create_app
+from embedrt.serve.health import Health
+from embedrt.serve.limits import LimitedProtocol
+from embedrt.serve.logs import LogFormat, configure_logging
+from embedrt.serve.options import ServeOptions
+from embedrt.verify import check_probes
+
+logger = logging.getLogger("embedrt.serve")
+
+FAREWELL_SECONDS = 1.0  # in which idle connections may still send a request, and be told to close
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """Options of the process that serves a bundle."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes a free port, which the first line of the log tells."""
+    uds: Path | None = None
+    """A Unix socket to listen on in place of host and port."""
+    root_path: str = ""
+    """The path below which a proxy serves the application."""
+    read_timeout: float = 30
+    """Seconds in which a client must send a whole request."""
+    grace: float = 30
+    """Seconds in which requests are finished after SIGTERM."""
+    log_format: LogFormat = "text"
+    log_level: str = "info"
+    load: LoadOptions = field(default_factory=LoadOptions)
+    app: ServeOptions = field(default_factory=ServeOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port={self.port}; expected 0 to 65535")
+        check_at_least("read_timeout", self.read_timeout, 0.001)
+        check_at_least("grace", self.grace, 0)
+
+
+def serve(path: str | Path, options: ServerOptions) -> None:
+    """Serve the bundle at `path` until SIGTERM or SIGINT."""
+    configure_logging(options.log_format, options.log_level)
+    with listening(options) as listener:
+        bundle = Bundle.open(path)
+        with Embedder(bundle, options.load) as embedder:
+            check_probes(embedder, bundle)
+            app = create_app(embedder, options.app)
+            config = uvicorn.Config(
+                app,
+                http=partial(LimitedProtocol, read_seconds=options.read_timeout),  # type: ignore[arg-type]
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                root_path=options.root_path,
+                timeout_graceful_shutdown=max(1, round(options.grace)),
+            )
+            Server(config, app.state.service.health).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which says goodbye to its clients and ends with status 0."""
+
+    def __init__(self, config: uvicorn.Config, health: Health) -> None:
+        super().__init__(config)
+        self._health = health
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGTERM and SIGINT, without raising them again at the end."""
+        handled = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, self.handle_exit) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Be unready at once; a second signal ends the process without waiting for requests."""
+        self._health.draining = True
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Log the address when connections are accepted."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            logger.info("serving on %s", address_of(listener))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what still arrives with the wish to close, then stop listening and finish."""
+        logger.info("ending, with %d connections", len(self.server_state.connections))
+        self.server_state.default_headers.append((b"connection", b"close"))
+        end = monotonic() + FAREWELL_SECONDS
+        connections = self.server_state.connections
+        while connections and monotonic() < end and not self.force_exit:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+        logger.info("ended")
+
+
+@contextmanager
+def listening(options: ServerOptions) -> Iterator[socket.socket]:
+    """Bind the address; raise OSError that names it. A Unix socket's file is removed at the end."""
+    if options.uds is not None:
+        listener = _bind_uds(options.uds)
+    else:
+        listener = _bind_tcp(options.host, options.port)
+    try:
+        yield listener
+    finally:
+        listener.close()
+        if options.uds is not None:
+            options.uds.unlink(missing_ok=True)
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return a URL, or the path of a Unix socket."""
+    name = listener.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"http://{host}:{name[1]}"
+
+
+def _bind_tcp(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        if os.name != "nt":  # where it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        raise OSError(
+            f"cannot listen on {host}:{port}: {error}; choose another --host or --port"
+        ) from error
+    return listener
+
+
+def _bind_uds(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _is_served(path):
+            path.unlink()
+        listener.bind(str(path))
+    except OSError as error:
+        raise OSError(f"cannot listen on {path}: {error}; choose another --uds") from error
+    return listener
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, suppress(OSError):
+        client.connect(str(path))
+        return True
+    return False

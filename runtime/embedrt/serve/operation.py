@@ -1,0 +1,47 @@
+"""An operation: a route, what answers it, and the dialect of its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from embedrt.serve.errors import STATUS, Kind, RequestError
+from embedrt.serve.service import Service
+from embedrt.serve.wire import Headers, Incoming, Reply, json_reply
+
+Handler = Callable[[Service, Incoming], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How one kind of client wants to be told what is wrong."""
+
+    name: str
+    body: Callable[[RequestError, int], object]
+    """The JSON of an error with a status."""
+    statuses: dict[Kind, int]
+    """Where they differ from `STATUS`."""
+
+    def reply(self, error: RequestError) -> Reply:
+        """Return the answer for an error."""
+        status = self.statuses.get(error.kind, STATUS[error.kind])
+        headers: Headers = ()
+        if error.retry_after is not None:
+            headers = ((b"retry-after", b"%d" % error.retry_after),)
+        if error.kind == "unauthorized":
+            # Browsers ask for a password, which may be the key: the page has no other way.
+            headers = ((b"www-authenticate", b'Basic realm="embedrt", charset="UTF-8"'),)
+        return json_reply(self.body(error, status), status, headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One route."""
+
+    path: str
+    method: Literal["GET", "POST"]
+    answer: Handler
+    dialect: Dialect
+    public: bool = False
+    """Whether it needs no key."""

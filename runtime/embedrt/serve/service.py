@@ -1,0 +1,131 @@
+"""What all dialects share: the model, and texts to vectors within a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from time import monotonic
+from typing import Any
+
+from embedrt.bundle.manifest import Manifest, Side
+from embedrt.embedder import Embedder
+from embedrt.errors import ClosedError, OverloadedError, OverlongTextError, TextError
+from embedrt.request import Embedded
+from embedrt.serve.admission import Admission
+from embedrt.serve.errors import Kind, RequestError
+from embedrt.serve.fields import Texts, word
+from embedrt.serve.health import Health
+from embedrt.serve.metrics import Metrics
+from embedrt.serve.options import ServeOptions
+from embedrt.serve.vocabulary import Vocabulary
+from embedrt.text.prompts import Prompts
+
+logger = logging.getLogger("embedrt.serve")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """How a request wants its texts embedded."""
+
+    prompt_name: str | None = None
+    normalize: bool = False
+    dimensions: int | None = None
+    truncate: bool = True
+    side: Side | None = None
+
+
+class Service:
+    """An `Embedder`, and what surrounds it in a server."""
+
+    def __init__(self, embedder: Embedder, options: ServeOptions) -> None:
+        self.embedder = embedder
+        self.options = options
+        self.prompts = Prompts.of(embedder.manifest)
+        self.metrics = Metrics(embedder)
+        self.health = Health(embedder)
+        self.admission = Admission(embedder, options.max_body_bytes)
+        self.vocabulary = None if options.tiktoken is None else Vocabulary(options.tiktoken)
+        self.started = monotonic()
+        self.tokenizing = asyncio.Semaphore(1)  # one core for texts that are only tokenized
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self.embedder.manifest
+
+    @property
+    def name(self) -> str:
+        """The model's name in answers."""
+        return self.options.served_name or self.manifest.name
+
+    @cached_property
+    def version(self) -> str | None:
+        """The version of embedrt; None where it is run without being installed."""
+        with suppress(PackageNotFoundError):
+            return version("embedrt")
+        return None
+
+    def prompt_name(self, fields: Mapping[str, Any]) -> str | None:
+        """Return the field ``prompt_name``, the name of a prompt that the model has."""
+        name = word(fields, "prompt_name")
+        try:
+            self.prompts.choose(name)
+        except ValueError as error:
+            raise RequestError("invalid", str(error)[:300], field="prompt_name") from None
+        return name
+
+    async def embed(self, texts: Texts, wanted: Wanted) -> Embedded:
+        """Embed the texts of a request; raise RequestError where that fails.
+
+        The vectors have the shape (texts, dimension), also for one string.
+        """
+        normalize = wanted.normalize and not (self.manifest.normalized and not wanted.dimensions)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s", _shapes(texts.values))
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                return await self.embedder.aembed(
+                    texts.values,
+                    prompt_name=wanted.prompt_name,
+                    normalize_embeddings=normalize,
+                    truncate_dim=wanted.dimensions,
+                    overlong="truncate" if wanted.truncate else "error",
+                    truncation_side=wanted.side,
+                )
+        except TimeoutError:
+            message = f"no answer within {self.options.timeout:g} s, the server's --timeout"
+            wait = self.admission.retry_after()
+            raise RequestError("timeout", message, retry_after=wait) from None
+        except OverloadedError:
+            raise self.admission.refusal("too many tokens are waiting") from None
+        except TextError as error:
+            place = texts.place(error.index)
+            kind: Kind = "invalid" if isinstance(error, OverlongTextError) else "tokenizer"
+            raise RequestError(kind, f"{place} {error.complaint}", field=place) from None
+        except ClosedError:
+            raise RequestError("unhealthy", "the server is about to end") from None
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - what a worker ended with, SystemExit too
+            self.health.note_failure()
+            raise failure(error) from None
+
+
+def _shapes(texts: Sequence[str]) -> str:
+    """Return lengths and hashes of texts: what a log may tell of them."""
+    shown = [f"{len(t)}:{sha256(t.encode(errors='replace')).hexdigest()[:8]}" for t in texts[:8]]
+    return f"{len(texts)} texts, length:hash {' '.join(shown)}"
+
+
+def failure(error: BaseException) -> RequestError:
+    """Log an unexpected error without its message, which may hold a text; return what to answer."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("a request failed: %s\n%s", type(error).__name__, frames)
+    return RequestError("internal", "the server failed on this request; its log tells more")

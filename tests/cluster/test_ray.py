@@ -1,0 +1,300 @@
+"""Ray as the engine: the same bytes, whatever is killed, and nothing left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from corpora import digest_of_source, names, write_parquet
+from embedrt import Bundle
+from embedrt.corpus import embed, verify_output
+from embedrt.corpus.on_ray import RayEngine
+from embedrt.corpus.on_ray_worker import pack_bundle
+from embedrt.corpus.output import TEMPORARY
+from embedrt.corpus.places import find_place
+from embedrt.corpus.prepare import prepare
+from embedrt.errors import CorpusError
+from fuzz.crashing_graphs import write_crashing_bundle
+
+pytestmark = [
+    # Ray leaves sockets and files of its own to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+]
+
+ROWS_PER_PART = 25
+SECONDS = 180  # for a cluster to start on a busy machine
+
+
+def command(bundle: Path, *options: str) -> list[str]:
+    return [
+        sys.executable, "-m", "embedrt", "embed", "source", "output", "--bundle", str(bundle),
+        "--rows-per-part", str(ROWS_PER_PART), "--engine", "ray", *options,
+    ]  # fmt: skip
+
+
+def start(bundle: Path, folder: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(bundle, *options),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        encoding="utf-8",
+    )
+
+
+def parts_in(output: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in output.glob("[0-9]*.parquet")}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def workers() -> list[psutil.Process]:
+    """Return the processes that make parts, of whatever cluster."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline()[:1] == ["ray::make_parts"]:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def ray_processes() -> set[int]:
+    """Return the processes of any cluster of this user."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if "embedrt-ray-" in line or line.startswith("ray::"):
+            found.add(process.pid)
+    return found
+
+
+def assert_finished(output: Path, digest: str) -> None:
+    assert verify_output(output).digest == digest
+    assert not [name for name in names(output) if TEMPORARY.fullmatch(name)]
+
+
+class TestOwnCluster:
+    def test_the_same_bytes_and_nothing_left(
+        self, source: Path, tmp_path: Path, tiny: Path, home: Path
+    ) -> None:
+        temporary = Path("/tmp")
+        before = set(temporary.glob("embedrt-ray-*")), ray_processes()
+        process = start(tiny, tmp_path)
+        out, err = process.communicate(timeout=SECONDS)
+        assert (process.returncode, err) == (0, "")
+        digest = digest_of_source(source, tiny)
+        assert digest in out
+        assert_finished(tmp_path / "output", digest)
+        assert set(temporary.glob("embedrt-ray-*")) == before[0]
+        wait_for(lambda: ray_processes() <= before[1], 60)
+        assert list(home.rglob("*")) == []  # no token that others can read
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_interrupted(self, tmp_path: Path, tiny: Path, number: signal.Signals) -> None:
+        source = write_parquet(tmp_path / "source", files=60)
+        process = start(tiny, tmp_path, "--workers", "1")
+        wait_for(lambda: parts_in(tmp_path / "output"))
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does it
+        else:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=SECONDS)
+        assert process.returncode == 128 + number, err
+        assert "finishing the parts in flight" in err
+        assert "run the same command again to go on" in err
+        rows = pq.read_table(tmp_path / "output").num_rows
+        assert f"{rows:,} of 15,000 rows" in out
+        assert embed(
+            source, tmp_path / "output", bundle=tiny, rows_per_part=ROWS_PER_PART
+        ).digest == digest_of_source(source, tiny)
+
+    @pytest.mark.parametrize("whole", [False, True], ids=["driver", "everything"])
+    def test_killed(self, tmp_path: Path, tiny: Path, whole: bool) -> None:
+        """SIGKILL of the driver, or of all its processes at once, and then run again."""
+        source = write_parquet(tmp_path / "source", files=60)
+        output = tmp_path / "output"
+        process = start(tiny, tmp_path, "--workers", "1")
+        wait_for(lambda: parts_in(output))
+        time.sleep(random.Random(0).uniform(0, 0.5))
+        family = [psutil.Process(process.pid)]
+        family += family[0].children(recursive=True) if whole else []
+        for one in family:
+            one.kill()
+        process.communicate()
+        if whole:
+            for one in workers():  # in sessions of their own
+                one.kill()
+        wait_for(lambda: not workers(), 60)
+        kept = parts_in(output)
+        assert 0 < len(kept) < 60 * 13
+        report = embed(source, output, bundle=tiny, rows_per_part=ROWS_PER_PART)
+        assert report.digest == digest_of_source(source, tiny)
+        assert kept.items() <= parts_in(output).items()
+        assert_finished(output, report.digest)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster of a node without work for the driver, and one with two cores."""
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False},
+    )
+    cluster.add_node(num_cpus=2)
+    ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.mark.usefixtures("cluster")
+class TestCluster:
+    def test_every_format(self, tmp_path: Path, tiny: Path) -> None:
+        (tmp_path / "source").mkdir()
+        lines = "".join(f'{{"text": "w{row % 9} w{row % 4}"}}\n' for row in range(500))
+        (tmp_path / "source" / "a.jsonl").write_text(lines, encoding="utf-8")
+        write_parquet(tmp_path / "source" / "b", files=1)
+        options: dict[str, Any] = {"bundle": tiny, "rows_per_part": 60}
+        local = embed(tmp_path / "source", tmp_path / "local", **options)
+        found = embed(tmp_path / "source", tmp_path / "ray", engine="ray", **options)
+        for field in ("digest", "rows", "nulls", "cut", "parts", "tokens"):
+            assert getattr(found, field) == getattr(local, field)
+        for name in parts_in(tmp_path / "local"):
+            same = (tmp_path / folder / name for folder in ("local", "ray"))
+            assert len({file.read_bytes() for file in same}) == 1
+        assert ray.is_initialized()
+
+    def test_a_worker_is_killed(self, tmp_path: Path, tiny: Path) -> None:
+        source = write_parquet(tmp_path / "source", files=60)
+        done = threading.Event()
+        killed: list[int] = []
+
+        def kill() -> None:
+            while not done.is_set() and len(killed) < 3:
+                wait_for(lambda: done.is_set() or len(parts_in(tmp_path / "output")) > 9)
+                for one in workers()[:1]:
+                    one.kill()
+                    killed.append(one.pid)
+                time.sleep(0.5)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        try:
+            report = embed(
+                source, tmp_path / "output", bundle=tiny, engine=RayEngine(), rows_per_part=25
+            )
+        finally:
+            done.set()
+            thread.join()
+        assert killed
+        assert report.complete
+        assert_finished(tmp_path / "output", digest_of_source(source, tiny))
+
+    def test_a_node_is_killed(self, cluster: Cluster, tmp_path: Path, tiny: Path) -> None:
+        source = write_parquet(tmp_path / "source", files=60)
+        node = cluster.add_node(num_cpus=2)
+        pids = [info.process.pid for info in node.all_processes["raylet"]]
+
+        def kill() -> None:
+            wait_for(lambda: len(parts_in(tmp_path / "output")) > 9)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        report = embed(
+            source, tmp_path / "output", bundle=tiny, engine=RayEngine(), rows_per_part=25
+        )
+        thread.join()
+        assert report.complete
+        assert_finished(tmp_path / "output", digest_of_source(source, tiny))
+        cluster.remove_node(node, allow_graceful=False)
+
+    def test_a_part_that_kills_every_worker_is_reported_and_the_rest_goes_on(
+        self, tmp_path: Path
+    ) -> None:
+        source = write_parquet(tmp_path / "source", files=1, rows=40)
+        bundle = tmp_path / "crashing"
+        bundle.mkdir()
+        write_crashing_bundle(bundle)
+        report = embed(source, tmp_path / "output", bundle=bundle, engine="ray", rows_per_part=25)
+        assert not report.complete
+        assert sorted(reason.partition(":")[0] for reason in report.failures) == [
+            "part-0.parquet, rows 0 to 19",
+            "part-0.parquet, rows 20 to 39",
+        ]
+        assert all("failed 3 times, at last with" in reason for reason in report.failures)
+
+    def test_the_bundle_is_sent_where_its_folder_is_not(
+        self, source: Path, tmp_path: Path, tiny: Path
+    ) -> None:
+        job = prepare(
+            find_place(source),
+            find_place(tmp_path / "output"),
+            Bundle.open(tiny),
+            text="text",
+            columns=None,
+            rows_per_part=100,
+            skip_unreadable=False,
+        )
+        shipped = ray.put(pack_bundle(tiny))
+
+        def find_it(work: Any, shipped: list[Any]) -> str:
+            from embedrt.corpus.on_ray_worker import find_bundle
+
+            return str(find_bundle(work, shipped[0]))
+
+        find = ray.remote(find_it)
+        elsewhere = dataclasses.replace(job.work, bundle=tmp_path / "not here")
+        assert ray.get(find.remote(job.work, [shipped])) == str(tiny)
+        folder = Path(ray.get(find.remote(elsewhere, [shipped])))
+        assert folder.stat().st_mode & 0o077 == 0
+        assert Bundle.open(folder, verify="sha256").manifest == Bundle.open(tiny).manifest
+        assert ray.get(find.remote(elsewhere, [shipped])) == str(folder)  # once a node
+        weights = folder / "weights.bin"
+        weights.write_bytes(b"x" * weights.stat().st_size)  # changed since
+        again = Path(ray.get(find.remote(elsewhere, [shipped])))
+        assert Bundle.open(again, verify="sha256")
+        for one in {folder, again}:
+            for file in one.iterdir():
+                file.unlink()
+            one.rmdir()
+
+    def test_more_cores_than_a_node_has(self, source: Path, tmp_path: Path, tiny: Path) -> None:
+        with pytest.raises(CorpusError, match="cores_per_worker=99, and no node"):
+            embed(source, tmp_path / "o", bundle=tiny, engine=RayEngine(cores_per_worker=99))
+
+
+def test_options() -> None:
+    with pytest.raises(ValueError, match="workers=0; expected at least 1"):
+        RayEngine(workers=0)

@@ -1,0 +1,91 @@
+"""Makes small corpora, and says what must come out of them, by other means than embedrt.corpus."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from embedrt import Embedder
+
+ODD = ["", " ", "w1", "w2 w3", "w4\nw5", "w1 " * 20, "\u2028", "null", "NA", 'say "w6"', "w7,w8"]
+
+
+def texts_of(rows: int, start: int = 0) -> list[str | None]:
+    """Return texts of which one in ten is null, one in ten empty, and many repeated."""
+    return [
+        None if row % 10 == 0 else "" if row % 10 == 1 else f"w{row % 7} w{row % 3} " * (row % 4)
+        for row in range(start, start + rows)
+    ]
+
+
+def write_parquet(
+    folder: Path, files: int = 3, rows: int = 250, *, row_group_size: int = 60
+) -> Path:
+    """Write a folder of Parquet files with the columns id and text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(files):
+        start = number * rows
+        table = pa.table({"id": range(start, start + rows), "text": texts_of(rows, start)})
+        pq.write_table(table, folder / f"part-{number}.parquet", row_group_size=row_group_size)
+    return folder
+
+
+def expected_vectors(bundle: Path, texts: Sequence[str | None]) -> list[NDArray[Any] | None]:
+    """Return the vectors of all texts from one call of `encode`."""
+    with Embedder.load(bundle) as embedder:
+        vectors = iter(embedder.encode([text for text in texts if text is not None]))
+    return [None if text is None else next(vectors) for text in texts]
+
+
+def expected_digest(rows: Iterable[tuple[str, int, NDArray[Any] | None]]) -> str:
+    """Return the digest of rows, given as path, number and vector."""
+    total = 0
+    for path, number, vector in rows:
+        content = b"" if vector is None else np.asarray(vector, "<f4").tobytes()
+        hashed = hashlib.sha256(path.encode() + b"\0" + number.to_bytes(8, "little") + content)
+        total += int.from_bytes(hashed.digest(), "little")
+    return f"{total % 2**256:064x}"
+
+
+def digest_of_source(folder: Path, bundle: Path, column: str = "text") -> str:
+    """Return the digest that an output of this folder of Parquet files must have."""
+    found: list[tuple[str, int, str | None]] = []
+    for file in sorted(folder.rglob("*.parquet")):
+        texts = pq.read_table(file).column(column).to_pylist()
+        path = file.relative_to(folder).as_posix()
+        found += [(path, row, text) for row, text in enumerate(texts)]
+    vectors = expected_vectors(bundle, [text for _, _, text in found])
+    return expected_digest(
+        (path, row, vector) for (path, row, _), vector in zip(found, vectors, strict=True)
+    )
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Run `embedrt` in this process; for processes of `forked`."""
+    import sys
+
+    from embedrt.cli import main
+
+    sys.exit(main(arguments))
+
+
+def forked(*arguments: str | Path) -> Any:
+    """Start `embedrt` in a process that has imported what it needs already, to be killed soon."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["embedrt.cli", "embedrt.corpus"])
+    process = context.Process(target=run_command, args=([*map(str, arguments)],))
+    process.start()
+    return process
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted."""
+    return sorted(entry.name for entry in folder.iterdir())

@@ -1,0 +1,254 @@
+"""`embedrt embed` and `embedrt corpus verify`, as processes: output, interrupts, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from corpora import digest_of_source, forked, names, write_parquet
+from embedrt.cli import main
+from embedrt.corpus import verify_output
+from embedrt.corpus.output import TEMPORARY
+
+ROWS_PER_PART = 25
+KILLS = 20
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a source, which is the current one."""
+    write_parquet(tmp_path / "source")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@contextmanager
+def embedding(bundle: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start `embedrt embed source output`; kill what is left of it."""
+    command = [sys.executable, "-m", "embedrt", "embed", "source", "output", "--bundle", bundle]
+    with subprocess.Popen(
+        [*map(str, command), "--rows-per-part", str(ROWS_PER_PART), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        encoding="utf-8",
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def parts_in(output: Path) -> dict[str, int]:
+    """Return the parts with the time of their last change."""
+    return {file.name: file.stat().st_mtime_ns for file in output.glob("[0-9]*.parquet")}
+
+
+def wait_for_parts(output: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(parts_in(output)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class TestEmbed:
+    def test_a_run_and_another(
+        self, corpus: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (corpus / "source" / "README.md").touch()
+        command = ["embed", "source", "output", "--bundle", str(tiny), "--report", "report.json"]
+        assert main(command) == 0
+        out, err = capsys.readouterr()
+        digest = digest_of_source(corpus / "source", tiny)
+        assert out.startswith("750 of 750 rows in output, 750 of them now, ")
+        assert out.endswith(f"nulls 75, texts cut 0, digest {digest}\n")
+        assert err == "embedrt: not a data file, left out: README.md\n"
+        report = json.loads((corpus / "report.json").read_text(encoding="utf-8"))
+        assert report["digest"] == digest
+        assert main(command) == 0
+        assert "750 of 750 rows in output, 0 of them now" in capsys.readouterr().out
+
+    @pytest.mark.usefixtures("corpus")
+    def test_options(self, tiny: Path) -> None:
+        pq.write_table(pa.table({"a": ["w1"], "b": ["w2"], "c": [1]}), "x.parquet")
+        line = (
+            "embed x.parquet output --text a --text b --join - --columns c --output-column v "
+            "--normalize --precision float16 --truncate-dim 3 --threads 1 --merge 1"
+        )
+        assert main([*line.split(), "--bundle", str(tiny)]) == 0
+        table = pq.read_table("output")
+        assert table.column_names == ["c", "v"]
+        assert table.schema.field("v").type == pa.list_(pa.float16(), 3)
+
+    @pytest.mark.usefixtures("corpus")
+    def test_what_is_wrong(self, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["embed", "other", "output", "--bundle", str(tiny)]) == 1
+        assert capsys.readouterr().err == "embedrt: other: there is no such file or folder\n"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--workers", "2"], "--workers 2: only for --engine ray"),
+            (["--address", "auto"], "--address auto: only for --engine ray"),
+            (["--engine", "ray", "--threads", "2"], "see --cores-per-worker"),
+        ],
+    )
+    @pytest.mark.usefixtures("corpus")
+    def test_options_of_the_other_engine(
+        self, tiny: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+    ) -> None:
+        assert main(["embed", "source", "output", "--bundle", str(tiny), *options]) == 1
+        assert message in capsys.readouterr().err
+
+    def test_two_kinds_of_processors_are_said(
+        self,
+        corpus: Path,
+        tiny: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        command = ["embed", "source", "output", "--bundle", str(tiny)]
+        assert main(command) == 0
+        next((corpus / "output").glob("0*")).unlink()
+        monkeypatch.setattr("embedrt.corpus.part.processor_name", lambda: "another")
+        capsys.readouterr()
+        assert main(command) == 0
+        assert "another: the vectors of one kind of processor" in capsys.readouterr().err
+
+    def test_what_is_skipped_makes_the_status_1(
+        self, corpus: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (corpus / "source" / "part-1.parquet").write_bytes(b"x")
+        command = ["embed", "source", "output", "--bundle", str(tiny), "--on-error", "skip"]
+        assert main(command) == 1
+        out, err = capsys.readouterr()
+        assert out.startswith("500 of 500 rows in output")
+        assert "embedrt: not embedded: part-1.parquet cannot be read as parquet" in err
+        assert err.endswith("embedrt: 1 not embedded; run the same command again to go on\n")
+
+    @pytest.mark.usefixtures("corpus")
+    def test_progress_in_a_log(
+        self,
+        tiny: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr("embedrt.corpus.watch.LINE_SECONDS", 0)
+        assert main(["embed", "source", "output", "--bundle", str(tiny)]) == 0
+        first, second, third = capsys.readouterr().err.splitlines()
+        assert "250 of 750 rows, " in first
+        assert "rows/s, " in second
+        assert "tokens/s, 0:00:00 left" in third
+
+    def test_verify(self, corpus: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["embed", "source", "output", "--bundle", str(tiny)]) == 0
+        capsys.readouterr()
+        assert main(["corpus", "verify", "output", "--source", "source", "--sample", "7"]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("rows: 750 in 3 parts, 75 without a text\ndigest: ")
+        assert out.endswith(
+            "source: its files are those that were embedded\n"
+            "computed again: 7 rows, the same bytes\n"
+        )
+        (corpus / "output" / "_SUCCESS").unlink()
+        assert main(["corpus", "verify", "output"]) == 1
+        assert capsys.readouterr().err == (
+            "embedrt: output: it is not complete: run the command that made it again\n"
+        )
+        assert main(["corpus", "prove", "output"]) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+class TestInterrupts:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_parts_in_flight_are_finished(
+        self, corpus: Path, tiny: Path, number: signal.Signals
+    ) -> None:
+        write_parquet(corpus / "source", files=40)
+        with embedding(tiny) as process:
+            wait_for_parts(corpus / "output", 1)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 128 + number
+        assert "finishing the parts in flight; interrupt again to end at once" in err
+        assert "not complete; run the same command again to go on" in err
+        rows = pq.read_table(corpus / "output").num_rows
+        assert 0 < rows < 10_000
+        assert f"{rows:,} of 10,000 rows in output, {rows:,} of them now" in out
+        assert not [name for name in names(corpus / "output") if TEMPORARY.fullmatch(name)]
+        with embedding(tiny) as process:
+            out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert digest_of_source(corpus / "source", tiny) in out
+
+    def test_a_second_interrupt_ends_at_once(self, corpus: Path, minilm: Path) -> None:
+        """One part, which would take minutes."""
+        text = pa.array([f"{row} " + "a long text of many words " * 50 for row in range(20_000)])
+        pq.write_table(pa.table({"text": text}), corpus / "source" / "a.parquet")
+        with embedding(minilm, "--rows-per-part", "20000", "--columns", "text") as process:
+            deadline = time.monotonic() + 60
+            while not (corpus / "output" / "_embedrt.json").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(2)
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            assert process.poll() is None
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Traceback" not in err
+        assert time.monotonic() - begin < 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+class TestKills:
+    def test_killed_twenty_times(self, corpus: Path, tiny: Path) -> None:
+        """SIGKILL at random moments, from the first to the last; what is written stays."""
+        output = corpus / "output"
+        command = ["embed", str(corpus / "source"), str(output), "--bundle", str(tiny)]
+        forked("--help").join()  # starts the server of processes
+        begin = time.monotonic()
+        process = forked(*command, "--rows-per-part", str(ROWS_PER_PART))
+        process.join(60)
+        seconds = time.monotonic() - begin
+        assert process.exitcode == 0
+        digest = digest_of_source(corpus / "source", tiny)
+        assert verify_output(output).digest == digest
+        shutil.rmtree(output)
+        generator, kept, ended = random.Random(0), dict[str, int](), set()
+        for _ in range(KILLS):
+            process = forked(*command, "--rows-per-part", str(ROWS_PER_PART))
+            time.sleep(generator.uniform(0.1, 1.0) * seconds)
+            process.kill()
+            process.join(60)
+            ended.add(process.exitcode)
+            found = parts_in(output)
+            assert kept.items() <= found.items()  # no part is lost, or made again
+            for name in found:
+                pq.read_table(output / name)  # whole
+            kept = found
+        assert -signal.SIGKILL in ended
+        assert kept
+        process = forked(*command, "--rows-per-part", str(ROWS_PER_PART))
+        process.join(60)
+        assert process.exitcode == 0
+        assert kept.items() <= parts_in(output).items()
+        assert not [name for name in names(output) if name.startswith(".")]
+        assert verify_output(output).digest == digest

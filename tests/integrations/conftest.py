@@ -1,0 +1,50 @@
+"""Each file tests one framework, and is collected where the framework is installed.
+
+`make test-integrations` installs them all and names each file, so that none is left out there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from embedrt import Bundle
+from embedrt.bundle.reader import FILES, MANIFEST
+
+FRAMEWORKS = {
+    "chroma": "chromadb",
+    "dspy": "dspy",
+    "haystack": "haystack",
+    "lancedb": "lancedb",
+    "langchain": "langchain_tests",
+    "llama_index": "llama_index",
+    "mteb": "mteb",
+    "sklearn": "sklearn",
+}
+collect_ignore = [
+    f"test_{name}.py" for name, module in FRAMEWORKS.items() if find_spec(module) is None
+]
+
+PROMPTS = {"query": "claim: ", "passage": "abstract: ", "other": "another: "}
+
+
+@pytest.fixture(scope="session")
+def prompted(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MiniLM with a prompt for each side, and one by default that neither side may use."""
+    folder = tmp_path_factory.mktemp("prompted")
+    for name in FILES:
+        (folder / name).symlink_to(minilm / name)
+    manifest = dataclasses.replace(
+        Bundle.open(minilm).manifest, prompts=PROMPTS, default_prompt_name="other"
+    )
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(params=["plain", "prompted"])
+def bundle(request: pytest.FixtureRequest, minilm: Path, prompted: Path) -> Path:
+    """MiniLM without prompts, and with them."""
+    return minilm if request.param == "plain" else prompted

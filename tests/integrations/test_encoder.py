@@ -1,0 +1,105 @@
+"""What the adapters have in common, and what each says where its framework is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from embedrt import Embedder
+from embedrt.integrations.encoder import Encoder, digest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted(
+    file.stem
+    for file in (ROOT / "runtime" / "embedrt" / "integrations").glob("[a-z]*.py")
+    if file.stem not in ("encoder", "extras")
+)
+TEXTS = ["one", "two texts"]
+
+
+def test_sides(bundle: Path) -> None:
+    encoder = Encoder.load(bundle)
+    with Embedder.load(bundle) as plain:
+        queries, documents = plain.encode_query(TEXTS), plain.encode_document(TEXTS)
+        other = plain.encode(TEXTS, prompt="x: ").tolist()
+    assert encoder.queries(TEXTS) == asyncio.run(encoder.aqueries(TEXTS)) == queries.tolist()
+    assert encoder.documents(TEXTS) == asyncio.run(encoder.adocuments(TEXTS)) == documents.tolist()
+    assert encoder.queries(TEXTS, "x: ") == encoder.documents(TEXTS, "x: ") == other
+    assert asyncio.run(encoder.aqueries(TEXTS, "x: ")) == other
+    assert asyncio.run(encoder.adocuments(TEXTS, "x: ")) == other
+    assert encoder.queries([]) == []
+    if "prompted" in str(bundle):
+        assert queries.tolist() != documents.tolist()
+
+
+def test_one_embedder_for_a_bundle_and_its_options(minilm: Path, prompted: Path) -> None:
+    first = Encoder.load(minilm).embedder
+    assert Encoder.load(str(minilm), {}).embedder is first
+    assert Encoder.load(minilm, {"threads": 1}).embedder is not first
+    assert Encoder.load(prompted).embedder is not first
+    number = id(first)
+    del first
+    gc.collect()
+    assert all(id(each) != number for each in gc.get_objects() if isinstance(each, Embedder))
+
+
+def test_an_embedder_that_is_loaded(embedder: Embedder) -> None:
+    assert Encoder.load(embedder).embedder is embedder
+    with pytest.raises(TypeError, match="threads"):
+        Encoder.load(embedder, {"threads": 1})
+
+
+def test_options_are_those_of_load(minilm: Path) -> None:
+    with pytest.raises(TypeError, match="thread"):
+        Encoder.load(minilm, {"thread": 1})
+    with pytest.raises(ValueError, match="threads=0"):
+        Encoder.load(minilm, {"threads": 0})
+
+
+def test_a_digest_names_the_content(minilm: Path, prompted: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(minilm)
+    assert digest(tmp_path / "link") == digest(minilm)
+    assert digest(prompted) != digest(minilm)
+
+
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] not in ("embedrt", "numpy", "onnxruntime", "tokenizers"):
+            if name.partition(".")[0] not in sys.stdlib_module_names:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_installs_a_missing_framework(name: str) -> None:
+    imported = f"import embedrt\n{WITHOUT}\nimport embedrt.integrations.{name}"
+    process = subprocess.run(
+        [sys.executable, "-c", imported], capture_output=True, text=True, check=False
+    )
+    last = process.stderr.splitlines()[-1]
+    assert last.startswith(f"embedrt.errors.MissingExtraError: embedrt.integrations.{name} needs ")
+    assert last.endswith(f": pip install 'embedrt[{name}]'")
+
+
+def test_each_module_has_its_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(MODULES) <= project["optional-dependencies"].keys()
+    assert len(MODULES) == 8
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_adapter_is_short(name: str) -> None:
+    file = ROOT / "runtime" / "embedrt" / "integrations" / f"{name}.py"
+    code = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    assert len(code) <= 110

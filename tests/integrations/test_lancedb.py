@@ -1,0 +1,65 @@
+"""LanceDB: a table that embeds its column, opened again by another process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import numpy as np
+from lancedb.embeddings import get_registry
+from lancedb.pydantic import LanceModel, Vector
+
+from embedrt import Embedder
+from embedrt.integrations.lancedb import EmbedrtFunction
+from scifact import DOCUMENTS, IDS, QUERIES, TOP, ranking
+
+SEARCH = """
+import json, sys
+import lancedb
+import embedrt.integrations.lancedb
+
+folder, top, *queries = sys.argv[1:]
+table = lancedb.connect(folder).open_table("abstracts")
+found = [table.search(query).distance_type("cosine").limit(int(top)).to_list() for query in queries]
+print(json.dumps([[row["id"] for row in rows] for rows in found]))
+"""
+
+
+def make_table(folder: Path, bundle: Path) -> Any:
+    function = get_registry().get("embedrt").create(bundle=str(bundle), threads=1)
+
+    class Abstract(LanceModel):
+        id: str
+        text: str = function.SourceField()
+        vector: Vector(function.ndims()) = function.VectorField()  # type: ignore[valid-type]
+
+    return lancedb.connect(folder).create_table("abstracts", schema=Abstract)
+
+
+def test_same_bits(bundle: Path) -> None:
+    function = EmbedrtFunction.create(bundle=str(bundle))
+    with Embedder.load(bundle) as plain:
+        documents, query = plain.encode_document(QUERIES), plain.encode_query(QUERIES[:1])
+    assert function.ndims() == 384
+    assert np.array_equal(function.compute_source_embeddings(QUERIES), documents)
+    assert np.array_equal(function.compute_query_embeddings(QUERIES[0]), query)
+    first, missing, second = function.compute_source_embeddings([QUERIES[0], None, QUERIES[1]])
+    assert missing is None
+    assert np.array_equal([first, second], documents[:2])
+
+
+def test_story(prompted: Path, tmp_path: Path) -> None:
+    table = make_table(tmp_path, prompted)
+    table.add([{"id": name, "text": text} for name, text in zip(IDS, DOCUMENTS, strict=True)])
+    process = subprocess.run(
+        [sys.executable, "-c", SEARCH, str(tmp_path), str(TOP), *QUERIES],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout.splitlines()[-1]) == ranking(prompted)

@@ -1,0 +1,60 @@
+"""LlamaIndex: batches in one call, async, saved and loaded, and a search in its index."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from pathlib import Path
+
+import pytest
+from llama_index.core import VectorStoreIndex
+from llama_index.core.schema import TextNode
+
+from embedrt import Embedder
+from embedrt.integrations.llama_index import EmbedrtEmbedding
+from scifact import DOCUMENTS, IDS, QUERIES, TOP, ranking
+
+
+def test_same_bits(bundle: Path) -> None:
+    model = EmbedrtEmbedding(bundle)
+    with Embedder.load(bundle) as plain:
+        documents = plain.encode_document(QUERIES).tolist()
+        query = plain.encode_query(QUERIES[0]).tolist()
+    assert model.get_text_embedding_batch(QUERIES) == documents
+    assert [model.get_text_embedding(text) for text in QUERIES] == documents
+    assert model.get_query_embedding(QUERIES[0]) == query
+    assert asyncio.run(model.aget_text_embedding_batch(QUERIES)) == documents
+    assert asyncio.run(model.aget_text_embedding(QUERIES[1])) == documents[1]
+    assert asyncio.run(model.aget_query_embedding(QUERIES[0])) == query
+
+
+def test_a_batch_is_one_call(minilm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    plain = Embedder.encode_document
+    monkeypatch.setattr(
+        Embedder,
+        "encode_document",
+        lambda self, texts, **options: calls.append(len(texts)) or plain(self, texts, **options),
+    )
+    texts = ["a text"] * 5_000
+    EmbedrtEmbedding(minilm, embed_batch_size=5_000).get_text_embedding_batch(texts)
+    EmbedrtEmbedding(minilm).get_text_embedding_batch(texts)
+    assert calls == [5_000, 2048, 2048, 904]
+
+
+def test_saved(prompted: Path) -> None:
+    model = EmbedrtEmbedding(prompted, options={"threads": 1})
+    assert model.model_name == "all-MiniLM-L6-v2-fp32"
+    again = EmbedrtEmbedding.from_dict(model.to_dict())
+    assert again.to_dict() == model.to_dict()
+    pickled = pickle.loads(pickle.dumps(model))
+    assert pickled.get_query_embedding("a") == again.get_query_embedding("a")
+
+
+def test_story(minilm: Path) -> None:
+    texts = zip(IDS, DOCUMENTS, strict=True)
+    nodes = [TextNode(id_=name, text=text) for name, text in texts]
+    index = VectorStoreIndex(nodes, embed_model=EmbedrtEmbedding(minilm))
+    retriever = index.as_retriever(similarity_top_k=TOP)
+    found = [[hit.node_id for hit in retriever.retrieve(query)] for query in QUERIES]
+    assert found == ranking(minilm)

@@ -1,0 +1,228 @@
+"""Start and end: ready when it can embed, and no request lost when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from embedrt import Embedder
+from serving import serving, start
+from tiny_bundle import make_tiny
+
+LONG = [f"{number} {'word ' * 40}" for number in range(60)]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return make_tiny(tmp_path / "tiny")
+
+
+def refused(*arguments: str, **environment: str) -> str:
+    """What a server says that does not start."""
+    command = [sys.executable, "-m", "embedrt", "serve", *arguments]
+    ended = subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=60,
+    )
+    assert ended.returncode in (1, 2)
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+class TestEnd:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_idle(self, tiny: Path, tmp_path: Path, number: int) -> None:
+        server = start(tiny, tmp_path / "log")
+        assert server.get("/ready").status_code == 200
+        server.http.close()
+        begin = time.monotonic()
+        assert server.end(number) == 0
+        assert time.monotonic() - begin < 5
+        assert "error" not in server.log()
+
+    def test_requests_are_finished(self, minilm: Path, embedder: Embedder, tmp_path: Path) -> None:
+        """Those that run, that wait, and that are still being sent."""
+        with serving(minilm, tmp_path / "log", "--threads", "1", "--cache-mb", "0") as server:
+            body = json.dumps({"inputs": "late"}).encode()
+            late = server.connect()
+            head = b"POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
+            late.sendall(head % len(body) + body[:5])
+            groups = [LONG[start : start + 12] for start in range(0, 60, 12)]
+
+            def ask(texts: list[str]) -> httpx.Response:
+                return httpx.post(server.url + "/embed", json={"inputs": texts}, timeout=60)
+
+            with ThreadPoolExecutor(len(groups)) as pool:
+                asked = [pool.submit(ask, texts) for texts in groups]
+                server.wait_for_waiting_texts(30)
+                server.process.send_signal(signal.SIGTERM)
+                time.sleep(0.3)
+                late.sendall(body[5:])
+                answers = [future.result() for future in asked]
+            assert b"HTTP/1.1 200 OK" in late.recv(1000)
+            late.close()
+            assert server.process.wait(30) == 0
+        for texts, answer in zip(groups, answers, strict=True):
+            assert answer.headers["connection"] == "close"
+            found = np.array(answer.json(), np.float32)
+            assert found.tobytes() == embedder.encode(texts).tobytes()
+
+    def test_not_ready_while_ending(self, minilm: Path, tmp_path: Path) -> None:
+        with serving(minilm, tmp_path / "log", "--threads", "1") as server:
+            assert server.get("/ready").status_code == 200  # keeps its connection
+            asking = threading.Thread(
+                target=lambda: httpx.post(server.url + "/embed", json={"inputs": LONG}, timeout=60)
+            )
+            asking.start()
+            server.wait_for_waiting_texts(30)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            answer = server.get("/ready")
+            assert (answer.status_code, answer.headers["connection"]) == (503, "close")
+            assert answer.json() == {
+                "error": "the server is about to end", "error_type": "Unhealthy",
+            }  # fmt: skip
+            asking.join()
+            assert server.process.wait(30) == 0
+
+    def test_a_request_longer_than_the_grace(self, minilm: Path, tmp_path: Path) -> None:
+        """It is answered too, and the server ends in time."""
+        options = ["--threads", "1", "--grace", "1", "--cache-mb", "0"]
+        texts = [f"{number} {text}" for number in range(34) for text in LONG]
+        with serving(minilm, tmp_path / "log", *options) as server:
+            with ThreadPoolExecutor(1) as pool:
+                asked = pool.submit(
+                    httpx.post, server.url + "/embed", json={"inputs": texts}, timeout=60
+                )
+                server.wait_for_waiting_texts(1000)
+                server.http.close()
+                begin = time.monotonic()
+                assert server.end() == 0
+                assert time.monotonic() - begin < 8
+                answer = asked.result()
+            assert (answer.status_code, answer.json()["error_type"]) == (503, "Unhealthy")
+
+    def test_a_second_signal_ends_at_once(self, minilm: Path, tmp_path: Path) -> None:
+        texts = [f"{number} {text}" for number in range(34) for text in LONG]
+        with serving(minilm, tmp_path / "log", "--threads", "1") as server:
+            connection = server.connect()
+            body = json.dumps({"inputs": texts}).encode()
+            head = b"POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
+            connection.sendall(head % len(body) + body)
+            server.wait_for_waiting_texts(1000)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            begin = time.monotonic()
+            assert server.end() == 0
+            assert time.monotonic() - begin < 5
+            connection.close()
+
+
+class TestStart:
+    def test_the_address_is_taken(self, tiny: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = str(other.getsockname()[1])
+            said = refused(str(tiny), "--port", port)
+        assert f"cannot listen on 127.0.0.1:{port}: " in said
+        assert "choose another --host or --port" in said
+
+    def test_no_bundle(self, tmp_path: Path) -> None:
+        assert "nowhere" in refused(str(tmp_path / "nowhere"), "--port", "0")
+
+    def test_a_bundle_that_fails_its_probes(self, tmp_path: Path) -> None:
+        probes = json.dumps([{"text": "w1", "embedding": [9.0] * 10}])
+        said = refused(str(make_tiny(tmp_path / "tiny", probes=probes)), "--port", "0")
+        assert "gives vectors that differ" in said
+
+    def test_without_the_extra(self, tiny: Path, tmp_path: Path) -> None:
+        (tmp_path / "modules").mkdir()
+        (tmp_path / "modules" / "uvicorn.py").write_text(
+            "raise ModuleNotFoundError(name='uvicorn')", encoding="utf-8"
+        )
+        path = os.pathsep.join([str(tmp_path / "modules"), os.environ.get("PYTHONPATH", "")])
+        said = refused(str(tiny), PYTHONPATH=path)
+        assert said == "embedrt: serve needs uvicorn; install it: pip install 'embedrt[serve]'\n"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--port", "99999"], "port=99999; expected 0 to 65535"),
+            (["--port", "x"], "argument --port: invalid int value: 'x'"),
+            (["--host", "no.such.host.invalid", "--port", "0"], "cannot listen on no.such.host"),
+            (["--max-texts", "0"], "max_texts=0; expected at least 1"),
+            (["--timeout", "-1"], "timeout=-1.0; expected at least"),
+            (["--api-key-file", "/nowhere"], "/nowhere"),
+            (["--api-key-file", os.devnull], "is empty; write a key to it"),
+            (["--tiktoken", __file__, "--port", "0"], "line 1 is no token and its rank"),
+        ],
+    )
+    def test_wrong_options(self, tiny: Path, options: list[str], message: str) -> None:
+        assert message in refused(str(tiny), *options)
+
+    def test_options_of_the_environment(self, tiny: Path, tmp_path: Path) -> None:
+        environment = {
+            "EMBEDRT_SERVED_NAME": "from the environment",
+            "EMBEDRT_MAX_TEXTS": "3",
+            "EMBEDRT_LOG_FORMAT": "json",
+            "EMBEDRT_MAX_WAITING_TOKENS": "77",
+        }
+        with serving(tiny, tmp_path / "log", "--max-texts", "4", environment=environment) as server:
+            facts = server.get("/info").json()
+            assert facts["served_model_name"] == "from the environment"
+            assert (facts["max_client_batch_size"], facts["max_batch_tokens"]) == (4, 77)
+            server.post("/embed", {})
+            first, second = map(json.loads, server.log().splitlines())
+        assert first["message"] == f"serving on {server.url}"
+        assert re.fullmatch(r"POST /embed 422 \d+\.\d ms [0-9a-f]{16}", second["message"])
+        assert (second["level"], second["logger"]) == ("info", "embedrt.serve")
+        assert "invalid int value: 'x'" in refused(str(tiny), EMBEDRT_PORT="x")
+
+    def test_a_unix_socket(self, tiny: Path, tmp_path: Path) -> None:
+        path = tmp_path / "socket"
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(path))  # left behind by a server that was killed
+        with serving(tiny, tmp_path / "log", "--uds", str(path)) as server:
+            assert not stat.S_IMODE(path.stat().st_mode) & stat.S_IWOTH
+            transport = httpx.HTTPTransport(uds=str(path))
+            with httpx.Client(transport=transport) as client:
+                answer = client.post("http://server/embed", json={"inputs": "w1"})
+            assert answer.status_code == 200
+            assert "choose another --uds" in refused(str(tiny), "--uds", str(path))
+            assert server.end() == 0
+        assert not path.exists()
+
+    def test_root_path(self, tiny: Path, tmp_path: Path) -> None:
+        """As behind a proxy that strips it."""
+        with serving(tiny, tmp_path / "log", "--root-path", "/models/tiny") as server:
+            assert server.post("/embed", {"inputs": "w1"}).status_code == 200
+            assert server.get("/nothing").status_code == 404
+
+    @pytest.mark.skipif(not Path("/proc/self/net/tcp6").exists(), reason="needs IPv6")
+    def test_ipv6(self, tiny: Path, tmp_path: Path) -> None:
+        with serving(tiny, tmp_path / "log", "--host", "::1") as server:
+            assert server.url.startswith("http://[::1]:")
+            assert server.get("/live").status_code == 200
+
+
+def test_import_embedrt_does_not_load_the_server() -> None:
+    code = "import sys, embedrt.cli; print({'uvicorn', 'starlette', 'orjson'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert ended.stdout == "set()\n"

@@ -1,0 +1,190 @@
+"""Slow, endless and odd connections: each ends in time, and the next request works."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from serving import Serving, serving
+from tiny_bundle import make_tiny
+
+READ_SECONDS = 1.0
+HEAD = b"POST /embed HTTP/1.1\r\nhost: a\r\n"
+BODY = b'{"inputs": "w1", "normalize": false}'
+WHOLE = HEAD + b"content-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+VECTOR = b"[[0.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0]]"
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    folder = tmp_path_factory.mktemp("strict")
+    options = ["--read-timeout", str(READ_SECONDS), "--max-texts", "100000"]
+    with serving(make_tiny(folder / "tiny"), folder / "log", *options) as server:
+        yield server
+        assert server.post("/embed", {"inputs": "w1"}).status_code == 200
+        assert "error" not in server.log()
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What arrives until the server closes the connection."""
+    received = b""
+    try:
+        while part := connection.recv(1 << 16):
+            received += part
+    except ConnectionResetError:
+        pass
+    return received
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"",
+        b"P",
+        b"POST /embed HTTP/1.1\r\n",
+        HEAD,
+        HEAD + b"content-length: 10\r\n\r\n",
+        HEAD + b"content-length: 10\r\n\r\n{",
+        HEAD + b"transfer-encoding: chunked\r\n\r\n",
+        HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\n{",
+        HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\n{1234\r\n",
+        WHOLE + HEAD,
+    ],
+    ids=range(10),
+)
+def test_a_request_that_stops(strict: Serving, start: bytes) -> None:
+    with strict.connect() as connection:
+        connection.sendall(start)
+        begin = time.monotonic()
+        received = read_all(connection)
+        took = time.monotonic() - begin
+    assert READ_SECONDS / 2 < took < READ_SECONDS + 3
+    assert received.count(b"HTTP/1.1 408 Request Timeout\r\n") == 1
+    assert received.count(VECTOR) == start.startswith(WHOLE)
+
+
+@pytest.mark.parametrize("head", [HEAD, HEAD + b"content-length: 99999\r\n\r\n"])
+def test_a_request_that_trickles(strict: Serving, head: bytes) -> None:
+    """Each byte arrives in time, and all of them never do."""
+    begin = time.monotonic()
+    with strict.connect() as connection:
+        connection.sendall(head)
+        connection.settimeout(0.05)
+        received = b""
+        while time.monotonic() - begin < READ_SECONDS + 3:
+            try:
+                connection.sendall(b"a")
+                received += connection.recv(1000)
+                break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+    assert time.monotonic() - begin < READ_SECONDS + 2
+    assert not received or received.startswith(b"HTTP/1.1 408 ")
+
+
+def test_headers_without_end(strict: Serving) -> None:
+    with strict.connect() as connection:
+        sent = 0
+        try:
+            connection.sendall(HEAD)
+            while sent < 10_000_000:
+                connection.sendall(b"x-more: %b\r\n" % (b"a" * 1000))
+                sent += 1000
+        except ConnectionError:
+            pass
+        assert sent < 5_000_000
+        received = read_all(connection)
+    assert not received or received.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("line", [b"x: %b\r\n" % (b"a" * 90_000), b"x: 1\r\n" * 30_000])
+def test_large_headers_in_one_piece(strict: Serving, line: bytes) -> None:
+    with strict.connect() as connection:
+        connection.sendall(HEAD + line + b"content-length: 2\r\n\r\n{}")
+        assert read_all(connection).split(b" ")[1] in {b"431", b"400"}
+
+
+def test_a_long_path(strict: Serving) -> None:
+    with strict.connect() as connection:
+        connection.sendall(b"GET /%b HTTP/1.1\r\n\r\n" % (b"a" * 100_000))
+        assert read_all(connection).split(b" ")[1] in {b"431", b"400"}
+
+
+class TestReading:
+    """Three answers of 4.4 MB on one connection: more than the system's buffers hold."""
+
+    TEXTS = 100_000
+    ANSWERS = 3
+
+    @pytest.fixture
+    def connection(self, strict: Serving) -> Iterator[socket.socket]:
+        body = json.dumps({"inputs": ["w1"] * self.TEXTS, "normalize": False}).encode()
+        head = HEAD + b"content-length: %d\r\n" % len(body)
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            connection.connect(("127.0.0.1", strict.port))
+            for _ in range(self.ANSWERS - 1):
+                connection.sendall(head + b"\r\n" + body)
+            connection.sendall(head + b"connection: close\r\n\r\n" + body)
+            yield connection
+
+    @property
+    def size(self) -> int:
+        return self.ANSWERS * self.TEXTS * (len(VECTOR) - 1)
+
+    def test_never(self, connection: socket.socket) -> None:
+        """The server gives up, and what has not left it is lost."""
+        time.sleep(READ_SECONDS * 5)
+        assert 0 < len(read_all(connection)) < self.size
+
+    def test_slowly(self, connection: socket.socket) -> None:
+        """It takes longer than any limit, and arrives as a whole."""
+        received = 0
+        for _ in range(10):
+            time.sleep(READ_SECONDS / 4)
+            received += len(connection.recv(1 << 20, socket.MSG_WAITALL))
+        received += len(read_all(connection))
+        assert received > self.size
+
+
+def test_pipelined(strict: Serving) -> None:
+    with strict.connect() as connection:
+        connection.sendall(WHOLE * 50 + b"GET /live HTTP/1.1\r\nconnection: close\r\n\r\n")
+        received = read_all(connection)
+    assert received.count(VECTOR) == 50
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == 51
+
+
+def test_half_closed(strict: Serving) -> None:
+    for start in (WHOLE, HEAD, b""):
+        with strict.connect() as connection:
+            connection.sendall(start)
+            connection.shutdown(socket.SHUT_WR)
+            read_all(connection)
+
+
+def test_an_idle_connection_is_closed(strict: Serving) -> None:
+    with strict.connect() as connection:
+        connection.sendall(WHOLE)
+        begin = time.monotonic()
+        received = read_all(connection)
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == 1
+    assert time.monotonic() - begin < 10
+
+
+def test_many_slow_clients_do_not_stop_others(strict: Serving) -> None:
+    slow = [strict.connect() for _ in range(300)]
+    for connection in slow:
+        connection.sendall(HEAD + b"content-length: 100\r\n\r\n{")
+    begin = time.monotonic()
+    for _ in range(20):
+        assert strict.post("/embed", {"inputs": "w1"}).status_code == 200
+    assert time.monotonic() - begin < READ_SECONDS * 5
+    for connection in slow:
+        connection.close()

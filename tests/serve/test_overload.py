@@ -1,0 +1,153 @@
+"""More than the server can do, clients that go away, and requests that take too long."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from embedrt import Embedder
+from serving import Serving, serving
+
+LONG = [f"{number} {'word ' * 60}" for number in range(200)]
+
+
+@pytest.fixture(scope="module")
+def small(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """One thread, a short queue, and no cache."""
+    options = ["--threads", "1", "--max-waiting-tokens", "1000", "--cache-mb", "0"]
+    options += ["--max-body-mb", "1"]
+    with serving(minilm, tmp_path_factory.mktemp("small") / "log", *options) as server:
+        yield server
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def metric(server: Serving, name: str) -> float:
+    lines = server.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+def send(connection: socket.socket, server: Serving, value: Any) -> None:
+    body = json.dumps(value).encode()
+    head = f"POST /embed HTTP/1.1\r\nhost: {server.port}\r\ncontent-length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+
+
+class TestAdmission:
+    def test_a_full_queue_refuses_and_tells_when_to_come_back(
+        self, small: Serving, embedder: Embedder
+    ) -> None:
+        groups = [[f"{group} {text}" for text in LONG[:8]] for group in range(12)]
+
+        def ask(texts: list[str]) -> httpx.Response:
+            return httpx.post(small.url + "/embed", json={"inputs": texts}, timeout=60)
+
+        with ThreadPoolExecutor(len(groups)) as pool:
+            answers = list(pool.map(ask, groups))
+        statuses = [answer.status_code for answer in answers]
+        assert set(statuses) == {200, 429}
+        for texts, answer in zip(groups, answers, strict=True):
+            if answer.status_code == 429:
+                assert 1 <= int(answer.headers["retry-after"]) <= 120
+                assert answer.json()["error_type"] == "Overloaded"
+                assert answer.elapsed.total_seconds() < 5
+            else:
+                found = np.array(answer.json(), np.float32)
+                assert found.tobytes() == embedder.encode(texts).tobytes()
+        assert small.post("/embed", {"inputs": "and now?"}).status_code == 200
+
+    def test_a_request_larger_than_the_limit_is_admitted_when_nothing_waits(
+        self, small: Serving
+    ) -> None:
+        wait_until(lambda: metric(small, "embedrt_waiting_tokens") == 0)
+        answer = small.post("/embed", {"inputs": [text[:100] for text in LONG[:100]]})
+        assert answer.status_code == 200
+        assert len(answer.json()) == 100
+
+    def test_openai_s_client_comes_back(self, small: Serving) -> None:
+        """After the time that it is told."""
+        client = openai.OpenAI(base_url=f"{small.url}/v1", api_key="none", max_retries=9)
+
+        def ask(group: int) -> int:
+            texts = [f"{group} {text}" for text in LONG[:6]]
+            return len(client.embeddings.create(model="any", input=texts).data)
+
+        refused = metric(small, 'embedrt_requests_total{route="/v1/embeddings",status="429"')
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(ask, range(8))) == [6] * 8
+        now = metric(small, 'embedrt_requests_total{route="/v1/embeddings",status="429"')
+        assert now > refused
+
+    def test_a_body_that_is_too_large(self, small: Serving) -> None:
+        answer = small.post("/v1/embeddings", {"input": "a" * 1_000_000})
+        assert answer.status_code == 413
+        assert "more than 1,000,000 bytes" in answer.json()["error"]["message"]
+        parts = (b'{"input": "' + b"a" * 100_000 for _ in range(11))  # in chunks: of unknown size
+        answer = small.http.post(small.url + "/embed", content=parts)
+        assert (answer.status_code, answer.json()["error_type"]) == (413, "Validation")
+
+    def test_bodies_that_are_held(self, small: Serving) -> None:
+        """Five of them would be more than is held; small ones are answered in between."""
+        held = []
+        for _ in range(5):
+            connection = small.connect()
+            head = b"POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n"
+            connection.sendall(head + b"a" * 999_000)
+            held.append(connection)
+        (refused, *others), _, _ = select.select(held, [], [], 20)
+        assert b" 429 " in refused.recv(1000).splitlines()[0]
+        assert not others
+        assert small.post("/embed", {"inputs": "a text"}).status_code == 200
+        for connection in held:
+            connection.close()
+        wait_until(lambda: small.post("/embed", {"inputs": ["a" * 500_000]}).status_code == 200)
+
+
+class TestDeadline:
+    def test_a_request_that_takes_too_long(self, minilm: Path, tmp_path: Path) -> None:
+        options = ["--threads", "1", "--timeout", "0.2", "--cache-mb", "0"]
+        with serving(minilm, tmp_path / "log", *options) as server:
+            answer = server.post("/v1/embeddings", {"input": LONG})
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "no answer within 0.2 s" in answer.json()["error"]["message"]
+            # Its texts no longer wait.
+            wait_until(lambda: metric(server, "embedrt_waiting_texts") == 0, seconds=2)
+            assert server.post("/embed", {"inputs": "a text"}).status_code == 200
+
+
+class TestClientsThatGo:
+    def test_a_client_takes_its_waiting_texts_with_it(self, small: Serving) -> None:
+        wait_until(lambda: metric(small, "embedrt_waiting_texts") == 0)
+        run = metric(small, "embedrt_tokens_total")
+        gone = metric(small, 'embedrt_requests_total{route="/embed",status="499"')
+        connection = small.connect()
+        send(connection, small, {"inputs": LONG})
+        wait_until(lambda: metric(small, "embedrt_tokens_total") > run)
+        assert metric(small, "embedrt_waiting_texts") > 100
+        connection.close()
+        wait_until(lambda: metric(small, "embedrt_waiting_texts") == 0, seconds=2)
+        assert metric(small, "embedrt_tokens_total") - run < 0.5 * len(LONG) * 64
+        assert metric(small, 'embedrt_requests_total{route="/embed",status="499"') == gone + 1
+
+    def test_a_client_that_goes_while_it_sends(self, small: Serving) -> None:
+        connection = small.connect()
+        connection.sendall(b"POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{")
+        connection.close()
+        assert small.post("/embed", {"inputs": "a text"}).status_code == 200
