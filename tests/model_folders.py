@@ -263,7 +263,7 @@ def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedC
 
 UNIGRAM = frozenset(
     """
-    albert big_bird fnet gte mt5 rembert t5 xlm-roberta xlm-roberta-xl
+    albert fnet gte mt5 rembert t5 xlm-roberta xlm-roberta-xl
     """.split()
 )
 

@@ -29,7 +29,7 @@ RUN = """
 import resource, sys
 from embedrt import Embedder
 
-with Embedder.load(sys.argv[1]) as embedder:
+with Embedder.load(sys.argv[1], threads=1) as embedder:
     assert len(embedder.tokenize(["fox " * 1000])[0]) == embedder.max_tokens
     embedder.encode(["fox " * 1000, "a lazy dog", "fox"])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
@@ -48,7 +48,10 @@ def peak(program: str, *arguments: str | Path) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux")
 def test_memory(tmp_path: Path) -> None:
-    """Of the export, beyond what the same libraries take for a small model."""
+    """Of the export, beyond what the same libraries take for a small model.
+
+    On one thread: for single texts on all cores, an embedder loads a second session.
+    """
     make_small(tmp_path / "small", "modernbert")
     libraries = peak(EXPORT, tmp_path / "small", tmp_path / "small-fp32", "fp32")
     weights = make_large(tmp_path / "model", "modernbert", max_tokens=MAX_TOKENS)
