@@ -46,6 +46,7 @@ NEEDS: dict[str, dict[str, Any]] = {
         "share_att_key": True,
         "conv_kernel_size": 3,
     },
+    "falcon": {"head_dim": None},  # its hidden size and heads give it
     "gemma3_text": {"use_bidirectional_attention": True},
     "xlnet": {"max_position_embeddings": None},
     "mobilebert": {
@@ -60,14 +61,14 @@ NEEDS: dict[str, dict[str, Any]] = {
 CLASSES = {"mt5": "MT5EncoderModel", "t5": "T5EncoderModel", "umt5": "UMT5EncoderModel"}
 
 
-def any_config(model_type: str, vocabulary: int) -> PretrainedConfig:
-    """Return a config with two narrow layers."""
+def any_config(model_type: str, vocabulary: int, **changes: object) -> PretrainedConfig:
+    """Return a config with two narrow layers and the overrides in `changes`."""
     kind = CONFIG_MAPPING[model_type]
     default = kind()
     wanted = {**SIZES, **TOKENS, **NEEDS.get(model_type, {}), "vocab_size": vocabulary}
     known = {
         name: value
-        for name, value in wanted.items()
+        for name, value in {**wanted, **changes}.items()
         if value is not None and hasattr(default, name)
     }
     if hasattr(default, "num_key_value_heads"):
@@ -76,10 +77,13 @@ def any_config(model_type: str, vocabulary: int) -> PretrainedConfig:
     return kind(**known)
 
 
-def make_any(folder: Path, model_type: str, seed: int = 0) -> Path:
-    """Save a small model of an architecture, with mean pooling and Normalize."""
+def make_any(folder: Path, model_type: str, seed: int = 0, **changes: object) -> Path:
+    """Save a small model of an architecture, with mean pooling and Normalize.
+
+    `changes` override the encoder's config, by the names of that architecture.
+    """
     tokenizer = trained_tokenizer()
-    config = any_config(model_type, len(tokenizer))
+    config = any_config(model_type, len(tokenizer), **changes)
     torch.manual_seed(seed)
     kind = CLASSES.get(model_type)
     model = getattr(transformers, kind)(config) if kind else AutoModel.from_config(config)

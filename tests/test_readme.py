@@ -57,3 +57,11 @@ def test_table_of_models_is_that_of_the_recipes() -> None:
         said = {"True": "yes", "False": "no", "None": "as its files say"}
         assert normalized.strip("*") == said[str(expect.get("normalized"))]
         assert score.strip("*") == expect["similarity"]
+
+
+def test_models_readme_lists_the_recipes() -> None:
+    text = (Path(__file__).parents[1] / "models" / "README.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"(?m)^\| `([^`]+)` \| `([\w.-]+/[^`]+)` \|", text))
+    recipes = load_recipes()
+    assert listed == {name: recipe.id for name, recipe in recipes.items()}
+    assert [name for name, recipe in recipes.items() if recipe.weights] == [next(iter(listed))]

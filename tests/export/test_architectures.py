@@ -17,7 +17,7 @@ from embedrt_export import export_model
 from embedrt_export.architectures import architecture_table
 from embedrt_export.families import READERS
 from embedrt_export.traced.known import TRACED, UNTRACEABLE
-from model_folders import change_json, make_small
+from model_folders import make_small
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN = "<!-- printed by python -m embedrt_export.architectures: begin -->\n"
@@ -77,7 +77,7 @@ def test_attention_is_bounded_where_transformers_lets_it(tmp_path: Path, model_t
 def test_refused_at_once(tmp_path: Path, model_type: str) -> None:
     """From the config alone: the weights cannot be read."""
     folder = make_small(tmp_path / "model", "bert")
-    change_json(folder / "config.json", model_type=model_type)
+    CONFIG_MAPPING[model_type]().save_pretrained(folder)
     (folder / "model.safetensors").write_bytes(b"none")
     with pytest.raises(UnsupportedModelError) as caught:
         export_model(str(folder), output=tmp_path / "bundle")

@@ -15,8 +15,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
+from sentence_transformers.base.modules import transformer
 from sentence_transformers.sentence_transformer.modules import Dense
+from transformers import CONFIG_MAPPING, PreTrainedModel
 
+from any_architecture import make_any
 from comparison import Pair, assert_agrees, export_small, texts_of_every_length
 from embedrt import Embedder
 from embedrt.bundle.graph_rules import OPERATORS
@@ -24,6 +27,7 @@ from embedrt.errors import ProofError, SourceError, UnsupportedModelError
 from embedrt_export import export_model
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.source.loading import ENCODERS, class_of
 from embedrt_export.traced import finish, trace
 from embedrt_export.traced.finish import ENCODED, finish_model
 from model_folders import METADATA, change_json, make_small, write_json
@@ -31,6 +35,8 @@ from model_folders import METADATA, change_json, make_small, write_json
 FAMILIES = ["big_bird", "bloom"]
 INSTALLED = {package.name for package in metadata.distributions()}
 TRACERS = {tracer.package: tracer for tracer in trace.TRACERS if tracer.package in INSTALLED}
+# Encoder-decoders that read sounds or images, and one that is saved without its decoder.
+OF_NO_TEXTS = {"moonshine", "whisper", "udop", "t5gemma2_text"}
 TEXTS = ["", "a", "How many people live in London?", "a lazy dog " * 30]
 
 Traced = Callable[[str, str], Pair]
@@ -81,6 +87,36 @@ def test_graph(traced: Traced, family: str, tracer: str) -> None:
     domains = {node.domain for node in model.graph.node}
     assert {opset.domain for opset in model.opset_import} == domains
     assert {f"{node.domain}.{node.op_type}".strip(".") for node in model.graph.node} <= OPERATORS
+
+
+def test_attention_takes_memory_that_grows_linearly(traced: Traced) -> None:
+    graph = onnx.load(traced("electra", "onnxscript").bundle / "model.onnx").graph
+    operators = [node.op_type for node in graph.node]
+    assert operators.count("MultiHeadAttention") == 2
+    assert "Softmax" not in operators
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("heads", "operator"), [(2, "GroupQueryAttention"), (8, "Attention")])
+def test_causal_attention(tmp_path: Path, heads: int, operator: str) -> None:
+    """The first with 16 channels a head, the second with 4, which the bounded operator lacks."""
+    folder = make_any(tmp_path / "model", "gpt2", n_head=heads, num_attention_heads=heads)
+    pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
+    graph = onnx.load(pair.bundle / "model.onnx").graph
+    assert operator in {node.op_type for node in graph.node}
+    assert_agrees(pair, TEXTS)
+
+
+def test_classes_are_those_of_sentence_transformers() -> None:
+    """Of encoder-decoders for texts, it loads only the encoder."""
+    theirs = {
+        kind.model_type: f"{module}.{name}".removeprefix("transformers.")
+        for kind, module, name in getattr(transformer, "_ENCODER_ONLY_MODELS", ())
+    }
+    ours = {name: path for name, path in ENCODERS.items() if name in theirs}
+    assert ours == {name: path for name, path in theirs.items() if name not in OF_NO_TEXTS}
+    for model_type in ENCODERS:
+        assert issubclass(class_of(CONFIG_MAPPING[model_type]()), PreTrainedModel)
 
 
 def test_torchs_own_tracer_comes_first(exported: Callable[[str], Pair]) -> None:

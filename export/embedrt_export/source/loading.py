@@ -50,7 +50,7 @@ def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
     """
     try:
         with quiet():
-            encoder, info = _class_of(config).from_pretrained(
+            encoder, info = class_of(config).from_pretrained(
                 folder,
                 config=_encoder_config(config),
                 local_files_only=True,
@@ -70,7 +70,8 @@ def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
     return loaded
 
 
-def _class_of(config: PretrainedConfig) -> Any:
+def class_of(config: PretrainedConfig) -> Any:
+    """Return the class that sentence-transformers loads for an encoder."""
     path = ENCODERS.get(config.model_type)
     if path is None:
         return AutoModel

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embedrt.errors import SourceError, UnsupportedModelError
-from embedrt_export.source.checks import JsonObject, read_object
+from embedrt_export.source.checks import TEXT, JsonObject, read_object
 
 ADAPTER = "adapter_config.json"
 DENSE = "SentenceTransformer"
@@ -71,11 +71,11 @@ def refuse_kind(
     transformer
         Content of ``sentence_bert_config.json``.
     """
-    model_type = str(model.get("model_type", DENSE))
+    model_type = model.get("model_type", DENSE)
     task = str(transformer.get("transformer_task"))
     score = str(model.get("similarity_fn_name"))
     signs = [
-        (f"model_type {model_type}", MODEL_TYPES.get(model_type)),
+        (f"model_type {model_type}", MODEL_TYPES.get(str(model_type))),
         *((f"module {module}", MODULES.get(module)) for module in modules),
         (f"transformer_task {task}", TASKS.get(task)),
         (f"similarity_fn_name {score}", LATE if score.lower() == "maxsim" else None),
@@ -83,7 +83,7 @@ def refuse_kind(
     for sign, kind in signs:
         if kind:
             raise _refusal(folder, f"it is {kind} ({sign})")
-    if model_type != DENSE:
+    if TEXT.accepts(model_type) and model_type != DENSE:
         raise _refusal(folder, f"its model_type is {model_type}, and embedrt takes a {DENSE}")
 
 

@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 BOUNDED = "embedrt"
 CONTRIB = "com.microsoft"
+CAUSAL_CHANNELS = 8  # GroupQueryAttention takes multiples of it
 UNKNOWN = ("softcap", "s_aux", "position_bias")  # arguments that the operators do not have
 
 
@@ -37,14 +38,16 @@ def attend(
     """
     if unknown := [name for name in UNKNOWN if options.get(name) is not None]:
         raise NotImplementedError(f"attention with {', '.join(unknown)}")
-    alike = query.shape[2] == key.shape[2] and query.shape[3] == key.shape[3] == value.shape[3]
-    if attention_mask is not None or not alike or not is_in_onnx_export():
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    channels = query.shape[3]
+    fits = query.shape[2] == key.shape[2] and channels == key.shape[3] == value.shape[3]
+    fits = fits and not (causal and channels % CAUSAL_CHANNELS)
+    if attention_mask is not None or not fits or not is_in_onnx_export():
         attended, _ = AttentionInterface()["sdpa"](
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **options
         )
         return attended, None
-    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    scale = query.shape[3] ** -0.5 if scaling is None else scaling
+    scale = channels**-0.5 if scaling is None else scaling
     operator = _attend_to_past if causal else _attend_to_all
     return operator(query, key, value, float(scale)).view(query.transpose(1, 2).shape), None
 
