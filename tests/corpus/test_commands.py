@@ -115,6 +115,18 @@ class TestEmbed:
         assert main(["embed", "source", "output", "--bundle", str(tiny), *options]) == 1
         assert message in capsys.readouterr().err
 
+    def test_without_pyarrow(self) -> None:
+        code = (
+            "import sys, importlib.util as util; util.find_spec = lambda name: None\n"
+            "from embedrt.cli import main; sys.exit(main(sys.argv[1:]))"
+        )
+        command = [sys.executable, "-c", code, "embed", "source", "output", "--bundle", "bundle"]
+        found = subprocess.run(
+            command, capture_output=True, text=True, check=False, encoding="utf-8"
+        )
+        assert found.returncode == 1
+        assert found.stderr == "embedrt: corpora need pyarrow: pip install 'embedrt[corpus]'\n"
+
     def test_two_kinds_of_processors_are_said(
         self,
         corpus: Path,

@@ -177,6 +177,10 @@ class TestCsv:
         assert [row["text"] for row in found] == [None, "", "NA", "null", "w1"]
         assert [row["id"] for row in found] == ["1", "2", "3", "4", None]
 
+    def test_a_header_and_no_row(self, tmp_path: Path) -> None:
+        assert self.read(tmp_path, "id,text\n") == []
+        assert make_plan(find_place(tmp_path)).schema().names == ["id", "text"]
+
     def test_columns_stay_what_they_are(self, tmp_path: Path) -> None:
         (row,) = self.read(tmp_path, "id,day,text\n007,2024-01-01,true\n")
         assert row == {"id": "007", "day": "2024-01-01", "text": "true"}

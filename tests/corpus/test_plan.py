@@ -93,6 +93,13 @@ def test_no_data_file(tmp_path: Path) -> None:
         plan(tmp_path / "other")
 
 
+def test_a_hidden_file_that_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "_a.parquet")
+    with pytest.raises(CorpusSourceError, match="no data file among its 1 files"):
+        plan(tmp_path)
+    assert plan(tmp_path / "_a.parquet").rows == 1
+
+
 def test_a_uri_of_no_file_system() -> None:
     with pytest.raises(CorpusSourceError, match=r"ftp://host/x: .*expected a path, or a URI of s3"):
         plan("ftp://host/x")

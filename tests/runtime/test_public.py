@@ -139,6 +139,8 @@ import embedrt
         (errors.ClosedError, RuntimeError),
         (errors.ForkedError, RuntimeError),
         (errors.NonFiniteEmbeddingError, ArithmeticError),
+        (errors.CorpusSourceError, ValueError),
+        (errors.CorpusOutputError, ValueError),
         (errors.SourceError, OSError),
         (errors.UnsupportedModelError, ValueError),
         (errors.RecipeMismatchError, ValueError),

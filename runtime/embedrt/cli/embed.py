@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -91,6 +91,7 @@ def run(options: argparse.Namespace) -> None:
         ending_at_once(),
         stopping() as stop,
         minute_lines(shown=not sys.stderr.isatty()),
+        redirect_stdout(sys.stderr),  # Ray reports workers that died on stdout
     ):
         report = corpus.embed(
             options.source,

@@ -131,9 +131,17 @@ class RayEngine:
                 _report_readable_token()
             with _same_signal_handlers(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of Ray's future versions
-                ray.init(logging_level="ERROR", log_to_driver=False, **options)
+                _connect(options)
             stack.callback(ray.shutdown)
             yield self.address is None
+
+
+def _connect(options: dict[str, Any]) -> None:
+    try:
+        ray.init(logging_level="ERROR", log_to_driver=False, **options)
+    except Exception as error:  # Ray raises plain ones, too
+        where = "start" if options["address"] == "local" else f"answer at {options['address']}"
+        raise CorpusError(f"Ray did not {where}: {error}") from error
 
 
 def _all_runs(plan: Plan, wanted: Iterator[Part]) -> Iterator[Run]:

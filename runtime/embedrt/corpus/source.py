@@ -83,7 +83,8 @@ def list_source(place: Place) -> Listing:
         if one.type != fs.FileType.File:
             continue
         relative = one.path[len(root) :].lstrip("/")
-        kind = format_of(relative)
+        # A file that is given by its name is wanted, whatever the name begins with.
+        kind = format_of(relative if info.type != fs.FileType.File else relative.lstrip("._"))
         if kind is None:
             skipped.append(relative)
             continue

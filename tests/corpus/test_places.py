@@ -1,0 +1,44 @@
+"""Which places are object stores, and which lie in each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pyarrow import fs
+
+from embedrt.corpus.places import Place, find_place
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("s3", True), ("gcs", True), ("abfs", True), ("local", False), ("hdfs", False),
+        ("py::fsspec+('s3', 's3a')", True), ("py::fsspec+('gs', 'gcs')", True),
+        ("py::fsspec+('abfs', 'az', 'abfss')", True), ("py::fsspec+('file', 'local')", False),
+        ("py::fsspec+memory", False), ("subtree", False),
+    ],
+)  # fmt: skip
+def test_object_stores(kind: str, expected: bool) -> None:
+    place = Place(filesystem=SimpleNamespace(type_name=kind), path="a", given="a")
+    assert place.is_object_store == expected
+
+
+def test_names_of_fsspec_are_those() -> None:
+    import fsspec
+
+    local = find_place("/x", fsspec.filesystem("file"))
+    assert local.filesystem.type_name == "py::fsspec+('file', 'local')"
+
+
+def test_a_link_to_a_folder_is_that_folder(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "link").symlink_to("source")
+    assert find_place(tmp_path / "source").contains(find_place(tmp_path / "link" / "output"))
+
+
+def test_a_name_that_begins_alike_is_another_folder(tmp_path: Path) -> None:
+    assert not find_place(tmp_path / "a").contains(find_place(tmp_path / "ab"))
+    other = fs.SubTreeFileSystem("/", fs.LocalFileSystem())
+    assert not find_place(tmp_path).contains(find_place(str(tmp_path / "a"), other))
