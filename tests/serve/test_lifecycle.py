@@ -209,6 +209,17 @@ class TestStart:
             assert server.end() == 0
         assert not path.exists()
 
+    @pytest.mark.parametrize(
+        ("host", "key", "warned"), [("0.0.0.0", "", True), ("0.0.0.0", "k", False)]
+    )
+    def test_open_to_all(
+        self, tiny: Path, tmp_path: Path, host: str, key: str, warned: bool
+    ) -> None:
+        environment = {"EMBEDRT_HOST": host, "EMBEDRT_API_KEY": key}
+        with serving(tiny, tmp_path / "log", environment=environment) as server:
+            assert ("no API key: whoever reaches http://0.0.0.0:" in server.log()) == warned
+            assert httpx.get(f"http://127.0.0.1:{server.port}/ready").status_code == 200
+
     def test_root_path(self, tiny: Path, tmp_path: Path) -> None:
         """As behind a proxy that strips it."""
         with serving(tiny, tmp_path / "log", "--root-path", "/models/tiny") as server:

@@ -6,13 +6,16 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from serving import Serving, serving
 from tiny_bundle import make_tiny
 
-READ_SECONDS = 1.0
+pytestmark = pytest.mark.alone
+
+READ_SECONDS = 2.0
 HEAD = b"POST /embed HTTP/1.1\r\nhost: a\r\n"
 BODY = b'{"inputs": "w1", "normalize": false}'
 WHOLE = HEAD + b"content-length: %d\r\n\r\n%b" % (len(BODY), BODY)
@@ -40,31 +43,35 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
-@pytest.mark.parametrize(
-    "start",
-    [
-        b"",
-        b"P",
-        b"POST /embed HTTP/1.1\r\n",
-        HEAD,
-        HEAD + b"content-length: 10\r\n\r\n",
-        HEAD + b"content-length: 10\r\n\r\n{",
-        HEAD + b"transfer-encoding: chunked\r\n\r\n",
-        HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\n{",
-        HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\n{1234\r\n",
-        WHOLE + HEAD,
-    ],
-    ids=range(10),
-)
-def test_a_request_that_stops(strict: Serving, start: bytes) -> None:
-    with strict.connect() as connection:
-        connection.sendall(start)
-        begin = time.monotonic()
-        received = read_all(connection)
-        took = time.monotonic() - begin
-    assert READ_SECONDS / 2 < took < READ_SECONDS + 3
-    assert received.count(b"HTTP/1.1 408 Request Timeout\r\n") == 1
-    assert received.count(VECTOR) == start.startswith(WHOLE)
+STARTS = [
+    b"",
+    b"P",
+    b"POST /embed HTTP/1.1\r\n",
+    HEAD,
+    HEAD + b"content-length: 10\r\n\r\n",
+    HEAD + b"content-length: 10\r\n\r\n{",
+    HEAD + b"transfer-encoding: chunked\r\n\r\n",
+    HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\n{",
+    HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\n{1234\r\n",
+    WHOLE + HEAD,
+]
+
+
+def test_requests_that_stop(strict: Serving) -> None:
+    """At any place; all of them at once."""
+
+    def ask(start: bytes) -> tuple[bytes, float]:
+        with strict.connect() as connection:
+            connection.sendall(start)
+            begin = time.monotonic()
+            return read_all(connection), time.monotonic() - begin
+
+    with ThreadPoolExecutor(len(STARTS)) as pool:
+        found = list(pool.map(ask, STARTS))
+    for start, (received, took) in zip(STARTS, found, strict=True):
+        assert READ_SECONDS / 2 < took < READ_SECONDS + 3
+        assert received.count(b"HTTP/1.1 408 Request Timeout\r\n") == 1
+        assert received.count(VECTOR) == start.startswith(WHOLE)
 
 
 @pytest.mark.parametrize("head", [HEAD, HEAD + b"content-length: 99999\r\n\r\n"])
@@ -140,14 +147,14 @@ class TestReading:
 
     def test_never(self, connection: socket.socket) -> None:
         """The server gives up, and what has not left it is lost."""
-        time.sleep(READ_SECONDS * 5)
+        time.sleep(READ_SECONDS * 3.5)
         assert 0 < len(read_all(connection)) < self.size
 
     def test_slowly(self, connection: socket.socket) -> None:
         """It takes longer than any limit, and arrives as a whole."""
         received = 0
         for _ in range(10):
-            time.sleep(READ_SECONDS / 4)
+            time.sleep(READ_SECONDS / 5)
             received += len(connection.recv(1 << 20, socket.MSG_WAITALL))
         received += len(read_all(connection))
         assert received > self.size

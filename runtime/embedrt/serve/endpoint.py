@@ -25,6 +25,7 @@ from embedrt.serve.wire import (
 logger = logging.getLogger("embedrt.serve")
 
 CLIENT_GONE = 499  # in metrics and logs, as nginx counts it
+COUNTED = {CLIENT_GONE, 429}  # an overload would fill the log with lines that the metrics count
 
 
 class Endpoint:
@@ -65,7 +66,7 @@ class Endpoint:
         operation = self.operation
         embeds = operation.method == "POST"
         self._service.metrics.note(operation.path, status, seconds, embeds=embeds)
-        level = logging.DEBUG if status < 400 or status == CLIENT_GONE else logging.INFO
+        level = logging.DEBUG if status < 400 or status in COUNTED else logging.INFO
         if logger.isEnabledFor(level):
             method, name = operation.method, request_id.decode()
             milliseconds = seconds * 1e3

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -70,6 +71,8 @@ def serve(path: str | Path, options: ServerOptions) -> None:
     """Serve the bundle at `path` until SIGTERM or SIGINT."""
     configure_logging(options.log_format, options.log_level)
     with listening(options) as listener:
+        if not options.app.api_keys and not is_local(listener):
+            logger.warning("no API key: whoever reaches %s may use it", address_of(listener))
         bundle = Bundle.open(path)
         with Embedder(bundle, options.load) as embedder:
             check_probes(embedder, bundle)
@@ -154,6 +157,12 @@ def address_of(listener: socket.socket) -> str:
         return f"unix:{name}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"http://{host}:{name[1]}"
+
+
+def is_local(listener: socket.socket) -> bool:
+    """Whether only this machine can connect."""
+    name = listener.getsockname()
+    return isinstance(name, str) or ip_address(name[0]).is_loopback
 
 
 def _bind_tcp(host: str, port: int) -> socket.socket:
