@@ -59,7 +59,10 @@ def scifact_of(
     task = mteb.get_task("SciFact")
     split = {
         "corpus": Dataset.from_list(
-            [{"id": str(each["_id"]), "title": each["title"], "text": each["text"]} for each in corpus]
+            [
+                {"id": str(each["_id"]), "title": each["title"], "text": each["text"]}
+                for each in corpus
+            ]
         ),
         "queries": Dataset.from_list(
             [{"id": str(each["_id"]), "text": each["text"]} for each in queries]

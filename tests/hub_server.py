@@ -61,9 +61,7 @@ class Hub:
 
 
 @contextmanager
-def serve(
-    repositories: Mapping[str, Repository], *, uploads: Path | None = None
-) -> Iterator[Hub]:
+def serve(repositories: Mapping[str, Repository], *, uploads: Path | None = None) -> Iterator[Hub]:
     """Serve repositories by id until the block ends."""
     hub = Hub(repositories, uploads=uploads)
 

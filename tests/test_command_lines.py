@@ -35,11 +35,15 @@ MENTIONS = {
     "embedrt upgrade",
     "embedrt verify --against",
     "embedrt verify --against MODEL",
+    "embedrt compare",
+    "embedrt pull",
+    "embedrt push",
 }
 
 # An export takes minutes and weights that only the hub has: tests/export exports. A measurement
-# takes a minute: tests/runtime/test_bench.py measures.
-ONLY_PARSED = ("export", "bench")
+# takes a minute: tests/runtime/test_bench.py measures. A hub is not there: see
+# tests/runtime/test_hub.py. A comparison needs the original: see tests/export/test_migration.py.
+ONLY_PARSED = ("export", "bench", "push", "pull", "compare")
 
 VERSION_1 = ROOT / "tests" / "data" / "version_1" / "fp32"
 

@@ -33,13 +33,15 @@ def test_same_bits(bundle: Path) -> None:
         query = plain.encode_query("a text").tolist()
         expected = plain.encode_document(["one text", "another", ""]).tolist()
     assert text.run("a text") == asyncio.run(text.run_async("a text")) == {"embedding": query}
-    assert vectors(documents.run(DOCS)) == vectors(asyncio.run(documents.run_async(DOCS))) == expected
+    assert (
+        vectors(documents.run(DOCS)) == vectors(asyncio.run(documents.run_async(DOCS))) == expected
+    )
     assert [each.embedding for each in DOCS] == [None] * 3
     assert documents.run([]) == {"documents": []}
 
 
 def test_text_around(prompted: Path) -> None:
-    around = {"prefix": "<", "suffix": ">"}
+    around: dict[str, Any] = {"prefix": "<", "suffix": ">"}
     text = EmbedrtTextEmbedder(str(prompted), **around)
     documents = EmbedrtDocumentEmbedder(
         str(prompted), **around, meta_fields_to_embed=["title", "year", "empty"],
@@ -93,9 +95,7 @@ def test_a_saved_pipeline(prompted: Path) -> None:
     pipeline = Pipeline()
     for name, component in made.items():
         pipeline.add_component(name, component)
-    loaded = Pipeline.loads(
-        pipeline.dumps(), allowed_modules=[EmbedrtTextEmbedder.__module__]
-    )
+    loaded = Pipeline.loads(pipeline.dumps(), allowed_modules=[EmbedrtTextEmbedder.__module__])
     assert loaded.to_dict() == pipeline.to_dict()
     asked = {"text": {"text": "a text"}, "documents": {"documents": DOCS}}
     assert loaded.run(asked) == pipeline.run(asked)

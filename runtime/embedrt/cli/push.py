@@ -22,7 +22,5 @@ def run(options: argparse.Namespace) -> None:
     from embedrt.hub.push import push  # noqa: PLC0415
 
     print(
-        push(
-            options.bundle, options.repository, private=options.private, revision=options.revision
-        )
+        push(options.bundle, options.repository, private=options.private, revision=options.revision)
     )
