@@ -15,6 +15,10 @@ CLUSTER := .venv-cluster/$(SCRIPTS)
 CLIENTS := .venv-clients/$(SCRIPTS)
 CLIENTS_HUB := .venv-clients-hub/$(SCRIPTS)
 UNPACKED := .venv-sdist/$(SCRIPTS)
+# The frameworks that an environment holds together, and those of them that are installed soon.
+FRAMEWORKS := chroma dspy haystack lancedb langchain llama_index sklearn
+FEW := haystack langchain sklearn
+comma := ,
 VERSIONED := $(addprefix tests/runtime/test_, embedder.py tokenizer.py session.py precision.py \
 	public.py similarity.py same_bytes.py cli.py weights.py versions.py)
 DEPLOY := runtime/embedrt/serve/deploy
@@ -25,9 +29,8 @@ INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint const
 export PYTHONDONTWRITEBYTECODE :=
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test test-slow test-optimum test-cluster test-clients test-light test-lowest package \
-	bench bench-quick lint \
-	format clean
+.PHONY: demo test test-slow test-optimum test-cluster test-clients test-light test-lowest \
+	test-integrations test-integrations-light package bench bench-quick lint format clean
 
 demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	@TIMEFORMAT="in %R s, from the start of the process"; \
@@ -84,6 +87,20 @@ test-lowest: $(BUNDLE)/manifest.json
 		pytest pytest-timeout hypothesis
 	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LOWEST)/pytest -m "not slow" $(VERSIONED)
 
+# Bundles in other frameworks: in the few that are light, and in all; MTEB brings torch.
+test-integrations-light: .venv-few/test $(BUNDLE)/manifest.json
+	$(call test_integrations,.venv-few,encoder $(FEW))
+
+test-integrations: .venv-frameworks/test .venv-mteb/test $(BUNDLE)/manifest.json
+	$(call test_integrations,.venv-frameworks,encoder $(FRAMEWORKS))
+	$(call test_integrations,.venv-mteb,mteb)
+
+# The frameworks' own warnings are not ours to mend.
+define test_integrations
+	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(1)/$(SCRIPTS)/python -m pytest -W default \
+		$(patsubst %,tests/integrations/test_%.py,$(2))
+endef
+
 # The wheel and the sdist as they would be published; the sdist in an environment of its own.
 # With TAG=vX.Y.Z they must be of that version.
 package: dist/built
@@ -117,8 +134,9 @@ format: .venv/lint
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-light .venv-lowest .venv-optimum .venv-cluster .venv-sdist \
-		.venv-clients .venv-clients-hub tests/clients/node_modules dist models/*/ \
+	rm -rf .venv .venv-light .venv-lowest .venv-optimum .venv-cluster .venv-sdist .venv-few \
+		.venv-frameworks .venv-mteb .venv-clients .venv-clients-hub tests/clients/node_modules \
+		dist models/*/ \
 		benchmarks/.environments benchmarks/.models
 
 $(BUNDLE)/manifest.json: .venv/export $(SOURCES)
@@ -170,6 +188,16 @@ tests/clients/node_modules: tests/clients/package.json
 .venv-cluster/test: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-cluster
 	$(CLUSTER)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[cluster]'
+	touch $@
+
+.venv-few/test: EXTRAS = $(subst $() ,$(comma),$(strip $(FEW)))
+.venv-frameworks/test: EXTRAS = $(subst $() ,$(comma),$(strip $(FRAMEWORKS)))
+.venv-mteb/test: EXTRAS = mteb
+.venv-few/test .venv-frameworks/test .venv-mteb/test: tests/integrations/constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/$(SCRIPTS)/pip install --quiet --no-compile $(PIP_ARGS) \
+		--constraint tests/integrations/constraints.txt --editable '.[$(EXTRAS)]' \
+		pytest pytest-timeout pandas $(if $(findstring langchain,$(EXTRAS)),langchain-tests)
 	touch $@
 
 .venv/bench: .venv/export

@@ -49,12 +49,16 @@ MENTIONS = {
     "embedrt embed SOURCE OUTPUT",
     "embedrt embed --engine ray",
     "embedrt corpus verify",
+    "embedrt compare",
+    "embedrt pull",
+    "embedrt push",
 }
 
 # An export takes minutes and weights that only the hub has: tests/export exports. A measurement
-# takes a minute: tests/runtime/test_bench.py measures.
-# A server does not end: tests/serve serves. A corpus on S3 and Ray: tests/cluster.
-ONLY_PARSED = ("export", "bench", "serve")
+# takes a minute: tests/runtime/test_bench.py measures. A server does not end: tests/serve serves. A
+# hub is not there: see tests/runtime/test_hub.py. A comparison needs the original: see
+# tests/export/test_migration.py. A corpus on S3 and Ray: tests/cluster.
+ONLY_PARSED = ("export", "bench", "serve", "push", "pull", "compare")
 ELSEWHERE = "s3://"
 
 VERSION_1 = ROOT / "tests" / "data" / "version_1" / "fp32"

@@ -47,7 +47,7 @@ def test_figures(model: Path, bundle: Path) -> None:
     assert found.bundle.texts_per_second == len(TEXTS) / found.bundle.seconds
 
 
-def test_another_model(model: Path, bundle: Path, tmp_path: Path) -> None:
+def test_another_model(bundle: Path, tmp_path: Path) -> None:
     """It agrees on nothing: the figures say so."""
     other = make_small(tmp_path / "other", "distilbert")
     found = compare(str(other), bundle, TEXTS)

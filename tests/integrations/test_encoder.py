@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import gc
 import subprocess
@@ -100,6 +101,14 @@ def test_each_module_has_its_extra() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_an_adapter_is_short(name: str) -> None:
+    """In lines of code; what repeats belongs into `encoder`."""
     file = ROOT / "runtime" / "embedrt" / "integrations" / f"{name}.py"
-    code = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    assert len(code) <= 110
+    source = file.read_text(encoding="utf-8")
+    texts = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = enumerate(source.splitlines(), start=1)
+    assert sum(bool(line.strip()) and number not in texts for number, line in lines) <= 85

@@ -41,7 +41,7 @@ def test_same_bits(bundle: Path) -> None:
 
 
 def test_text_around(prompted: Path) -> None:
-    around = {"prefix": "<", "suffix": ">"}
+    around: dict[str, Any] = {"prefix": "<", "suffix": ">"}
     text = EmbedrtTextEmbedder(str(prompted), **around)
     documents = EmbedrtDocumentEmbedder(
         str(prompted), **around, meta_fields_to_embed=["title", "year", "empty"],

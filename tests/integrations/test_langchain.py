@@ -37,6 +37,8 @@ class TestUnit(OfMiniLM, EmbeddingsUnitTests):
     """LangChain's."""
 
 
+@pytest.mark.asyncio
+@pytest.mark.filterwarnings("ignore:.*it is not an async function")
 class TestIntegration(OfMiniLM, EmbeddingsIntegrationTests):
     """LangChain's."""
 

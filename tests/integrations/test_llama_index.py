@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core import VectorStoreIndex
@@ -31,11 +32,12 @@ def test_same_bits(bundle: Path) -> None:
 def test_a_batch_is_one_call(minilm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     plain = Embedder.encode_document
-    monkeypatch.setattr(
-        Embedder,
-        "encode_document",
-        lambda self, texts, **options: calls.append(len(texts)) or plain(self, texts, **options),
-    )
+
+    def counted(self: Embedder, texts: list[str], **options: Any) -> Any:
+        calls.append(len(texts))
+        return plain(self, texts, **options)
+
+    monkeypatch.setattr(Embedder, "encode_document", counted)
     texts = ["a text"] * 5_000
     EmbedrtEmbedding(minilm, embed_batch_size=5_000).get_text_embedding_batch(texts)
     EmbedrtEmbedding(minilm).get_text_embedding_batch(texts)

@@ -44,11 +44,11 @@ SKIPPED = {
 class Checked(TextEmbedder):
     """The checks pass tables of numbers: each row becomes a text."""
 
-    def fit(self, X: Any, y: object = None) -> Checked:
+    def fit(self, X: Any, y: object = None) -> Checked:  # noqa: N803
         super().fit(as_texts(X), y)
         return self
 
-    def transform(self, X: Any) -> NDArray[np.float32]:
+    def transform(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
         return super().transform(as_texts(X))
 
     def __sklearn_tags__(self) -> Any:
@@ -85,7 +85,7 @@ def test_same_bits(bundle: Path) -> None:
 
 
 def test_one_text_is_no_list_of_texts(minilm: Path) -> None:
-    with pytest.raises(ValueError, match=r"list of texts, \['a text'\]"):
+    with pytest.raises(TypeError, match=r"list of texts, \['a text'\]"):
         TextEmbedder(minilm).transform("a text")
     with pytest.raises(ValueError, match="2 columns"):
         TextEmbedder(minilm).transform(np.array([["a", "b"]]))
@@ -116,7 +116,7 @@ def test_copies(minilm: Path, prompted: Path, tmp_path: Path) -> None:
 
 
 def test_search_for_parameters(minilm: Path, prompted: Path) -> None:
-    texts = ["a cat", "the dog", "a horse", "one cow"] + ["red", "it is blue", "green", "yellow"]
+    texts = ["a cat", "the dog", "a horse", "one cow", "red", "it is blue", "green", "yellow"]
     labels = [0] * 4 + [1] * 4
     pipeline = Pipeline([("embed", TextEmbedder(minilm)), ("classify", LogisticRegression())])
     grid = {"embed__bundle": [minilm, prompted], "classify__C": [0.1, 1.0]}

@@ -84,7 +84,8 @@ class TestPull:
         assert noted_place(pulled.folder) == pulled.place
         assert noted_place(hub.repositories[ID].folder) is None
 
-    def test_to_a_folder_of_its_own(self, hub: Hub, tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("hub")
+    def test_to_a_folder_of_its_own(self, tmp_path: Path) -> None:
         pulled = pull(ID, revision="old", output=tmp_path / "out")
         assert pulled.folder == tmp_path / "out"
         assert Bundle.open(pulled.folder, verify="sha256").manifest.name == "first"
@@ -155,7 +156,7 @@ class TestPull:
 
 
 class TestRefused:
-    def refuse(self, hub: Hub, tmp_path: Path, error: type[Exception], words: str) -> str:
+    def refuse(self, tmp_path: Path, error: type[Exception], words: str) -> str:
         """Pull; nothing may be left under a name, in the cache or beside an output."""
         with pytest.raises(error, match=words) as caught:
             pull(ID)
@@ -180,14 +181,14 @@ class TestRefused:
         for name in files:
             (folder / name).write_bytes(b"x")
         change(hub, folder=folder)
-        self.refuse(hub, tmp_path, BundleNotFoundError, words)
+        self.refuse(tmp_path, BundleNotFoundError, words)
         assert not [line for line in hub.requests if "resolve" in line]
 
     def test_a_newer_format(self, hub: Hub, tmp_path: Path) -> None:
         file = hub.repositories[ID].folder / "manifest.json"
         manifest = {**json.loads(file.read_text(encoding="utf-8")), "format_version": 99}
         file.write_text(json.dumps(manifest), encoding="utf-8")
-        self.refuse(hub, tmp_path, BundleFormatError, "format_version 99")
+        self.refuse(tmp_path, BundleFormatError, "format_version 99")
         assert not [line for line in hub.requests if "model.onnx" in line]
 
     @pytest.mark.parametrize("how", ["missing", "longer"])
@@ -197,34 +198,36 @@ class TestRefused:
             file.unlink()
         else:
             file.write_bytes(file.read_bytes() + b"x")
-        self.refuse(hub, tmp_path, BundleCorruptError, r"model\.onnx has \d+ bytes")
+        self.refuse(tmp_path, BundleCorruptError, r"model\.onnx has \d+ bytes")
         assert not [line for line in hub.requests if "resolve" in line and "manifest" not in line]
 
     @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "probes.json"])
     def test_wrong_bytes(self, hub: Hub, tmp_path: Path, name: str) -> None:
         hub.damaged = {name}
-        self.refuse(hub, tmp_path, BundleCorruptError, f"refused: {name} has sha256")
+        self.refuse(tmp_path, BundleCorruptError, f"refused: {name} has sha256")
         hub.damaged = set()
         assert contents(pull(ID).folder) == contents(hub.repositories[ID].folder)
 
     def test_wrong_vectors(self, hub: Hub, tmp_path: Path) -> None:
         wrong = json.dumps([{"text": "w1", "embedding": [1.0] * 10}])
         change(hub, folder=make_tiny(tmp_path / "wrong", probes=wrong))
-        self.refuse(hub, tmp_path, BundleCorruptError, "differ by")
+        self.refuse(tmp_path, BundleCorruptError, "differ by")
 
+    @pytest.mark.usefixtures("hub")
+    @pytest.mark.skipif(sys.platform == "win32", reason="has neither sh nor signals")
     def test_a_bundle_that_ends_its_process(
-        self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is tried in a child: here one that ends as if the graph had killed it."""
         program = tmp_path / "python"
         program.write_text("#!/bin/sh\nkill -SEGV $$\n", encoding="utf-8")
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(program))
-        self.refuse(hub, tmp_path, BundleCorruptError, "kills the process that loads it .SIGSEGV")
+        self.refuse(tmp_path, BundleCorruptError, "kills the process that loads it .SIGSEGV")
 
 
 class TestConnections:
-    def test_a_cut_is_resumed(self, hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_cut_is_resumed(self, hub: Hub) -> None:
         hub.cuts = {"model.onnx": [100, 50], "tokenizer.json": [0]}
         assert contents(pull(ID).folder) == contents(hub.repositories[ID].folder)
         gets = [line for line in hub.requests if line.startswith("GET") and "model.onnx" in line]
@@ -243,18 +246,18 @@ class TestConnections:
         assert any("weights.bin" in line for line in again)
         assert not any("model.onnx" in line for line in again)
 
+    @pytest.mark.usefixtures("hub")
     @pytest.mark.parametrize("revision", [NEW, "main", None])
-    def test_without_the_hub(
-        self, hub: Hub, revision: str | None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_without_the_hub(self, revision: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
         online = pull(ID, revision=revision)
         ask(CLOSED, monkeypatch)
         assert pull(ID, revision=revision) == online
         with pytest.raises(HubError, match=r"old cannot be pulled .*Check the network"):
             pull(ID, revision="old")
 
+    @pytest.mark.usefixtures("hub")
     def test_without_the_hub_but_with_the_client_s_cache(
-        self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         online = pull(ID)
         shutil.rmtree(tmp_path / "home" / "assets")
@@ -349,7 +352,8 @@ class TestPush:
         assert main(["info", str(tmp_path / "out")]) == 0
         assert f"pulled      {place}\n" in capsys.readouterr().out
 
-    def test_again_and_to_a_branch(self, hub: Hub, tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("hub")
+    def test_again_and_to_a_branch(self, tmp_path: Path) -> None:
         bundle = make_tiny(tmp_path / "mine", name="mine")
         first = push(bundle, ID, revision="next")
         assert pull(ID).place.revision == NEW

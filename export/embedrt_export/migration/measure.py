@@ -61,6 +61,7 @@ class Migration:
         """Return the table's rows."""
         agreement = self.shared.mean() / self.neighbors
         same = float((self.shared == self.neighbors).mean())
+        faster = self.bundle.texts_per_second / self.original.texts_per_second
         return [
             ("texts", f"{self.texts:,}"),
             ("cosine, mean", f"{self.cosines.mean():.6f}"),
@@ -72,11 +73,7 @@ class Migration:
             ),
             (self.original.name, f"{self.original.texts_per_second:,.1f} texts/s"),
             (self.bundle.name, f"{self.bundle.texts_per_second:,.1f} texts/s"),
-            (
-                "speed",
-                f"{self.bundle.texts_per_second / self.original.texts_per_second:.2f} times, with "
-                f"{self.threads} threads each",
-            ),
+            ("speed", f"{faster:.2f} times, with {self.threads} threads each"),
         ]
 
 

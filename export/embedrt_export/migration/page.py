@@ -59,13 +59,14 @@ def _cosines(migration: Migration) -> str:
 def _bars(counts: Sequence[int], labels: Sequence[str], axis: str) -> str:
     """Draw one bar for each count."""
     most = max(*counts, 1)
+    middle = (LEFT + WIDTH) / 2
     step = (WIDTH - LEFT) / len(counts)
     floor = HEIGHT - BOTTOM
     shapes = [
         f'<line x1="{LEFT}" y1="{floor}" x2="{WIDTH}" y2="{floor}"/>',
         f'<text x="{LEFT - 6}" y="{TOP + 4}" text-anchor="end">{most:,}</text>',
         f'<text x="{LEFT - 6}" y="{floor}" text-anchor="end">0</text>',
-        f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(axis)}</text>',
+        f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(axis)}</text>',
     ]
     for index, (count, label) in enumerate(zip(counts, labels, strict=True)):
         left, high = LEFT + index * step, (floor - TOP) * count / most
@@ -74,8 +75,6 @@ def _bars(counts: Sequence[int], labels: Sequence[str], axis: str) -> str:
             f'height="{high:.1f}"><title>{escape(label)} {count:,} texts</title></rect>'
         )
         if label:
-            middle = left + step / 2
-            shapes.append(
-                f'<text x="{middle:.1f}" y="{floor + 16}" text-anchor="middle">{label}</text>'
-            )
+            center = f'x="{left + step / 2:.1f}" y="{floor + 16}" text-anchor="middle"'
+            shapes.append(f"<text {center}>{label}</text>")
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(shapes)}</svg>'

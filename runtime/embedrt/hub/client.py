@@ -28,13 +28,18 @@ def hub_client(doing: str) -> Iterator[ModuleType]:
     try:
         # Slow to import, and for this room alone.
         import huggingface_hub  # noqa: PLC0415
-        from huggingface_hub import constants, errors, utils  # noqa: F401, PLC0415
+        from huggingface_hub import constants, errors  # noqa: F401, PLC0415
+        from huggingface_hub.utils.tqdm import (  # noqa: PLC0415
+            are_progress_bars_disabled,
+            disable_progress_bars,
+            enable_progress_bars,
+        )
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"a hub's bundles need {error.name}: pip install 'embedrt[hub]'"
         ) from error
-    shown = not utils.are_progress_bars_disabled()
-    utils.disable_progress_bars()
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
     try:
         yield huggingface_hub
     except EmbedrtError:
@@ -43,7 +48,7 @@ def hub_client(doing: str) -> Iterator[ModuleType]:
         raise HubError(f"{doing} ({_told(error)}). {_remedy(error)}") from error
     finally:
         if shown:
-            utils.enable_progress_bars()
+            enable_progress_bars()
 
 
 def _told(error: Exception) -> str:

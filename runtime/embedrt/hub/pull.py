@@ -120,7 +120,7 @@ def _cached(client: ModuleType, place: Place) -> Place | None:
 
 
 def _names(client: ModuleType, place: Place, sizes: dict[str, int]) -> list[str]:
-    """Return the files of the bundle in a repository, by its manifest, which is downloaded first."""
+    """Download the manifest of the bundle in a repository; return the names of its files."""
     if MANIFEST not in sizes:
         raise BundleNotFoundError(f"{place} is not a bundle: {_description(place, sizes)}")
     if sizes[MANIFEST] > MAX_MANIFEST_BYTES:

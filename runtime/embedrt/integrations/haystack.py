@@ -7,7 +7,7 @@ Haystack loads saved pipelines from modules that it knows or that the caller all
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 from embedrt.integrations.encoder import Encoder
 from embedrt.integrations.extras import needs
@@ -31,16 +31,14 @@ class _Settings:
             self._encoder = Encoder.load(self.parameters["bundle"], self.parameters["options"])
         return self._encoder
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Any:
         """Return the parameters, for a pipeline that is saved."""
-        saved: dict[str, Any] = default_to_dict(self, **self.parameters)
-        return saved
+        return default_to_dict(self, **self.parameters)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
+    def from_dict(cls, data: dict[str, Any]) -> Any:
         """Make the component of a saved pipeline."""
-        made: Self = default_from_dict(cls, data)
-        return made
+        return default_from_dict(cls, data)
 
 
 @component
@@ -130,18 +128,13 @@ class EmbedrtDocumentEmbedder(_Settings):
         return _with_embeddings(documents, vectors)
 
     def _texts(self, documents: list[Document]) -> list[str]:
+        return [self._text(document) for document in documents]
+
+    def _text(self, document: Document) -> str:
         names = self.parameters["meta_fields_to_embed"] or []
-        separator = self.parameters["embedding_separator"]
-        return [
-            separator.join(
-                [
-                    *(str(found) for name in names if (found := each.meta.get(name)) is not None),
-                    each.content or "",
-                ]
-            )
-            + self.suffix
-            for each in documents
-        ]
+        parts = [str(document.meta[name]) for name in names if document.meta.get(name) is not None]
+        text: str = self.parameters["embedding_separator"].join([*parts, document.content or ""])
+        return text + self.suffix
 
 
 def _with_embeddings(documents: list[Document], vectors: list[list[float]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from embedrt.integrations.extras import needs
 with needs("mteb"):
     from mteb.models.abs_encoder import get_prompt_name
     from mteb.models.model_meta import ModelMeta, ScoringFunction
+    from mteb.types import PromptType
 
 
 class EmbedrtModel:
@@ -65,9 +66,11 @@ class EmbedrtModel:
         name = get_prompt_name(self.embedder.prompts, task_metadata, prompt_type)
         if name is not None:
             return self.embedder.encode(texts, prompt_name=name)
-        side = getattr(prompt_type, "value", None)
-        encode = {"query": self.embedder.encode_query, "document": self.embedder.encode_document}
-        return encode.get(side, self.embedder.encode)(texts)
+        if prompt_type == PromptType.query:
+            return self.embedder.encode_query(texts)
+        if prompt_type == PromptType.document:
+            return self.embedder.encode_document(texts)
+        return self.embedder.encode(texts)
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
         """Score each row of `a` against each row of `b`. Shape: (n, m)."""

@@ -75,10 +75,13 @@ class TextEmbedder(TransformerMixin, BaseEstimator):
 
 
 def _column(texts: Any) -> Any:
-    """Return the texts of a column in one dimension; raise ValueError for other shapes."""
+    """Return the texts of a column in one dimension.
+
+    Raises ValueError for another shape, TypeError for one str.
+    """
     if isinstance(texts, str):
-        raise ValueError(f"one str was passed; expected a list of texts, [{texts[:20]!r}]")
-    shape = getattr(texts, "shape", (len(texts),))
+        raise TypeError(f"one str was passed; expected a list of texts, [{texts[:20]!r}]")
+    shape: tuple[int, ...] = getattr(texts, "shape", (0,))
     if len(shape) == 1:
         return texts
     if len(shape) != 2 or shape[1] != 1:
