@@ -14,6 +14,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from safetensors.torch import load_file
 
@@ -55,7 +56,9 @@ def test_no_stage_holds_the_weights_in_a_graph(
         sizes["checked"].append(Path(model).stat().st_size)
         check(model, **options)
 
-    def loading(session: ort.InferenceSession, model: str, *rest: Any, **options: Any) -> None:
+    def loading(
+        session: ort.InferenceSession, model: str | bytes, *rest: Any, **options: Any
+    ) -> None:
         size = len(model) if isinstance(model, bytes) else Path(model).stat().st_size
         sizes["loaded"].append(size)
         load(session, model, *rest, **options)
@@ -82,6 +85,7 @@ class TestWeights:
     def test_arrays_are_found_again(
         self, tmp_path: Path, shape: tuple[int, ...], dtype: type, transposed: bool
     ) -> None:
+        array: NDArray[Any]
         array = (np.arange(np.prod(shape, dtype=int)).reshape(shape) % 251).astype(dtype)
         array = array.T if transposed else array
         with Weights(tmp_path) as weights:
