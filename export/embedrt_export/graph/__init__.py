@@ -1,5 +1,6 @@
 """Builds ONNX graphs node by node.
 
-`nodes` collects nodes and weights, `layers` holds the layers common to encoders and heads, and
-`fuse` converts an `Encoder` to nodes with the arithmetic of `float32` or of the `int8` package.
+`nodes` collects nodes, `weights` writes arrays to a file as they are added, `layers` holds the
+layers common to encoders and heads, and `fuse` converts an `Encoder` to nodes with the arithmetic
+of `float32` or of the `int8` package.
 """
