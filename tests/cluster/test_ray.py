@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,6 +144,7 @@ class TestOwnCluster:
         """SIGKILL of the driver, or of all its processes at once, and then run again."""
         source = write_parquet(tmp_path / "source", files=60)
         output = tmp_path / "output"
+        before = set(Path("/tmp").glob("embedrt-ray-*"))
         process = start(tiny, tmp_path, "--workers", "1")
         wait_for(lambda: parts_in(output))
         time.sleep(random.Random(0).uniform(0, 0.5))
@@ -155,6 +157,8 @@ class TestOwnCluster:
             for one in workers():  # in sessions of their own
                 one.kill()
         wait_for(lambda: not workers(), 60)
+        for folder in set(Path("/tmp").glob("embedrt-ray-*")) - before:
+            shutil.rmtree(folder, ignore_errors=True)  # whose owner could not
         kept = parts_in(output)
         assert 0 < len(kept) < 60 * 13
         report = embed(source, output, bundle=tiny, rows_per_part=ROWS_PER_PART)
