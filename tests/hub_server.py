@@ -58,6 +58,8 @@ class Hub:
     """Files whose last byte is another one."""
     described: Callable[[], object] = bool
     """Called after a repository has been described."""
+    half_sent: Callable[[str], object] = bool
+    """Called with the name of a file when half of it has been sent."""
 
 
 @contextmanager
@@ -83,6 +85,7 @@ def serve(repositories: Mapping[str, Repository], *, uploads: Path | None = None
 class _Handler(BaseHTTPRequestHandler):
     served: Hub
     protocol_version = "HTTP/1.1"
+    _sending = ""
 
     def do_GET(self) -> None:
         match self._path():
@@ -250,6 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         cuts = self.served.cuts.get(path) if self.command == "GET" else None
+        self._sending = path
         self._send(206 if start else 200, content[start:], headers, cuts.pop(0) if cuts else None)
 
     def _find(self, id_: str, revision: str) -> tuple[Path, str] | None:
@@ -275,7 +279,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content[:cut])
+            half = len(content[:cut]) // 2
+            self.wfile.write(content[:half])
+            self.served.half_sent(self._sending)
+            self.wfile.write(content[half:cut])
         self.close_connection = cut is not None
 
 

@@ -166,6 +166,16 @@ def test_benchmarks_of_one_bundle(name: str, capsys: pytest.CaptureFixture[str])
     assert argument.lower() in capsys.readouterr().out.lower()
 
 
+def test_benchmark_in_an_environment_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = shown(".venv-mteb/bin/python")
+    assert line.split()[1:3] == ["-m", "benchmarks.mteb_scores"]
+    with pytest.raises(SystemExit) as ended:
+        import_module("benchmarks.mteb_scores").main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("DATA", "BUNDLE"))
+
+
 def test_help_of_the_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = shown("run")
     with pytest.raises(SystemExit):

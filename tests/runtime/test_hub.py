@@ -246,6 +246,26 @@ class TestConnections:
         assert any("weights.bin" in line for line in again)
         assert not any("model.onnx" in line for line in again)
 
+    @pytest.mark.parametrize("output", [[], ["--output", "out"]])
+    def test_a_killed_pull_leaves_no_bundle(
+        self, hub: Hub, tmp_path: Path, output: list[str]
+    ) -> None:
+        pulling = subprocess.Popen(
+            [sys.executable, "-m", "embedrt", "pull", ID, *output],
+            cwd=tmp_path,
+            env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url},
+            stderr=subprocess.DEVNULL,
+        )
+        hub.half_sent = lambda name: name == "tokenizer.json" and pulling.kill()
+        assert pulling.wait(timeout=120) != 0
+        assert named(tmp_path) == []
+        assert not list(tmp_path.glob("out*"))
+        hub.half_sent = bool
+        assert contents(pull(ID).folder) == contents(hub.repositories[ID].folder)
+        assert contents(pull(ID, output=tmp_path / "out").folder) == contents(
+            hub.repositories[ID].folder
+        )
+
     @pytest.mark.usefixtures("hub")
     @pytest.mark.parametrize("revision", [NEW, "main", None])
     def test_without_the_hub(self, revision: str | None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ FORBIDDEN = (
     "tqdm",
     "scipy",
     "embedrt.cli",
+    "embedrt.hub",
+    "embedrt.integrations",
     "embedrt_export",
 )
 IMPORT_WALL = f"""
@@ -80,11 +82,11 @@ def test_import_wall() -> None:
     assert process.returncode == 0, process.stderr
 
 
-@pytest.mark.parametrize("name", ["tqdm", "embedrt.cli"])
+@pytest.mark.parametrize("name", ["tqdm", "embedrt.cli", "embedrt.integrations.encoder"])
 def test_import_wall_can_fail(name: str) -> None:
     process = run(f"import {name}\n{IMPORT_WALL}")
     assert process.returncode != 0
-    assert f"imported: ['{name}'" in process.stderr
+    assert f"imported: ['{name.removesuffix('.encoder')}'" in process.stderr
 
 
 def test_no_network(minilm: Path) -> None:
@@ -133,6 +135,7 @@ import embedrt
         (errors.BundleNotFoundError, FileNotFoundError),
         (errors.BundleFormatError, ValueError),
         (errors.BundleCorruptError, ValueError),
+        (errors.HubError, OSError),
         (errors.TextError, ValueError),
         (errors.OverlongTextError, ValueError),
         (errors.TokenizationError, ValueError),
