@@ -256,7 +256,12 @@ class TestConnections:
             env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url},
             stderr=subprocess.DEVNULL,
         )
-        hub.half_sent = lambda name: name == "tokenizer.json" and pulling.kill()
+
+        def kill(name: str) -> None:
+            if name == "tokenizer.json":
+                pulling.kill()
+
+        hub.half_sent = kill
         assert pulling.wait(timeout=120) != 0
         assert named(tmp_path) == []
         assert not list(tmp_path.glob("out*"))
