@@ -344,6 +344,7 @@ class TestCache:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                encoding="utf-8",
             )
             for arguments in ([], [], ["--output", str(tmp_path / "out")])
         ]
@@ -356,7 +357,9 @@ class TestCache:
         assert named(tmp_path) == [NEW]
         assert "hf_of_a_test" in hub.tokens
         offline = {**environment, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": CLOSED}
-        run = subprocess.run(command, env=offline, capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            command, env=offline, capture_output=True, text=True, encoding="utf-8", check=False
+        )
         assert run.stdout == printed[0][0]
 
 
