@@ -77,6 +77,7 @@ def test_story(minilm: Path, tmp_path: Path) -> None:
         [sys.executable, "-c", SEARCH, str(tmp_path), str(TOP), *QUERIES],
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
     )
     assert process.returncode == 0, process.stderr

@@ -86,7 +86,11 @@ sys.meta_path.insert(0, Missing())
 def test_what_installs_a_missing_framework(name: str) -> None:
     imported = f"import embedrt\n{WITHOUT}\nimport embedrt.integrations.{name}"
     process = subprocess.run(
-        [sys.executable, "-c", imported], capture_output=True, text=True, check=False
+        [sys.executable, "-c", imported],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
     )
     last = process.stderr.splitlines()[-1]
     assert last.startswith(f"embedrt.errors.MissingExtraError: embedrt.integrations.{name} needs ")

@@ -256,7 +256,12 @@ class TestConnections:
             env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url},
             stderr=subprocess.DEVNULL,
         )
-        hub.half_sent = lambda name: name == "tokenizer.json" and pulling.kill()
+
+        def kill(name: str) -> None:
+            if name == "tokenizer.json":
+                pulling.kill()
+
+        hub.half_sent = kill
         assert pulling.wait(timeout=120) != 0
         assert named(tmp_path) == []
         assert not list(tmp_path.glob("out*"))
@@ -339,6 +344,7 @@ class TestCache:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                encoding="utf-8",
             )
             for arguments in ([], [], ["--output", str(tmp_path / "out")])
         ]
@@ -351,7 +357,9 @@ class TestCache:
         assert named(tmp_path) == [NEW]
         assert "hf_of_a_test" in hub.tokens
         offline = {**environment, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": CLOSED}
-        run = subprocess.run(command, env=offline, capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            command, env=offline, capture_output=True, text=True, encoding="utf-8", check=False
+        )
         assert run.stdout == printed[0][0]
 
 
