@@ -38,7 +38,8 @@ def _is_text(call: ast.Call) -> bool:
     if last in ("read_text", "write_text"):
         return last != name  # of a Path
     if last in CHILDREN:
-        return any(_keyword(call, word) for word in ("text", "universal_newlines"))
+        switches = (_keyword(call, word) for word in ("text", "universal_newlines"))
+        return any(isinstance(switch, ast.Constant) and switch.value for switch in switches)
     if last not in MODES or name in NO_FILES:
         return False
     of_a_path = last == "open" and name not in ("open", "io.open")

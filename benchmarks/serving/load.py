@@ -51,6 +51,6 @@ def send(
         command += ["--script", str(SCRIPT), url, "--", file.name]
         command += [f"{rate:.3f}"] if rate else []
         ended = subprocess.run(  # noqa: S603 - wrk
-            command, check=True, capture_output=True, text=True
+            command, check=True, capture_output=True, text=True, encoding="utf-8"
         )
     return Load(**json.loads(ended.stdout.strip().splitlines()[-1]))

@@ -20,7 +20,12 @@ SCRIPT = Path(__file__).with_name("node.mjs")
 def found(server: Serving, texts: list[str]) -> Any:
     question = json.dumps({"url": server.url, "texts": texts})
     ended = subprocess.run(
-        ["node", SCRIPT], input=question, capture_output=True, text=True, check=True
+        ["node", SCRIPT],
+        input=question,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
     )
     return json.loads(ended.stdout)
 

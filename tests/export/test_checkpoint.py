@@ -245,4 +245,5 @@ def test_missing_tensor_ends_the_export(folder: Path, tmp_path: Path) -> None:
 
 def read_encoder(folder: Path) -> None:
     config = AutoConfig.from_pretrained(folder)
-    READERS[config.model_type](config, load_tensors(folder))
+    encoder = READERS[config.model_type](config, load_tensors(folder))
+    assert len([*encoder.layers]) == config.num_hidden_layers  # each is read when it is used

@@ -86,7 +86,9 @@ def test_code_that_sentence_transformers_would_not_run(tmp_path: Path, code: obj
 def test_command(tmp_path: Path) -> None:
     folder = with_code(tmp_path / "model")
     command = [sys.executable, "-m", "embedrt", "export", str(folder), "--output", "bundle"]
-    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    refused = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", check=False
+    )
     assert refused.returncode == 1
     assert "--ignore-remote-code" in refused.stderr
     assert "Traceback" not in refused.stderr

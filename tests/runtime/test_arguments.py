@@ -22,6 +22,9 @@ LINES: dict[str, tuple[list[str], list[list[str]]]] = {
     "serve": (["B"], [["--port", "1"], ["--max-body-mb=2"], ["--uds", "u"], ["--timeout", "3"]]),
     "bench": (["B"], [["--quick"], ["--json"]]),
     "export": (["M"], [["--precision", "int8"], ["--output", "d"]]),
+    "compare": (["M", "B", "F"], [["--html", "page.html"]]),
+    "pull": (["O"], [["--revision", "r"], ["--output", "d"]]),
+    "push": (["B", "O"], [["--private"], ["--revision", "r"]]),
 }
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from embedrt import Embedder
-from serving import serving, start
+from serving import serving, start, wait_until
 from tiny_bundle import make_tiny
 
 LONG = [f"{number} {'word ' * 40}" for number in range(60)]
@@ -39,6 +39,7 @@ def refused(*arguments: str, **environment: str) -> str:
         capture_output=True,
         check=False,
         text=True,
+        encoding="utf-8",
         env={**os.environ, **environment},
         timeout=60,
     )
@@ -189,6 +190,7 @@ class TestStart:
             assert facts["served_model_name"] == "from the environment"
             assert (facts["max_client_batch_size"], facts["max_batch_tokens"]) == (4, 77)
             server.post("/embed", {})
+            wait_until(lambda: len(server.log().splitlines()) == 2)  # it is logged after the answer
             first, second = map(json.loads, server.log().splitlines())
         assert first["message"] == f"serving on {server.url}"
         assert re.fullmatch(r"POST /embed 422 \d+\.\d ms [0-9a-f]{16}", second["message"])
@@ -235,5 +237,7 @@ class TestStart:
 
 def test_import_embedrt_does_not_load_the_server() -> None:
     code = "import sys, embedrt.cli; print({'uvicorn', 'starlette', 'orjson'} & set(sys.modules))"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True, encoding="utf-8"
+    )
     assert ended.stdout == "set()\n"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import select
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import openai
 import pytest
 
 from embedrt import Embedder
-from serving import Serving, serving
+from serving import Serving, serving, wait_until
 
 LONG = [f"{number} {'word ' * 60}" for number in range(200)]
 
@@ -29,13 +28,6 @@ def small(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     options += ["--max-body-mb", "1"]
     with serving(minilm, tmp_path_factory.mktemp("small") / "log", *options) as server:
         yield server
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def metric(server: Serving, name: str) -> float:
