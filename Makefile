@@ -48,7 +48,7 @@ test: .venv/test
 
 # Full-size models, and more examples of everything.
 test-slow: .venv/test
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --numprocesses $(WORKERS) --maxprocesses 2 --dist loadfile
 
 # The exporter beside optimum, and so with the libraries before transformers 5.
 test-optimum: .venv-optimum/test
