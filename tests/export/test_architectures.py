@@ -26,7 +26,7 @@ END = "<!-- printed by python -m embedrt_export.architectures: end -->\n"
 # One a kind of graph: bounded attention, full and causal; convolutions; a Fourier transform.
 QUICK = ("fnet", "gpt_neox", "squeezebert")
 # Graphs that quantization finds different products in.
-QUANTIZED = ("bloom", "convbert", "deberta-v2", "fnet", "gpt2", "mobilebert", "xlnet")
+QUANTIZED = ("bloom", "convbert", "deberta-v2", "fnet", "xlnet")
 ATTENTION = {"big_bird": None, "electra": "MultiHeadAttention", "gpt_neox": "GroupQueryAttention"}
 
 

@@ -139,6 +139,20 @@ def test_torch_files(tmp_path: Path, name: str) -> None:
     assert (bundle / WEIGHTS).read_bytes() == (expected / WEIGHTS).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def xlmr_large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    parent = tmp_path_factory.mktemp("large")
+    yield make_random(
+        parent / "model",
+        layers=24,
+        hidden=1024,
+        vocabulary=250_002,
+        positions=514,
+        max_tokens=64,  # so that the proof takes minutes
+    )
+    shutil.rmtree(parent)
+
+
 MEASURED = """
 import sys
 from pathlib import Path
@@ -154,8 +168,8 @@ with Embedder.load(sys.argv[1]) as embedder:
     embedder.encode(["a lazy dog " * n for n in range(1, 20)])
 """
 WITH_PEAK = """
-import resource
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1000)
+from embedrt.bench.memory import peak_bytes
+print(peak_bytes())
 """
 
 
@@ -163,25 +177,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1000)
 class TestFullSize:
     """XLM-R large: 24 layers of 1,024, a vocabulary of 250,002, 2.2 GB in fp32."""
 
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-        parent = tmp_path_factory.mktemp("large")
-        yield make_random(
-            parent / "model",
-            layers=24,
-            hidden=1024,
-            vocabulary=250_002,
-            positions=514,
-            max_tokens=64,  # so that the proof takes minutes
-        )
-        shutil.rmtree(parent)
-
     @pytest.mark.parametrize("precision", PRECISIONS)
-    def test_memory(self, folder: Path, tmp_path: Path, precision: Precision) -> None:
+    def test_memory(self, xlmr_large: Path, tmp_path: Path, precision: Precision) -> None:
         """At export at most 1.5 times the weights in fp32, then at most what the file has."""
         bundle = tmp_path / "bundle"
-        exported = peak(MEASURED, folder, bundle, precision)
-        size = (folder / "model.safetensors").stat().st_size
+        exported = peak(MEASURED, xlmr_large, bundle, precision)
+        size = (xlmr_large / "model.safetensors").stat().st_size
         assert size > 2**31
         assert exported < 1.5 * size
         weights = (bundle / WEIGHTS).stat().st_size

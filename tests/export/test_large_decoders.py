@@ -22,18 +22,19 @@ MOST_AT_RUN = 1.2
 SECONDS = 7200
 
 EXPORT = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
-from typing import Any
+from embedrt.bench.memory import peak_bytes
 from embedrt_export import export_model
 
 export_model(sys.argv[1], output=Path(sys.argv[2]))
-print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+print(json.dumps({"peak": peak_bytes()}))
 """
 
 RUN = """
-import json, resource, sys
+import json, sys
 from embedrt import Embedder
+from embedrt.bench.memory import peak_bytes
 
 texts = ["a", "How many people live in London?", "the lazy dog " * 40]
 with Embedder.load(sys.argv[1], threads=1) as embedder:
@@ -42,7 +43,7 @@ with Embedder.load(sys.argv[1], threads=1) as embedder:
     same = [vector.tobytes() for vector in together] == alone * 2
     agreement = embedder.manifest.agreement
 print(json.dumps({
-    "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    "peak": peak_bytes(),
     "same": same,
     "builder": embedder.manifest.builder,
     "difference": agreement.max_difference,
@@ -66,7 +67,7 @@ def run(program: str, *arguments: Path) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(2 * SECONDS)
-@pytest.mark.parametrize("family", SIZES)
+@pytest.mark.parametrize("family", ["qwen3", "gemma3"])
 def test_export_and_run(tmp_path: Path, family: str) -> None:
     weights = make_large(tmp_path / "model", family)
     bundle = tmp_path / "bundle"

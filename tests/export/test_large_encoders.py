@@ -18,21 +18,23 @@ SECONDS = 1800
 MOST_TO_EXPORT, MOST_TO_RUN = 2.2, 1.2  # times the weights in float32
 
 EXPORT = """
-import resource, sys
+import sys
 from pathlib import Path
+from embedrt.bench.memory import peak_bytes
 from embedrt_export import export_model
 
 export_model(sys.argv[1], output=Path(sys.argv[2]), precision=sys.argv[3])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_bytes())
 """
 RUN = """
-import resource, sys
+import sys
 from embedrt import Embedder
+from embedrt.bench.memory import peak_bytes
 
 with Embedder.load(sys.argv[1], threads=1) as embedder:
     assert len(embedder.tokenize(["fox " * 1000])[0]) == embedder.max_tokens
     embedder.encode(["fox " * 1000, "a lazy dog", "fox"])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_bytes())
 """
 
 
@@ -46,7 +48,7 @@ def peak(program: str, *arguments: str | Path) -> int:
     return int(ended.stdout.split()[-1])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak")
 def test_memory(tmp_path: Path) -> None:
     """Of the export, beyond what the same libraries take for a small model.
 

@@ -160,12 +160,12 @@ def test_memory_of_a_text_of_8192_tokens(tmp_path: Path, precision: Precision) -
 
 MEMORY_OF_A_TEXT = """
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 import numpy as np
+from embedrt.bench.memory import peak_bytes, resident_bytes
 from embedrt.engine.session import Session
 
 session = Session(Path(sys.argv[1]), sys.argv[2])
-loaded = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+loaded = resident_bytes()
 session.run(np.arange(8192)[None] % 400 + 5)
-print(getrusage(RUSAGE_SELF).ru_maxrss / 1e3 - loaded)
+print((peak_bytes() - loaded) / 1e6)
 """
