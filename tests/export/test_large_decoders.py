@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from large_models import SIZES, make_large
+from large_models import make_large
 
 pytestmark = pytest.mark.slow
 
