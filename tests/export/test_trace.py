@@ -89,6 +89,10 @@ def test_graph(traced: Traced, family: str, tracer: str) -> None:
     assert {f"{node.domain}.{node.op_type}".strip(".") for node in model.graph.node} <= OPERATORS
 
 
+@pytest.mark.skipif(
+    int(metadata.version("transformers").partition(".")[0]) < 5,
+    reason="ELECTRA's attention cannot be replaced in transformers 4",
+)
 def test_attention_takes_memory_that_grows_linearly(tmp_path: Path) -> None:
     pair = export_small(tmp_path, "electra", config={"hidden_act": "tanh"})  # which is traced
     graph = onnx.load(pair.bundle / "model.onnx").graph
@@ -113,6 +117,7 @@ def test_classes_are_those_of_sentence_transformers() -> None:
     theirs = {
         kind.model_type: f"{module}.{name}".removeprefix("transformers.")
         for kind, module, name in getattr(transformer, "_ENCODER_ONLY_MODELS", ())
+        if hasattr(kind, "model_type")  # not where transformers is too old to have it
     }
     ours = {name: path for name, path in ENCODERS.items() if name in theirs}
     assert ours == {name: path for name, path in theirs.items() if name not in OF_NO_TEXTS}
