@@ -100,7 +100,7 @@ def test_killed_while_it_writes(bucket: Any, server: str, source: Path, tiny: Pa
             process.kill()
     place = find_place(uri(server, "output"))
     report = embed(uri(server, "source"), uri(server, "output"), bundle=tiny, rows_per_part=10)
-    assert report.parts_run < report.parts - 20
+    assert report.parts_run <= report.parts - 20
     assert report.digest == digest_of_source(source, tiny)
     assert verify_output(uri(server, "output")).digest == report.digest
     assert place.is_object_store
