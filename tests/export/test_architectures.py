@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+import transformers
 from transformers import CONFIG_MAPPING
 
 from any_architecture import MAX_TOKENS, make_any
@@ -19,6 +20,7 @@ from embedrt_export.families import READERS
 from embedrt_export.traced.known import TRACED, UNTRACEABLE
 from model_folders import make_small
 
+BEFORE_5 = int(transformers.__version__.partition(".")[0]) < 5
 README = Path(__file__).parents[2] / "README.md"
 BEGIN = "<!-- printed by python -m embedrt_export.architectures: begin -->\n"
 END = "<!-- printed by python -m embedrt_export.architectures: end -->\n"
@@ -43,6 +45,8 @@ def export_any(parent: Path, model_type: str) -> Pair:
     ],
 )
 def test_agrees_at_every_length(tmp_path: Path, model_type: str) -> None:
+    if BEFORE_5 and model_type == "fnet":
+        pytest.skip("sentence-transformers 5 does not run it: it passes an attention mask")
     pair = export_any(tmp_path, model_type)
     with Embedder.load(pair.bundle) as embedder:
         manifest = embedder.manifest
@@ -90,7 +94,8 @@ def test_refused_at_once(tmp_path: Path, model_type: str) -> None:
 def test_the_lists_are_disjoint_and_known_to_transformers() -> None:
     assert not TRACED & UNTRACEABLE.keys()
     assert not READERS.keys() & UNTRACEABLE.keys()
-    assert not {*TRACED, *UNTRACEABLE, *READERS} - set(CONFIG_MAPPING)
+    if not BEFORE_5:  # which has more of them
+        assert not {*TRACED, *UNTRACEABLE, *READERS} - set(CONFIG_MAPPING)
 
 
 def test_readme_lists_them() -> None:
