@@ -24,12 +24,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.texts import many_texts, mixed_texts, sentences
+from benchmarks.statistics import median, percentile
 from embedrt import Embedder
 from embedrt.bench.footprint import measure_process
 from embedrt.bench.measure import PASSAGE
@@ -162,8 +162,9 @@ def beside(bundle: Path, rounds: int) -> Iterator[Figure]:
             done.set()
             thread.join()
     for share in (50, 99):
-        ratio = float(np.percentile(busy, share) / np.percentile(idle, share))
-        note = f"idle {np.percentile(idle, share) * 1e3:.2f} ms"
+        alone = percentile(idle, share / 100)
+        ratio = percentile(busy, share / 100) / alone
+        note = f"idle {alone * 1e3:.2f} ms"
         yield Figure(f"a text beside a corpus / idle, p{share}", ratio, note=note)
 
 
@@ -172,8 +173,8 @@ def startup(bundle: Path, rounds: int) -> Iterator[Figure]:
     del rounds
     runs = [measure_process(bundle)[0] for _ in range(PROCESSES)]
     phases = ("python", "importing", "loading", "first_vector")
-    medians = [f"{name} {median(getattr(run, name) for run in runs):.3f}" for name in phases]
-    yield Figure("start", median(run.total for run in runs), "s", ", ".join(medians))
+    medians = [f"{name} {median([getattr(run, name) for run in runs]):.3f}" for name in phases]
+    yield Figure("start", median([run.total for run in runs]), "s", ", ".join(medians))
 
 
 def memory(bundle: Path, rounds: int) -> Iterator[Figure]:

@@ -73,3 +73,30 @@ def run(program: str, *arguments: str | Path) -> str:
     assert err == ""
     assert process.returncode == 0
     return out
+
+
+def output_of(program: str, *arguments: str | Path) -> str:
+    """Run a program for as long as the test may take; return its output.
+
+    Asserts that it exits with status 0. It may write to stderr.
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+PRINT_PEAK = """
+from embedrt.bench.memory import peak_bytes
+print(peak_bytes())
+"""
+
+
+def peak_of(program: str, *arguments: str | Path) -> int:
+    """Run a program like `output_of`; return the most memory that it took, in bytes."""
+    return int(output_of(program + PRINT_PEAK, *arguments).splitlines()[-1])

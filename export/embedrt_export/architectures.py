@@ -22,7 +22,7 @@ def architecture_table() -> str:
     """Return the table in Markdown, from what the exporter and its tests know."""
     return ROWS.format(
         drawn=_listed(READERS),
-        traced=_listed(TRACED - READERS.keys()),
+        traced=_listed(TRACED),
         refused=_listed(UNTRACEABLE),
     )
 

@@ -22,6 +22,7 @@ from embedrt import Embedder
 from embedrt.errors import ProofError, UnsupportedModelError
 from embedrt_export import export_model
 from model_folders import (
+    BEFORE_5,
     DECODERS,
     METADATA,
     change_json,
@@ -33,7 +34,6 @@ from model_folders import (
 LLAMAS = ["llama", "mistral", "qwen2", "qwen3"]
 MAX_TOKENS = 64
 TEXTS = ["", "a", "the lazy dog", "How many people live in London?", "лиса 敏捷 😀 " * 20]
-NEW = int(transformers.__version__.partition(".")[0]) >= 5
 
 SCALINGS: dict[str, dict[str, Any]] = {
     "linear": {"rope_type": "linear", "factor": 4.0},
@@ -115,7 +115,7 @@ def test_only_causal_encoders_ignore_what_follows(tmp_path: Path, family: str) -
     assert (np.abs(one - other).max() < 1e-6) == (family != "gemma3")
 
 
-@pytest.mark.skipif(not NEW, reason="transformers 4 does not read it")
+@pytest.mark.skipif(BEFORE_5, reason="transformers 4 does not read it")
 @pytest.mark.parametrize("family", LLAMAS)
 def test_config_that_looks_both_ways(tmp_path: Path, family: str) -> None:
     config: dict[str, Any] = {"is_causal": False}
@@ -191,7 +191,7 @@ LONG = {
 }
 
 
-@pytest.mark.skipif(not NEW, reason="torch's exporter traces it as transformers 5 writes it")
+@pytest.mark.skipif(BEFORE_5, reason="torch's exporter traces it as transformers 5 writes it")
 @pytest.mark.parametrize("config", [{"head_dim": 12}, {"rope_scaling": LONG}], ids=str)
 def test_what_the_operators_do_not_take_is_traced(tmp_path: Path, config: dict[str, Any]) -> None:
     pair = export_small(tmp_path, "llama", config=config)
@@ -249,7 +249,7 @@ def test_checkpoint_of_a_language_model(tmp_path: Path, family: str) -> None:
     tensors = load_file(file)
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
     save_file(tensors, file, METADATA)
-    if family == "gemma3" and int(transformers.__version__.partition(".")[0]) < 5:
+    if family == "gemma3" and BEFORE_5:
         # The original has random weights then.
         with pytest.raises(ProofError):
             export_model(str(folder), output=tmp_path / "bundle")

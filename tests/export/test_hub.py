@@ -15,14 +15,14 @@ from urllib.parse import unquote
 import huggingface_hub
 import pytest
 import transformers
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer.modules import Dense
 
 from embedrt import Bundle
 from embedrt.errors import SourceError
 from embedrt_export.source import find_source, needed_files
-from hub_server import Hub, Repository, serve
+from hub_server import Hub, Repository, ask, serve
 from model_folders import HIDDEN, METADATA, make_small, write_json
 
 ID = "someone/small"
@@ -102,15 +102,6 @@ def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.delenv("SENTENCE_TRANSFORMERS_HOME", raising=False)
         yield hub
-
-
-def ask(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the client in this process ask the hub at `url`."""
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    for module in (constants, file_download):
-        if hasattr(module, "HUGGINGFACE_CO_URL_TEMPLATE"):
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 def fetched(hub: Hub) -> set[str]:

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import transformers
 import transformers.integrations.hub_kernels as hub
 import transformers.modeling_utils as loading
 from sentence_transformers import SentenceTransformer
 
 from embedrt_export.proof.oracle import Oracle
-from model_folders import make_small, write_json
+from model_folders import BEFORE_5, make_small, write_json
 
-BEFORE_5 = transformers.__version__.startswith("4.")
 NAMES_A_KERNEL = {"attn_implementation": "someone/kernel"}
 TAKES_KERNELS = {"use_kernels": True}
 INTERNAL = "_attn_implementation_internal"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import run
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from safetensors.torch import load_file
 
+from children import peak_of
 from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import MINIMUM_SIZE, WEIGHTS
 from embedrt_export import export_model
@@ -167,10 +166,6 @@ from embedrt import Embedder
 with Embedder.load(sys.argv[1]) as embedder:
     embedder.encode(["a lazy dog " * n for n in range(1, 20)])
 """
-WITH_PEAK = """
-from embedrt.bench.memory import peak_bytes
-print(peak_bytes())
-"""
 
 
 @pytest.mark.slow
@@ -181,23 +176,11 @@ class TestFullSize:
     def test_memory(self, xlmr_large: Path, tmp_path: Path, precision: Precision) -> None:
         """At export at most 1.5 times the weights in fp32, then at most what the file has."""
         bundle = tmp_path / "bundle"
-        exported = peak(MEASURED, xlmr_large, bundle, precision)
+        exported = peak_of(MEASURED, xlmr_large, bundle, precision)
         size = (xlmr_large / "model.safetensors").stat().st_size
         assert size > 2**31
         assert exported < 1.5 * size
         weights = (bundle / WEIGHTS).stat().st_size
         assert weights > (2**31 if precision == "fp32" else size / 5)
-        assert peak(LOADED, bundle) < 1.1 * weights + 50e6
+        assert peak_of(LOADED, bundle) < 1.1 * weights + 50e6
         shutil.rmtree(bundle)
-
-
-def peak(program: str, *arguments: Path | str) -> int:
-    """Run a program; return the most memory that it had, in bytes."""
-    child = run(
-        [sys.executable, "-c", program + WITH_PEAK, *map(str, arguments)],
-        capture_output=True,
-        check=True,
-        text=True,
-        encoding="utf-8",
-    )
-    return int(child.stdout.splitlines()[-1])

@@ -6,13 +6,12 @@ Their weights are random, so this says what they need, and not how good they are
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from children import output_of
 from large_models import make_large
 
 pytestmark = pytest.mark.slow
@@ -53,16 +52,7 @@ print(json.dumps({
 
 def run(program: str, *arguments: Path) -> dict[str, Any]:
     """Run a program in a process of its own; return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(output_of(program, *arguments).splitlines()[-1])
     return found
 
 

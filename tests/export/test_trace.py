@@ -30,7 +30,7 @@ from embedrt_export.graph.nodes import Nodes
 from embedrt_export.source.loading import ENCODERS, class_of
 from embedrt_export.traced import finish, trace
 from embedrt_export.traced.finish import ENCODED, finish_model
-from model_folders import METADATA, change_json, make_small, write_json
+from model_folders import BEFORE_5, METADATA, change_json, make_small, write_json
 
 FAMILIES = ["big_bird", "bloom"]
 INSTALLED = {package.name for package in metadata.distributions()}
@@ -90,7 +90,7 @@ def test_graph(traced: Traced, family: str, tracer: str) -> None:
 
 
 @pytest.mark.skipif(
-    int(metadata.version("transformers").partition(".")[0]) < 5,
+    BEFORE_5,
     reason="ELECTRA's attention cannot be replaced in transformers 4",
 )
 def test_attention_takes_memory_that_grows_linearly(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from chromadb.utils.embedding_functions import known_embedding_functions
 
 from embedrt import Embedder
 from embedrt.integrations.chroma import EmbedrtEmbeddingFunction
-from scifact import DOCUMENTS, IDS, QUERIES, TOP, ranking
+from scifact import DOCUMENTS, IDS, QUERIES, found_by, ranking
 from tiny_bundle import make_tiny
 
 SEARCH = """
@@ -73,12 +71,4 @@ def test_story(minilm: Path, tmp_path: Path) -> None:
         "abstracts", embedding_function=EmbedrtEmbeddingFunction(minilm)
     )
     collection.add(ids=IDS, documents=DOCUMENTS)
-    process = subprocess.run(
-        [sys.executable, "-c", SEARCH, str(tmp_path), str(TOP), *QUERIES],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    assert json.loads(process.stdout.splitlines()[-1]) == ranking(minilm)
+    assert found_by(SEARCH, tmp_path) == ranking(minilm)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants
 
 from embedrt import Bundle, Embedder
 from embedrt.cli import main
@@ -28,7 +28,7 @@ from embedrt.errors import (
 from embedrt.hub.place import Place, noted_place
 from embedrt.hub.pull import pull
 from embedrt.hub.push import push
-from hub_server import Hub, Repository, serve
+from hub_server import Hub, Repository, ask, serve
 from tiny_bundle import make_tiny
 
 ID = "someone/tiny"
@@ -50,15 +50,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
         monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "home" / "assets"))
         yield hub
-
-
-def ask(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the client in this process ask the hub at `url`."""
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    for module in (constants, file_download):
-        if hasattr(module, "HUGGINGFACE_CO_URL_TEMPLATE"):
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 def change(hub: Hub, **changes: Any) -> None:

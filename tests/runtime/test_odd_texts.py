@@ -183,13 +183,12 @@ class TestLengths:
         assert str(caught.value) == message
 
 
+# By ru_maxrss, a process would begin with the peak of the one that started it.
 MEMORY_OF_ONE = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
+from embedrt.bench.memory import peak_bytes as peak
 from embedrt.text.tokenizer import Tokenizer
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 path, side, piece, count = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 tokenizer = Tokenizer(path, max_tokens=256, truncation_side=side)
@@ -201,12 +200,10 @@ print(json.dumps(peak() - before))
 """
 
 MEMORY_OF_MANY = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from embedrt import Embedder
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from embedrt.bench.memory import peak_bytes as peak
 
 def texts(start, stop):
     return (f"w{number % 10} {number}" for number in range(start, stop))
@@ -220,7 +217,7 @@ print(json.dumps([rows, peak() - before]))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="kilobytes in ru_maxrss, and threads to refuse")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak")
 class TestMemory:
     @pytest.mark.parametrize(
         ("side", "piece"), [("right", "the lazy dog, "), ("right", "a"), ("left", "the lazy dog, ")]

@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import transformers
 from transformers import PretrainedConfig
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
 from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Norms, RmsNorm, Rotation
-from embedrt_export.families.rotations import tabulate
+from embedrt_export.families.rotations import BY_KIND, tabulate
 from embedrt_export.source.checkpoint import Tensors
 
 SLIDING = "sliding_attention"
@@ -79,7 +78,7 @@ def _norm(weights: Tensors, name: str, config: PretrainedConfig) -> RmsNorm:
 def _rotation(config: Any, kind: str) -> Rotation:
     """Return the rotation of the layers of one kind, which has a base frequency of its own."""
     positions = config.max_position_embeddings
-    if int(transformers.__version__.partition(".")[0]) >= 5:
+    if BY_KIND:
         return tabulate(Gemma3RotaryEmbedding(config), positions, layer_type=kind)
     if kind == SLIDING:
         config = copy.deepcopy(config)

@@ -8,13 +8,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import transformers
 from transformers import PretrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.modernbert.modeling_modernbert import ModernBertRotaryEmbedding
 
 from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Norm, Norms, Rotation
-from embedrt_export.families.rotations import tabulate
+from embedrt_export.families.rotations import BY_KIND, tabulate
 from embedrt_export.source.checkpoint import Tensors
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
@@ -53,7 +52,7 @@ def _kinds(config: PretrainedConfig) -> list[str]:
 def _rotation(config: PretrainedConfig, kind: str) -> Rotation:
     """Return the rotation of the layers of one kind, which has a base frequency of its own."""
     positions = config.max_position_embeddings
-    if int(transformers.__version__.partition(".")[0]) >= 5:
+    if BY_KIND:
         rotary: Any = ModernBertRotaryEmbedding
         return tabulate(rotary(config), positions, layer_type=kind)
     config = copy.deepcopy(config)

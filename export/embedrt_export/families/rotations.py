@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import PretrainedConfig
 
 from embedrt_export.encoder import FloatArray, Rotation
+
+# transformers 5 has one module for all kinds of layers, which takes the kind; transformers 4 has a
+# module for one kind.
+BY_KIND = int(transformers.__version__.partition(".")[0]) >= 5
 
 
 def kinds_of_scaling(config: PretrainedConfig) -> set[str]:

@@ -20,21 +20,21 @@ from embedrt_export.graph.windows import Windows, add_window_attention, add_wind
 class SelfAttention:
     """Adds the self-attention of an encoder's layers, and what several layers share once."""
 
-    def __init__(self, nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic) -> None:
+    def __init__(self, nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic, shape: str) -> None:
+        """Add what all layers share; `shape` is the name of the batch's shape: batch, tokens."""
         self._nodes = nodes
         self._encoder = encoder
         self._arithmetic = arithmetic
         self._angles: dict[int, Angles] = {}
         self._windows: dict[int, Windows] = {}
+        width = encoder.attention_width + 2 * encoder.key_width
+        self._by_text = nodes.add("Concat", shape, nodes.ints(width), axis=0)
         self._by_token = nodes.ints(-1, encoder.attention_width)
         self._lengths: Lengths | None = None
         self._bias = _add_relative_bias(nodes, encoder)
 
-    def add(self, name: str, layer: Layer, shape: str, vectors: str) -> str:
-        """Add a layer's attention and output projection, (batch * tokens, hidden) to the same.
-
-        `shape` is the name of the batch's shape: batch, tokens.
-        """
+    def add(self, name: str, layer: Layer, vectors: str) -> str:
+        """Add a layer's attention and output projection, (batch * tokens, hidden) to the same."""
         nodes, encoder = self._nodes, self._encoder
         width, key_width = encoder.attention_width, encoder.key_width
         key_heads = encoder.key_heads or encoder.heads
@@ -42,10 +42,9 @@ class SelfAttention:
         projected = self._arithmetic.add_linear(
             nodes, f"{name}.query_key_value", projection, vectors
         )
-        packed = nodes.add("Concat", shape, nodes.ints(width + 2 * key_width), axis=0)
         widths = nodes.ints(width, key_width, key_width)
         query, key, value = nodes.add_many(
-            "Split", 3, nodes.add("Reshape", projected, packed), widths, axis=-1
+            "Split", 3, nodes.add("Reshape", projected, self._by_text), widths, axis=-1
         )
         query = self._add_position(f"{name}.query", query, encoder.heads, layer, layer.query_norm)
         key = self._add_position(f"{name}.key", key, key_heads, layer, layer.key_norm)

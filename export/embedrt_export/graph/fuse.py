@@ -26,13 +26,13 @@ OPSET = 23  # the first with Attention
 def add_encoder(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic) -> str:
     """Add the encoder; return the name of its token vectors, (batch, tokens, hidden)."""
     shape = nodes.add("Shape", INPUT)  # (2,): batch, tokens
-    attention = SelfAttention(nodes, encoder, arithmetic)
+    attention = SelfAttention(nodes, encoder, arithmetic, shape)
     vectors = _add_embeddings(nodes, encoder, arithmetic, shape)
     for index, layer in enumerate(encoder.layers):
         name = f"layer_{index}"
         norms = layer.attention_norms
         read = _add_norm_if(nodes, f"{name}.attention_norm_before", norms.before, vectors)
-        attended = attention.add(name, layer, shape, read)
+        attended = attention.add(name, layer, read)
         vectors = _add_residual(nodes, f"{name}.attention_norm", norms, attended, vectors)
         norms = layer.feed_forward_norms
         read = _add_norm_if(nodes, f"{name}.output_norm_before", norms.before, vectors)

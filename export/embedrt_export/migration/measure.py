@@ -19,9 +19,9 @@ from embedrt.errors import UnsupportedModelError
 from embedrt.text.inputs import as_batch, start_of
 from embedrt_export.encoder import FloatArray
 from embedrt_export.int8.quality import row_cosines
-from embedrt_export.quiet import gist, quiet
+from embedrt_export.quiet import gist
 from embedrt_export.source import find_source
-from embedrt_export.source.loading import MODEL_OPTIONS
+from embedrt_export.source.loading import MODEL_OPTIONS, load_original
 
 NEIGHBORS = 10
 WORST = 10
@@ -129,14 +129,7 @@ def compare(model: str, bundle: str | Path, texts: Sequence[str]) -> Migration:
 def _load(folder: Path) -> SentenceTransformer:
     options = {name: MODEL_OPTIONS[name] for name in ("use_kernels", "dtype")}
     try:
-        with quiet():
-            return SentenceTransformer(
-                str(folder),
-                device="cpu",
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs=options,
-            )
+        return load_original(folder, **options)
     except Exception as error:  # malformed files raise any kind
         raise UnsupportedModelError(
             f"sentence-transformers does not load {folder}: {gist(error)}"

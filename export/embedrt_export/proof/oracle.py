@@ -15,7 +15,6 @@ import numpy as np
 import sentence_transformers
 import torch
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
@@ -28,7 +27,7 @@ from embedrt_export.memory import drop_weights
 from embedrt_export.proof.calls import PLAIN, Call
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.files import marked_files
-from embedrt_export.source.loading import MODEL_OPTIONS, upgrade_advice
+from embedrt_export.source.loading import MODEL_OPTIONS, load_original, upgrade_advice
 from embedrt_export.source.modules import read_modules
 from embedrt_export.source.prompts import lacks_document_prompt
 
@@ -57,13 +56,7 @@ class Oracle:
         self._has_weights = True
         try:
             with quiet():
-                self._model = SentenceTransformer(
-                    str(folder),
-                    device="cpu",
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    model_kwargs=MODEL_OPTIONS.copy(),
-                )
+                self._model = load_original(folder, **MODEL_OPTIONS)
                 self._model.encode("a", prompt="")
         except Exception as error:  # malformed files raise any kind
             remedy = "".join(

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from embedrt.errors import UnsupportedModelError
@@ -68,6 +69,21 @@ def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
         raise UnsupportedModelError(f"the weights in {folder} lack {', '.join(sorted(wrong)[:5])}")
     loaded: PreTrainedModel = encoder.eval()
     return loaded
+
+
+def load_original(folder: Path, **model_options: Any) -> SentenceTransformer:
+    """Load a model in sentence-transformers, on the CPU and without custom code.
+
+    Exceptions of sentence-transformers propagate: malformed files raise any kind.
+    """
+    with quiet():
+        return SentenceTransformer(
+            str(folder),
+            device="cpu",
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs=model_options,
+        )
 
 
 def class_of(config: PretrainedConfig) -> Any:
