@@ -15,14 +15,14 @@ SOURCES = {"embedrt": "runtime", "embedrt_export": "export", "benchmarks": "."}
 
 BASE = {"numpy", "onnxruntime", "tokenizers"}
 CORE = (
-    "embedder", "request", "spellings", "bundle", "text", "engine", "similarity", "postprocess",
-    "errors", "progress", "verify", "upgrade",
+    "embedder", "loaded", "request", "spellings", "bundle", "text", "engine", "similarity",
+    "postprocess", "errors", "progress", "verify", "upgrade",
 )  # fmt: skip
 # From the ground up: a room imports what is below it, and nothing on its own floor but itself.
 FLOORS = {
     "embedrt": [
         ["errors", "progress", "files"], ["bundle"], ["text", "engine", "similarity"],
-        ["postprocess", "spellings"], ["request"], ["embedder"],
+        ["postprocess", "spellings", "loaded"], ["request"], ["embedder"],
         ["verify", "bench", "integrations"], ["upgrade", "hub", "corpus", "serve"], ["cli"],
     ],
     "embedrt_export": [

@@ -8,125 +8,43 @@ different callers can therefore share a batch, and equal texts are computed once
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, Unpack
+from collections.abc import Iterable, Iterator
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedrt import similarity
-from embedrt.bundle.graph_rules import check_graph
-from embedrt.bundle.manifest import Manifest, Side, Similarity
-from embedrt.bundle.reader import Bundle, Verify
+from embedrt.bundle.manifest import Side, Similarity
+from embedrt.bundle.reader import Bundle
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.cpu import available_threads
-from embedrt.engine.scheduler import Engine
-from embedrt.engine.stats import Stats
-from embedrt.errors import BundleCorruptError
+from embedrt.loaded import LoadedBundle, LoadOptions
 from embedrt.postprocess import EmbeddingPrecision
 from embedrt.progress import progress_bar
 from embedrt.request import (
     STREAM_CACHE_BYTES,
     Embedded,
     EncodeOptions,
-    LoadOptions,
     Requests,
     run_ahead,
     with_prompt,
 )
 from embedrt.similarity import Hit
 from embedrt.spellings import OMITTED, Spellings
-from embedrt.text.inputs import Texts, as_batch, as_text
-from embedrt.text.tokenizer import TokenIds, Tokenizer
+from embedrt.text.inputs import Texts
 from embedrt.text.truncation import Overlong
 
 FloatArray = NDArray[np.float32]
 
-MEGABYTE = 1_000_000
 
-
-class Embedder:
+class Embedder(LoadedBundle):
     """A loaded bundle. Thread-safe. Close it after use, or use it in a ``with`` block."""
 
+    _task = "embedding"
+
     def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
-        options = options or LoadOptions()
-        self._options = replace(options, threads=options.threads or available_threads())
-        check_graph(bundle.graph, bundle.weights_size)
-        self._manifest = bundle.manifest
-        self._tokenizer = Tokenizer(
-            bundle.tokenizer,
-            max_tokens=bundle.manifest.max_tokens,
-            truncation_side=bundle.manifest.truncation_side,
-        )
-        self._engine = Engine(
-            bundle.graph,
-            bundle.manifest.precision,
-            self._options.threads or 1,
-            self._tokenizer.batch_ids,
-            weights=bundle.load_weights(mapped=options.mapped),
-            max_tokens=self.max_tokens,
-            cache_bytes=int(options.cache_mb * MEGABYTE),
-            max_waiting_tokens=options.max_waiting_tokens,
-        )
-        self._requests = Requests(bundle.manifest, self._tokenizer, options.overlong)
-        self._cached = options.cache_mb > 0
-        if self._engine.dimension not in (None, self.dimension):
-            raise BundleCorruptError(
-                f"{bundle.path}: the graph gives {self._engine.dimension} components and the "
-                f"manifest says {self.dimension}; copy or export the bundle again"
-            )
-        self._load_again = partial(type(self).load, bundle.path.absolute(), **asdict(options))
-
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        *,
-        threads: int | None = None,
-        overlong: Overlong = "truncate",
-        cache_mb: float = 0,
-        max_waiting_tokens: int | None = None,
-        mapped: bool = True,
-        verify: Verify = "size",
-    ) -> Self:
-        """Load a bundle.
-
-        Parameters
-        ----------
-        path
-            The bundle's folder, or ``hub:org/name@COMMIT``, which is pulled from a hub once.
-        verify
-            ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` also their content.
-        threads, overlong, cache_mb, max_waiting_tokens, mapped
-            See `LoadOptions`.
-
-        Raises
-        ------
-        BundleError
-            There is no bundle, its format is unknown, or its files differ from the manifest.
-        """
-        options = LoadOptions(
-            threads=threads,
-            overlong=overlong,
-            cache_mb=cache_mb,
-            max_waiting_tokens=max_waiting_tokens,
-            mapped=mapped,
-        )
-        return cls(Bundle.open(path, verify=verify), options)
-
-    @property
-    def manifest(self) -> Manifest:
-        """All metadata of the bundle and its model."""
-        return self._manifest
-
-    @property
-    def options(self) -> LoadOptions:
-        """The options of `load`, with the number of `threads` that is used."""
-        return self._options
+        super().__init__(bundle, options)
+        self._requests = Requests(self._manifest, self._tokenizer, self._options.overlong)
 
     @property
     def dimension(self) -> int:
@@ -134,32 +52,12 @@ class Embedder:
         return self._manifest.dimension
 
     @property
-    def max_tokens(self) -> int:
-        """Number of tokens that a text is truncated to, including special tokens."""
-        return self._manifest.max_tokens
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The bundle's tokenizer."""
-        return self._tokenizer
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """The texts that can be prepended to the input, by name."""
-        return dict(self._manifest.prompts)
-
-    @property
-    def default_prompt_name(self) -> str | None:
-        """The name of the prompt that `encode` uses by default."""
-        return self._manifest.default_prompt_name
-
-    @property
     def similarity_fn_name(self) -> Similarity:
         """The score that the model was trained for, computed by `similarity`."""
         return self._manifest.similarity
 
     # The following names are those of SentenceTransformer, for code written for it.
-    max_seq_length = max_tokens
+    max_seq_length = LoadedBundle.max_tokens
 
     def get_max_seq_length(self) -> int:
         """Return `max_tokens`."""
@@ -323,7 +221,7 @@ class Embedder:
             precision=precision,
             normalize_embeddings=normalize_embeddings,
             truncate_dim=truncate_dim,
-            cache=None if self._cached else VectorCache(STREAM_CACHE_BYTES),
+            cache=None if self._options.cache_mb else VectorCache(STREAM_CACHE_BYTES),
         )
         return run_ahead(self._engine, requests)
 
@@ -348,48 +246,3 @@ class Embedder:
         return similarity.semantic_search(
             queries, documents, top_k=top_k, similarity_fn_name=self._manifest.similarity
         )
-
-    def count_tokens(self, texts: Texts) -> Any:
-        """Count tokens before truncation, including special tokens.
-
-        Returns an int for one str, otherwise an int64 array of shape (n,). Raises
-        TokenizationError.
-        """
-        with self._engine.core():
-            if isinstance(texts, str):
-                return self._tokenizer.count(as_text(texts))
-            return np.array(
-                [self._tokenizer.count(text, index) for index, text in enumerate(as_batch(texts))],
-                np.int64,
-            )
-
-    def tokenize(self, texts: Texts) -> list[TokenIds]:
-        """Return the token ids that `encode` runs for each text, without a prompt or padding.
-
-        Shape: (tokens,) each. Raises TokenizationError.
-        """
-        with self._engine.core():
-            return self._tokenizer.batch_ids([texts] if isinstance(texts, str) else as_batch(texts))
-
-    def stats(self) -> Stats:
-        """Return counters of the work done, and the current size of the queue."""
-        return self._engine.stats()
-
-    def close(self) -> None:
-        """End the worker threads. Calls in progress finish or raise ClosedError."""
-        self._engine.close()
-
-    def __reduce__(self) -> tuple[Callable[[], Embedder], tuple[()]]:
-        """Pickle the path and the options; unpickling loads the bundle again."""
-        return self._load_again, ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

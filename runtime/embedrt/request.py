@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any, Unpack, get_args
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from embedrt.bundle.manifest import Manifest, Side
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, Share
 from embedrt.engine.scheduler import Engine
+from embedrt.loaded import check_at_least
 from embedrt.postprocess import EmbeddingPrecision, Finish
 from embedrt.spellings import Spellings, read_spellings
 from embedrt.text.inputs import Texts, as_batch, as_text, stream
@@ -24,35 +25,6 @@ from embedrt.text.truncation import Overlong, Truncations
 
 STREAM_BLOCK = 2048  # texts per block of a stream
 STREAM_CACHE_BYTES = 8_000_000  # for repeated texts within a stream
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadOptions:
-    """Options of an `Embedder`. None of them changes an embedding."""
-
-    threads: int | None = None
-    """Cores to use; by default all that the affinity mask and the CPU quota allow."""
-    overlong: Overlong = "truncate"
-    """How to treat a text of more than `max_tokens` tokens: ``"truncate"`` it like
-    sentence-transformers; ``"warn"`` and truncate it; or ``"error"``: raise OverlongTextError."""
-    cache_mb: float = 0
-    """Size in megabytes of a cache for the vectors of recent texts. The cache is exact: it returns
-    the same bytes as a computation."""
-    max_waiting_tokens: int | None = None
-    """Limit of the tokens in the queue: a call that would exceed it raises OverloadedError. By
-    default all calls are queued. An idle Embedder accepts any call."""
-    mapped: bool = True
-    """Whether to map the weights, which shares them with all processes that load the bundle. A
-    mapped file must not be modified: if it is truncated, SIGBUS ends the process. False reads the
-    weights into private memory."""
-
-    def __post_init__(self) -> None:
-        check_at_least("threads", self.threads, 1, "or None for all there are")
-        check_at_least("cache_mb", self.cache_mb, 0)
-        check_at_least("max_waiting_tokens", self.max_waiting_tokens, 1, "or None")
-        if self.overlong not in get_args(Overlong):
-            expected = list(get_args(Overlong))
-            raise ValueError(f"overlong={self.overlong!r}; expected one of {expected}")
 
 
 class EncodeOptions(Spellings, total=False):
@@ -231,11 +203,3 @@ def with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
     """Return the options with the prompt of this name, unless they already choose a prompt."""
     chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
     return options if chosen else {**options, "prompt_name": name}
-
-
-def check_at_least(name: str, value: float | None, least: float, otherwise: str = "") -> None:
-    """Raise ValueError if an argument is less than `least`. None is always valid."""
-    # `not >=` instead of `<`, so that NaN is invalid.
-    if value is not None and not value >= least:
-        expected = ", ".join(filter(None, [f"at least {least}", otherwise]))
-        raise ValueError(f"{name}={value}; expected {expected}")

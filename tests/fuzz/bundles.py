@@ -26,7 +26,7 @@ import numpy as np
 
 from embedrt import Bundle, Embedder
 from embedrt.errors import BundleError, NonFiniteEmbeddingError, TextError
-from embedrt.request import LoadOptions
+from embedrt.loaded import LoadOptions
 from embedrt.verify import check_probes
 from fuzz.mutations import write_mutated
 from fuzz.seed_corpus import TEXTS

@@ -679,7 +679,7 @@ class TestCopies:
     ) -> None:
         with Embedder.load(tiny) as embedder:
             pickled = pickle.dumps(embedder)
-        monkeypatch.setattr("embedrt.embedder.available_threads", lambda: 7)
+        monkeypatch.setattr("embedrt.loaded.available_threads", lambda: 7)
         with pickle.loads(pickled) as other:
             assert other._engine.threads == 7
 

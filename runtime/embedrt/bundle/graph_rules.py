@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
-from embedrt.bundle.manifest import REMEDY
+from embedrt.bundle.manifest import REMEDY, Manifest
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.protobuf import (
     ATTRIBUTE_GRAPHS,
@@ -45,6 +47,23 @@ from embedrt.errors import BundleCorruptError, BundleFormatError
 INPUT = "input_ids"
 OUTPUT = "embedding"
 
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The names of a graph's inputs and outputs, in order."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """Return the names that a bundle's manifest declares."""
+        named = (tuple(value.name for value in v) for v in (manifest.inputs, manifest.outputs))
+        return cls(*named)
+
+
+EMBEDDING = Ends((INPUT,), (OUTPUT,))
+
 # Only tensor arithmetic and shape operators: no control flow, strings, randomness or images.
 OPERATORS = frozenset(
     """
@@ -75,30 +94,31 @@ _VARIADIC = frozenset({"Concat", "Einsum", "Max", "Min"})
 _LIMIT = 1 << 31
 
 
-def check_graph(path: Path, weights: int | None = None) -> None:
+def check_graph(path: Path, weights: int | None = None, ends: Ends = EMBEDDING) -> None:
     """Raise BundleFormatError listing how the graph at `path` violates the format.
 
     `weights` is the size in bytes of the weights file beside the graph; None for a format version
-    without that file. Raises BundleCorruptError if the file is not a graph or cannot be read.
+    without that file. `ends` are the inputs and outputs that it must have. Raises
+    BundleCorruptError if the file is not a graph or cannot be read.
     """
-    problems = graph_problems(path, weights)
+    problems = graph_problems(path, weights, ends)
     if problems:
         raise BundleFormatError(f"{path}: {'; '.join(problems)}; {REMEDY}")
 
 
-def graph_problems(path: Path, weights: int | None = None) -> list[str]:
+def graph_problems(path: Path, weights: int | None = None, ends: Ends = EMBEDDING) -> list[str]:
     """Return how the graph at `path` violates the format: the first ten violations.
 
     Raises BundleCorruptError if the file is not a graph or cannot be read.
     """
     try:
         with load_file(path) as data:
-            return list(islice(dict.fromkeys(_problems(data, weights)), _MOST_PROBLEMS))
+            return list(islice(dict.fromkeys(_problems(data, weights, ends)), _MOST_PROBLEMS))
     except (OSError, ValueError, IndexError) as error:
         raise BundleCorruptError(f"{path} is not an ONNX graph ({error}); {REMEDY}") from error
 
 
-def _problems(data: Data, weights: int | None) -> Iterator[str]:
+def _problems(data: Data, weights: int | None, ends: Ends) -> Iterator[str]:
     graph, model = find_graph(data)
     if any(number == MODEL_FUNCTIONS for number, _ in model):
         yield "it defines functions of its own"
@@ -117,14 +137,15 @@ def _problems(data: Data, weights: int | None) -> Iterator[str]:
     else:
         for tensor in initializers:
             yield from _tensor_problems(data, tensor)
-    for field, kind, wanted in ((GRAPH_INPUT, "input", INPUT), (GRAPH_OUTPUT, "output", OUTPUT)):
+    named = ((GRAPH_INPUT, "input", ends.inputs), (GRAPH_OUTPUT, "output", ends.outputs))
+    for field, kind, wanted in named:
         found = [
             text_of(data, read_fields(data, span), VALUE_NAME)
             for number, span in fields
             if number == field
         ]
-        if found != [wanted]:
-            yield f"its {kind}s are {reprlib.repr(found)}; expected [{wanted!r}]"
+        if found != list(wanted):
+            yield f"its {kind}s are {reprlib.repr(found)}; expected {list(wanted)}"
 
 
 def _operator(data: Data, node: list[Field]) -> str:

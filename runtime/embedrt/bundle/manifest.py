@@ -27,9 +27,9 @@ Precision = Literal["fp32", "int8"]
 Scheme = Literal["static", "row", "wide"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
-Task = Literal["embedding"]
+Task = Literal["embedding", "reranking", "sparse"]
 ElementType = Literal["int64", "float32"]
-Axis = Literal["batch", "tokens", "dimension"]
+Axis = Literal["batch", "tokens", "dimension", "labels", "vocabulary"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,15 +103,25 @@ class Value:
     name: str
     dtype: ElementType
     axes: tuple[Axis, ...]
-    """The meaning of each axis; the size of ``dimension`` is the manifest's field."""
+    """The meaning of each axis; the size of an output's last one is the manifest's `dimension`."""
 
+
+TOKEN_IDS = Value(name="input_ids", dtype="int64", axes=("batch", "tokens"))
+TOKEN_TYPES = Value(name="token_type_ids", dtype="int64", axes=("batch", "tokens"))
 
 # Inputs and outputs of the graph, by task.
 INPUTS: dict[Task, tuple[Value, ...]] = {
-    "embedding": (Value(name="input_ids", dtype="int64", axes=("batch", "tokens")),),
+    "embedding": (TOKEN_IDS,),
+    "reranking": (TOKEN_IDS,),
+    "sparse": (TOKEN_IDS,),
+}
+FURTHER_INPUTS: dict[Task, tuple[Value, ...]] = {
+    "reranking": (TOKEN_TYPES,),  # in families that tell the texts of a pair apart by type
 }
 OUTPUTS: dict[Task, tuple[Value, ...]] = {
     "embedding": (Value(name="embedding", dtype="float32", axes=("batch", "dimension")),),
+    "reranking": (Value(name="scores", dtype="float32", axes=("batch", "labels")),),
+    "sparse": (Value(name="weights", dtype="float32", axes=("batch", "vocabulary")),),
 }
 
 
@@ -133,7 +143,8 @@ class Manifest:
     """``fused``: built from the weights; ``traced``: made by a tracing exporter, see `tools`."""
     precision: Precision
     dimension: int
-    """Components of an embedding."""
+    """Components of an embedding, labels of a reranker, or tokens of a sparse encoder's
+    vocabulary."""
     max_tokens: int
     """Number of tokens that a text is truncated to, including special tokens."""
     truncation_side: Side
@@ -230,12 +241,13 @@ def _check_values(manifest: Manifest) -> None:
     for name, most in (("dimension", MAX_DIMENSION), ("max_tokens", MAX_TOKENS)):
         if not 1 <= (value := getattr(manifest, name)) <= most:
             raise _wrong(f"manifest.json.{name} is {reprlib.repr(value)}; expected 1 to {most}")
-    for name, known in (("inputs", INPUTS), ("outputs", OUTPUTS)):
-        if getattr(manifest, name) != known[manifest.task]:
-            raise _wrong(
-                f"manifest.json.{name} does not fit task {manifest.task!r}; expected "
-                f"{_as_json(known[manifest.task])}"
-            )
+    task = manifest.task
+    inputs, outputs = INPUTS[task], OUTPUTS[task]
+    every = inputs + FURTHER_INPUTS.get(task, ())
+    for name, known in (("inputs", (inputs, every)), ("outputs", (outputs,))):
+        if getattr(manifest, name) not in known:
+            expected = " or ".join(dict.fromkeys(str(_as_json(values)) for values in known))
+            raise _wrong(f"manifest.json.{name} does not fit task {task!r}; expected {expected}")
     if (manifest.precision == "int8") != (manifest.quantization is not None):
         expected = "an object" if manifest.precision == "int8" else "null"
         raise _wrong(

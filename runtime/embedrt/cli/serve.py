@@ -9,7 +9,7 @@ from typing import Any
 
 from embedrt.errors import MissingExtraError
 from embedrt.files import expand
-from embedrt.request import LoadOptions
+from embedrt.loaded import LoadOptions
 
 PREFIX = "EMBEDRT_"
 MAX_WAITING_TOKENS = 100_000

@@ -21,7 +21,7 @@ from operator import itemgetter
 import numpy as np
 
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, FloatArray, Group, Job, Share, TokenIds
+from embedrt.engine.call import Call, FloatArray, Group, Job, Row, Share, Text, TokenIds
 
 # In measurements, throughput is constant from 128 to 1,024 tokens per batch and drops for larger
 # batches, whose activations exceed the core's cache. Small batches reduce memory use and the time
@@ -54,7 +54,7 @@ class Batch:
 
     @property
     def input_ids(self) -> TokenIds:
-        """Shape: (batch, tokens)."""
+        """Shape: (batch, tokens), or (batch, 2, tokens) with token types."""
         first = self.jobs[0].ids
         return first[None] if len(self.jobs) == 1 else np.stack([job.ids for job in self.jobs])
 
@@ -120,10 +120,10 @@ class Queue:
         """Return the number of texts that wait, whether tokenized or not."""
         return sum(len(call.texts) - call.tokenized + call.waiting_texts for call in self._calls)
 
-    def expected_tokens(self, texts: Iterable[str]) -> int:
+    def expected_tokens(self, texts: Iterable[Text]) -> int:
         """Estimate the token count of texts before they are tokenized."""
         most = self._max_tokens
-        return sum(min(most, 1 + len(text) // CHARACTERS_PER_TOKEN) for text in texts)
+        return sum(min(most, 1 + _characters(text) // CHARACTERS_PER_TOKEN) for text in texts)
 
     def add(self, call: Call) -> None:
         """Add a call. A call without texts finishes immediately."""
@@ -165,9 +165,9 @@ class Queue:
             self._put_row(call, row, text_ids)
         self._schedule(call.share)
 
-    def finish(self, batch: Batch, embeddings: FloatArray) -> None:
-        """Store the vectors of a batch in its calls. Shape: (batch, dimension)."""
-        for job, vector in zip(batch.jobs, embeddings, strict=True):
+    def finish(self, batch: Batch, results: FloatArray | Sequence[Row]) -> None:
+        """Store the results of a batch, a row each, in its calls."""
+        for job, vector in zip(batch.jobs, results, strict=True):
             self._remove_running(job)
             for call, row in job.rows:
                 self._set_vector(call, row, vector)
@@ -215,7 +215,7 @@ class Queue:
                 job.rows = [(other, row) for other, row in job.rows if other is not call]
                 if not job.rows:
                     _remove(self._groups, job)
-                    self.waiting_tokens -= len(job.ids)
+                    self.waiting_tokens -= job.tokens
                     del self._jobs[job.key]
         call.waiting.clear()
         call.waiting_texts = 0
@@ -281,9 +281,9 @@ class Queue:
         return Batch(jobs)
 
     def _put_row(self, call: Call, row: int, ids: TokenIds) -> None:
-        call.token_counts[row] = len(ids)
+        tokens = call.token_counts[row] = ids.shape[-1]
         if not ids.size:  # an empty text, and a tokenizer without special tokens
-            self._set_vector(call, row, np.zeros(call.vectors.shape[1], np.float32))
+            self._set_vector(call, row, call.empty)
             return
         key = ids.tobytes()
         for cache in (call.cache, self._cache):
@@ -294,7 +294,7 @@ class Queue:
                 return
         job = self._jobs.get(key)
         if job is None:
-            job = self._jobs[key] = Job(ids, key, (len(ids), call.batch_size), [(call, row)])
+            job = self._jobs[key] = Job(ids, key, (tokens, call.batch_size), [(call, row)])
             self._wait(job)
             return
         self.coalesced += 1
@@ -305,19 +305,19 @@ class Queue:
 
     def _wait(self, job: Job) -> None:
         self._groups.setdefault(job.group, {})[job.key] = job
-        self.waiting_tokens += len(job.ids)
+        self.waiting_tokens += job.tokens
         for call in {call for call, _ in job.rows}:
             call.waiting.setdefault(job.group, {})[job.key] = job
             call.waiting_texts += 1
 
     def _stop_waiting(self, job: Job) -> None:
         _remove(self._groups, job)
-        self.waiting_tokens -= len(job.ids)
+        self.waiting_tokens -= job.tokens
         for call in {call for call, _ in job.rows}:
             _remove(call.waiting, job)
             call.waiting_texts -= 1
 
-    def _set_vector(self, call: Call, row: int, vector: FloatArray) -> None:
+    def _set_vector(self, call: Call, row: int, vector: Row | float) -> None:
         call.vectors[row] = vector
         call.left -= 1
         self._close_if_done(call)
@@ -339,6 +339,10 @@ class Queue:
         del calls[call]
         if not calls:
             del self._by_share[call.share]
+
+
+def _characters(text: Text) -> int:
+    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
 def _remove(groups: dict[Group, dict[bytes, Job]], job: Job) -> None:

@@ -7,8 +7,8 @@ always give the same bytes.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 # Overhead of Python and numpy per entry, in addition to the bytes of key and vector.
@@ -20,19 +20,19 @@ class VectorCache:
 
     def __init__(self, size: int) -> None:
         self._room = size
-        self._vectors: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+        self._vectors: OrderedDict[bytes, NDArray[Any]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def get(self, key: bytes) -> NDArray[np.float32] | None:
-        """Return the vector of these token ids, or None. Shape: (dimension,)."""
+    def get(self, key: bytes) -> NDArray[Any] | None:
+        """Return the vector of these token ids, or None."""
         vector = self._vectors.get(key)
         if vector is not None:
             self._vectors.move_to_end(key)
         return vector
 
-    def put(self, key: bytes, vector: NDArray[np.float32]) -> None:
+    def put(self, key: bytes, vector: NDArray[Any]) -> None:
         """Store a copy of a vector, and evict the least recently used ones to make room."""
         if key in self._vectors:
             self._vectors.move_to_end(key)
@@ -43,5 +43,5 @@ class VectorCache:
             self._room += _size(*self._vectors.popitem(last=False))
 
 
-def _size(key: bytes, vector: NDArray[np.float32]) -> int:
+def _size(key: bytes, vector: NDArray[Any]) -> int:
     return len(key) + vector.nbytes + ENTRY_BYTES

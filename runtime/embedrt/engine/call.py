@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,13 @@ from embedrt.errors import TextError
 TokenIds = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
-TokenizeTexts = Callable[[Sequence[str]], list[TokenIds]]
+Text = str | tuple[str, str]
+"""What a result is computed of: a text, or a pair of texts."""
+
+Row = NDArray[Any]
+"""The result for one text: a row of the graph's output, or what was made of it."""
+
+TokenizeTexts = Callable[[Sequence[Any]], list[TokenIds]]
 """Tokenizes texts; raises TextError with the index of the first one that cannot be tokenized."""
 
 Group = tuple[int, int | None]
@@ -32,12 +39,15 @@ class Share:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Call:
-    """Texts to embed. The caller sets the first block of fields, the queue the second."""
+    """Texts to run. The caller sets the first block of fields, the queue the second."""
 
-    texts: Sequence[str]
+    texts: Sequence[Text]
     """The caller's texts; reduced to the distinct ones when the call is created."""
-    vectors: FloatArray
-    """Complete once `done` is set and there is no `error`. Shape: (texts given, dimension)."""
+    vectors: NDArray[Any]
+    """A row for each text given, complete once `done` is set and there is no `error`. Shape: (texts
+    given, dimension), or (texts given,) of arrays that differ in size."""
+    empty: Row | float = 0.0
+    """The result for a text without tokens, or the number in all its components."""
     batch_size: int | None = None
     """Upper limit of the texts in a batch."""
     first_index: int | None = 0
@@ -47,7 +57,7 @@ class Call:
     """Vectors of earlier texts, looked up before the engine's own cache."""
     tokenize: TokenizeTexts | None = None
     """Tokenizes these texts in place of the engine's own tokenizer."""
-    check: Callable[[Sequence[str], Sequence[TokenIds]], None] | None = None
+    check: Callable[[Sequence[Any], Sequence[TokenIds]], None] | None = None
     """Checks texts with their token ids; a TextError that it raises ends the call."""
     notify: Callable[[], None] | None = None
     """Called after `done` is set, from any thread."""
@@ -113,9 +123,14 @@ class Job:
     """Token ids that wait or run, once for all calls that need them."""
 
     ids: TokenIds
-    """Shape: (tokens,)."""
+    """Shape: (tokens,), or (2, tokens) with the token types after the ids."""
     key: bytes
     """The bytes of `ids`."""
     group: Group
     rows: list[tuple[Call, int]]
     """The calls, and the rows of their `vectors`, that the result is stored in."""
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return int(self.ids.shape[-1])

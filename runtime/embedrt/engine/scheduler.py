@@ -21,9 +21,9 @@ from weakref import WeakSet
 from embedrt.bundle.manifest import Precision
 from embedrt.engine.batching import Batch, Queue, Tokenize
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, FloatArray, TokenIds, TokenizeTexts
+from embedrt.engine.call import Call, Row, Text, TokenIds, TokenizeTexts
 from embedrt.engine.session import Session
-from embedrt.engine.sessions import Sessions
+from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
 
@@ -48,13 +48,14 @@ class Engine:
         max_tokens: int,
         cache_bytes: int = 0,
         max_waiting_tokens: int | None = None,
+        convert: Convert = list,
     ) -> None:
         self.threads = threads
         self._tokenize_texts = tokenize
         self._max_tokens = max_tokens
         self._cache_bytes = cache_bytes
         self._max_waiting_tokens = max_waiting_tokens
-        self._sessions = Sessions(graph, precision, threads, weights)
+        self._sessions = Sessions(graph, precision, threads, weights, convert)
         self._broken = ""
         self._closed = False
         self._reset()
@@ -62,7 +63,7 @@ class Engine:
 
     @property
     def dimension(self) -> int | None:
-        """Components of an embedding; None if the graph does not declare them."""
+        """Components of a row of the output; None if the graph does not declare them."""
         return self._sessions.dimension
 
     def run(self, call: Call, progress: Progress | None = None) -> None:
@@ -274,7 +275,7 @@ class Engine:
         one_core = self._sessions.one_core
         if isinstance(work, Tokenize):
             return one_core, 1
-        tokens = sum(len(job.ids) for job in work.jobs)
+        tokens = sum(job.tokens for job in work.jobs)
         self._tokens += tokens
         if self._busy > 1 or not self._queue.is_alone(work):
             return one_core, 1
@@ -308,7 +309,7 @@ class Engine:
                     self._queue.put(call, outcome)
 
     def _check(
-        self, call: Call, texts: Sequence[str], ids: list[TokenIds] | None
+        self, call: Call, texts: Sequence[Text], ids: list[TokenIds] | None
     ) -> list[TokenIds] | TextError:
         """Run the call's own check, and tokenize its texts first where that is still to be done.
 
@@ -336,7 +337,7 @@ class Engine:
 
         If none of them fails alone, the graph cannot run batches, and `error` is for all.
         """
-        outcomes: list[FloatArray | EmbedrtError] = []
+        outcomes: list[Sequence[Row] | EmbedrtError] = []
         for job in batch.jobs if len(batch.jobs) > 1 else ():
             try:
                 outcomes.append(self._sessions.run(session, job.ids[None]))

@@ -24,7 +24,9 @@ FloatArray = NDArray[np.float32]
 
 # Graph rewrites that change results, which would invalidate the agreement measured at export.
 FUSIONS = ["SkipLayerNormFusion", "BiasSkipLayerNormFusion", "BiasGeluFusion", "AttentionFusion"]
-KINDS = [("tensor(int64)", 2), ("tensor(float)", 2)]  # type and rank of the input and the output
+# Type and rank: of the token ids, of the token types if the graph takes them, and of the output.
+TOKENS, ROWS = ("tensor(int64)", 2), ("tensor(float)", 2)
+KINDS = [[TOKENS, ROWS], [TOKENS, TOKENS, ROWS]]
 SILENT = 4  # ONNX Runtime's log level "fatal": errors are raised, not printed
 
 
@@ -77,31 +79,37 @@ class Session:
                 disabled_optimizers=FUSIONS,
                 enable_fallback=0,  # the fallback prints, and repeats the same attempt
             )
-            ends = (*self._session.get_inputs(), *self._session.get_outputs())
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+            ends = (*inputs, *outputs)
             kinds = [(end.type, len(end.shape)) for end in ends]
         except Exception as error:
             raise BundleCorruptError(
                 f"{graph} does not load in ONNX Runtime {ort.__version__} ({_line(error)}); "
                 f"{REMEDY}"
             ) from error
-        components = ends[-1].shape[-1] if kinds == KINDS else None
+        components = ends[-1].shape[-1] if kinds in KINDS else None
         self.dimension: int | None = components if isinstance(components, int) else None
-        """Components of an embedding; None if the graph does not declare them."""
+        """Components of a row of the output; None if the graph does not declare them."""
         self._graph = graph
         self._weights = weights  # must outlive the session, which uses the memory
-        if kinds != KINDS:
+        if kinds not in KINDS:
             raise BundleFormatError(
-                f"{graph} has input and output of type and rank {kinds}; expected {KINDS}; {REMEDY}"
+                f"{graph} has inputs and outputs of type and rank {kinds}; expected {KINDS[0]} or "
+                f"{KINDS[1]}; {REMEDY}"
             )
+        self._inputs = [value.name for value in inputs]
 
     def run(self, input_ids: NDArray[np.int64]) -> FloatArray:
-        """Embed a batch of texts of equal token count.
+        """Run a batch of texts of equal token count.
 
-        Shape: (batch, tokens) to (batch, dimension). Raises NonFiniteEmbeddingError, and
+        Shape: (batch, tokens), or (batch, 2, tokens) with the token types after the ids if the
+        graph takes them, to (batch, dimension). Raises NonFiniteEmbeddingError, and
         BundleCorruptError if the graph fails.
         """
+        one = len(self._inputs) == 1
+        fed = [input_ids] if one else np.ascontiguousarray(input_ids.swapaxes(0, 1))
         try:
-            (embedding,) = self._session.run(["embedding"], {"input_ids": input_ids})
+            (embedding,) = self._session.run(None, dict(zip(self._inputs, fed, strict=True)))
         except Exception as error:
             raise self._broken(f"fails ({_line(error)})", input_ids) from error
         if embedding.shape != (len(input_ids), self.dimension or embedding.shape[-1]):

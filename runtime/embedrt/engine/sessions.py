@@ -13,7 +13,7 @@ one core to outweigh this delay.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from math import inf
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
+from embedrt.engine.call import Row
 from embedrt.engine.session import FloatArray, Session
 
 # After this many single batches, more are likely, and worth the memory of a second session.
@@ -38,18 +39,27 @@ LONGEST_LOAD = 10.0  # seconds that a fork waits for a load to finish
 Submit = Callable[[Callable[[], None]], Future[None]]
 """Runs a function in another thread; raises RuntimeError if the process is shutting down."""
 
+Convert = Callable[[FloatArray], Sequence[Row]]
+"""Makes the results of a batch, one a row, of the graph's output."""
+
 
 class Sessions:
     """Chooses the session for a batch, and measures how fast one core is."""
 
     def __init__(
-        self, graph: Path, precision: Precision, threads: int, weights: mmap.mmap | None = None
+        self,
+        graph: Path,
+        precision: Precision,
+        threads: int,
+        weights: mmap.mmap | None = None,
+        convert: Convert = list,
     ) -> None:
         self._graph = graph.absolute()
         self._files = _identity(graph)
         self._weights = weights
         self._precision: Precision = precision
         self._threads = threads
+        self._convert = convert
         self.one_core = Session(graph, precision, weights=weights)
         self.all_cores: Session | None = None
         self.loading: Future[None] | None = None
@@ -62,7 +72,7 @@ class Sessions:
 
     @property
     def dimension(self) -> int | None:
-        """Components of an embedding; None if the graph does not declare them."""
+        """Components of a row of the output; None if the graph does not declare them."""
         return self.one_core.dimension
 
     def choose(self, tokens: int, submit: Submit) -> Session:
@@ -78,16 +88,17 @@ class Sessions:
                 self.loading = submit(self._load_for_all_cores)
         return session
 
-    def run(self, session: Session, input_ids: NDArray[np.int64]) -> FloatArray:
-        """Embed a batch. Shape: (batch, tokens) to (batch, dimension)."""
+    def run(self, session: Session, input_ids: NDArray[np.int64]) -> Sequence[Row]:
+        """Run a batch, see `Session.run`; return the result of each row."""
         start = perf_counter()
         try:
             embeddings = session.run(input_ids)
             seconds = perf_counter() - start
             self.run_seconds += seconds
             if session is self.one_core:
-                self._seconds_per_token = min(self._seconds_per_token, seconds / input_ids.size)
-            return embeddings
+                tokens = len(input_ids) * input_ids.shape[-1]
+                self._seconds_per_token = min(self._seconds_per_token, seconds / tokens)
+            return self._convert(embeddings)
         finally:
             self._last_end = perf_counter()
 

@@ -16,7 +16,8 @@ from weakref import WeakValueDictionary
 
 from embedrt.bundle.reader import Bundle
 from embedrt.embedder import Embedder
-from embedrt.request import EncodeOptions, LoadOptions, with_prompt
+from embedrt.loaded import LoadOptions
+from embedrt.request import EncodeOptions, with_prompt
 from embedrt.text.prompts import Prompts
 
 Vectors = list[list[float]]

@@ -27,7 +27,7 @@ import uvicorn
 
 from embedrt.bundle.reader import Bundle
 from embedrt.embedder import Embedder
-from embedrt.request import LoadOptions, check_at_least
+from embedrt.loaded import LoadOptions, check_at_least
 from embedrt.serve.app import create_app
 from embedrt.serve.health import Health
 from embedrt.serve.limits import LimitedProtocol

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedrt.request import check_at_least
+from embedrt.loaded import check_at_least
 
 MEGABYTE = 1_000_000
 

@@ -1,0 +1,237 @@
+"""A loaded bundle: what the models of all tasks have in common.
+
+Loading, the tokenizer, the scheduler, closing and pickling are the same for every task. A task's
+class adds what it computes: `Embedder` embeddings, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self, get_args
+
+import numpy as np
+
+from embedrt.bundle.graph_rules import Ends, check_graph
+from embedrt.bundle.manifest import Manifest, Task
+from embedrt.bundle.reader import Bundle, Verify
+from embedrt.engine.call import TokenizeTexts
+from embedrt.engine.cpu import available_threads
+from embedrt.engine.scheduler import Engine
+from embedrt.engine.sessions import Convert
+from embedrt.engine.stats import Stats
+from embedrt.errors import BundleCorruptError, BundleFormatError
+from embedrt.text.inputs import Texts, as_batch, as_text
+from embedrt.text.tokenizer import TokenIds, Tokenizer
+from embedrt.text.truncation import Overlong
+
+MEGABYTE = 1_000_000
+
+# The classes that load the bundles of each task.
+CLASSES: dict[Task, str] = {
+    "embedding": "Embedder",
+    "reranking": "Reranker",
+    "sparse": "SparseEncoder",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """Options of a loaded bundle. None of them changes a result."""
+
+    threads: int | None = None
+    """Cores to use; by default all that the affinity mask and the CPU quota allow."""
+    overlong: Overlong = "truncate"
+    """How to treat a text of more than `max_tokens` tokens: ``"truncate"`` it like
+    sentence-transformers; ``"warn"`` and truncate it; or ``"error"``: raise OverlongTextError."""
+    cache_mb: float = 0
+    """Size in megabytes of a cache for the results of recent texts. The cache is exact: it returns
+    the same bytes as a computation."""
+    max_waiting_tokens: int | None = None
+    """Limit of the tokens in the queue: a call that would exceed it raises OverloadedError. By
+    default all calls are queued. An idle engine accepts any call."""
+    mapped: bool = True
+    """Whether to map the weights, which shares them with all processes that load the bundle. A
+    mapped file must not be modified: if it is truncated, SIGBUS ends the process. False reads the
+    weights into private memory."""
+
+    def __post_init__(self) -> None:
+        check_at_least("threads", self.threads, 1, "or None for all there are")
+        check_at_least("cache_mb", self.cache_mb, 0)
+        check_at_least("max_waiting_tokens", self.max_waiting_tokens, 1, "or None")
+        if self.overlong not in get_args(Overlong):
+            expected = list(get_args(Overlong))
+            raise ValueError(f"overlong={self.overlong!r}; expected one of {expected}")
+
+
+class LoadedBundle:
+    """A bundle with its tokenizer and its engine. Thread-safe. Close it after use."""
+
+    _task: ClassVar[Task]
+    """The kind of bundle that the class loads."""
+
+    def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
+        options = options or LoadOptions()
+        manifest = bundle.manifest
+        if manifest.task != self._task:
+            raise BundleFormatError(
+                f"{bundle.path} is a bundle for {manifest.task}, and {type(self).__name__} loads "
+                f"those for {self._task}: use {CLASSES[manifest.task]}.load"
+            )
+        self._options = replace(options, threads=options.threads or available_threads())
+        check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
+        self._manifest = manifest
+        self._tokenizer = Tokenizer(
+            bundle.tokenizer,
+            max_tokens=manifest.max_tokens,
+            truncation_side=manifest.truncation_side,
+        )
+        self._engine = Engine(
+            bundle.graph,
+            manifest.precision,
+            self._options.threads or 1,
+            self._tokenize(),
+            weights=bundle.load_weights(mapped=options.mapped),
+            max_tokens=self.max_tokens,
+            cache_bytes=int(options.cache_mb * MEGABYTE),
+            max_waiting_tokens=options.max_waiting_tokens,
+            convert=self._convert(),
+        )
+        if self._engine.dimension not in (None, manifest.dimension):
+            raise BundleCorruptError(
+                f"{bundle.path}: the graph gives {self._engine.dimension} components and the "
+                f"manifest says {manifest.dimension}; copy or export the bundle again"
+            )
+        self._load_again = partial(type(self).load, bundle.path.absolute(), **asdict(options))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        overlong: Overlong = "truncate",
+        cache_mb: float = 0,
+        max_waiting_tokens: int | None = None,
+        mapped: bool = True,
+        verify: Verify = "size",
+    ) -> Self:
+        """Load a bundle.
+
+        Parameters
+        ----------
+        path
+            The bundle's folder, or ``hub:org/name@COMMIT``, which is pulled from a hub once.
+        verify
+            ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` also their content.
+        threads, overlong, cache_mb, max_waiting_tokens, mapped
+            See `LoadOptions`.
+
+        Raises
+        ------
+        BundleError
+            There is no bundle, its format is unknown, its files differ from the manifest, or it is
+            for another task.
+        """
+        options = LoadOptions(
+            threads=threads,
+            overlong=overlong,
+            cache_mb=cache_mb,
+            max_waiting_tokens=max_waiting_tokens,
+            mapped=mapped,
+        )
+        return cls(Bundle.open(path, verify=verify), options)
+
+    def _tokenize(self) -> TokenizeTexts:
+        """Return what tokenizes the texts of calls."""
+        return self._tokenizer.batch_ids
+
+    def _convert(self) -> Convert:
+        """Return what makes results, one a row, of the graph's output."""
+        return list
+
+    @property
+    def manifest(self) -> Manifest:
+        """All metadata of the bundle and its model."""
+        return self._manifest
+
+    @property
+    def options(self) -> LoadOptions:
+        """The options of `load`, with the number of `threads` that is used."""
+        return self._options
+
+    @property
+    def max_tokens(self) -> int:
+        """Number of tokens that a text is truncated to, including special tokens."""
+        return self._manifest.max_tokens
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer."""
+        return self._tokenizer
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The texts that can be prepended to the input, by name."""
+        return dict(self._manifest.prompts)
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The name of the prompt that is used by default."""
+        return self._manifest.default_prompt_name
+
+    def count_tokens(self, texts: Texts) -> Any:
+        """Count tokens before truncation, including special tokens.
+
+        Returns an int for one str, otherwise an int64 array of shape (n,). Raises
+        TokenizationError.
+        """
+        with self._engine.core():
+            if isinstance(texts, str):
+                return self._tokenizer.count(as_text(texts))
+            return np.array(
+                [self._tokenizer.count(text, index) for index, text in enumerate(as_batch(texts))],
+                np.int64,
+            )
+
+    def tokenize(self, texts: Texts) -> list[TokenIds]:
+        """Return the token ids that run for each text, without a prompt or padding.
+
+        Shape: (tokens,) each. Raises TokenizationError.
+        """
+        with self._engine.core():
+            return self._tokenizer.batch_ids([texts] if isinstance(texts, str) else as_batch(texts))
+
+    def stats(self) -> Stats:
+        """Return counters of the work done, and the current size of the queue."""
+        return self._engine.stats()
+
+    def close(self) -> None:
+        """End the worker threads. Calls in progress finish or raise ClosedError."""
+        self._engine.close()
+
+    def __reduce__(self) -> tuple[Callable[[], LoadedBundle], tuple[()]]:
+        """Pickle the path and the options; unpickling loads the bundle again."""
+        return self._load_again, ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def check_at_least(name: str, value: float | None, least: float, otherwise: str = "") -> None:
+    """Raise ValueError if an argument is less than `least`. None is always valid."""
+    # `not >=` instead of `<`, so that NaN is invalid.
+    if value is not None and not value >= least:
+        expected = ", ".join(filter(None, [f"at least {least}", otherwise]))
+        raise ValueError(f"{name}={value}; expected {expected}")
