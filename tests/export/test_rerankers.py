@@ -1,4 +1,4 @@
-"""Rerankers agree with sentence-transformers' CrossEncoder: every family, activation and odd pair."""
+"""Rerankers agree with CrossEncoder of sentence-transformers: families, activations, odd pairs."""
 
 from __future__ import annotations
 
