@@ -15,6 +15,7 @@ import pytest
 from benchmark_rows import run_rows
 from benchmarks.harness.rows import append_rows
 from embedrt.cli import COMMANDS, main, parse
+from tiny_bundle import make_tiny_reranker
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -52,6 +53,7 @@ MENTIONS = {
     "embedrt compare",
     "embedrt pull",
     "embedrt push",
+    "embedrt rerank",
 }
 
 # An export takes minutes and weights that only the hub has: tests/export exports. A measurement
@@ -95,6 +97,8 @@ def test_line_of_a_document(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     bundle = VERSION_1 if line.startswith("embedrt upgrade") else minilm
+    if line.startswith("embedrt rerank"):
+        bundle = make_tiny_reranker(tmp_path / "reranker")
     for name in ("BUNDLE", "bundle", "all-MiniLM-L6-v2-fp32"):
         (tmp_path / name).symlink_to(bundle)
     for name in ("FILE", "texts.txt"):
