@@ -107,6 +107,12 @@ class PairOracle(Original):
             ) from error
         return np.asarray(score, np.float32).reshape(-1)
 
+    def activate(self, scores: FloatArray) -> FloatArray:
+        """Return what the model's activation makes of raw scores. Shape: (n, labels)."""
+        with quiet():
+            activated: FloatArray = self._model.activation_fn(torch.from_numpy(scores)).numpy()
+        return activated
+
     def input_ids(self, pair: Pair, call: PairCall = RAW) -> TokenIds:
         """Return the token ids that the encoder receives in this call. Shape: (tokens,)."""
         return self._ids_of_run(lambda: self._model.predict([list(pair)], **call.options))

@@ -37,7 +37,7 @@ class Scored:
     """Shape: (n, labels)."""
 
     scale: float = 1.0
-    """The largest score of the original in all such calls: raw ones, or activated ones."""
+    """The largest score of the original among all pairs: raw, or activated as in this call."""
 
     @property
     def differences(self) -> FloatArray:
@@ -87,14 +87,14 @@ def compare_scores(reranker: Reranker, oracle: PairOracle) -> list[Scored]:
                 f"the bundle does not agree with {oracle.name}: {start_of(pair)}: {reason}. "
                 "Nothing was written"
             )
-    return _scaled(scored)
+    return _scaled(scored, oracle)
 
 
-def _scaled(scored: Sequence[Scored]) -> list[Scored]:
-    largest = {
-        raw: max(float(np.abs(one.expected).max()) for one in scored if one.call.raw == raw)
-        for raw in (True, False)
-    }
+def _scaled(scored: Sequence[Scored], oracle: PairOracle) -> list[Scored]:
+    """Return the comparisons with the scale of all raw scores, or of what is made of them."""
+    raw = np.concatenate([one.expected for one in scored if one.call.raw])
+    scales = {True: raw, False: oracle.activate(raw)}
+    largest = {kind: float(np.abs(scores).max()) for kind, scores in scales.items()}
     return [replace(one, scale=largest[one.call.raw] or 1.0) for one in scored]
 
 
