@@ -28,16 +28,31 @@ class Spellings(TypedDict, total=False):
     chunk_size: int | None
 
 
+class SparseSpellings(TypedDict, total=False):
+    """The same for `SparseEncoder.encode`."""
+
+    sentences: Texts
+    inputs: Texts
+    convert_to_tensor: bool
+    convert_to_sparse_tensor: bool
+    save_to_cpu: bool
+    device: str | None
+    pool: None
+    chunk_size: int | None
+
+
 OMITTED: Any = object()
 TEXTS: Final = ("sentences", "inputs")
-# The accepted values of each keyword, and the advice in the error for any other value.
-ACCEPTED: dict[str, tuple[tuple[object, ...], str]] = {
+Accepted = Mapping[str, tuple[tuple[object, ...], str]]
+"""The accepted values of each keyword, and the advice in the error for any other value."""
+
+ACCEPTED: Accepted = {
     "convert_to_numpy": ((True, None), "the result is a numpy array; wrap it in list() for a list"),
     "convert_to_tensor": (
         (False, None),
         "the result is a numpy array; torch.from_numpy(...) makes a tensor of it",
     ),
-    "device": ((None, "cpu"), "it runs on the CPU; choose its cores with Embedder.load(threads=)"),
+    "device": ((None, "cpu"), "it runs on the CPU; choose its cores with load(threads=)"),
     "output_value": (
         ("sentence_embedding",),
         "a bundle gives one vector a text; use sentence-transformers for token embeddings",
@@ -46,18 +61,35 @@ ACCEPTED: dict[str, tuple[tuple[object, ...], str]] = {
 }
 
 
-def read_spellings(texts: Texts, options: Mapping[str, Any]) -> Texts:
+SPARSE_ACCEPTED: Accepted = {
+    "convert_to_tensor": (
+        (False, None),
+        "the result is CSR parts; torch.sparse_csr_tensor(rows.indptr, rows.indices, rows.values, "
+        "rows.shape) makes a tensor of them",
+    ),
+    "convert_to_sparse_tensor": ((True, None), "the result is sparse; to_dense() makes an array"),
+    "device": ACCEPTED["device"],
+    "pool": ACCEPTED["pool"],
+}
+
+
+def read_spellings(
+    texts: Texts,
+    options: Mapping[str, Any],
+    known: type = Spellings,
+    restricted: Accepted = ACCEPTED,
+) -> Texts:
     """Return the texts, from the positional argument or from a keyword.
 
-    `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown keyword
+    `known` has the keywords, of which those in `restricted` take only some values. `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown keyword
     and for texts that are passed twice or not at all, ValueError for an unsupported value.
     """
     for name, value in options.items():
-        if name in ACCEPTED:
-            accepted, instead = ACCEPTED[name]
+        if name in restricted:
+            accepted, instead = restricted[name]
             if not any(value is each or value == each for each in accepted):
                 raise ValueError(f"{name}={value!r} cannot be honored: {instead}")
-        elif name not in Spellings.__annotations__:
+        elif name not in known.__annotations__:
             raise TypeError(f"encode() got an unexpected keyword argument '{name}'")
     given: list[Texts] = [options[name] for name in TEXTS if name in options]
     if texts is not OMITTED:

@@ -97,6 +97,26 @@ class Quantization:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueryWeights:
+    """How queries are computed without the graph, from a weight for each token."""
+
+    max_tokens: int
+    """Number of tokens that a query is truncated to; it has no special tokens."""
+    by_default: bool
+    """Whether a text that is neither a query nor a document is computed like a query."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sparsity:
+    """What belongs to sparse encoders alone."""
+
+    max_active_dims: int | None = None
+    """Number of active dimensions that a row keeps unless the caller chooses; None for all."""
+    queries: QueryWeights | None = None
+    """None if queries are computed by the graph."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
     """An input or output of the graph."""
 
@@ -167,6 +187,8 @@ class Manifest:
     """None for fp32."""
     files: dict[str, FileEntry]
     """Every file of the bundle except the manifest, by name."""
+    sparse: Sparsity | None = None
+    """For the task ``sparse``, otherwise None."""
 
     def to_json(self) -> str:
         """Return the manifest as JSON. Equal manifests give equal text."""
