@@ -167,7 +167,26 @@ class Requests:
                 f"precision={precision!r} needs the ranges of all texts; stream float32 and apply "
                 "quantize_embeddings(..., ranges=)"
             )
-        finish = Finish(self._dimension, truncate_dim, normalize_embeddings, precision)
+        return self.finished_blocks(
+            texts,
+            Finish(self._dimension, truncate_dim, normalize_embeddings, precision),
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            cache=cache,
+        )
+
+    def finished_blocks(
+        self,
+        texts: Texts,
+        finish: Finisher,
+        *,
+        prompt_name: str | None,
+        prompt: str | None,
+        batch_size: int | None,
+        cache: Known | None,
+    ) -> Iterator[Request]:
+        """Yield requests like `blocks`, whose results are postprocessed by `finish`."""
         prefix = self.prompts.choose(prompt_name, prompt)
         check_at_least("batch_size", batch_size, 1, "or None")
         return self._blocks(stream(texts), prefix, batch_size, finish, cache)
@@ -225,7 +244,7 @@ class Requests:
         return self._tokenizer.other_side().batch_ids(texts)
 
 
-def run_ahead(engine: Engine, requests: Iterator[Request]) -> Iterator[NDArray[Any]]:
+def run_ahead(engine: Engine, requests: Iterator[Request]) -> Iterator[Any]:
     """Start each request before waiting for the previous one, to keep the workers busy."""
     started: deque[Request] = deque()
     try:

@@ -6,9 +6,9 @@ weights of the whole vocabulary; only those that are not zero are kept, batch by
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from embedrt import sparse_rows
 from embedrt.bundle.manifest import Side, Similarity, Sparsity
 from embedrt.bundle.reader import Bundle
+from embedrt.engine.cache import VectorCache
 from embedrt.engine.sessions import Convert
 from embedrt.loaded import LoadedBundle, LoadOptions, check_at_least
 from embedrt.progress import progress_bar
 from embedrt.query_table import QueryTable
-from embedrt.request import Embedded, Request, Requests
+from embedrt.request import STREAM_CACHE_BYTES, Embedded, Request, Requests, run_ahead
 from embedrt.sparse_rows import NO_TERMS, SparseRow, SparseRows, Terms, as_rows, largest, terms_of
 from embedrt.spellings import OMITTED, SPARSE_ACCEPTED, SparseSpellings, read_spellings
 from embedrt.text.inputs import Texts
@@ -204,6 +205,31 @@ class SparseEncoder(LoadedBundle):
         await self._engine.arun(request.call)
         return request.embedded()
 
+    def embed_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        max_active_dims: int | None = None,
+        task: Task | None = None,
+    ) -> Iterator[SparseRows]:
+        """Compute the rows of an iterable of any length in bounded memory.
+
+        Works as `Embedder.embed_stream`, with the keywords of `encode`, and yields the rows of at
+        most 2,048 texts at a time.
+        """
+        requests = self._requests(task).finished_blocks(
+            texts,
+            self._finish(max_active_dims),
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            cache=None if self._options.cache_mb else VectorCache(STREAM_CACHE_BYTES),
+        )
+        return run_ahead(self._engine, requests)
+
     def similarity(self, a: SparseRows | SparseRow, b: SparseRows | SparseRow) -> FloatArray:
         """Score each row of `a` against each row of `b` by the model's own measure.
 
@@ -214,7 +240,10 @@ class SparseEncoder(LoadedBundle):
     def similarity_pairwise(
         self, a: SparseRows | SparseRow, b: SparseRows | SparseRow
     ) -> FloatArray:
-        """Score each row of `a` against the same row of `b`. Shape: (n, dimension) twice to (n,)."""
+        """Score each row of `a` against the same row of `b` by the model's own measure.
+
+        Shape: (n, dimension) twice to (n,).
+        """
         return sparse_rows.similarity_pairwise(a, b, self._manifest.similarity)
 
     def decode(
@@ -248,17 +277,20 @@ class SparseEncoder(LoadedBundle):
         **spellings: Unpack[SparseSpellings],
     ) -> Request:
         texts = read_spellings(texts, spellings, SparseSpellings, SPARSE_ACCEPTED)
-        check_at_least("max_active_dims", max_active_dims, 1, "or None")
-        most = self.max_active_dims if max_active_dims is None else max_active_dims
         return self._requests(task).finished(
             texts,
-            Sparsify(dimension=self.dimension, most=most),
+            self._finish(max_active_dims),
             prompt_name=prompt_name,
             prompt=prompt,
             batch_size=batch_size,
             overlong=overlong,
             truncation_side=truncation_side,
         )
+
+    def _finish(self, max_active_dims: int | None) -> Sparsify:
+        check_at_least("max_active_dims", max_active_dims, 1, "or None")
+        most = self.max_active_dims if max_active_dims is None else max_active_dims
+        return Sparsify(dimension=self.dimension, most=most)
 
     def _requests(self, task: Task | None) -> Requests:
         if task not in ("query", "document", None):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedrt.bundle.manifest import Similarity
 
 FloatArray = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Terms = NDArray[Any]
 """The active terms of one text by index. Shape: (active,), dtype: `TERM`."""
 
@@ -174,17 +175,13 @@ def _comparable(
     return rows_a, rows_b
 
 
-def _sums(
-    rows: SparseRows, values: NDArray[np.float64], owners: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _sums(rows: SparseRows, values: Doubles, owners: NDArray[np.int64]) -> Doubles:
     """Return the sum of the values of each row. Shape: (active,) to (rows,)."""
-    return np.bincount(owners, values, minlength=len(rows))
+    sums: Doubles = np.bincount(owners, values, minlength=len(rows)).astype(np.float64)
+    return sums
 
 
-Doubles = NDArray[np.float64]
-Score = Callable[
-    [Doubles, FloatArray, SparseRows, NDArray[np.int64], Doubles], NDArray[np.float64]
-]
+Score = Callable[[Doubles, FloatArray, SparseRows, NDArray[np.int64], Doubles], NDArray[np.float64]]
 """Scores one row against others. Takes the row's values at the others' active dimensions, its own
 active values, the others, the row of each active dimension, and the others' squared lengths."""
 

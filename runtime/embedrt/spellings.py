@@ -64,8 +64,7 @@ ACCEPTED: Accepted = {
 SPARSE_ACCEPTED: Accepted = {
     "convert_to_tensor": (
         (False, None),
-        "the result is CSR parts; torch.sparse_csr_tensor(rows.indptr, rows.indices, rows.values, "
-        "rows.shape) makes a tensor of them",
+        "the result is CSR parts; torch.from_numpy(rows.to_dense()) makes a tensor of them",
     ),
     "convert_to_sparse_tensor": ((True, None), "the result is sparse; to_dense() makes an array"),
     "device": ACCEPTED["device"],
@@ -81,8 +80,9 @@ def read_spellings(
 ) -> Texts:
     """Return the texts, from the positional argument or from a keyword.
 
-    `known` has the keywords, of which those in `restricted` take only some values. `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown keyword
-    and for texts that are passed twice or not at all, ValueError for an unsupported value.
+    `known` has the keywords, of which those in `restricted` take only some values. `texts` is
+    OMITTED if the positional argument is absent. Raises TypeError for an unknown keyword and for
+    texts that are passed twice or not at all, ValueError for an unsupported value.
     """
     for name, value in options.items():
         if name in restricted:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from onnx import TensorProto
-
 from embedrt_export.encoder import FloatArray
 from embedrt_export.graph.arithmetic import Arithmetic
 from embedrt_export.graph.float32 import Float32
@@ -31,6 +29,11 @@ def slices(words: int) -> list[slice]:
     """Return the slices of a vocabulary, of which only the last may be smaller."""
     size = max(WORDS_IN_A_SLICE, -(-words // MOST_SLICES))
     return [slice(start, min(start + size, words)) for start in range(0, words, size)]
+
+
+def decoder_name(index: int) -> str:
+    """Return the name of the layer that gives a slice's logits."""
+    return f"slice_{index}.decoder"
 
 
 class SlicedFloat32(Float32):
@@ -58,7 +61,7 @@ class SlicedFloat32(Float32):
     def add_decoder(self, nodes: Nodes, table: FloatArray, vectors: str) -> Iterator[str]:
         """Add the logits by slice of the vocabulary, (rows, inputs) to (rows, words of a slice)."""
         for index, part in enumerate(slices(len(table))):
-            name = f"decoder_{index}"
+            name = decoder_name(index)
             self.inputs[name] = vectors
             stored = nodes.weight(name, table[part])
             yield nodes.add("Gemm", vectors, stored, transB=1)
