@@ -276,7 +276,7 @@ class SparseEncoder(LoadedBundle):
         truncation_side: Side | None = None,
         **spellings: Unpack[SparseSpellings],
     ) -> Request:
-        texts = read_spellings(texts, spellings, SparseSpellings, SPARSE_ACCEPTED)
+        texts = read_spellings(texts, spellings, "encode", SparseSpellings, SPARSE_ACCEPTED)
         return self._requests(task).finished(
             texts,
             self._finish(max_active_dims),

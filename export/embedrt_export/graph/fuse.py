@@ -14,6 +14,7 @@ from __future__ import annotations
 from onnx import TensorProto
 
 from embedrt.bundle.graph_rules import INPUT
+from embedrt.bundle.manifest import TOKEN_TYPES
 from embedrt_export.encoder import Activation, AnyNorm, Encoder, Layer, Norms
 from embedrt_export.graph.arithmetic import Arithmetic
 from embedrt_export.graph.attention import SelfAttention
@@ -58,6 +59,9 @@ def _add_embeddings(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic, shap
     embedded = arithmetic.add_embedding(nodes, "word_embeddings", encoder.word_embeddings, INPUT)
     if encoder.embedding_scale is not None:
         embedded = nodes.add("Mul", embedded, nodes.scalar(encoder.embedding_scale))
+    if encoder.types.given and encoder.token_types is not None:
+        types = nodes.weight("token_types", encoder.token_types)
+        embedded = nodes.add("Add", embedded, nodes.add("Gather", types, TOKEN_TYPES.name))
     positions = _add_positions(nodes, encoder, shape)
     if positions:
         embedded = nodes.add("Add", embedded, positions)
