@@ -15,19 +15,21 @@ SOURCES = {"embedrt": "runtime", "embedrt_export": "export", "benchmarks": "."}
 
 BASE = {"numpy", "onnxruntime", "tokenizers"}
 CORE = (
-    "embedder", "reranker", "activations", "tasks", "loaded", "request", "spellings", "bundle",
-    "text", "engine", "similarity", "postprocess", "errors", "progress", "verify", "upgrade",
+    "embedder", "reranker", "sparse", "sparse_rows", "query_table", "activations", "tasks",
+    "loaded", "request", "spellings", "bundle", "text", "engine", "similarity", "postprocess",
+    "errors", "progress", "verify", "upgrade",
 )  # fmt: skip
 # From the ground up: a room imports what is below it, and nothing on its own floor but itself.
 FLOORS = {
     "embedrt": [
-        ["errors", "progress", "files"], ["bundle"], ["text", "engine", "similarity"],
-        ["postprocess", "spellings", "loaded", "activations"], ["request"],
-        ["embedder", "reranker"], ["tasks"],
+        ["errors", "progress", "files"], ["bundle"],
+        ["text", "engine", "similarity", "sparse_rows"],
+        ["postprocess", "spellings", "loaded", "activations", "query_table"], ["request"],
+        ["embedder", "reranker", "sparse"], ["tasks"],
         ["verify", "bench", "integrations"], ["upgrade", "hub", "corpus", "serve"], ["cli"],
     ],
     "embedrt_export": [
-        ["encoder", "quiet", "memory"], ["head"], ["source"], ["settings", "graph"],
+        ["encoder", "quiet", "memory"], ["head", "masked"], ["source"], ["settings", "graph"],
         ["families", "heads", "int8"], ["traced"],
         ["architectures", "assemble"], ["proof", "migration"], ["card", "stages"], ["pipeline"],
     ],
@@ -40,7 +42,7 @@ FLOORS = {
 # Which modules may do what no other may.
 ONNX_RUNTIME = {"embedrt.engine.session"}
 EXPORTER = {"embedrt.cli.compare", "embedrt.cli.export", "embedrt.cli.verify"}
-PROGRESS_BAR = {"embedrt.progress": "tqdm"}
+OPTIONAL = {"embedrt.progress": "tqdm", "embedrt.sparse_rows": "scipy"}
 HUB_CLIENT = "embedrt.hub."
 SPELLED = ("embedrt.bundle.reader", "embedrt.hub.pull")  # imported for a path that begins hub:
 MODEL_FILES = "embedrt_export.source"
@@ -100,7 +102,7 @@ def foreign_packages(one: Import) -> bool:
     top, room = one.module.split(".")[0], room_of(one.importer)
     if not one.importer.startswith("embedrt.") or room not in CORE:
         return False
-    if PROGRESS_BAR.get(one.importer) == top:
+    if OPTIONAL.get(one.importer) == top:
         return False
     return top not in {*BASE, "embedrt", *sys.stdlib_module_names}
 

@@ -72,7 +72,12 @@ def make_tiny_sparse(
             "outputs": OUTPUTS["sparse"],
             "dimension": DIMENSION,
             "pooling": (),
-            "sparse": Sparsity(max_active_dims=max_active_dims, queries=queries),
+            "sparse": Sparsity(
+                pooling="sum",
+                activation="relu",
+                max_active_dims=max_active_dims,
+                queries=queries,
+            ),
         }
         staging.seal(tiny_manifest(**{**facts, **changes}))
         staging.publish()

@@ -120,12 +120,12 @@ def fit_head(head: Head, hidden: int) -> Head:
 
 def pooling_of(head: Head) -> tuple[PoolingMode, ...]:
     """Return the pooling modes, in the order of concatenation."""
-    return next(module.modes for module in head if isinstance(module, Pooling))
+    return next((module.modes for module in head if isinstance(module, Pooling)), ())
 
 
 def is_normalized(head: Head) -> bool:
     """Whether the embedding has length 1."""
-    return isinstance(head[-1], Normalize)
+    return bool(head) and isinstance(head[-1], Normalize)
 
 
 def _width_after(module: HeadModule, width: int) -> int:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from embedrt.bundle.manifest import SparseActivation, SparsePooling
 from embedrt_export.encoder import Activation, FloatArray, Linear, Norm
-
-Strategy = Literal["max", "sum"]
-SparseActivation = Literal["relu", "log1p_relu"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpladePooling:
     """The pooling of each word's logits over the tokens of a text."""
 
-    strategy: Strategy = "max"
+    strategy: SparsePooling = "max"
     activation: SparseActivation = "relu"
     """``relu``: log1p(relu(logit)); ``log1p_relu``: log1p of that."""
 
@@ -32,6 +29,9 @@ class MaskedHead:
     bias: FloatArray
     """Shape: (vocabulary,)."""
     pooling: SpladePooling = SpladePooling()
+    query_weights: FloatArray | None = None
+    """The weights of queries' tokens, if queries are computed without the graph. Shape:
+    (vocabulary,)."""
 
     @property
     def vocabulary(self) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt import sparse_rows
-from embedrt.bundle.manifest import Side, Similarity, Sparsity
+from embedrt.bundle.manifest import Side, Similarity
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.sessions import Convert
@@ -69,7 +69,8 @@ class SparseEncoder(LoadedBundle):
     def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
         super().__init__(bundle, options)
         manifest, overlong = self._manifest, self._options.overlong
-        self._sparsity = manifest.sparse or Sparsity()
+        assert manifest.sparse is not None  # for the type checker
+        self._sparsity = manifest.sparse
         self._documents = Requests(manifest, self._tokenizer, overlong, empty=NO_TERMS)
         self._queries = self._documents
         if (queries := self._sparsity.queries) is not None:

@@ -7,6 +7,7 @@ the table of word embeddings unless the checkpoint has another one, as in transf
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from transformers import PretrainedConfig
@@ -15,14 +16,15 @@ from embedrt.errors import UnsupportedModelError
 from embedrt_export.encoder import ACTIVATIONS, FloatArray
 from embedrt_export.families.distilbert import EPSILON
 from embedrt_export.families.shapes import require_shape
-from embedrt_export.masked import MaskedHead, SpladePooling
+from embedrt_export.masked import MaskedHead
 from embedrt_export.source.checkpoint import Tensors
+from embedrt_export.source.model import SparseSettings
 
 Reader = Callable[[PretrainedConfig, Tensors, FloatArray], MaskedHead]
 
 
 def read_masked_head(
-    config: PretrainedConfig, tensors: Tensors, words: FloatArray, pooling: SpladePooling
+    config: PretrainedConfig, tensors: Tensors, words: FloatArray, settings: SparseSettings
 ) -> MaskedHead:
     """Return the masked-LM head of a checkpoint with the word embeddings `words`.
 
@@ -37,13 +39,14 @@ def read_masked_head(
     head = reader(config, tensors, words)
     require_shape("the decoder's bias", head.bias, (len(head.decoder),))
     require_shape("the decoder", head.decoder, (len(head.bias), len(head.norm.weight)))
-    return MaskedHead(
-        dense=head.dense,
-        activation=head.activation,
-        norm=head.norm,
-        decoder=head.decoder,
-        bias=head.bias,
-        pooling=pooling,
+    table = settings.queries
+    if table is not None and len(table.weights) != head.vocabulary:
+        raise UnsupportedModelError(
+            f"{table.folder} has weights for {len(table.weights)} tokens, and documents have "
+            f"{head.vocabulary}: the two are not of one vocabulary"
+        )
+    return replace(
+        head, pooling=settings.pooling, query_weights=None if table is None else table.weights
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from math import log
 
+from embedrt.query_table import QUERY_WEIGHTS
 from embedrt_export.graph.fuse import add_activation
 from embedrt_export.graph.layers import add_norm
 from embedrt_export.graph.nodes import Nodes
@@ -24,6 +25,8 @@ def add_masked_head(
     nodes: Nodes, vectors: str, hidden: int, head: MaskedHead, arithmetic: VocabularyArithmetic
 ) -> str:
     """Add the head, (batch, tokens, hidden) to the weights of all words, (batch, vocabulary)."""
+    if head.query_weights is not None:
+        nodes.weight(QUERY_WEIGHTS, head.query_weights)  # read by the runtime, and by no node
     shape = nodes.add("Slice", nodes.add("Shape", vectors), nodes.ints(0), nodes.ints(2))
     rows = nodes.add("Reshape", vectors, nodes.ints(-1, hidden))
     dense = arithmetic.add_linear(nodes, "masked.dense", head.dense, rows)
