@@ -100,3 +100,22 @@ def query_weights(words: int, seed: int = 0) -> torch.Tensor:
     """Return weights for the tokens of queries, some of which are zero. Shape: (words,)."""
     drawn = torch.randn(words, generator=torch.Generator().manual_seed(seed))
     return drawn.clamp_min(0) * 3
+
+
+def make_full_size_sparse(folder: Path, *, layers: int = 12, seed: int = 0) -> Path:
+    """Save a sparse encoder with the sizes and settings of splade-v3, and random weights."""
+    encoder = folder.with_name(f"{folder.name}-encoder")
+    encoder.mkdir(parents=True)
+    tokenizer = tokenizer_for("bert", encoder)
+    config = transformers.BertConfig(vocab_size=len(tokenizer), num_hidden_layers=layers)
+    tokenizer.save_pretrained(encoder)
+    model = transformers.BertForMaskedLM(config)
+    randomize(model, seed)
+    sparsify(model)
+    model.save_pretrained(encoder)
+    with redirect_stderr(io.StringIO()):
+        transformer = Transformer(str(encoder), max_seq_length=512, transformer_task="fill-mask")
+        modules: list[Any] = [transformer, SpladePooling()]
+        SparseEncoder(modules=modules, device="cpu").save(str(folder))
+    shutil.rmtree(encoder)
+    return folder

@@ -22,10 +22,10 @@ from embedrt_export.proof.tokens import token_difference
 # Largest difference of a component and smallest cosine. The limits for int8 only detect broken
 # bundles; its quality is measured earlier, against fp32.
 TOLERANCE: dict[Precision, float] = {"fp32": 2e-6, "int8": 0.15}
-# Of a weight, relative to the text's largest. A weight is the logarithm of a logit, which leaves
-# small weights the rounding of large logits: torch's own float32 differs from its float64 by up to
-# 2.3e-6.
-SPARSE_TOLERANCE: dict[Precision, float] = {"fp32": 5e-6, "int8": 0.5}
+# Of a weight, relative to the text's largest. A weight is the logarithm of a logit that is near 0
+# after sums of much larger numbers: torch's own float32 differs from its float64 by 3e-6 in an
+# encoder of the size of BERT-base with random weights.
+SPARSE_TOLERANCE: dict[Precision, float] = {"fp32": 2e-5, "int8": 0.5}
 MIN_COSINE: dict[Precision, float] = {"fp32": 0.999999, "int8": 0.95}
 
 NEIGHBORS = 2  # of each length
