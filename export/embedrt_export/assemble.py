@@ -32,7 +32,7 @@ from embedrt_export.graph.fuse import OPSET, add_encoder
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.vocabulary import SlicedFloat32
 from embedrt_export.graph.weights import Weights, read_graph, write_graph
-from embedrt_export.head import Head, fit_head, is_normalized, pooling_of
+from embedrt_export.head import Head, fit_head, is_normalized, pooling_of, reads_first
 from embedrt_export.heads.head import add_head
 from embedrt_export.heads.masked import add_masked_head
 from embedrt_export.int8 import scheme as int8
@@ -109,7 +109,8 @@ def build_graph(settings: Settings, config: PretrainedConfig, folder: Path) -> B
 
     def read() -> Encoder:
         tensors = load_tensors(settings.transformer)
-        return read_encoder(reader, config, tensors, settings.max_seq_length)
+        encoder = read_encoder(reader, config, tensors, settings.max_seq_length)
+        return replace(encoder, first_only=settings.task == "reranking" and reads_first(head))
 
     return _draw(settings.task, folder, read, head, masked)
 

@@ -123,6 +123,11 @@ def pooling_of(head: Head) -> tuple[PoolingMode, ...]:
     return next((module.modes for module in head if isinstance(module, Pooling)), ())
 
 
+def reads_first(head: Head) -> bool:
+    """Whether the head reads no token's vector but the first."""
+    return pooling_of(head) == ("cls",)
+
+
 def is_normalized(head: Head) -> bool:
     """Whether the embedding has length 1."""
     return bool(head) and isinstance(head[-1], Normalize)
