@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from math import ceil
 from time import monotonic
 
-from embedrt.embedder import Embedder
 from embedrt.engine.stats import Stats
+from embedrt.loaded import LoadedBundle
 from embedrt.serve.errors import RequestError
 
 BODIES_HELD = 4  # bodies of the largest size that are held at once
@@ -46,7 +46,7 @@ class Rate:
 class Admission:
     """Counts the bytes of the bodies that are held, and knows when the queue is full."""
 
-    def __init__(self, embedder: Embedder, max_body_bytes: int) -> None:
+    def __init__(self, embedder: LoadedBundle, max_body_bytes: int) -> None:
         self._embedder = embedder
         self._max_waiting_tokens = embedder.options.max_waiting_tokens
         self._max_bytes = BODIES_HELD * max_body_bytes

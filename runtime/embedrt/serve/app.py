@@ -20,6 +20,7 @@ from embedrt.serve.options import ServeOptions
 from embedrt.serve.security import Guard, path_of
 from embedrt.serve.service import Service
 from embedrt.serve.wire import send_reply
+from embedrt.sparse import SparseEncoder
 
 # Those that are called most come first: they are looked through in order.
 OPERATIONS: list[Operation] = [
@@ -32,8 +33,10 @@ OPERATIONS: list[Operation] = [
 PUBLIC = frozenset(operation.path for operation in OPERATIONS if operation.public)
 
 
-def create_app(embedder: Embedder, options: ServeOptions | None = None) -> Starlette:
-    """Return the ASGI application that serves an `Embedder`.
+def create_app(
+    embedder: Embedder | SparseEncoder, options: ServeOptions | None = None
+) -> Starlette:
+    """Return the ASGI application that serves an `Embedder` or a `SparseEncoder`.
 
     It reads bodies of at most `ServeOptions.max_body_mb`, but leaves slow clients and long headers
     to the server that runs it. Load the Embedder with `max_waiting_tokens`, or nothing is refused

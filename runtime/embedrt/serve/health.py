@@ -9,6 +9,8 @@ from time import monotonic
 import numpy as np
 
 from embedrt.embedder import Embedder
+from embedrt.sparse import SparseEncoder
+from embedrt.sparse_rows import SparseRow
 
 STALLED_SECONDS = 30.0  # with texts waiting and no batch begun
 PROBE_SECONDS = 10.0
@@ -17,7 +19,7 @@ PROBE_SECONDS = 10.0
 class Health:
     """What the probes of an orchestrator ask for."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder | SparseEncoder) -> None:
         self._embedder = embedder
         self._failed = False
         self._numbers = count()
@@ -55,7 +57,8 @@ class Health:
             raise
         except BaseException as error:  # noqa: BLE001 - a probe reports every failure
             return f"embedding fails: {type(error).__name__}"
-        if not np.isfinite(vector).all():
+        values = vector.values if isinstance(vector, SparseRow) else vector
+        if not np.isfinite(values).all():
             return "embedding gives vectors that are not finite"
         self._failed = False
         return None

@@ -33,6 +33,7 @@ from embedrt.serve.health import Health
 from embedrt.serve.limits import LimitedProtocol
 from embedrt.serve.logs import LogFormat, configure_logging
 from embedrt.serve.options import ServeOptions
+from embedrt.sparse import SparseEncoder
 from embedrt.verify import check_probes
 
 logger = logging.getLogger("embedrt.serve")
@@ -74,7 +75,8 @@ def serve(path: str | Path, options: ServerOptions) -> None:
         if not options.app.api_keys and not is_local(listener):
             logger.warning("no API key: whoever reaches %s may use it", address_of(listener))
         bundle = Bundle.open(path)
-        with Embedder(bundle, options.load) as embedder:
+        kind = SparseEncoder if bundle.manifest.task == "sparse" else Embedder
+        with kind(bundle, options.load) as embedder:
             check_probes(embedder, bundle)
             app = create_app(embedder, options.app)
             config = uvicorn.Config(

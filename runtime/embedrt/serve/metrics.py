@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from embedrt.embedder import Embedder
 from embedrt.engine.stats import Stats
+from embedrt.loaded import LoadedBundle
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 RECENT = 1000  # requests whose latency the page shows
@@ -34,7 +34,7 @@ GAUGES = {
 class Metrics:
     """Counts the requests of one application."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: LoadedBundle) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "embedrt_requests", "Requests answered.", ["route", "status"], registry=self._registry
@@ -75,7 +75,7 @@ class Metrics:
 class EngineCollector(Collector):
     """Reads the engine's counters when they are asked for."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: LoadedBundle) -> None:
         self._embedder = embedder
 
     def collect(self) -> Iterator[Metric]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +25,7 @@ from embedrt.serve.health import Health
 from embedrt.serve.metrics import Metrics
 from embedrt.serve.options import ServeOptions
 from embedrt.serve.vocabulary import Vocabulary
+from embedrt.sparse import SparseEncoder, Task
 from embedrt.text.prompts import Prompts
 
 logger = logging.getLogger("embedrt.serve")
@@ -42,9 +43,9 @@ class Wanted:
 
 
 class Service:
-    """An `Embedder`, and what surrounds it in a server."""
+    """An `Embedder` or `SparseEncoder`, and what surrounds it in a server."""
 
-    def __init__(self, embedder: Embedder, options: ServeOptions) -> None:
+    def __init__(self, embedder: Embedder | SparseEncoder, options: ServeOptions) -> None:
         self.embedder = embedder
         self.options = options
         self.prompts = Prompts.of(embedder.manifest)
@@ -86,19 +87,55 @@ class Service:
 
         The vectors have the shape (texts, dimension), also for one string.
         """
+        embedder = self.embedder
+        if not isinstance(embedder, Embedder):
+            raise self.other_task()
         normalize = wanted.normalize and not (self.manifest.normalized and not wanted.dimensions)
+        return await self._awaited(
+            texts,
+            embedder.aembed(
+                texts.values,
+                prompt_name=wanted.prompt_name,
+                normalize_embeddings=normalize,
+                truncate_dim=wanted.dimensions,
+                overlong="truncate" if wanted.truncate else "error",
+                truncation_side=wanted.side,
+            ),
+        )
+
+    async def embed_sparse(self, texts: Texts, wanted: Wanted) -> Embedded:
+        """Compute the sparse rows of a request's texts; raise RequestError where that fails."""
+        encoder = self.embedder
+        if not isinstance(encoder, SparseEncoder):
+            raise self.other_task()
+        tasks: dict[str | None, Task] = {
+            self.prompts.query: "query",
+            self.prompts.document: "document",
+        }
+        return await self._awaited(
+            texts,
+            encoder.aembed(
+                texts.values,
+                prompt_name=wanted.prompt_name,
+                task=tasks.get(wanted.prompt_name),
+                overlong="truncate" if wanted.truncate else "error",
+                truncation_side=wanted.side,
+            ),
+        )
+
+    def other_task(self) -> RequestError:
+        """Return the error of a route that a model of another task would serve."""
+        gives = "a weight for each word" if self.manifest.sparse else "one vector a text"
+        return RequestError(
+            "unsupported", f"{self.name} gives {gives}; it does not serve this route"
+        )
+
+    async def _awaited(self, texts: Texts, embedding: Awaitable[Embedded]) -> Embedded:
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s", _shapes(texts.values))
         try:
             async with asyncio.timeout(self.options.timeout):
-                return await self.embedder.aembed(
-                    texts.values,
-                    prompt_name=wanted.prompt_name,
-                    normalize_embeddings=normalize,
-                    truncate_dim=wanted.dimensions,
-                    overlong="truncate" if wanted.truncate else "error",
-                    truncation_side=wanted.side,
-                )
+                return await embedding
         except TimeoutError:
             message = f"no answer within {self.options.timeout:g} s, the server's --timeout"
             wait = self.admission.retry_after()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from embedrt.bundle.manifest import Side
+from embedrt.serve.dialects.sparse import answer_sparse
 from embedrt.serve.errors import Kind, RequestError
 from embedrt.serve.fields import describe, dimensions_of, flag, is_token_ids, texts_of, word
 from embedrt.serve.operation import Dialect, Operation
@@ -87,8 +88,15 @@ async def similarities(service: Service, incoming: Incoming) -> Reply:
     return json_reply(similarity(vectors[-1:], vectors[:-1], "cosine")[0])
 
 
+async def embed_sparse(service: Service, incoming: Incoming) -> Reply:
+    """Answer ``POST /embed_sparse``."""
+    return await answer_sparse(service, incoming, _wanted(service, incoming.fields))
+
+
 async def root(service: Service, incoming: Incoming) -> Reply:
-    """Answer ``POST /`` by the shape of `inputs`."""
+    """Answer ``POST /`` by the model's task and the shape of `inputs`."""
+    if service.manifest.sparse is not None:
+        return await embed_sparse(service, incoming)
     inputs = incoming.fields.get("inputs")
     handler = similarities if isinstance(inputs, dict) else embed
     return await handler(service, incoming)
@@ -96,9 +104,7 @@ async def root(service: Service, incoming: Incoming) -> Reply:
 
 async def other_task(service: Service, _: Incoming) -> Reply:
     """Answer a route that a model of another task would serve."""
-    raise RequestError(
-        "unsupported", f"{service.name} gives one vector a text; it does not serve this route"
-    )
+    raise service.other_task()
 
 
 async def info(service: Service, _: Incoming) -> Reply:
@@ -110,7 +116,9 @@ async def info(service: Service, _: Incoming) -> Reply:
         "model_sha": manifest.source.revision,
         "model_dtype": {"fp32": "float32"}.get(manifest.precision, manifest.precision),
         "served_model_name": service.name,
-        "model_type": {"embedding": {"pooling": "+".join(manifest.pooling)}},
+        "model_type": {
+            "embedding": {"pooling": "splade" if manifest.sparse else "+".join(manifest.pooling)}
+        },
         "max_concurrent_requests": load.max_waiting_tokens or (1 << 31) - 1,
         "max_input_length": manifest.max_tokens,
         "max_batch_tokens": load.max_waiting_tokens or (1 << 31) - 1,
@@ -154,10 +162,11 @@ DIALECT = Dialect(name="tei", body=error_body, statuses={"invalid": 422, "tokeni
 OPERATIONS = [
     Operation(path="/embed", method="POST", answer=embed, dialect=DIALECT),
     Operation(path="/", method="POST", answer=root, dialect=DIALECT),
+    Operation(path="/embed_sparse", method="POST", answer=embed_sparse, dialect=DIALECT),
     Operation(path="/similarity", method="POST", answer=similarities, dialect=DIALECT),
     *(
         Operation(path=path, method="POST", answer=other_task, dialect=DIALECT)
-        for path in ("/embed_all", "/embed_sparse", "/rerank", "/predict")
+        for path in ("/embed_all", "/rerank", "/predict")
     ),
     Operation(path="/info", method="GET", answer=info, dialect=DIALECT),
     *(
