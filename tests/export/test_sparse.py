@@ -25,6 +25,7 @@ from embedrt import Bundle, SparseEncoder
 from embedrt.bundle.manifest import TermQuantization
 from embedrt.bundle.reader import GRAPH
 from embedrt.bundle.weights import WEIGHTS
+from embedrt.cli import main
 from embedrt.errors import ProofError, QuantizationError, UnsupportedModelError
 from embedrt.sparse_rows import SparseRows
 from embedrt_export import export_model
@@ -173,7 +174,7 @@ def test_prompts_and_routes(both: Callable[[str], Both], name: str, method: str)
 
 def test_queries_by_their_table_have_the_original_s_bits(both: Callable[[str], Both]) -> None:
     pair = both("free")
-    texts = [*TEXTS, "[CLS] a [SEP] [UNK] a", "a b c d e " * 30]
+    texts = [*TEXTS, "[CLS] a [SEP] [UNK] a", "a b c d e " * 30, "river boats " * 9000]
     before = pair.encoder.stats().batches
     expected = alone(pair.model, texts, "encode_query")
     assert np.array_equal(dense(pair.encoder.encode_query(texts)), expected)
@@ -266,6 +267,22 @@ def test_manifest(both: Callable[[str], Both]) -> None:
     few = both("few").encoder.manifest
     assert few.sparse is not None
     assert (few.sparse.max_active_dims, few.similarity) == (20, "cosine")
+
+
+def test_the_card(both: Callable[[str], Both]) -> None:
+    pair = both("free")
+    card = (pair.bundle / "README.md").read_text(encoding="utf-8")
+    assert f'SparseEncoder.load("{pair.encoder.manifest.name}")' in card
+    assert "| sparse row | a weight for each of 30522 words" in card
+    assert "| pooling | max of relu; of a query, a fixed weight for each token |" in card
+
+
+def test_verify_against_the_original(
+    both: Callable[[str], Both], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = both("roberta").bundle
+    assert main(["verify", str(bundle), "--against", str(bundle.with_name("model"))]) == 0
+    assert "against sentence-transformers" in capsys.readouterr().out
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
