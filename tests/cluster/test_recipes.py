@@ -119,3 +119,20 @@ def test_ray_data(there: dict[str, Any]) -> None:
         check_frame(execute("ray.data.read_parquet", there)["table"], there)
     finally:
         ray.shutdown()
+
+
+def test_dask(there: dict[str, Any]) -> None:
+    check_frame(execute("import dask.dataframe", there)["table"], there)
+
+
+def test_daft(there: dict[str, Any]) -> None:
+    check_frame(execute("import daft", there)["table"], there)
+
+
+def test_spark(there: dict[str, Any]) -> None:
+    """Spark needs Java and 430 MB, so the environment of these tests does not install it."""
+    pytest.importorskip("pyspark")
+    try:
+        check_frame(execute("from pyspark.sql", there)["table"], there)
+    finally:
+        there["spark"].stop()
