@@ -14,7 +14,14 @@ NAME = "benchmarks/local"  # a name that fastembed knows would stand for files o
 
 
 def load(setup: Setup) -> Encode:
-    """Register the folder as a custom model, in the same way for both purposes."""
+    """Load in the same way for both purposes."""
+    found = encoder(setup)
+    # fastembed pads a batch to its longest text and does not sort: a batch of 1 is its fastest.
+    return lambda texts: np.stack(list(found.embed(texts, batch_size=1))).astype(np.float32)
+
+
+def encoder(setup: Setup) -> TextEmbedding:
+    """Register the folder as a custom model and load it."""
     TextEmbedding.add_custom_model(
         model=NAME,
         pooling=PoolingType.MEAN,
@@ -23,6 +30,4 @@ def load(setup: Setup) -> Encode:
         dim=0,  # not used
         model_file="model.onnx",
     )
-    encoder = TextEmbedding(NAME, specific_model_path=str(setup.artifact), threads=setup.threads)
-    # fastembed pads a batch to its longest text and does not sort: a batch of 1 is its fastest.
-    return lambda texts: np.stack(list(encoder.embed(texts, batch_size=1))).astype(np.float32)
+    return TextEmbedding(NAME, specific_model_path=str(setup.artifact), threads=setup.threads)

@@ -1,18 +1,21 @@
-"""What files cost: ``python -m benchmarks.corpus BUNDLE [--rows N] [--ray] [--memory]``.
+"""What files cost: ``python -m benchmarks.corpus BUNDLE``.
 
 The same rows are embedded by one call of `encode`, and from Parquet to Parquet, in turns; the
 speed of the second is given as a share of the first. ``--ray`` does the same with a Ray cluster of
-this machine, its start and end not counted. ``--memory`` embeds once, and prints the private memory
+this machine, its start and end not counted. ``--peers`` does it with the pool of processes of
+sentence-transformers and the parallel processes of fastembed, on the original MODEL of the bundle;
+these give vectors, and no files. ``--memory`` embeds once, and prints the private memory
 of the process as it goes.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -51,13 +54,21 @@ class Timed:
             yield outcome, tokens
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+Peers = Mapping[str, Callable[[Sequence[str]], float]]
+"""Other libraries by name, as functions of texts to seconds."""
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    peers_of: Callable[[str], Peers] = lambda model: {},  # noqa: ARG005
+) -> int:
     """Measure one bundle."""
     parser = argparse.ArgumentParser(prog="benchmarks.corpus", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--rows", type=int, default=24_000, metavar="N")
     parser.add_argument("--repetitions", type=int, default=3, metavar="N")
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--peers", metavar="MODEL")
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_intermixed_args(arguments)
     with tempfile.TemporaryDirectory() as name:
@@ -69,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.memory:
             show_memory(options.bundle, folder)
         else:
-            compare(options.bundle, folder, options.repetitions, ray=options.ray)
+            peers = peers_of(options.peers) if options.peers else {}
+            compare(options.bundle, folder, options.repetitions, ray=options.ray, peers=peers)
     return 0
 
 
@@ -83,7 +95,7 @@ def write_source(folder: Path, rows: int, longest: int) -> None:
         pq.write_table(table, folder / f"{start:09d}.parquet", row_group_size=ROWS_PER_GROUP)
 
 
-def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool) -> None:
+def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool, peers: Peers) -> None:
     """Print the seconds of each way, in turns, and the share of `encode`'s speed."""
     texts = pq.read_table(folder / "source").column("text").to_pylist()
     engines: dict[str, Callable[[], Any]] = {"local": LocalEngine}
@@ -91,7 +103,7 @@ def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool) -> None:
         from embedrt.corpus.on_ray import RayEngine  # noqa: PLC0415 - needs another extra
 
         engines["ray"] = RayEngine
-    ways: dict[str, list[tuple[float, float]]] = {"encode": [], **{name: [] for name in engines}}
+    ways: dict[str, list[tuple[float, float]]] = {name: [] for name in ("encode", *engines, *peers)}
     for turn in range(repetitions):
         with Embedder.load(bundle) as embedder:
             embedder.encode(texts[:100])
@@ -102,6 +114,8 @@ def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool) -> None:
             timed, cpu = Timed(make()), time.process_time()
             embed(folder / "source", folder / f"{name}-{turn}", bundle=bundle, engine=timed)
             ways[name].append((timed.seconds, time.process_time() - cpu))
+        for name, seconds in peers.items():
+            ways[name].append((seconds(texts), math.nan))  # in processes of their own
     whole, _ = map(statistics.median, zip(*ways["encode"], strict=True))
     print(f"{len(texts):,} rows, median of {repetitions} in turns\n")
     print("| way | s | CPU s of this process | rows/s | share of encode |")
@@ -109,7 +123,8 @@ def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool) -> None:
     for name, found in ways.items():
         wall, cpu = map(statistics.median, zip(*found, strict=True))
         print(
-            f"| {name} | {wall:.1f} | {cpu:.1f} | {len(texts) / wall:,.0f} | {whole / wall:.2f} |"
+            f"| {name} | {wall:.1f} | {'' if math.isnan(cpu) else f'{cpu:.1f}'} "
+            f"| {len(texts) / wall:,.0f} | {whole / wall:.2f} |"
         )
 
 
