@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from embedrt.engine.batching import (
     FEWEST_TOKENS,
     OLDEST_EVERY,
+    SHORT_BATCH,
     TEXTS_AHEAD,
     TEXTS_AT_ONCE,
     TOKENS_PER_BATCH,
+    TURNS_SHARED,
     Batch,
     Queue,
     Tokenize,
@@ -251,13 +253,59 @@ def test_a_text_never_waits_behind_a_corpus() -> None:
     queue = Queue(max_tokens=MAX_TOKENS)
     corpus = call_of([f"{number}*{1 + number % 40}" for number in range(20_000)])
     queue.add(corpus)
-    for number, batch in enumerate(drain(queue)):
+    batches = drain(queue)
+    for _ in range(50):
+        next(batches)
+    lone = call_of(["7*11"])
+    queue.add(lone)
+    batch = next(batches)
+    assert [call for job in batch.jobs for call, _ in job.rows] == [lone]
+
+
+def test_tokenization_of_a_corpus_does_not_keep_a_text_waiting() -> None:
+    queue = Queue(max_tokens=MAX_TOKENS)
+    corpus = call_of([f"{number}*40" for number in range(20_000)])
+    queue.add(corpus)
+    for number, _ in enumerate(drain(queue)):
         if number == 50:
-            lone = call_of(["7*11"])
-            queue.add(lone)
-        if number > 50 and any(call is lone for job in batch.jobs for call, _ in job.rows):
             break
-    assert number <= 51 + 1  # one batch of the corpus may precede it as the oldest work
+    while not isinstance(work := queue.take(1), Tokenize):
+        assert work is not None
+        run(queue, work)
+    tokenize(queue, work)
+    lone = call_of(["7*11"])
+    queue.add(lone)
+    work = queue.take(1)
+    assert isinstance(work, Tokenize)
+    assert work.slices[0] == (lone, 1)
+
+
+def test_a_corpus_leaves_one_worker_to_short_batches_while_texts_arrive() -> None:
+    queue = Queue(max_tokens=MAX_TOKENS)
+    corpus = call_of([f"{number}*{8 if number % 2 else 200}" for number in range(20_000)])
+    queue.add(corpus)
+    taken: list[Batch] = []
+
+    def sizes(turns: int) -> set[tuple[int, int]]:
+        """Run two workers; return the token counts of batches that run at the same time."""
+        found = set[tuple[int, int]]()
+        for _ in range(turns):
+            work = queue.take(2)
+            assert work is not None
+            if isinstance(work, Tokenize):
+                tokenize(queue, work)
+                continue
+            taken.append(work)
+            if len(taken) == 2:
+                shorter, longer = sorted(batch.input_ids.size for batch in taken)
+                found.add((shorter, longer))
+                run(queue, taken.pop(0))
+        return found
+
+    assert (200, 200) in sizes(200)
+    queue.add(call_of(["7*11"]))
+    sizes(4)  # ends the batches that ran when the text arrived
+    assert max(shorter for shorter, _ in sizes(TURNS_SHARED - 5)) <= SHORT_BATCH
 
 
 def test_a_corpus_progresses_while_texts_keep_arriving() -> None:

@@ -3,9 +3,13 @@
 A free worker takes texts of the call for which the fewest tokens have run, and fills the batch with
 waiting texts of the same token count from any call. All rows of a batch have the same number of
 tokens, so nothing is padded and the graph needs no attention mask. A text's vector therefore does
-not depend on the rest of its batch, and calls can share batches without changing any result. Every
-few batches, the oldest call runs regardless of its share, so that a steady stream of new calls
-cannot starve it.
+not depend on the rest of its batch, and calls can share batches without changing any result. The
+oldest call runs at least every few turns, regardless of its share, so that a steady stream of new
+calls cannot starve it.
+
+A running batch cannot be interrupted. While new calls arrive beside one that has run for long,
+batches are therefore small, and one worker takes no long texts, so that a new text waits a few
+milliseconds.
 
 The queue has no threads and no clock. The scheduler calls it while holding its lock.
 """
@@ -29,10 +33,15 @@ from embedrt.engine.call import Call, FloatArray, Group, Job, Row, Share, Text, 
 TOKENS_PER_BATCH = 256
 FEWEST_TOKENS = 128  # splitting smaller batches among workers costs more than it gains
 
-OLDEST_EVERY = 4  # one batch in this many is for the oldest call
+# Tokens of a batch while new calls arrive beside one that has run for long, which then takes 3 %
+# more time in measurements.
+SHORT_BATCH = 64
+TURNS_SHARED = 64  # turns after the arrival of a call during which more are expected
+
+OLDEST_EVERY = 4  # the oldest call has at least one turn in this many
 HEAD_START = 2048  # tokens by which a new call is ahead of calls that have run for long
 
-TEXTS_AT_ONCE = 128  # texts tokenized at once; encodings take 100 times the memory of token ids
+TEXTS_AT_ONCE = 32  # texts tokenized at once; more take longer per text, and delay new calls
 TEXTS_AHEAD = 1024  # texts of a call to keep tokenized, so that batches of equal length fill up
 
 CHARACTERS_PER_TOKEN = 4  # average of English text, to estimate token counts before tokenization
@@ -78,6 +87,9 @@ class Queue:
         self._turns: list[tuple[int, int, Share]] = []
         """A heap of (served, arrival, share). An entry is stale if `Share.served` has changed."""
         self._arrivals = 0
+        self._turn = self._oldest_turn = 0
+        self._shared_until = 0
+        """The turn until which new calls are expected beside one that has run for long."""
         self._time = 0
         """The virtual time: the largest `served` of a share at the start of its turn."""
         self._untokenized: dict[Call, None] = {}
@@ -136,13 +148,18 @@ class Queue:
         call.expected = self.expected_tokens(call.texts)
         self.untokenized_tokens += call.expected
         call.share.served = max(call.share.served, self._time - HEAD_START)
+        if _is_far_ahead(next(iter(self._calls)).share, call.share):
+            self._shared_until = self._turn + TURNS_SHARED
         self._schedule(call.share)
 
     def take(self, workers: int) -> Tokenize | Batch | None:
         """Return the next work for one of `workers` workers; None if there is none now."""
+        self._turn += 1
         call = self._next_call()
         if call is None:
             return None
+        if call is next(filter(self.has_work, self._calls)):
+            self._oldest_turn = self._turn
         if call in self._untokenized and call.waiting_texts < TEXTS_AHEAD:
             work: Tokenize | Batch = self._take_texts(call)
         else:
@@ -225,8 +242,8 @@ class Queue:
         call.finish(error)
 
     def _next_call(self) -> Call | None:
-        """Return the oldest call every few batches, otherwise one of the share served least."""
-        if self.batches % OLDEST_EVERY == OLDEST_EVERY - 1:
+        """Return a call of the share served least, or the oldest if its last turn is long ago."""
+        if self._turn - self._oldest_turn >= OLDEST_EVERY:
             oldest = next(filter(self.has_work, self._calls), None)
             if oldest is not None:
                 return oldest
@@ -261,14 +278,22 @@ class Queue:
         return Tokenize(tuple(slices))
 
     def _take_batch(self, call: Call, workers: int) -> Batch:
-        group = max(call.waiting, key=itemgetter(0))  # longest first, so workers end together
+        shared = self._turn < self._shared_until
+        group = self._choose_group(call, workers if shared else None)
         tokens, batch_size = group
         fair = self.waiting_tokens // workers
-        most = max(1, min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, fair)) // max(1, tokens))
+        budget = SHORT_BATCH if shared else TOKENS_PER_BATCH
+        most = max(1, min(budget, max(FEWEST_TOKENS, fair)) // max(1, tokens))
         if batch_size is not None:
             most = min(most, batch_size)
         mine = list(islice(call.waiting[group].values(), most))
-        others = (job for job in self._groups[group].values() if job.key not in call.waiting[group])
+        # Texts of calls that are far ahead would only delay this call's result.
+        others = (
+            job
+            for key, job in self._groups[group].items()
+            if key not in call.waiting[group]
+            and not all(_is_far_ahead(other.share, call.share) for other, _ in job.rows)
+        )
         jobs = tuple(chain(mine, islice(others, most - len(mine))))
         for job in jobs:
             self._stop_waiting(job)
@@ -279,6 +304,18 @@ class Queue:
             self._schedule(share)
         self.batches += 1
         return Batch(jobs)
+
+    def _choose_group(self, call: Call, workers: int | None) -> Group:
+        """Return the call's longest texts, so that its workers end together.
+
+        Of several `workers`, one does not take longer texts than a short batch has.
+        """
+        groups = list(call.waiting)
+        if workers is not None and workers > 1:
+            long = sum(job.tokens > SHORT_BATCH for job in self._running.values())
+            if long >= workers - 1:
+                groups = [group for group in groups if group[0] <= SHORT_BATCH] or groups
+        return max(groups, key=itemgetter(0))
 
     def _put_row(self, call: Call, row: int, ids: TokenIds) -> None:
         tokens = call.token_counts[row] = ids.shape[-1]
@@ -339,6 +376,10 @@ class Queue:
         del calls[call]
         if not calls:
             del self._by_share[call.share]
+
+
+def _is_far_ahead(share: Share, other: Share) -> bool:
+    return share.served > other.served + HEAD_START // 2
 
 
 def _characters(text: Text) -> int:
