@@ -176,7 +176,7 @@ def test_no_violation(wall: object) -> None:
     assert [one for one in IMPORTS if wall(one)] == []
 
 
-def test_only_one_room_opens_a_model_s_files() -> None:
+def test_only_source_opens_a_models_files() -> None:
     assert [name for name, source in MODULES.items() if reads_files(name, source)] == []
 
 

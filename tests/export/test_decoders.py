@@ -261,7 +261,7 @@ def test_checkpoint_of_a_language_model(tmp_path: Path, family: str) -> None:
 @pytest.mark.parametrize("family", ["qwen3", "mistral"])
 @pytest.mark.parametrize("end", ["<|endoftext|>", ""])
 def test_last_token(tmp_path: Path, family: str, end: str) -> None:
-    """Last-token pooling agrees with and without an end token, which the empty text depends on."""
+    """Last-token pooling agrees with an end token and without, where "" has no tokens."""
     pair = export_fused(
         tmp_path,
         family,

@@ -174,7 +174,7 @@ class TestFullSize:
 
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_memory(self, xlmr_large: Path, tmp_path: Path, precision: Precision) -> None:
-        """The peak is 1.5 times the fp32 weights for the export, and the file's size to run."""
+        """The peak is at most 1.5 times the fp32 weights to export, and about the file's to run."""
         bundle = tmp_path / "bundle"
         exported = peak_of(MEASURED, xlmr_large, bundle, precision)
         size = (xlmr_large / "model.safetensors").stat().st_size

@@ -56,7 +56,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
 
 
 def test_torchs_tracer_is_tested() -> None:
-    """The tracer of torch is always tested: in an environment with optimum and in one without."""
+    """The tracer of torch is tested in both environments, with and without optimum."""
     assert "onnxscript" in TRACERS
 
 

@@ -120,7 +120,7 @@ def wanted(models: Mapping[str, Path]) -> dict[str, set[str]]:
     return {name: set(asked[str(folder)]) for name, folder in models.items()}
 
 
-def test_every_file_is_needed(models: Mapping[str, Path], wanted: Mapping[str, set[str]]) -> None:
+def test_nothing_else_is_wanted(models: Mapping[str, Path], wanted: Mapping[str, set[str]]) -> None:
     """Every file that the libraries access is downloaded if the hub has it."""
     for name, folder in models.items():
         files = {path for path in wanted[name] - FOLDERS if not (folder / path).is_dir()}

@@ -272,7 +272,7 @@ class TestConnections:
             pull(ID, revision="old")
 
     @pytest.mark.usefixtures("hub")
-    def test_without_the_hub_but_with_the_client_s_cache(
+    def test_without_the_hub_but_with_the_clients_cache(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         online = pull(ID)
