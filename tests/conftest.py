@@ -14,10 +14,10 @@ from embedrt import Embedder
 from sharing import made_once
 
 # Shells start background jobs with interrupts ignored. Child processes inherit that, which would
-# break tests that interrupt them.
+# break tests that send interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Needs packages of an environment of its own: make test-cluster.
+# These tests need a separate environment: make test-cluster.
 collect_ignore = [] if find_spec("ray") else ["cluster"]
 
 GIVEN_BUNDLE = "EMBEDRT_TEST_BUNDLE"

@@ -1,4 +1,4 @@
-"""The README's code runs, and prints what the README says."""
+"""Tests that the README's code runs and prints what the README says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SETUP = 'from embedrt import Embedder\ntexts = ["a text", "another"]\n'
 
 
 def python_blocks() -> list[str]:
-    """Each block of Python, without the half of it that shows another library."""
+    """Return the Python blocks, without parts that show another library."""
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     return [block[block.find("# after") :] if "# after" in block else block for block in blocks]
 
@@ -38,7 +38,7 @@ def test_demo_prints_these_scores(embedder: Embedder) -> None:
     assert [score for score, _ in printed] == [f"{score:.4f}" for score in scores]
 
 
-def test_table_of_models_is_that_of_the_recipes() -> None:
+def test_table_of_models_matches_the_recipes() -> None:
     rows = {
         cells[0].strip("`"): cells[1:]
         for line in README.splitlines()

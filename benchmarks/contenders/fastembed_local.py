@@ -10,7 +10,7 @@ from benchmarks.contenders import Encode, Setup
 
 ENVIRONMENT = "fastembed"
 CONTENDERS = {"fastembed": "fastembed"}
-NAME = "benchmarks/local"  # a name that fastembed knows would stand for files of its own
+NAME = "benchmarks/local"  # a name that fastembed knows would select its own files
 
 
 def load(setup: Setup) -> Encode:
@@ -27,7 +27,7 @@ def encoder(setup: Setup) -> TextEmbedding:
         pooling=PoolingType.MEAN,
         normalization=True,
         sources=ModelSource(hf=NAME),
-        dim=0,  # not used
+        dim=0,  # ignored
         model_file="model.onnx",
     )
     return TextEmbedding(NAME, specific_model_path=str(setup.artifact), threads=setup.threads)

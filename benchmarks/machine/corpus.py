@@ -1,11 +1,11 @@
-"""What files cost: ``python -m benchmarks.corpus BUNDLE``.
+"""Measures the cost of files: ``python -m benchmarks.corpus BUNDLE``.
 
-The same rows are embedded by one call of `encode`, and from Parquet to Parquet, in turns; the
-speed of the second is given as a share of the first. ``--ray`` does the same with a Ray cluster of
-this machine, its start and end not counted. ``--peers`` does it with the pool of processes of
-sentence-transformers and the parallel processes of fastembed, on the original MODEL of the bundle;
-these give vectors, and no files. ``--memory`` embeds once, and prints the private memory
-of the process as it goes.
+The same rows are embedded by one call of `encode` and from Parquet to Parquet, alternating. The
+speed of the latter is given as a share of the former. ``--ray`` does the same with a Ray cluster on
+this machine, not counting its start and end. ``--peers MODEL`` embeds them with the process pool of
+sentence-transformers and the parallel processes of fastembed, which return vectors and write no
+files; MODEL is the name of the bundle's original. ``--memory`` embeds once and prints the private
+memory of the process at intervals.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ SHORT = 8  # tokens
 
 @dataclass(slots=True)
 class Timed:
-    """An engine, and the seconds from its first part to its last."""
+    """An engine that measures the seconds from its first part to its last."""
 
     engine: Any
     seconds: float = 0.0
     memory: list[tuple[int, float]] = field(default_factory=list)
-    """Rows and megabytes, after each part."""
+    """The number of rows and the memory in megabytes after each part."""
 
     def run(self, *arguments: Any) -> Iterator[Any]:
-        """Run the parts."""
+        """Run the parts and record time and memory."""
         rows, start = 0, time.perf_counter()
         for outcome, tokens in self.engine.run(*arguments):
             self.seconds = time.perf_counter() - start
@@ -74,7 +74,7 @@ def main(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with Embedder.load(options.bundle) as embedder:
-            # Memory is a matter of many rows: short ones, of which there are more in an hour.
+            # Memory depends on the number of rows; short ones run faster, so more fit into an hour.
             longest = SHORT if options.memory else embedder.max_tokens
         write_source(folder / "source", options.rows, longest)
         if options.memory:
@@ -86,7 +86,7 @@ def main(
 
 
 def write_source(folder: Path, rows: int, longest: int) -> None:
-    """Write files of texts of all lengths."""
+    """Write Parquet files with texts of all lengths."""
     folder.mkdir()
     texts = texts_of_all_lengths(longest)
     for start in range(0, rows, ROWS_PER_FILE):
@@ -96,7 +96,7 @@ def write_source(folder: Path, rows: int, longest: int) -> None:
 
 
 def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool, peers: Peers) -> None:
-    """Print the seconds of each way, in turns, and the share of `encode`'s speed."""
+    """Print the seconds of each alternative and its share of `encode`'s speed."""
     texts = pq.read_table(folder / "source").column("text").to_pylist()
     engines: dict[str, Callable[[], Any]] = {"local": LocalEngine}
     if ray:
@@ -129,7 +129,7 @@ def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool, peers: P
 
 
 def show_memory(bundle: Path, folder: Path) -> None:
-    """Print the private memory after parts of one run."""
+    """Print the private memory during one run."""
     timed = Timed(LocalEngine())
     embed(folder / "source", folder / "output", bundle=bundle, engine=timed, columns=["id"])
     points = timed.memory

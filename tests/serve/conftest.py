@@ -1,4 +1,4 @@
-"""One server for the tests of a file, and what its vectors must be."""
+"""A server for all tests of a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving import Serving, serving
 
 @pytest.fixture(scope="module")
 def server(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """The real MiniLM, behind the defaults."""
+    """A server of MiniLM with default options."""
     with serving(minilm, tmp_path_factory.mktemp("server") / "log") as server:
         yield server
         assert server.process.poll() is None, server.log()
