@@ -60,6 +60,7 @@ class Embedder:
         self._tokenizer = Tokenizer(
             bundle.tokenizer,
             max_tokens=bundle.manifest.max_tokens,
+            max_characters=bundle.manifest.max_characters,
             truncation_side=bundle.manifest.truncation_side,
         )
         self._engine = Engine(
@@ -71,6 +72,7 @@ class Embedder:
             max_tokens=self.max_tokens,
             cache_bytes=int(options.cache_mb * MEGABYTE),
             max_waiting_tokens=options.max_waiting_tokens,
+            runs_at_once=bundle.manifest.is_static,
         )
         self._requests = Requests(bundle.manifest, self._tokenizer, options.overlong)
         self._cached = options.cache_mb > 0

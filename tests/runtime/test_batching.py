@@ -49,8 +49,8 @@ def call_of(texts: list[str], batch_size: int | None = None, share: Share | None
 
 def tokenize(queue: Queue, work: Tokenize) -> None:
     """Do what a worker does with texts."""
-    for call, count in work.slices:
-        queue.put(call, [ids_of(t) for t in call.texts[call.tokenized : call.tokenized + count]])
+    for call, part in work.slices:
+        queue.put(call, part, [ids_of(t) for t in call.texts[part.start : part.stop]])
 
 
 def run(queue: Queue, batch: Batch) -> None:

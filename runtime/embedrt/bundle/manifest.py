@@ -28,6 +28,7 @@ Scheme = Literal["static", "row", "wide"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
 Task = Literal["embedding"]
+STATIC_FAMILIES = frozenset({"model2vec", "static"})
 ElementType = Literal["int64", "float32"]
 Axis = Literal["batch", "tokens", "dimension"]
 
@@ -156,10 +157,17 @@ class Manifest:
     """None for fp32."""
     files: dict[str, FileEntry]
     """Every file of the bundle except the manifest, by name."""
+    max_characters: int | None = None
+    """Number of characters that a text is cut to before it is tokenized."""
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the graph averages the rows of a table, and so takes texts of no tokens too."""
+        return self.family in STATIC_FAMILIES
 
     def to_json(self) -> str:
         """Return the manifest as JSON. Equal manifests give equal text."""
-        facts = dataclasses.asdict(self)
+        facts = _without_defaults(self)
         facts["source"] = _without_defaults(self.source)
         return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

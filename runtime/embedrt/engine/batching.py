@@ -20,6 +20,7 @@ from operator import itemgetter
 
 import numpy as np
 
+from embedrt.engine.at_once import Ran
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, FloatArray, Group, Job, Share, TokenIds
 
@@ -27,6 +28,10 @@ from embedrt.engine.call import Call, FloatArray, Group, Job, Share, TokenIds
 # batches, whose activations exceed the core's cache. Small batches reduce memory use and the time
 # that a new text waits for a running batch.
 TOKENS_PER_BATCH = 256
+# Where texts run as soon as they are tokenized, a worker takes this many tokens, or its share of
+# them if that is less. More tokens give larger batches, and make other callers wait longer.
+TOKENS_AT_ONCE = 16384
+FEWEST_TOKENS_AT_ONCE = 2048
 FEWEST_TOKENS = 128  # splitting smaller batches among workers costs more than it gains
 
 OLDEST_EVERY = 4  # one batch in this many is for the oldest call
@@ -42,8 +47,8 @@ CHARACTERS_PER_TOKEN = 4  # average of English text, to estimate token counts be
 class Tokenize:
     """Work for a worker: the next untokenized texts of some calls."""
 
-    slices: tuple[tuple[Call, int], ...]
-    """Each call with the number of its texts to tokenize, starting at `Call.tokenized`."""
+    slices: tuple[tuple[Call, range], ...]
+    """Each call with the part of its texts to tokenize."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,15 @@ class Batch:
 
 
 class Queue:
-    """The unfinished calls and their texts."""
+    """The unfinished calls and their texts.
 
-    def __init__(self, *, max_tokens: int, cache: VectorCache | None = None) -> None:
+    With `runs_at_once`, the texts of a call are tokenized by several workers at once, and their
+    vectors come with the token counts, in `put_vectors` in place of `put`.
+    """
+
+    def __init__(
+        self, *, max_tokens: int, cache: VectorCache | None = None, runs_at_once: bool = False
+    ) -> None:
         self.batches = 0
         self.coalesced = 0
         self.cache_hits = 0
@@ -71,6 +82,7 @@ class Queue:
         self.untokenized_tokens = 0
         """Estimated tokens of texts that wait to be tokenized."""
         self._max_tokens = max_tokens
+        self._runs_at_once = runs_at_once
         self._cache = cache
         self._calls: dict[Call, None] = {}
         """In order of arrival."""
@@ -103,6 +115,8 @@ class Queue:
     def useful_workers(self) -> int:
         """Return the number of additional workers for which there is enough work."""
         batches = max(len(self._groups), self.waiting_tokens // FEWEST_TOKENS)
+        if self._untokenized and self._runs_at_once:
+            return batches + 1 + self.untokenized_tokens // FEWEST_TOKENS_AT_ONCE
         return batches + bool(self._untokenized)
 
     def has_work(self, call: Call) -> bool:
@@ -144,24 +158,18 @@ class Queue:
         if call is None:
             return None
         if call in self._untokenized and call.waiting_texts < TEXTS_AHEAD:
-            work: Tokenize | Batch = self._take_texts(call)
+            work: Tokenize | Batch = self._take_texts(call, workers)
         else:
             work = self._take_batch(call, workers)
         self._schedule(call.share)
         return work
 
-    def put(self, call: Call, ids: Sequence[TokenIds]) -> None:
+    def put(self, call: Call, part: range, ids: Sequence[TokenIds]) -> None:
         """Queue the token ids of texts that `take` returned for tokenization."""
         if call not in self._calls:  # cancelled in the meantime
             return
-        start, call.tokenized = call.tokenized, call.tokenized + len(ids)
-        expected = call.expected
-        if call.tokenized < len(call.texts):
-            self._untokenized[call] = None
-            expected = self.expected_tokens(call.texts[start : call.tokenized])
-        call.expected -= expected
-        self.untokenized_tokens -= expected
-        for row, text_ids in zip(call.rows[start : call.tokenized], ids, strict=True):
+        self._count_tokenized(call, part)
+        for row, text_ids in zip(call.rows[part.start : part.stop], ids, strict=True):
             self._put_row(call, row, text_ids)
         self._schedule(call.share)
 
@@ -176,11 +184,26 @@ class Queue:
             if self._cache is not None:
                 self._cache.put(job.key, vector)
 
+    def put_vectors(self, call: Call, part: range, ran: Ran) -> None:
+        """Store the vectors of texts that ran as soon as they were tokenized."""
+        self.batches += ran.batches
+        if call not in self._calls:  # cancelled in the meantime
+            return
+        self._count_tokenized(call, part)
+        rows = np.array(call.rows[part.start : part.stop])
+        call.token_counts[rows] = ran.token_counts
+        call.vectors[rows] = ran.vectors
+        call.left -= len(part)
+        call.share.served += int(ran.token_counts.sum())
+        self._close_if_done(call)
+        self._schedule(call.share)
+
     def requeue(self, work: Tokenize | Batch) -> None:
         """Queue unfinished work again."""
         if isinstance(work, Tokenize):
-            for call, _ in work.slices:
+            for call, part in work.slices:
                 if call in self._calls:
+                    call.untokenized.append(part)
                     self._untokenized[call] = None
                     self._schedule(call.share)
             return
@@ -244,21 +267,38 @@ class Queue:
             self._arrivals += 1
             heappush(self._turns, (share.served, self._arrivals, share))
 
-    def _take_texts(self, call: Call) -> Tokenize:
-        room = TEXTS_AT_ONCE
-        slices: list[tuple[Call, int]] = []
+    def _take_texts(self, call: Call, workers: int) -> Tokenize:
+        room = self._texts_at_once(call, workers)
+        slices: list[tuple[Call, range]] = []
         for other in chain([call], self._untokenized):
-            count = len(other.texts) - other.tokenized
             if other is call and slices:
                 continue
-            if other is call or count <= room:
-                slices.append((other, min(count, room)))
-                room -= slices[-1][1]
+            if other is call or sum(map(len, other.untokenized)) <= room:
+                slices.append((other, other.take_texts(room)))
+                room -= len(slices[-1][1])
             if not room:
                 break
         for other, _ in slices:
-            del self._untokenized[other]
+            if not (self._runs_at_once and other.untokenized):
+                del self._untokenized[other]
         return Tokenize(tuple(slices))
+
+    def _texts_at_once(self, call: Call, workers: int) -> int:
+        if not self._runs_at_once:
+            return TEXTS_AT_ONCE
+        fair = max(FEWEST_TOKENS_AT_ONCE, self.untokenized_tokens // workers)
+        texts = sum(map(len, call.untokenized))
+        return max(1, min(TOKENS_AT_ONCE, fair) * texts // max(1, call.expected))
+
+    def _count_tokenized(self, call: Call, part: range) -> None:
+        call.tokenized += len(part)
+        expected = call.expected
+        if call.tokenized < len(call.texts):
+            if call.untokenized:
+                self._untokenized[call] = None
+            expected = self.expected_tokens(call.texts[part.start : part.stop])
+        call.expected -= expected
+        self.untokenized_tokens -= expected
 
     def _take_batch(self, call: Call, workers: int) -> Batch:
         group = max(call.waiting, key=itemgetter(0))  # longest first, so workers end together

@@ -56,6 +56,8 @@ class Call:
     """The token counts of the texts given, complete with `vectors`. Shape: (texts given,)."""
     done: Event = field(default_factory=Event, init=False)
     error: BaseException | None = field(default=None, init=False)
+    untokenized: list[range] = field(default_factory=list, init=False)
+    """The parts of `texts` whose tokenization has not started; the last one is next."""
     tokenized: int = field(default=0, init=False)
     """Number of texts that have been tokenized."""
     left: int = field(default=0, init=False)
@@ -83,6 +85,15 @@ class Call:
             self.rows = sorted(first_rows.values())
             self.texts = [given[row] for row in self.rows]
         self.left = len(self.texts)
+        if self.left:
+            self.untokenized = [range(self.left)]
+
+    def take_texts(self, most: int) -> range:
+        """Take up to `most` of the next texts to tokenize; return their places in `texts`."""
+        part = self.untokenized.pop()
+        if len(part) > most:
+            self.untokenized.append(part[most:])
+        return part[:most]
 
     def finish(self, error: BaseException | None = None) -> None:
         """Complete the call, with its vectors or an error, and notify the caller."""
@@ -100,9 +111,9 @@ class Call:
         if self.error is not None:
             raise self.error
 
-    def name_text(self, error: TextError) -> TextError:
-        """Return the error with the caller's index in place of one among the next texts."""
-        place = self.rows[self.tokenized + (error.index or 0)]
+    def name_text(self, error: TextError, part: range) -> TextError:
+        """Return the error with the caller's index in place of one in this part of the texts."""
+        place = self.rows[part[error.index or 0]]
         named = error.at(None if self.first_index is None else self.first_index + place)
         named.__cause__ = error.__cause__
         return named

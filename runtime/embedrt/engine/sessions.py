@@ -43,14 +43,20 @@ class Sessions:
     """Chooses the session for a batch, and measures how fast one core is."""
 
     def __init__(
-        self, graph: Path, precision: Precision, threads: int, weights: mmap.mmap | None = None
+        self,
+        graph: Path,
+        precision: Precision,
+        threads: int,
+        weights: mmap.mmap | None = None,
+        *,
+        plans_memory: bool = True,
     ) -> None:
         self._graph = graph.absolute()
         self._files = _identity(graph)
         self._weights = weights
         self._precision: Precision = precision
         self._threads = threads
-        self.one_core = Session(graph, precision, weights=weights)
+        self.one_core = Session(graph, precision, weights=weights, plans_memory=plans_memory)
         self.all_cores: Session | None = None
         self.loading: Future[None] | None = None
         self.run_seconds = 0.0
@@ -86,7 +92,9 @@ class Sessions:
             seconds = perf_counter() - start
             self.run_seconds += seconds
             if session is self.one_core:
-                self._seconds_per_token = min(self._seconds_per_token, seconds / input_ids.size)
+                self._seconds_per_token = min(
+                    self._seconds_per_token, seconds / max(1, input_ids.size)
+                )
             return embeddings
         finally:
             self._last_end = perf_counter()
