@@ -157,6 +157,14 @@ class Oracle:
         """Return the token ids of a text after truncation. Shape: (tokens,)."""
         return np.array(self._features(text)["input_ids"][0].tolist(), np.int64)
 
+    def takes(self, text: str) -> bool:
+        """Whether a text has tokens; sentence-transformers fails on one without."""
+        return bool(self.token_ids(text).size)
+
+    def edge_texts(self) -> list[str]:
+        """Return no texts: the limits of a transformer are its tokens."""
+        return []
+
     def special_tokens(self) -> list[str]:
         """Return the special tokens as text."""
         return list(self._tokenizer.all_special_tokens)

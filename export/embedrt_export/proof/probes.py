@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.original import Original
 from embedrt_export.proof.texts import SAMPLES
 
 PROBE_TEXTS = tuple(text for text in SAMPLES if "London" in text)
 
 
-def probes(oracle: Oracle) -> bytes:
+def probes(oracle: Original) -> bytes:
     """Return the content of ``probes.json``."""
     vectors = oracle.embed(PROBE_TEXTS)
     content = [

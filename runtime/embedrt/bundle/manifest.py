@@ -24,7 +24,7 @@ REMEDY = "copy or export the bundle again"  # ends the messages about damaged or
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Precision = Literal["fp32", "int8"]
-Scheme = Literal["static", "row", "wide"]
+Scheme = Literal["static", "row", "wide", "table"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
 Task = Literal["embedding"]
@@ -86,7 +86,7 @@ class Quantization:
 
     scheme: Scheme
     """How activations are scaled: ``static`` per model, ``row`` per row, ``wide`` per row in 16
-    bits."""
+    bits. ``table``: not at all; only the table of a static model is in int8."""
     rejected: tuple[str, ...]
     """Why each faster scheme was rejected."""
     texts: int
@@ -244,6 +244,11 @@ def _check_values(manifest: Manifest) -> None:
                 f"manifest.json.{name} does not fit task {manifest.task!r}; expected "
                 f"{_as_json(known[manifest.task])}"
             )
+    if manifest.max_characters is not None and manifest.max_characters < 1:
+        raise _wrong(
+            f"manifest.json.max_characters is {reprlib.repr(manifest.max_characters)}; expected at "
+            "least 1, or no such field"
+        )
     if (manifest.precision == "int8") != (manifest.quantization is not None):
         expected = "an object" if manifest.precision == "int8" else "null"
         raise _wrong(

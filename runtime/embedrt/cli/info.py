@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
         "license": source.license or "not declared",
         "encoder": f"{manifest.family}, {manifest.builder}, {manifest.precision}",
         "dimension": manifest.dimension,
-        "max tokens": f"{manifest.max_tokens}, truncated on the {manifest.truncation_side}",
+        "max tokens": _describe_limits(manifest),
         "pooling": " + ".join(manifest.pooling),
         "normalized": "yes" if manifest.normalized else "no",
         "similarity": manifest.similarity,
@@ -69,3 +69,10 @@ def _describe_prompts(manifest: Manifest) -> list[str]:
         f"{name}={text!r}{' (the default)' if name == default else ''}"
         for name, text in manifest.prompts.items()
     ]
+
+
+def _describe_limits(manifest: Manifest) -> str:
+    limits = f"{manifest.max_tokens}, truncated on the {manifest.truncation_side}"
+    if manifest.max_characters is None:
+        return limits
+    return f"{limits}, of the first {manifest.max_characters} characters"

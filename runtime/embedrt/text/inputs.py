@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, KeysView, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from typing import Any
 
 QUOTED_CHARACTERS = 40
 NOT_A_BATCH = (bytes, bytearray, memoryview, Mapping, AbstractSet)
@@ -18,7 +19,7 @@ def as_batch(texts: Iterable[object]) -> list[str]:
 
     Accepts any ordered iterable: list, tuple, generator, pandas Series, numpy or pyarrow array.
     """
-    elements = list(_elements(texts))
+    elements: list[Any] = list(_elements(texts))
     with suppress(TypeError):  # whose element is named below
         if all(map(str.isascii, elements)):
             return elements
