@@ -28,9 +28,10 @@ FLOORS = {
         ["verify", "bench", "integrations"], ["upgrade", "hub", "corpus", "serve"], ["cli"],
     ],
     "embedrt_export": [
-        ["encoder", "quiet", "memory"], ["head"], ["source"], ["settings", "graph"],
+        ["encoder", "quiet", "memory"], ["head", "table"], ["source"], ["settings", "graph"],
         ["families", "heads", "int8"], ["traced"],
-        ["architectures", "assemble"], ["proof", "migration"], ["card", "stages"], ["pipeline"],
+        ["architectures", "assemble"], ["proof", "migration"], ["card"], ["stages"], ["bundling"],
+        ["static"], ["pipeline"],
     ],
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],

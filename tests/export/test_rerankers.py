@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from embedrt import Bundle, Embedder, Reranker
-from embedrt.bundle.manifest import ScoreQuantization
-from embedrt.cli import main
-from embedrt.errors import BundleFormatError, OverlongTextError, ProofError, UnsupportedModelError
-from embedrt_export import export_model, prove_bundle
-from model_folders import change_json, is_known, make_small, write_json
+from embedrt import Reranker
+from model_folders import is_known
 from rerankers import (
     FAMILIES,
     TOLERANCE,
     Made,
     export_cross_encoder,
     largest_difference,
-    make_cross_encoder,
     original,
     scores_alone,
 )

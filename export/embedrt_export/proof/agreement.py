@@ -11,10 +11,10 @@ from embedrt.bundle.manifest import Agreement, Precision
 from embedrt.errors import ProofError
 from embedrt_export.proof.comparison import MIN_COSINE, TOLERANCE, Comparison, compare
 from embedrt_export.proof.explanation import explain
-from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.reference import Reference
 
 
-def prove(embedder: Embedder, oracle: Oracle) -> Agreement:
+def prove(embedder: Embedder, oracle: Reference) -> Agreement:
     """Compare a bundle with the original; raise ProofError with the differences if too large."""
     precision = embedder.manifest.precision
     comparisons = compare(embedder, oracle)

@@ -51,6 +51,14 @@ class Oracle(Original):
             )
         return types
 
+    def takes(self, text: str) -> bool:
+        """Whether a text has tokens; sentence-transformers fails on one without."""
+        return bool(self.token_ids(text).size)
+
+    def edge_texts(self) -> list[str]:
+        """Return no texts: the limits of a transformer are its tokens."""
+        return []
+
     def embed(self, texts: Sequence[str], call: Call = PLAIN) -> NDArray[np.float32]:
         """Embed each text with `call`, by default without a prompt. Shape: (n, dimension)."""
         for text in texts:

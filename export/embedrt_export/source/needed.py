@@ -75,12 +75,13 @@ def missing_parts(folder: Path) -> list[str]:
         missing.append(MODULES)
     for kind, path in _modules(folder / MODULES):
         is_encoder = kind == "Transformer"
+        has_weights = is_encoder or kind == "StaticEmbedding"
         needs_config = is_encoder or kind in HEAD.keys() - WITHOUT_CONFIG
         if needs_config and not (folder / path / CONFIG).is_file():
             missing.append(str(path / CONFIG))
-        if is_encoder or kind in WEIGHTED_MODULES:
+        if has_weights or kind in WEIGHTED_MODULES:
             missing += _missing_weights(folder, path)
-        if is_encoder and not _has_vocabulary(folder / path):
+        if has_weights and not _has_vocabulary(folder / path):
             missing.append("a vocabulary of its tokenizer")
     return list(dict.fromkeys(missing))
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import reprlib
-import sys
-import types
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
+from embedrt.bundle.strict_json import DecodeError, decode, without_repeats
 from embedrt.errors import BundleFormatError
 
 FORMAT_VERSION = 2
@@ -24,9 +23,10 @@ REMEDY = "copy or export the bundle again"  # ends the messages about damaged or
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Precision = Literal["fp32", "int8"]
-Scheme = Literal["static", "row", "wide"]
+Scheme = Literal["static", "row", "wide", "table"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
+STATIC_FAMILIES = frozenset({"model2vec", "static"})
 Task = Literal["embedding", "reranking", "sparse"]
 ScoreActivation = Literal[
     "Hardsigmoid",
@@ -97,7 +97,7 @@ class Quantization:
 
     scheme: Scheme
     """How activations are scaled: ``static`` per model, ``row`` per row, ``wide`` per row in 16
-    bits."""
+    bits. ``table``: not at all; only the table of a static model is in int8."""
     rejected: tuple[str, ...]
     """Why each faster scheme was rejected."""
     texts: int
@@ -210,6 +210,13 @@ class Manifest:
     """Every file of the bundle except the manifest, by name."""
     reranking: Reranking | None = None
     """For the task ``reranking``, otherwise None."""
+    max_characters: int | None = None
+    """Number of characters that a text is cut to before it is tokenized."""
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the graph averages the rows of a table, and so takes texts of no tokens too."""
+        return self.family in STATIC_FAMILIES
 
     def to_json(self) -> str:
         """Return the manifest as JSON. Equal manifests give equal text."""
@@ -225,7 +232,7 @@ class Manifest:
         """
         try:
             text = text.decode() if isinstance(text, bytes) else text
-            value = json.loads(text, object_pairs_hook=_without_repeats)
+            value = json.loads(text, object_pairs_hook=without_repeats)
         except (ValueError, RecursionError) as error:
             raise _wrong(f"manifest.json is not JSON: {error}") from error
         version = value.get("format_version") if isinstance(value, dict) else None
@@ -235,7 +242,10 @@ class Manifest:
                 f"embedrt reads 1 to {FORMAT_VERSION}; install the embedrt that made the bundle, "
                 "or export the model again"
             )
-        manifest = _decode(_upgrade(value) if version == 1 else value, cls, "manifest.json")
+        try:
+            manifest = decode(_upgrade(value) if version == 1 else value, cls, "manifest.json")
+        except DecodeError as error:
+            raise _wrong(str(error)) from error
         assert isinstance(manifest, cls)  # for the type checker
         _check_values(manifest)
         return manifest
@@ -267,19 +277,6 @@ def _wrong(problem: str) -> BundleFormatError:
     return BundleFormatError(f"{problem}; {REMEDY}")
 
 
-def _without_repeats(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object with these fields; raise ValueError for a repeated name.
-
-    JSON parsers disagree about which of the repeated fields to use.
-    """
-    found = dict(fields)
-    if len(found) < len(fields):
-        names = [name for name, _ in fields]
-        repeated = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"an object has {reprlib.repr(repeated)} twice")
-    return found
-
-
 def _check_values(manifest: Manifest) -> None:
     for name, most in (("dimension", MAX_DIMENSION), ("max_tokens", MAX_TOKENS)):
         if not 1 <= (value := getattr(manifest, name)) <= most:
@@ -291,6 +288,11 @@ def _check_values(manifest: Manifest) -> None:
         if getattr(manifest, name) not in known:
             expected = " or ".join(dict.fromkeys(str(_as_json(values)) for values in known))
             raise _wrong(f"manifest.json.{name} does not fit task {task!r}; expected {expected}")
+    if manifest.max_characters is not None and manifest.max_characters < 1:
+        raise _wrong(
+            f"manifest.json.max_characters is {reprlib.repr(manifest.max_characters)}; expected at "
+            "least 1, or no such field"
+        )
     if (manifest.precision == "int8") != (manifest.quantization is not None):
         expected = "an object" if manifest.precision == "int8" else "null"
         raise _wrong(
@@ -320,79 +322,3 @@ def _check_task(manifest: Manifest) -> None:
             f"manifest.json.reranking.labels has {len(found.labels)} names; expected "
             f"{manifest.dimension}, the dimension"
         )
-
-
-def _decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one a kind
-    """Decode a JSON value as `kind`, without accepting missing, unknown or converted fields."""
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(value, kind, place)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        if value not in arguments:
-            raise _wrong(f"{place} is {reprlib.repr(value)}; expected one of {list(arguments)}")
-        return value
-    if origin in (Union, types.UnionType):
-        inner = [argument for argument in arguments if argument is not types.NoneType]
-        return None if value is None else _decode(value, _most_alike(value, inner), place)
-    if origin is tuple:
-        items = _expect(value, list, place)
-        return tuple(_decode(item, arguments[0], f"{place}[{i}]") for i, item in enumerate(items))
-    if origin is dict:
-        items = _expect(value, dict, place)
-        return {
-            _expect(key, str, place): _decode(item, arguments[1], _inside(place, key))
-            for key, item in items.items()
-        }
-    if kind is float:
-        return _decode_number(value, place)
-    return _expect(value, kind, place)
-
-
-def _most_alike(value: object, kinds: list[Any]) -> Any:
-    """Return the dataclass that has the most of an object's fields, or the only kind."""
-    if len(kinds) == 1 or not isinstance(value, dict):
-        return kinds[0]
-    return max(kinds, key=lambda kind: len(value.keys() & get_type_hints(kind).keys()))
-
-
-def _decode_dataclass(value: object, kind: Any, place: str) -> Any:
-    fields = _expect(value, dict, place)
-    hints = get_type_hints(kind)
-    required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
-    if missing := sorted(required - fields.keys()):
-        raise _wrong(f"{place} lacks {', '.join(missing)}")
-    if unknown := sorted(fields.keys() - hints.keys()):
-        raise _wrong(f"{place} has unknown fields: {reprlib.repr(unknown)}")
-    return kind(
-        **{
-            name: _decode(fields[name], hint, f"{place}.{name}")
-            for name, hint in hints.items()
-            if name in fields
-        }
-    )
-
-
-def _decode_number(value: object, place: str) -> float:
-    number = value if type(value) is int else _expect(value, float, place)
-    if not abs(number) <= sys.float_info.max:
-        raise _wrong(f"{place} is {reprlib.repr(number)}; expected a finite number")
-    return float(number)
-
-
-def _expect(value: object, kind: Any, place: str) -> Any:
-    if type(value) is not kind:
-        raise _wrong(
-            f"{place} is {reprlib.repr(value)} ({type(value).__name__}); expected {kind.__name__}"
-        )
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise _wrong(f"{place} has an unpaired surrogate at {error.start}") from error
-    return value
-
-
-def _inside(place: str, name: str) -> str:
-    """Return the path of a field for error messages, with long names shortened."""
-    short = len(name) <= 60 and name.isprintable()
-    return f"{place}.{name}" if short else f"{place}[{reprlib.repr(name)}]"

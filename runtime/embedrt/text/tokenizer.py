@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ MOST_CHARACTERS = 1_000_000
 
 # Texts tokenized at once: encodings take about 100 times the memory of their token ids.
 BLOCK = 128
+BLOCK_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +61,17 @@ class Piece:
 class Tokenizer:
     """A bundle's tokenizer, which truncates to `max_tokens`. Thread-safe."""
 
-    def __init__(self, path: Path, *, max_tokens: int, truncation_side: Side = "right") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_tokens: int,
+        max_characters: int | None = None,
+        truncation_side: Side = "right",
+    ) -> None:
         self.max_tokens = max_tokens
+        self.max_characters = max_characters
+        self._most_characters = min(MOST_CHARACTERS, max_characters or MOST_CHARACTERS)
         self._path = path
         self.truncation_side: Side = truncation_side
         self._other_side: Tokenizer | None = None
@@ -95,7 +106,7 @@ class Tokenizer:
         for start in range(0, len(texts), BLOCK):
             block = texts[start : start + BLOCK]
             try:
-                ids += self._block_ids([self.readable(text) for text in block])
+                ids += self._block_ids(block)
             except BaseException as error:
                 if not is_tokenizer_error(error):
                     raise
@@ -169,7 +180,10 @@ class Tokenizer:
         if self._other_side is None:
             side: Side = "left" if self._truncates_right else "right"
             self._other_side = Tokenizer(
-                self._path, max_tokens=self.max_tokens, truncation_side=side
+                self._path,
+                max_tokens=self.max_tokens,
+                max_characters=self.max_characters,
+                truncation_side=side,
             )
         return self._other_side
 
@@ -181,12 +195,18 @@ class Tokenizer:
 
     def readable(self, text: str) -> str:
         """Return the part of a text that is tokenized at most."""
-        return text[:MOST_CHARACTERS] if self._truncates_right else text[-MOST_CHARACTERS:]
+        most = self._most_characters
+        return text[:most] if self._truncates_right else text[-most:]
 
     def _block_ids(self, texts: Sequence[str]) -> list[TokenIds]:
         cut = self._first_cut
+        if max(map(len, texts)) > self._most_characters:
+            texts = [self.readable(text) for text in texts]
+        if len(texts) > 1 and sum(min(len(text), cut) for text in texts) > BLOCK_CHARACTERS:
+            middle = len(texts) // 2
+            return self._block_ids(texts[:middle]) + self._block_ids(texts[middle:])
         if max(map(len, texts)) <= cut:
-            return [_ids_of(encoding) for encoding in self._truncating.encode_batch_fast(texts)]
+            return _ids_of_all(self._truncating.encode_batch_fast(texts))
         encodings = self._truncating.encode_batch([text[:cut] for text in texts])
         return [
             _ids_of(encoding)
@@ -228,6 +248,14 @@ def characters(text: str | Pair) -> int:
 
 def _ids_of(encoding: Encoding) -> TokenIds:
     return np.array(encoding.ids, np.int64)
+
+
+def _ids_of_all(encodings: Sequence[Encoding]) -> list[TokenIds]:
+    rows = [encoding.ids for encoding in encodings]
+    ids = np.fromiter(chain.from_iterable(rows), np.int64)
+    return [
+        ids[end - len(row) : end] for row, end in zip(rows, accumulate(map(len, rows)), strict=True)
+    ]
 
 
 def _last_word(encoding: Encoding) -> int:
