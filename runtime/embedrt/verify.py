@@ -77,7 +77,8 @@ def row_differences(found: FloatArray, expected: FloatArray, *, normalized: bool
 
     Shape: (n, dimension) twice to (n,).
     """
-    scale = 1.0 if normalized else np.abs(expected).max(axis=1, keepdims=True)
+    largest = np.abs(expected).max(axis=1, keepdims=True)
+    scale = 1.0 if normalized else np.where(largest > 0, largest, 1.0)
     differences: FloatArray = np.max(np.abs(found - expected) / scale, axis=1)
     return differences
 
