@@ -120,7 +120,7 @@ def fit_head(head: Head, hidden: int, *, reads: str = TOKENS) -> Head:
 
 def pooling_of(head: Head) -> tuple[PoolingMode, ...]:
     """Return the pooling modes, in the order of concatenation."""
-    return next(module.modes for module in head if isinstance(module, Pooling))
+    return next((module.modes for module in head if isinstance(module, Pooling)), ())
 
 
 def reads_first(head: Head) -> bool:

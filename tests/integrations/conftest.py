@@ -16,8 +16,10 @@ from embedrt.bundle.reader import FILES, MANIFEST
 
 FRAMEWORKS = {
     "chroma": "chromadb",
+    "chroma_sparse": "chromadb",
     "dspy": "dspy",
     "haystack": "haystack",
+    "haystack_sparse": "haystack",
     "lancedb": "lancedb",
     "langchain": "langchain_tests",
     "llama_index": "llama_index",

@@ -104,6 +104,11 @@ POOLERS: dict[PoolingMode, Callable[[Nodes, str], str]] = {
 }
 
 
+def add_token_sum(nodes: Nodes, vectors: str) -> str:
+    """Add the sum over tokens, (batch, tokens, hidden) to (batch, hidden)."""
+    return _add_weighted_sum(nodes, vectors, _ones(nodes, vectors))
+
+
 def _add_weighted_sum(nodes: Nodes, vectors: str, weights: str) -> str:
     """Add the sum over tokens, (batch, hidden), as a product with the weights, (1, tokens).
 

@@ -24,8 +24,12 @@ class Reference(Protocol):
     def special_tokens(self) -> list[str]:
         """Return the special tokens as text."""
 
-    def takes(self, text: str) -> bool:
-        """Whether the original embeds this text without failing."""
+    @property
+    def main_calls(self) -> tuple[Call, ...]:
+        """The calls in which all texts are compared; in others, only a few are."""
+
+    def takes(self, text: str, call: Call) -> bool:
+        """Whether the original runs this text in this call without failing."""
 
     def edge_texts(self) -> list[str]:
         """Return texts at limits that only models of this kind have."""

@@ -264,9 +264,19 @@ CLASSIFIER = replace(
     },
 )
 
+# The same file of a sparse encoder.
+MASKED = replace(
+    TRANSFORMER,
+    keys={
+        **TRANSFORMER.keys,
+        "transformer_task": refused("it gives no logits of words", but=("fill-mask",)),
+    },
+)
+
 MODEL = Table(
     unknown="ignored",
     keys={
+        "max_active_dims": honored(COUNT.or_null, "a sparse encoder's manifest has it"),
         "__version__": overruled(
             object_of(TEXT.or_null), "sentence-transformers only warns about it"
         ),

@@ -56,7 +56,7 @@ def read_modules(folder: Path) -> list[Module]:
                 "them; give each a name of its own"
             )
         names |= {name} - {None}
-    return [_read_module(folder, entry["type"], entry["path"]) for entry in entries]
+    return [read_module(folder, entry["type"], entry["path"]) for entry in entries]
 
 
 def foreign_modules(modules: Sequence[Module]) -> list[str]:
@@ -73,7 +73,11 @@ def _is_entry(entry: object) -> bool:
     return isinstance(entry, dict) and {"type", "path"} <= entry.keys()
 
 
-def _read_module(folder: Path, kind: str, path: str) -> Module:
+def read_module(folder: Path, kind: str, path: str) -> Module:
+    """Return the module of class `kind` at `path` in the model's folder.
+
+    Raises UnsupportedModelError if it lies outside of the model's folder.
+    """
     module = folder / path
     try:
         inside = not Path(path).is_absolute() and module.resolve().is_relative_to(folder.resolve())

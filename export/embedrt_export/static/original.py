@@ -43,6 +43,7 @@ class StaticOriginal:
             ) from error
         self.name: str = self._library.name
         self.prompt_names = list(settings.prompts)
+        self.main_calls = (PLAIN,)
         self._tokenizer = Tokenizer.from_str(settings.tokenizer)
 
     def special_tokens(self) -> list[str]:
@@ -50,7 +51,7 @@ class StaticOriginal:
         added = self._tokenizer.get_added_tokens_decoder().values()
         return [token.content for token in added if token.special]
 
-    def takes(self, text: str) -> bool:  # noqa: ARG002  # as other originals
+    def takes(self, text: str, call: Call) -> bool:  # noqa: ARG002 - as other originals
         """Whether the original embeds this text without failing: any, also one of no tokens."""
         return True
 

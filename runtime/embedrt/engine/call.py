@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.engine.cache import VectorCache
+from embedrt.engine.cache import Known
 from embedrt.errors import TextError
 
 TokenIds = NDArray[np.int64]
@@ -64,8 +64,8 @@ class Call:
     first_index: int | None = 0
     """Index of the first text, for error messages; None if the caller passed one str."""
     share: Share = field(default_factory=Share)
-    cache: VectorCache | None = None
-    """Vectors of earlier texts, looked up before the engine's own cache."""
+    cache: Known | None = None
+    """Results of earlier texts, looked up before the engine's own cache."""
     tokenize: TokenizeTexts | None = None
     """Tokenizes these texts in place of the engine's own tokenizer."""
     check: Callable[[Sequence[Any], Sequence[TokenIds]], None] | None = None

@@ -59,7 +59,10 @@ class Piece:
 
 
 class Tokenizer:
-    """A bundle's tokenizer, which truncates to `max_tokens`. Thread-safe."""
+    """A bundle's tokenizer, which truncates to `max_tokens`. Thread-safe.
+
+    Without `add_special_tokens`, a text has only tokens of its own.
+    """
 
     def __init__(
         self,
@@ -68,17 +71,19 @@ class Tokenizer:
         max_tokens: int,
         max_characters: int | None = None,
         truncation_side: Side = "right",
+        add_special_tokens: bool = True,
     ) -> None:
         self.max_tokens = max_tokens
         self.max_characters = max_characters
         self._most_characters = min(MOST_CHARACTERS, max_characters or MOST_CHARACTERS)
+        self._options = {"add_special_tokens": add_special_tokens}
         self._path = path
         self.truncation_side: Side = truncation_side
         self._other_side: Tokenizer | None = None
         self._truncates_right = truncation_side == "right"
         self._first_cut = max_tokens * CHARACTERS_PER_TOKEN + CUT_MARGIN
         self._truncating = _load(path)
-        special = self._truncating.num_special_tokens_to_add(is_pair=False)
+        special = self._truncating.num_special_tokens_to_add(is_pair=False) * add_special_tokens
         if max_tokens < max(1, special):
             raise BundleFormatError(
                 f"{path}: max_tokens is {max_tokens}, and {special} special tokens are added to "
@@ -121,7 +126,8 @@ class Tokenizer:
         Uses up to 350 bytes of memory per character. Raises TokenizationError with `index`.
         """
         with tokenization_errors(text, index):
-            return len(self._without_truncation().encode_batch_fast([text])[0].ids)
+            whole = self._without_truncation()
+            return len(whole.encode_batch_fast([text], **self._options)[0].ids)
 
     def pieces(self, text: str, index: int | None = None, *, special: bool = True) -> list[Piece]:
         """Return the tokens of the whole text, with the special tokens that are added to it.
@@ -146,6 +152,14 @@ class Tokenizer:
             if whole.id_to_token(number) is None:
                 raise ValueError(f"[{place}] is {number}, which is no token id of this model")
         return str(whole.decode(list(ids), skip_special_tokens=skip_special))
+
+    def token(self, number: int) -> str:
+        """Return the token with this id; an empty string if there is none."""
+        return self._truncating.id_to_token(number) or ""
+
+    def largest_id(self) -> int:
+        """Return the largest token id. Takes a tenth of a second for a large vocabulary."""
+        return max(self._truncating.get_vocab(with_added_tokens=True).values())
 
     def special_tokens(self, *, pair: bool) -> int:
         """Return the number of special tokens that are added to a text, or to a pair."""
@@ -184,6 +198,7 @@ class Tokenizer:
                 max_tokens=self.max_tokens,
                 max_characters=self.max_characters,
                 truncation_side=side,
+                **self._options,
             )
         return self._other_side
 
@@ -206,8 +221,8 @@ class Tokenizer:
             middle = len(texts) // 2
             return self._block_ids(texts[:middle]) + self._block_ids(texts[middle:])
         if max(map(len, texts)) <= cut:
-            return _ids_of_all(self._truncating.encode_batch_fast(texts))
-        encodings = self._truncating.encode_batch([text[:cut] for text in texts])
+            return _ids_of_all(self._truncating.encode_batch_fast(texts, **self._options))
+        encodings = self._truncating.encode_batch([text[:cut] for text in texts], **self._options)
         return [
             _ids_of(encoding)
             if len(text) <= cut or self._is_settled(encoding, cut)
@@ -228,7 +243,7 @@ class Tokenizer:
 
     def _encode(self, text: str) -> Encoding:
         # A batch of one, because `encode` does not release the GIL.
-        return self._truncating.encode_batch([text])[0]
+        return self._truncating.encode_batch([text], **self._options)[0]
 
     def _is_settled(self, encoding: Encoding, cut: int) -> bool:
         """Whether text behind the cut cannot change the first `max_tokens` tokens."""

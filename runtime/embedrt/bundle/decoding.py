@@ -1,4 +1,4 @@
-"""Strict decoding of JSON as dataclasses: no missing, unknown, repeated or converted fields."""
+"""JSON values to dataclasses, strictly: for manifests, whose fields say all that is known."""
 
 from __future__ import annotations
 
@@ -8,37 +8,27 @@ import sys
 import types
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from embedrt.errors import BundleFormatError
 
-class DecodeError(ValueError):
-    """A JSON value is not of the kind that is expected."""
+ADVICE = "copy or export the bundle again"
 
 
-def without_repeats(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object with these fields; raise ValueError for a repeated name.
-
-    JSON parsers disagree about which of the repeated fields to use.
-    """
-    found = dict(fields)
-    if len(found) < len(fields):
-        names = [name for name, _ in fields]
-        repeated = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"an object has {reprlib.repr(repeated)} twice")
-    return found
+def wrong(problem: str) -> BundleFormatError:
+    """Return the error for an invalid value."""
+    return BundleFormatError(f"{problem}; {ADVICE}")
 
 
 def decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one a kind
     """Decode a JSON value as `kind`, without accepting missing, unknown or converted fields.
 
-    Raises DecodeError naming the `place` of the first invalid value.
+    Raises BundleFormatError naming the first invalid value, below `place`.
     """
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(value, kind, place)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Literal:
         if value not in arguments:
-            raise DecodeError(
-                f"{place} is {reprlib.repr(value)}; expected one of {list(arguments)}"
-            )
+            raise wrong(f"{place} is {reprlib.repr(value)}; expected one of {list(arguments)}")
         return value
     if origin in (Union, types.UnionType):
         inner = [argument for argument in arguments if argument is not types.NoneType]
@@ -69,9 +59,9 @@ def _decode_dataclass(value: object, kind: Any, place: str) -> Any:
     hints = get_type_hints(kind)
     required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
     if missing := sorted(required - fields.keys()):
-        raise DecodeError(f"{place} lacks {', '.join(missing)}")
+        raise wrong(f"{place} lacks {', '.join(missing)}")
     if unknown := sorted(fields.keys() - hints.keys()):
-        raise DecodeError(f"{place} has unknown fields: {reprlib.repr(unknown)}")
+        raise wrong(f"{place} has unknown fields: {reprlib.repr(unknown)}")
     return kind(
         **{
             name: decode(fields[name], hint, f"{place}.{name}")
@@ -84,20 +74,20 @@ def _decode_dataclass(value: object, kind: Any, place: str) -> Any:
 def _decode_number(value: object, place: str) -> float:
     number = value if type(value) is int else _expect(value, float, place)
     if not abs(number) <= sys.float_info.max:
-        raise DecodeError(f"{place} is {reprlib.repr(number)}; expected a finite number")
+        raise wrong(f"{place} is {reprlib.repr(number)}; expected a finite number")
     return float(number)
 
 
 def _expect(value: object, kind: Any, place: str) -> Any:
     if type(value) is not kind:
-        raise DecodeError(
+        raise wrong(
             f"{place} is {reprlib.repr(value)} ({type(value).__name__}); expected {kind.__name__}"
         )
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise DecodeError(f"{place} has an unpaired surrogate at {error.start}") from error
+            raise wrong(f"{place} has an unpaired surrogate at {error.start}") from error
     return value
 
 
