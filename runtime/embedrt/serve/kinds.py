@@ -46,6 +46,13 @@ KINDS: dict[Task, Kind] = {
             (text, text), prompt="", activation_fn="Identity"
         ),
     ),
+    "sparse": Kind(
+        does="gives sparse vectors",
+        doing="encoding",
+        name="a sparse encoder",
+        routes="/embed_sparse",
+        probe=lambda encoder, text: encoder.aencode(text, prompt=""),
+    ),
 }
 
 

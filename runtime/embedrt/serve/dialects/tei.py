@@ -83,11 +83,9 @@ async def similarities(service: Service, incoming: Incoming) -> Reply:
     return json_reply(similarity(vectors[-1:], vectors[:-1], "cosine")[0])
 
 
-async def embed_all(service: Service, _: Incoming) -> Reply:
-    """Answer ``POST /embed_all``, which no bundle serves."""
-    raise RequestError(
-        "unsupported", f"{service.name} has no vectors of single tokens, which this route gives"
-    )
+async def unserved(service: Service, _: Incoming) -> Reply:
+    """Answer a route that no bundle serves yet."""
+    raise RequestError("unsupported", f"{service.name} does not serve this route")
 
 
 def classifier_type(manifest: Manifest) -> object:
@@ -167,7 +165,8 @@ OPERATIONS = [
     Operation(
         path="/similarity", method="POST", answer=similarities, dialect=DIALECT, task="embedding"
     ),
-    Operation(path="/embed_all", method="POST", answer=embed_all, dialect=DIALECT),
+    Operation(path="/embed_all", method="POST", answer=unserved, dialect=DIALECT),
+    Operation(path="/embed_sparse", method="POST", answer=unserved, dialect=DIALECT, task="sparse"),
     Operation(path="/info", method="GET", answer=info, dialect=DIALECT),
     *(
         Operation(path=path, method="GET", answer=health, dialect=DIALECT, public=True)
