@@ -13,6 +13,7 @@ from embedrt_export.source.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH, w
 from embedrt_export.source.embedding import WEIGHTED_MODULES
 from embedrt_export.source.keys import HEAD
 from embedrt_export.source.modules import MODULES
+from embedrt_export.source.task import read_task
 
 # Settings, vocabularies and tokenizers by suffix, because each tokenizer class has its own names.
 SMALL_KINDS = frozenset(
@@ -71,9 +72,10 @@ def missing_parts(folder: Path) -> list[str]:
     names = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*"))]
     broken = [name for name in names if (folder / name).is_symlink() and name != CARD]
     missing = [name for name in needed_files(broken) if not (folder / name).exists()]
-    if not (folder / MODULES).is_file():
+    modules = _parts(folder)
+    if not modules and not (folder / MODULES).is_file():
         missing.append(MODULES)
-    for kind, path in _modules(folder / MODULES):
+    for kind, path in modules:
         is_encoder = kind == "Transformer"
         needs_config = is_encoder or kind in HEAD.keys() - WITHOUT_CONFIG
         if needs_config and not (folder / path / CONFIG).is_file():
@@ -86,7 +88,9 @@ def missing_parts(folder: Path) -> list[str]:
 
 
 def absent_settings(folder: Path) -> list[str]:
-    """Return the optional settings files, absent from `folder`, that affect embeddings."""
+    """Return the optional settings files, absent from `folder`, that affect results."""
+    if _is_classifier(folder):
+        return [name for name in ["tokenizer_config.json"] if not (folder / name).is_file()]
     absent = [EXTRAS]
     for kind, path in _modules(folder / MODULES):
         if kind == "Transformer":
@@ -94,6 +98,18 @@ def absent_settings(folder: Path) -> list[str]:
             if not list((folder / path).glob("sentence_*_config.json")):
                 absent.append(str(path / "sentence_bert_config.json"))
     return [name for name in absent if not (folder / name).is_file()]
+
+
+def _parts(folder: Path) -> list[tuple[str, PurePosixPath]]:
+    """Return each module's class and folder; for a classifier without modules, its own."""
+    if _is_classifier(folder):
+        return [("Transformer", PurePosixPath())]
+    return _modules(folder / MODULES)
+
+
+def _is_classifier(folder: Path) -> bool:
+    """Whether a folder holds a cross-encoder without ``modules.json``."""
+    return not (folder / MODULES).is_file() and read_task(folder) == "reranking"
 
 
 def _modules(file: Path) -> list[tuple[str, PurePosixPath]]:
