@@ -52,7 +52,7 @@ async def decode(service: Service, incoming: Incoming) -> Reply:
 def _pieces(service: Service, texts: Texts, prompt: str, special: bool) -> list[list[Piece]]:
     try:
         return [
-            service.embedder.tokenizer.pieces(well_formed(prompt + text), index, special=special)
+            service.loaded.tokenizer.pieces(well_formed(prompt + text), index, special=special)
             for index, text in enumerate(texts.values)
         ]
     except TextError as error:
@@ -87,7 +87,7 @@ def _ids_of(row: object) -> list[int]:
 
 def _texts(service: Service, rows: Sequence[Sequence[int]], skip: bool) -> list[str]:
     try:
-        return [service.embedder.tokenizer.decode(row, skip_special=skip) for row in rows]
+        return [service.loaded.tokenizer.decode(row, skip_special=skip) for row in rows]
     except ValueError as error:
         raise RequestError("invalid", f"ids{error}", field="ids") from None
 
