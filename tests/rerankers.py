@@ -114,6 +114,6 @@ def scores_alone(
 
 
 def largest_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Largest difference of a score, relative to the largest score."""
+    """Largest difference of a score, relative to the largest score unless all are zero."""
     assert found.shape == expected.shape
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+    return float(np.abs(found - expected).max() / (np.abs(expected).max() or 1.0))
