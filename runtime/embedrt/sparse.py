@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,6 +247,10 @@ class SparseEncoder(LoadedBundle):
         """
         return sparse_rows.similarity_pairwise(a, b, self._manifest.similarity)
 
+    @overload
+    def decode(self, rows: SparseRow, top_k: int | None = None) -> Decoded: ...
+    @overload
+    def decode(self, rows: SparseRows, top_k: int | None = None) -> list[Decoded]: ...
     def decode(
         self, rows: SparseRows | SparseRow, top_k: int | None = None
     ) -> Decoded | list[Decoded]:

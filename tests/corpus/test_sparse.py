@@ -12,6 +12,7 @@ import pytest
 
 from embedrt import corpus
 from embedrt.bundle.manifest import QueryWeights
+from embedrt.cli import main
 from embedrt.corpus.digest import digest_rows
 from embedrt.corpus.sample import _difference
 from embedrt.corpus.table import read_column
@@ -147,3 +148,14 @@ def test_options_of_the_other_kind_are_refused(
     (name,) = options
     with pytest.raises(ValueError, match=f"{name}=.*: only for"):
         corpus.embed(source, tmp_path / "output", bundle=bundle, **options)
+
+
+def test_command(
+    tmp_path: Path, source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "output"
+    options = ["--bundle", str(bundle), "--task", "query", "--max-active-dims", "2"]
+    assert main(["embed", str(source), str(output), *options]) == 0
+    assert read(output).column("embedding").to_pylist()[4] == {"indices": [2, 5], "values": [2, -1]}
+    assert main(["corpus", "verify", str(output), "--source", str(source)]) == 0
+    assert "nulls 1" in capsys.readouterr().out

@@ -75,7 +75,8 @@ def test_models_of_another_kind(folder: Path, file: str, content: object, what: 
     ("modules", "what"),
     [
         (["StaticEmbedding", "Normalize"], "a static model"),
-        (["MLMTransformer", "SpladePooling"], "a sparse encoder"),
+        (["Transformer", "Pooling", "SparseAutoEncoder"], "a sparse encoder whose modules are"),
+        (["MLMTransformer", "Dense", "SpladePooling"], "a sparse encoder whose modules are"),
         (["Transformer", "Dense", "MultiVectorMask"], "a late interaction model"),
         (["Transformer", "LogitScore"], "a reranker that answers yes or no"),
         (["Router", "Normalize"], "a router between several encoders"),
