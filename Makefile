@@ -65,7 +65,8 @@ test-clients: .venv-clients/test .venv-clients-hub/test tests/clients/node_modul
 		print(pathlib.Path(c.__file__).parent / '_static' / 'tiktoken_cache')"); \
 	EMBEDRT_TEST_CLIENTS=1 EMBEDRT_TEST_BUNDLE=$(BUNDLE) TIKTOKEN_CACHE_DIR=$$cache \
 		EMBEDRT_TEST_TIKTOKEN=$$cache/9b5ad71b2ce5302211f9c61530b329a4922fc6a4 \
-		$(CLIENTS)/pytest -W default tests/clients/test_frameworks.py tests/clients/test_node.py
+		$(CLIENTS)/pytest -W default tests/clients/test_frameworks.py tests/clients/test_rerank.py \
+		tests/clients/test_node.py
 	EMBEDRT_TEST_CLIENTS=1 EMBEDRT_TEST_BUNDLE=$(BUNDLE) \
 		$(CLIENTS_HUB)/pytest -W default tests/clients/test_langchain_huggingface.py
 
