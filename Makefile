@@ -96,10 +96,10 @@ test-integrations: .venv-frameworks/test .venv-mteb/test $(BUNDLE)/manifest.json
 	$(call test_integrations,.venv-frameworks,encoder $(FRAMEWORKS))
 	$(call test_integrations,.venv-mteb,mteb)
 
-# The frameworks' own warnings are not ours to mend.
+# The frameworks' own warnings are not ours to mend. A framework may have several files of tests.
 define test_integrations
 	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(1)/$(SCRIPTS)/python -m pytest -W default \
-		$(patsubst %,tests/integrations/test_%.py,$(2))
+		$(foreach name,$(2),$(wildcard $(addprefix tests/integrations/test_$(name),.py _*.py)))
 endef
 
 # The wheel and the sdist as they would be published; the sdist in an environment of its own.

@@ -94,9 +94,7 @@ def test_haystack(ranking: Serving, scores: list[float]) -> None:
         ranker.run(query=QUERY, documents=documents),
         asyncio.run(ranker.run_async(query=QUERY, documents=documents)),
     ):
-        assert [each.content for each in found["documents"]] == [
-            TEXTS[at] for at in BEST_FIRST[:3]
-        ]
+        assert [each.content for each in found["documents"]] == [TEXTS[at] for at in BEST_FIRST[:3]]
         assert rounded([each.score for each in found["documents"]]) == scores[:3]
     raw = HuggingFaceTEIRanker(url=ranking.url, raw_scores=True)
     found = raw.run(query=QUERY, documents=documents)
@@ -105,7 +103,9 @@ def test_haystack(ranking: Serving, scores: list[float]) -> None:
         ranker.run(query=QUERY, documents=[Document(content=f"w{at}") for at in range(10)])
 
 
-@pytest.mark.parametrize("provider", ["huggingface", "jina_ai", "cohere", "infinity", "hosted_vllm"])
+@pytest.mark.parametrize(
+    "provider", ["huggingface", "jina_ai", "cohere", "infinity", "hosted_vllm"]
+)
 def test_litellm(ranking: Serving, scores: list[float], provider: str) -> None:
     answer = litellm.rerank(
         model=f"{provider}/any",
