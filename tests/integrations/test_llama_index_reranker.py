@@ -10,7 +10,7 @@ import pytest
 from llama_index.core import VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
+from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from embedrt.integrations.llama_index import EmbedrtEmbedding
@@ -65,7 +65,7 @@ def test_behind_an_index(ranks: Path, tmp_path: Path) -> None:
     index = VectorStoreIndex([each.node for each in nodes()], embed_model=embedding)
     engine = RetrieverQueryEngine(
         index.as_retriever(similarity_top_k=4),
-        get_response_synthesizer(llm=MockLLM(), response_mode=ResponseMode.NO_TEXT),
+        get_response_synthesizer(llm=MockLLM()),
         node_postprocessors=[EmbedrtRerank(ranks, top_n=1)],
     )
     assert shown(engine.query("w1").source_nodes) == [("b", 9.0)]
