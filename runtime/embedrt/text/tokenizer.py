@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ class Tokenizer:
         self._truncates_right = truncation_side == "right"
         self._first_cut = max_tokens * CHARACTERS_PER_TOKEN + CUT_MARGIN
         self._truncating = _load(path)
-        special = self._truncating.num_special_tokens_to_add(is_pair=False)
+        special = self.special_tokens(pair=False)
         if max_tokens < max(1, special):
             raise BundleFormatError(
                 f"{path}: max_tokens is {max_tokens}, and {special} special tokens are added to "
@@ -83,7 +84,7 @@ class Tokenizer:
         Raises TokenizationError with `index`.
         """
         with tokenization_errors(text, index):
-            return self._ids(self.readable(text))
+            return _ids_of(self._encode_long(self.readable(text), special=True))
 
     def batch_ids(self, texts: Sequence[str]) -> list[TokenIds]:
         """Return the token ids of each text, each of shape (tokens,).
@@ -95,7 +96,7 @@ class Tokenizer:
         for start in range(0, len(texts), BLOCK):
             block = texts[start : start + BLOCK]
             try:
-                ids += self._block_ids([self.readable(text) for text in block])
+                ids += map(_ids_of, self.encode(block))
             except BaseException as error:
                 if not is_tokenizer_error(error):
                     raise
@@ -140,29 +141,26 @@ class Tokenizer:
         """Return the number of special tokens that are added to a text, or to a pair."""
         return int(self._truncating.num_special_tokens_to_add(is_pair=pair))
 
-    def encode_pairs(self, pairs: Sequence[Pair]) -> list[Encoding]:
-        """Tokenize pairs and truncate them to `max_tokens`, each at the longer text.
+    def encode_pair(self, first: str, second: str) -> Encoding:
+        """Tokenize a pair that is not truncated."""
+        return self._truncating.encode_batch([(first, second)])[0]
 
-        The library's own errors are raised, see `is_tokenizer_error`.
+    def some_text(self) -> str:
+        """Return a text of one or a few tokens."""
+        for text in chain("a", self._truncating.get_vocab()):
+            if self._truncating.encode_batch([text], add_special_tokens=False)[0].ids:
+                return str(text)
+        raise BundleFormatError(f"{self._path} gives no text a token; export the model again")
+
+    def length(self, text: str) -> int:
+        """Count the tokens of the readable part of a text, without special tokens.
+
+        Uses up to 350 bytes of memory per character.
         """
-        return list(self._truncating.encode_batch_fast(list(pairs)))
-
-    def cut(self, text: str) -> tuple[str, bool]:
-        """Return the start of a text that determines its first tokens, and whether it has more.
-
-        These are as many as fit into `max_tokens` beside the special tokens.
-        """
-        text = self.readable(text)
-        cut = self._first_cut
-        while self._truncates_right and cut < len(text):
-            if self._is_settled(self._encode(text[:cut]), cut):
-                return text[:cut], True
-            cut *= CUT_GROWTH
-        return text, bool(self._encode(text).overflowing)
-
-    def is_short(self, text: str) -> bool:
-        """Whether a text is tokenized whole, because it may have no more than `max_tokens`."""
-        return len(text) <= self._first_cut or not self._truncates_right
+        encoding = self._truncating.encode_batch_fast(
+            [self.readable(text)], add_special_tokens=False
+        )[0]
+        return sum(len(piece.ids) for piece in (encoding, *encoding.overflowing))
 
     def other_side(self) -> Tokenizer:
         """Return the same tokenizer, which truncates on the other side."""
@@ -183,32 +181,40 @@ class Tokenizer:
         """Return the part of a text that is tokenized at most."""
         return text[:MOST_CHARACTERS] if self._truncates_right else text[-MOST_CHARACTERS:]
 
-    def _block_ids(self, texts: Sequence[str]) -> list[TokenIds]:
+    def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoding]:
+        """Tokenize texts and truncate each to `max_tokens`, with or without special tokens.
+
+        What an encoding says about truncated tokens holds for the part of a text that was read. The
+        library's own errors are raised, see `is_tokenizer_error`.
+        """
+        texts = [self.readable(text) for text in texts]
         cut = self._first_cut
         if max(map(len, texts)) <= cut:
-            return [_ids_of(encoding) for encoding in self._truncating.encode_batch_fast(texts)]
-        encodings = self._truncating.encode_batch([text[:cut] for text in texts])
+            return list(self._truncating.encode_batch_fast(texts, add_special_tokens=special))
+        encodings = self._truncating.encode_batch(
+            [text[:cut] for text in texts], add_special_tokens=special
+        )
         return [
-            _ids_of(encoding)
+            encoding
             if len(text) <= cut or self._is_settled(encoding, cut)
-            else self._ids(text)
+            else self._encode_long(text, special=special)
             for text, encoding in zip(texts, encodings, strict=True)
         ]
 
-    def _ids(self, text: str) -> TokenIds:
+    def _encode_long(self, text: str, *, special: bool) -> Encoding:
         """Tokenize as much of a long text as determines its first `max_tokens` tokens."""
         cut = self._first_cut
         while self._truncates_right and cut < len(text):
-            encoding = self._encode(text[:cut])
+            encoding = self._encode(text[:cut], special=special)
             if self._is_settled(encoding, cut):
-                return _ids_of(encoding)
+                return encoding
             del encoding  # it may use a gigabyte of memory
             cut *= CUT_GROWTH
-        return _ids_of(self._encode(text))
+        return self._encode(text, special=special)
 
-    def _encode(self, text: str) -> Encoding:
+    def _encode(self, text: str, *, special: bool) -> Encoding:
         # A batch of one, because `encode` does not release the GIL.
-        return self._truncating.encode_batch([text])[0]
+        return self._truncating.encode_batch([text], add_special_tokens=special)[0]
 
     def _is_settled(self, encoding: Encoding, cut: int) -> bool:
         """Whether text behind the cut cannot change the first `max_tokens` tokens."""
