@@ -39,7 +39,8 @@ FLOORS = {
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
-        ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores"],
+        ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores",
+         "rerank", "rerank_sts"],
     ],
 }  # fmt: skip
 # The only modules to which a rule does not apply.

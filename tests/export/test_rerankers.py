@@ -102,6 +102,17 @@ def test_types_are_an_input_only_where_families_have_two(made: MakeReranker) -> 
         assert names == ["input_ids", "token_type_ids"][: 1 + typed]
 
 
+def test_traced(made: MakeReranker) -> None:
+    """DeBERTa, whose tokenizer gives types that the encoder does not read."""
+    pair = made("deberta-v2")
+    expected = scores_alone(original(pair.folder), PAIRS, activation_fn=torch.nn.Identity())
+    with Reranker.load(pair.bundle) as reranker:
+        assert reranker.manifest.builder == "traced"
+        assert [value.name for value in reranker.manifest.inputs] == ["input_ids"]
+        found = reranker.predict(PAIRS, activation_fn="Identity")
+    assert largest_difference(found, expected) <= TOLERANCE
+
+
 @pytest.mark.parametrize("classifier_pooling", ["cls", "mean"])
 def test_modernbert_pools_both_ways(tmp_path: Path, classifier_pooling: str) -> None:
     config = {"classifier_pooling": classifier_pooling, "num_hidden_layers": 3}
