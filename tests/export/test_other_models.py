@@ -70,7 +70,6 @@ def test_models_of_another_kind(folder: Path, file: str, content: object, what: 
 @pytest.mark.parametrize(
     ("modules", "what"),
     [
-        (["StaticEmbedding", "Normalize"], "a static model"),
         (["MLMTransformer", "SpladePooling"], "a sparse encoder"),
         (["Transformer", "Dense", "MultiVectorMask"], "a late interaction model"),
         (["Transformer", "LogitScore"], "a cross-encoder"),
@@ -93,7 +92,6 @@ def test_modules_of_another_kind(folder: Path, modules: list[str], what: str) ->
         ({"architectures": ["BertForSequenceClassification"]}, "a cross-encoder or classifier"),
         ({"architectures": ["HF_ColBERT"]}, "a late interaction model"),
         ({"architectures": ["ColQwen2ForRetrieval"]}, "a late interaction model"),
-        ({"architectures": ["StaticModel"], "model_type": "model2vec"}, "a static model"),
     ],
 )
 def test_folders_of_another_kind(tmp_path: Path, config: object, what: str) -> None:

@@ -13,7 +13,6 @@ DENSE = "SentenceTransformer"
 
 CROSS_ENCODER = "a cross-encoder or classifier, which scores texts and gives no embedding"
 SPARSE = "a sparse encoder, which gives a weight for each word of its vocabulary"
-STATIC = "a static model, a table of token vectors without a transformer"
 LATE = "a late interaction model, which gives a vector for each token"
 IMAGES = "a model of images and texts"
 ROUTER = "a router between several encoders"
@@ -32,7 +31,6 @@ MODULES = {
     "CSRSparsity": SPARSE,
     "SparseStaticEmbedding": SPARSE,
     "IDF": SPARSE,
-    "StaticEmbedding": STATIC,
     "MultiVectorMask": LATE,
     "TokenPooling": LATE,
     "HierarchicalTokenPooling": LATE,
@@ -51,7 +49,6 @@ ARCHITECTURES = {
     "ForSequenceClassification": CROSS_ENCODER,
     "ColBERT": LATE,
     "ForRetrieval": LATE,
-    "StaticModel": STATIC,
 }
 
 

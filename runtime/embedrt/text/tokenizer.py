@@ -71,7 +71,7 @@ class Tokenizer:
     ) -> None:
         self.max_tokens = max_tokens
         self.max_characters = max_characters
-        self._most_characters = min(MOST_CHARACTERS, max_characters or MOST_CHARACTERS)
+        self.most_characters = min(MOST_CHARACTERS, max_characters or MOST_CHARACTERS)
         self._path = path
         self.truncation_side: Side = truncation_side
         self._other_side: Tokenizer | None = None
@@ -166,12 +166,12 @@ class Tokenizer:
         return self._whole
 
     def _readable(self, text: str) -> str:
-        most = self._most_characters
+        most = self.most_characters
         return text[:most] if self._truncates_right else text[-most:]
 
     def _block_ids(self, texts: Sequence[str]) -> list[TokenIds]:
         cut = self._first_cut
-        if max(map(len, texts)) > self._most_characters:
+        if max(map(len, texts)) > self.most_characters:
             texts = [self._readable(text) for text in texts]
         if len(texts) > 1 and sum(min(len(text), cut) for text in texts) > BLOCK_CHARACTERS:
             middle = len(texts) // 2
