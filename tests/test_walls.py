@@ -34,7 +34,8 @@ FLOORS = {
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
-        ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores"],
+        ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores",
+         "static"],
     ],
 }  # fmt: skip
 # Which modules may do what no other may.

@@ -397,6 +397,7 @@ def test_the_tokenizer_is_not_the_models(tmp_path: Path) -> None:
     content = json.loads((exported(folder) / "tokenizer.json").read_text(encoding="utf-8"))
     assert [content[key] for key in ("truncation", "padding", "post_processor")] == [None] * 3
     kept = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert kept.truncation is not None
     assert kept.truncation["max_length"] == 9
 
 

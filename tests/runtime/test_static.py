@@ -273,7 +273,7 @@ def test_long_texts_are_tokenized_in_small_blocks(tmp_path: Path) -> None:
             sizes.append(sum(map(len, texts)))
             return truncating.encode_batch_fast(texts)
 
-    tokenizer._truncating = Watched()
+    tokenizer._truncating = Watched()  # type: ignore[assignment]
     texts = ["w1 " * (BLOCK_CHARACTERS // 10)] * 17 + ["w2"] * 90
     ids = tokenizer.batch_ids(texts)
     assert max(sizes) <= BLOCK_CHARACTERS
