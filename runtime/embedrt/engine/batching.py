@@ -190,11 +190,12 @@ class Queue:
         if call not in self._calls:  # cancelled in the meantime
             return
         self._count_tokenized(call, part)
-        rows = np.array(call.rows[part.start : part.stop])
+        texts = call.rows[part.start : part.stop]
+        rows = slice(texts.start, texts.stop) if isinstance(texts, range) else texts
         call.token_counts[rows] = ran.token_counts
         call.vectors[rows] = ran.vectors
         call.left -= len(part)
-        call.share.served += int(ran.token_counts.sum())
+        call.share.served += ran.tokens
         self._close_if_done(call)
         self._schedule(call.share)
 
