@@ -25,7 +25,7 @@ def python_blocks() -> list[str]:
 def test_code_runs(
     block: str, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in load_recipes():
+    for name in (*load_recipes(), "potion-base-8M"):
         (tmp_path / f"{name}-fp32").symlink_to(minilm)
     make_tiny_sparse(tmp_path / "splade-v3-fp32")
     monkeypatch.chdir(tmp_path)

@@ -49,7 +49,7 @@ class LoadOptions:
     sentence-transformers; ``"warn"`` and truncate it; or ``"error"``: raise OverlongTextError."""
     cache_mb: float = 0
     """Size in megabytes of a cache for the results of recent texts. The cache is exact: it returns
-    the same bytes as a computation."""
+    the same bytes as a computation. Static models do not use it."""
     max_waiting_tokens: int | None = None
     """Limit of the tokens in the queue: a call that would exceed it raises OverloadedError. By
     default all calls are queued. An idle engine accepts any call."""

@@ -40,7 +40,7 @@ WORDS = """
     the city grew around its river because boats could carry more grain than carts ever did and
     every bridge that was built became a market where people argued over prices weather news
     """.split()
-UNLIMITED = 20_000  # tokens of the longest text for a model that takes any length
+UNLIMITED = 5_000  # tokens of the longest text for a model that takes any length
 SHORT_LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377)
 
 # Texts for calls with prompts; only a few, because some models have a hundred prompts. A tokenizer

@@ -24,7 +24,7 @@ from embedrt_export.table import Table
 
 # Tokens that are added up in one product. Each sum is rounded, so that over 20,000 tokens the error
 # of a single product is five times what the comparison allows.
-BLOCK = 1024
+BLOCK = 512
 
 
 def draw(folder: Path, table: Table, head: Head, *, max_tokens: int) -> tuple[Path, int]:

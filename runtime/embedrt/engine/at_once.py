@@ -33,6 +33,8 @@ class Ran:
     """Shape: (texts, dimension)."""
     token_counts: NDArray[np.int64]
     """Shape: (texts,)."""
+    tokens: int
+    """The sum of the token counts."""
     batches: int
 
 
@@ -46,9 +48,12 @@ def run_by_length(
 
     Raises what `run` raises.
     """
+    if len(ids) == 1:
+        tokens = len(ids[0])
+        return Ran(run(ids[0][None]), np.array([tokens]), tokens, 1)
     counts = np.fromiter(map(len, ids), np.int64, len(ids))
     vectors = np.empty((len(ids), dimension), np.float32)
-    tokens, starts = np.concatenate(ids), np.cumsum(counts) - counts
+    joined, starts = np.concatenate(ids), np.cumsum(counts) - counts
     order = np.argsort(counts, kind="stable")
     batches = 0
     for group in np.split(order, np.flatnonzero(np.diff(counts[order])) + 1):
@@ -56,6 +61,6 @@ def run_by_length(
         most = min(max(1, TOKENS_PER_RUN // max(1, count)), batch_size or len(group))
         for start in range(0, len(group), most):
             rows = group[start : start + most]
-            vectors[rows] = run(tokens[starts[rows, None] + np.arange(count)])
+            vectors[rows] = run(joined[starts[rows, None] + np.arange(count)])
             batches += 1
-    return Ran(vectors, counts, batches)
+    return Ran(vectors, counts, len(joined), batches)

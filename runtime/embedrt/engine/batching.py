@@ -21,8 +21,6 @@ from heapq import heappop, heappush
 from itertools import chain, islice
 from operator import itemgetter
 
-import numpy as np
-
 from embedrt.engine.at_once import FEWEST_TOKENS_AT_ONCE, TOKENS_AT_ONCE, Ran
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, FloatArray, Group, Job, Row, Share, Text, TokenIds
@@ -181,11 +179,12 @@ class Queue:
         if call not in self._calls:  # cancelled in the meantime
             return
         self._count_tokenized(call, part)
-        rows = np.array(call.rows[part.start : part.stop])
+        texts = call.rows[part.start : part.stop]
+        rows = slice(texts.start, texts.stop) if isinstance(texts, range) else texts
         call.token_counts[rows] = ran.token_counts
         call.vectors[rows] = ran.vectors
         call.left -= len(part)
-        call.share.served += int(ran.token_counts.sum())
+        call.share.served += ran.tokens
         self._close_if_done(call)
         self._schedule(call.share)
 

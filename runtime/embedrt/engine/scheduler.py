@@ -314,7 +314,7 @@ class Engine:
                 if isinstance(outcome, TextError):
                     self._queue.remove(call, outcome)
                 elif isinstance(outcome, Ran):
-                    self._tokens += int(outcome.token_counts.sum())
+                    self._tokens += outcome.tokens
                     self._queue.put_vectors(call, part, outcome)
                 else:
                     self._queue.put(call, part, outcome)
