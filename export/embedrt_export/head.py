@@ -96,21 +96,21 @@ def places(module: HeadModule) -> tuple[str, str]:
     return (TOKENS if isinstance(module, Pooling) else EMBEDDING), EMBEDDING
 
 
-def fit_head(head: Head, hidden: int) -> Head:
-    """Return the head for token vectors of `hidden` components.
+def fit_head(head: Head, hidden: int, *, reads: str = TOKENS) -> Head:
+    """Return the head for token vectors, or what else it `reads`, of `hidden` components.
 
     Truncations that remove no component are dropped. Raises UnsupportedModelError if a module
     expects another number of components than it receives.
     """
-    widths: dict[str, int] = {}
+    widths = {reads: hidden}
     fitted: list[HeadModule] = []
     for module in head:
-        reads, writes = places(module)
-        if reads not in widths and not isinstance(module, Pooling):
+        source, writes = places(module)
+        if source not in widths:
             raise UnsupportedModelError(
-                f"a Dense module reads {reads}, which no earlier module writes"
+                f"a Dense module reads {source}, which no earlier module writes"
             )
-        width = hidden if isinstance(module, Pooling) else widths[reads]
+        width = widths[source]
         if isinstance(module, Truncate) and module.dimension >= width:
             continue
         widths[writes] = _width_after(module, width)

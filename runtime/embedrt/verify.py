@@ -94,8 +94,9 @@ def row_differences(found: FloatArray, expected: FloatArray, *, normalized: bool
 
     Shape: (n, dimension) twice to (n,).
     """
-    # No text of an embedding has a vector of zeros, and a sparse row may have no term.
-    scale = 1.0 if normalized else np.maximum(np.abs(expected).max(axis=1, keepdims=True), TINY)
+    # A static model's text and a sparse row may have no term.
+    largest = np.abs(expected).max(axis=1, keepdims=True)
+    scale = 1.0 if normalized else np.where(largest > 0, largest, 1.0)
     differences: FloatArray = np.max(np.abs(found - expected) / scale, axis=1)
     return differences
 

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, where one is asked for."""
+"""Tests of the progress bar on stderr."""
 
 from __future__ import annotations
 

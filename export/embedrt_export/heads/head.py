@@ -29,16 +29,19 @@ NORMALIZE_EPSILON = 1e-12  # default of torch.nn.functional.normalize
 SQRT_2 = 1.4142135623730951
 
 
-def add_head(nodes: Nodes, vectors: str, hidden: int, head: Head) -> tuple[str, int]:
+def add_head(
+    nodes: Nodes, vectors: str, hidden: int, head: Head, *, reads: str = TOKENS
+) -> tuple[str, int]:
     """Add the head's modules; return the embedding's name and dimension.
 
-    The shape of `vectors` is (batch, tokens, hidden), that of the embedding (batch, dimension).
+    The shape of `vectors`, which the head `reads`, is (batch, tokens, hidden), or (batch, hidden)
+    if that is the embedding; that of the result is (batch, dimension).
     """
-    values, dimension = {TOKENS: vectors}, hidden
+    values, dimension = {reads: vectors}, hidden
     for index, module in enumerate(head):
         name = f"head_{index}"
-        reads, writes = places(module)
-        value = values[reads]
+        source, writes = places(module)
+        value = values[source]
         if isinstance(module, Pooling):
             values[writes] = _add_pooling(nodes, value, module)
             dimension = hidden * len(module.modes)

@@ -13,11 +13,11 @@ from embedrt.errors import ProofError
 from embedrt.sparse import SparseEncoder
 from embedrt_export.proof.comparison import MIN_COSINE, Comparison, compare, tolerance_of
 from embedrt_export.proof.explanation import explain
-from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.reference import Reference
 from embedrt_export.proof.sparse_oracle import DenseRows, SparseOracle
 
 
-def prove(embedder: Embedder, oracle: Oracle) -> Agreement:
+def prove(embedder: Embedder, oracle: Reference) -> Agreement:
     """Compare a bundle with the original; raise ProofError with the differences if too large."""
     precision = embedder.manifest.precision
     comparisons = compare(embedder, oracle)

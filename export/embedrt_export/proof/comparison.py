@@ -15,7 +15,7 @@ from embedrt.verify import row_differences
 from embedrt_export.encoder import LONG, FloatArray
 from embedrt_export.int8.quality import row_cosines
 from embedrt_export.proof.calls import OWN_PROMPT, Call, prompted_calls
-from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.reference import Reference
 from embedrt_export.proof.texts import PROMPTED, cut_texts, proof_texts, text_of
 from embedrt_export.proof.tokens import token_difference
 
@@ -60,14 +60,14 @@ def tolerance_of(manifest: Manifest) -> float:
     return limits[manifest.precision]
 
 
-def rehearse(oracle: Oracle, max_tokens: int, count: Callable[[str], int]) -> None:
+def rehearse(oracle: Reference, max_tokens: int, count: Callable[[str], int]) -> None:
     """Embed all texts of `compare` with the original, which remembers them."""
     for call, texts in _plan(oracle, max_tokens, count):
         for text in texts:
             _expected(oracle, call, text)
 
 
-def compare(embedder: Embedder, oracle: Oracle) -> list[Comparison]:
+def compare(embedder: Embedder, oracle: Reference) -> list[Comparison]:
     """Embed all texts with both models without a prompt, and a few with each other call.
 
     Raises ProofError if the two cut a long text at different tokens.
@@ -87,24 +87,25 @@ def compare(embedder: Embedder, oracle: Oracle) -> list[Comparison]:
 
 
 def _plan(
-    oracle: Oracle, max_tokens: int, count: Callable[[str], int]
+    oracle: Reference, max_tokens: int, count: Callable[[str], int]
 ) -> Iterator[tuple[Call, list[str]]]:
     """Yield the calls to compare, each with its texts."""
     special = oracle.special_tokens()
     for call in oracle.main_calls:
-        yield call, _of_tokens(oracle, call, proof_texts(special, max_tokens, count))
+        texts = [*proof_texts(special, max_tokens, count), *oracle.edge_texts()]
+        yield call, _taken(oracle, call, texts)
     for call in prompted_calls(oracle.prompt_names, special):
         texts = [*PROMPTED]
         if call.prompt == OWN_PROMPT and max_tokens <= LONG:
             # A text of maximum length, so that a prompt changes where it is truncated. Only one,
             # because such texts dominate the run time.
             texts.append(text_of(max_tokens, count))
-        yield call, _of_tokens(oracle, call, texts)
+        yield call, _taken(oracle, call, texts)
 
 
 def compare_texts(
     embedder: Embedder,
-    oracle: Oracle,
+    oracle: Reference,
     call: Call,
     texts: Sequence[str],
     neighbors: Sequence[str] = (),
@@ -150,12 +151,12 @@ def compare_texts(
     ]
 
 
-def _of_tokens(oracle: Oracle, call: Call, texts: Sequence[str]) -> list[str]:
-    """Return the texts with at least one token; the original fails on the others."""
-    return [text for text in texts if oracle.has_tokens(text, call)]
+def _taken(oracle: Reference, call: Call, texts: Sequence[str]) -> list[str]:
+    """Return the texts that the original takes: most fail on texts without tokens."""
+    return [text for text in texts if oracle.takes(text, call)]
 
 
-def _expected(oracle: Oracle, call: Call, text: str) -> FloatArray:
+def _expected(oracle: Reference, call: Call, text: str) -> FloatArray:
     expected: FloatArray
     try:
         (expected,) = oracle.embed([text], call)

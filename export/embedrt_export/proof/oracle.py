@@ -54,6 +54,10 @@ class Oracle(Original):
             )
         return types
 
+    def edge_texts(self) -> list[str]:
+        """Return no texts: the limits of a transformer are its tokens."""
+        return []
+
     def embed(self, texts: Sequence[str], call: Call = PLAIN) -> NDArray[np.float32]:
         """Embed each text with `call`, by default without a prompt. Shape: (n, dimension)."""
         for text in texts:
@@ -66,8 +70,8 @@ class Oracle(Original):
                     self._known[call, text] = self._run(text, call)
         return np.stack([self._known[call, text] for text in texts])
 
-    def has_tokens(self, text: str, call: Call) -> bool:  # noqa: ARG002 - the same in all calls
-        """Whether a text has tokens, without which the original fails."""
+    def takes(self, text: str, call: Call) -> bool:  # noqa: ARG002 - the same in all calls
+        """Whether a text has tokens; sentence-transformers fails on one without."""
         return bool(self.token_ids(text).size)
 
     def _run(self, text: str, call: Call) -> NDArray[np.float32]:

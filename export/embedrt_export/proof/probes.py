@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 
-from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.pair_oracle import PairOracle
 from embedrt_export.proof.pairs import QUERY
+from embedrt_export.proof.reference import Reference
 from embedrt_export.proof.sparse_oracle import DOCUMENTS, SparseOracle
 from embedrt_export.proof.texts import SAMPLES
 
 PROBE_TEXTS = tuple(text for text in SAMPLES if "London" in text)
 
 
-def probes(oracle: Oracle) -> bytes:
+def probes(oracle: Reference) -> bytes:
     """Return the content of ``probes.json`` for embeddings: each text with its vector."""
     vectors = oracle.embed(PROBE_TEXTS)
     content = [

@@ -55,9 +55,9 @@ class SparseOracle(Oracle):
             queries=queries,
         )
 
-    def has_tokens(self, text: str, call: Call) -> bool:
+    def takes(self, text: str, call: Call) -> bool:
         """Whether a text has tokens in this call; of a table's queries, all may have none."""
-        return super().has_tokens(text, call) or (
+        return super().takes(text, call) or (
             self._table is not None and call.method == QUERIES.method
         )
 

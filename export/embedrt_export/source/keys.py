@@ -300,6 +300,15 @@ MODULE = Table(
     },
 )
 
+MODEL2VEC = Table(
+    unknown="ignored",  # they record how the model was made
+    keys={
+        "model_type": honored(TEXT, "it says that the model is one of model2vec"),
+        "normalize": honored(FLAG.or_null, "the graph normalizes the embedding"),
+        "max_length": honored(COUNT.or_null, "texts are truncated to it"),
+    },
+)
+
 _POOLING_SWITCH = honored(FLAG.or_null, "the pooling's mode in older files")
 
 POOLING = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def read_modules(folder: Path) -> list[Module]:
             )
         names |= {name} - {None}
     return [read_module(folder, entry["type"], entry["path"]) for entry in entries]
+
+
+def foreign_modules(modules: Sequence[Module]) -> list[str]:
+    """Return the reasons why modules that sentence-transformers does not have are refused."""
+    return [
+        f"its module {module.type} is not part of sentence-transformers and would run code of "
+        "the model's author"
+        for module in modules
+        if not module.type.startswith("sentence_transformers.")
+    ]
 
 
 def _is_entry(entry: object) -> bool:

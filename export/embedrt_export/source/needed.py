@@ -79,14 +79,15 @@ def missing_parts(folder: Path) -> list[str]:
         missing.append(MODULES)
     for kind, path in modules:
         is_encoder = kind in TRANSFORMERS
+        has_vocabulary = is_encoder or kind in {TABLE, "StaticEmbedding"}
         needs_config = is_encoder or kind in {*HEAD, SPLADE} - WITHOUT_CONFIG
         if kind in ROUTERS and _router_file(folder / path) is None:
             missing.append(str(path / ROUTER_FILE))
         if needs_config and not (folder / path / CONFIG).is_file():
             missing.append(str(path / CONFIG))
-        if is_encoder or kind in {*WEIGHTED_MODULES, TABLE}:
+        if has_vocabulary or kind in WEIGHTED_MODULES:
             missing += _missing_weights(folder, path)
-        if (is_encoder or kind == TABLE) and not _has_vocabulary(folder / path):
+        if has_vocabulary and not _has_vocabulary(folder / path):
             missing.append("a vocabulary of its tokenizer")
     return list(dict.fromkeys(missing))
 

@@ -24,9 +24,10 @@ MAX_TOKENS = 1 << 20
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Precision = Literal["fp32", "int8"]
-Scheme = Literal["static", "row", "wide"]
+Scheme = Literal["static", "row", "wide", "table"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
+STATIC_FAMILIES = frozenset({"model2vec", "static"})
 Task = Literal["embedding", "reranking", "sparse"]
 ScoreActivation = Literal[
     "Hardsigmoid",
@@ -99,7 +100,7 @@ class Quantization:
 
     scheme: Scheme
     """How activations are scaled: ``static`` per model, ``row`` per row, ``wide`` per row in 16
-    bits."""
+    bits. ``table``: not at all; only the table of a static model is in int8."""
     rejected: tuple[str, ...]
     """Why each faster scheme was rejected."""
     texts: int
@@ -257,8 +258,15 @@ class Manifest:
     """Every file of the bundle except the manifest, by name."""
     reranking: Reranking | None = None
     """For the task ``reranking``, otherwise None."""
+    max_characters: int | None = None
+    """Number of characters that a text is cut to before it is tokenized."""
     sparse: Sparsity | None = None
     """For the task ``sparse``, otherwise None."""
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the graph averages the rows of a table, and so takes texts of no tokens too."""
+        return self.family in STATIC_FAMILIES
 
     def to_json(self) -> str:
         """Return the manifest as JSON. Equal manifests give equal text."""
@@ -336,6 +344,11 @@ def _check_values(manifest: Manifest) -> None:
         if getattr(manifest, name) not in known:
             expected = " or ".join(dict.fromkeys(str(_as_json(values)) for values in known))
             raise wrong(f"manifest.json.{name} does not fit task {task!r}; expected {expected}")
+    if manifest.max_characters is not None and manifest.max_characters < 1:
+        raise wrong(
+            f"manifest.json.max_characters is {reprlib.repr(manifest.max_characters)}; expected at "
+            "least 1, or no such field"
+        )
     if (manifest.precision == "int8") != (manifest.quantization is not None):
         expected = "an object" if manifest.precision == "int8" else "null"
         raise wrong(

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
         "license": source.license or "not declared",
         "encoder": f"{manifest.family}, {manifest.builder}, {manifest.precision}",
         **_describe_results(manifest),
-        "max tokens": f"{manifest.max_tokens}, truncated on the {manifest.truncation_side}",
+        "max tokens": _describe_limits(manifest),
         "pooling": _describe_pooling(manifest),
         **({} if manifest.reranking else _describe_vectors(manifest)),
         "prompts": ", ".join(_describe_prompts(manifest)) or "none",
@@ -110,3 +110,10 @@ def _describe_prompts(manifest: Manifest) -> list[str]:
         f"{name}={text!r}{' (the default)' if name == default else ''}"
         for name, text in manifest.prompts.items()
     ]
+
+
+def _describe_limits(manifest: Manifest) -> str:
+    limits = f"{manifest.max_tokens}, truncated on the {manifest.truncation_side}"
+    if manifest.max_characters is None:
+        return limits
+    return f"{limits}, of the first {manifest.max_characters} characters"

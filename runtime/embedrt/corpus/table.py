@@ -237,8 +237,15 @@ def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 
 
 def count_cut(texts: Sequence[str], embedder: AnyEncoder) -> int:
-    """Return how many texts have more tokens than the model takes."""
+    """Return how many texts have more tokens, or more characters, than the model takes."""
     most = embedder.max_tokens
+    if (longest := embedder.manifest.max_characters) is not None:
+        short = [text for text in texts if len(text) <= longest]
+        return len(texts) - len(short) + _count_of_many_tokens(short, embedder, most)
+    return _count_of_many_tokens(texts, embedder, most)
+
+
+def _count_of_many_tokens(texts: Sequence[str], embedder: AnyEncoder, most: int) -> int:
     # An ASCII character gives at most one token, and a space in front of it another.
     doubtful = [text for text in texts if not (text.isascii() and 2 * len(text) + 4 <= most)]
     prefix = CERTAIN_CHARACTERS_PER_TOKEN * most

@@ -34,7 +34,7 @@ GAUGES = {
 class Metrics:
     """Counts the requests of one application."""
 
-    def __init__(self, embedder: LoadedBundle) -> None:
+    def __init__(self, loaded: LoadedBundle) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "embedrt_requests", "Requests answered.", ["route", "status"], registry=self._registry
@@ -46,7 +46,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self._registry,
         )
-        self._registry.register(EngineCollector(embedder))
+        self._registry.register(EngineCollector(loaded))
         self._recent: deque[float] = deque(maxlen=RECENT)
         # Looking labels up takes longer than counting.
         self._count = cache(self._requests.labels)
@@ -75,12 +75,12 @@ class Metrics:
 class EngineCollector(Collector):
     """Reads the engine's counters when they are asked for."""
 
-    def __init__(self, embedder: LoadedBundle) -> None:
-        self._embedder = embedder
+    def __init__(self, loaded: LoadedBundle) -> None:
+        self._loaded = loaded
 
     def collect(self) -> Iterator[Metric]:
         """Yield a metric for each field of `Stats`."""
-        stats: Stats = self._embedder.stats()
+        stats: Stats = self._loaded.stats()
         for name, meaning in COUNTERS.items():
             yield CounterMetricFamily(f"embedrt_{name}", meaning, value=getattr(stats, name))
         for name, meaning in GAUGES.items():
