@@ -16,7 +16,6 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers
 
 from embedrt import Embedder, Manifest
-from embedrt.corpus.table import count_cut
 from embedrt.engine.at_once import TOKENS_PER_RUN, run_by_length
 from embedrt.engine.batching import TOKENS_AT_ONCE
 from embedrt.errors import (
@@ -252,12 +251,6 @@ class TestCharacters:
             embedder.encode("w1 w2 w3 w4")
             with pytest.raises(OverlongTextError, match=r"it has 12 characters, .* 11 characters"):
                 embedder.encode("w1 w2 w3 w4 ")
-
-    def test_a_corpus_counts_the_texts_that_are_cut(self, tmp_path: Path) -> None:
-        cut = make_tiny(tmp_path / "cut", max_characters=11, max_tokens=3)
-        with Embedder.load(cut) as embedder:
-            texts = ["w1", "w1 w2 w3 w4", "w1        w2", "w1 w2 w3", "w1       w2"]
-            assert count_cut(texts, embedder) == 2
 
     def test_manifest(self) -> None:
         """Left out where there is no limit, so that older readers read other bundles."""
