@@ -160,7 +160,7 @@ dist/built: .venv/package README.md $(SOURCES)
 	touch $@
 
 .venv/test: .venv/pip
-	$(INSTALL) --editable '.[test]'
+	$(INSTALL) --editable '.[model2vec,test]'
 	touch $@
 
 .venv-clients/test: tests/clients/requirements.txt pyproject.toml

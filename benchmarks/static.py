@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from model2vec import StaticModel
 
 from benchmarks.harness.texts import sentences
 from benchmarks.statistics import median, ratio
@@ -44,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.distill:
         distill_minilm(options.model)
         return 0
+    from model2vec import StaticModel  # noqa: PLC0415  # after the help
+
     model = StaticModel.from_pretrained(options.model, force_download=False)
     texts = many_sentences(SENTENCES)
     for threads in (1, 2):

@@ -16,7 +16,6 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers
 
 from embedrt import Embedder, Manifest
-from embedrt.corpus.table import count_cut
 from embedrt.engine.at_once import TOKENS_AT_ONCE, TOKENS_PER_RUN, run_by_length
 from embedrt.errors import (
     BundleFormatError,
@@ -252,12 +251,6 @@ class TestCharacters:
             with pytest.raises(OverlongTextError, match=r"it has 12 characters, .* 11 characters"):
                 embedder.encode("w1 w2 w3 w4 ")
 
-    def test_a_corpus_counts_the_texts_that_are_cut(self, tmp_path: Path) -> None:
-        cut = make_tiny(tmp_path / "cut", max_characters=11, max_tokens=3)
-        with Embedder.load(cut) as embedder:
-            texts = ["w1", "w1 w2 w3 w4", "w1        w2", "w1 w2 w3", "w1       w2"]
-            assert count_cut(texts, embedder) == 2
-
     def test_manifest(self) -> None:
         """Left out where there is no limit, so that older readers read other bundles."""
         assert "max_characters" not in tiny_manifest().to_json()
@@ -275,9 +268,9 @@ def test_long_texts_are_tokenized_in_small_blocks(tmp_path: Path) -> None:
     truncating = tokenizer._truncating
 
     class Watched:
-        def encode_batch_fast(self, texts: list[str]) -> object:
+        def encode_batch_fast(self, texts: list[str], **options: bool) -> object:
             sizes.append(sum(map(len, texts)))
-            return truncating.encode_batch_fast(texts)
+            return truncating.encode_batch_fast(texts, **options)
 
     tokenizer._truncating = Watched()  # type: ignore[assignment]
     texts = ["w1 " * (BLOCK_CHARACTERS // 10)] * 17 + ["w2"] * 90
