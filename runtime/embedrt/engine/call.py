@@ -116,6 +116,11 @@ class Call:
             self.untokenized.append(part[most:])
         return part[:most]
 
+    @property
+    def completed(self) -> int:
+        """Number of the texts given that are complete; repeated ones are so with the call."""
+        return len(self.vectors) if self.done.is_set() else len(self.texts) - self.left
+
     def finish(self, error: BaseException | None = None) -> None:
         """Complete the call, with its vectors or an error, and notify the caller."""
         if self.copies and error is None:

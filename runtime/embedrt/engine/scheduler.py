@@ -28,6 +28,7 @@ from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
+from embedrt.progress import increments
 
 Progress = Callable[[int], object]
 """Called with the number of texts completed since the last call."""
@@ -75,9 +76,10 @@ class Engine:
     def run(self, call: Call, progress: Progress | None = None) -> None:
         """Embed the texts of a call and wait for the vectors; raise the call's first error."""
         try:
+            report = None if progress is None else increments(lambda: call.completed, progress)
             if self._begin(call, help_out=True):
-                self._work(call, progress)
-            self._await(call, progress)
+                self._work(call, report)
+            self._await(call, report)
         except BaseException:  # interrupted
             self.cancel(call)
             raise
@@ -219,20 +221,16 @@ class Engine:
                 "again later, or send the texts to another process"
             )
 
-    def _await(self, call: Call, progress: Progress | None) -> None:
-        reported = len(call.texts) - call.left
-        while not call.done.wait(None if progress is None else PROGRESS_SECONDS):
-            if progress is not None:
-                completed = len(call.texts) - call.left
-                progress(completed - reported)
-                reported = completed
-        if progress is not None:
-            progress(len(call.texts) - reported)
+    def _await(self, call: Call, report: Callable[[], None] | None) -> None:
+        while not call.done.wait(None if report is None else PROGRESS_SECONDS):
+            if report is not None:
+                report()
+        if report is not None:
+            report()
         call.raise_error()
 
-    def _work(self, mine: Call | None = None, progress: Progress | None = None) -> None:
+    def _work(self, mine: Call | None = None, report: Callable[[], None] | None = None) -> None:
         """Process work from the queue until there is none, or none for the call `mine`."""
-        reported = 0
         while (taken := self._take(mine)) is not None:
             work, session, cores = taken
             try:
@@ -254,9 +252,8 @@ class Engine:
             if cores > 1:
                 with self._lock:
                     self._release(cores - 1)
-            if mine is not None and progress is not None:
-                progress(len(mine.texts) - mine.left - reported)
-                reported = len(mine.texts) - mine.left
+            if report is not None:
+                report()
 
     def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, Session, int] | None:
         """Return work, its session and its number of cores; without work, release the core."""
