@@ -1,16 +1,19 @@
-"""Requests that nobody means well: 4xx in the dialect of the route, and the next request works."""
+"""Tests that malicious requests get a 4xx in the route's format, and the next request works."""
 
 from __future__ import annotations
 
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embedrt import Reranker
 from serving import Serving, serving
 from tiny_bundle import make_tiny
 
@@ -26,13 +29,16 @@ TEXTS_OF = {
     "/tokenize": "inputs",
     "/vectors": "texts",
 }
-POSTS = [*TEXTS_OF, "/similarity", "/decode", "/embed_all"]
+POSTS = [*TEXTS_OF, "/similarity", "/decode", "/embed_all", "/predict", "/v2/rerank"]
+COHERE = ("/v1/rerank", "/v2/rerank")
+RANKS = [*COHERE, "/rerank", "/predict", "/", "/tokenize", "/embed"]
 REFUSALS = {400, 404, 405, 413, 415, 422, 424}
 FIELDS = [
     "input", "inputs", "text", "texts", "config", "parameters", "ids", "encoding_format",
     "dimensions", "normalize", "truncate", "truncation_direction", "prompt_name", "input_type",
     "task", "add_special_tokens", "skip_special_tokens", "source_sentence", "sentences",
-    "task_type", "pooling_strategy", "model", "user", "query",
+    "task_type", "pooling_strategy", "model", "user", "query", "documents", "top_n", "raw_scores",
+    "return_text", "return_documents", "rank_fields", "property",
 ]  # fmt: skip
 GOOD = ["w1", "float", "base64", "Left", "query", "passage", "mean", "w1 " * 50, "retrieval.query"]
 
@@ -51,13 +57,17 @@ values = st.recursive(
 objects = st.dictionaries(st.sampled_from(FIELDS), values, max_size=6)
 
 
+def as_json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """JSON as someone might have built it: with surrogates, NaN, repeated names, cut or flipped."""
+    """Generate JSON with surrogates, NaN or repeated names, possibly truncated or corrupted."""
     value = draw(objects | values)
     text = json.dumps(value, ensure_ascii=draw(st.booleans()), allow_nan=True)
     if text.startswith("{") and len(text) > 2 and draw(st.booleans()):
-        text = text[:-1] + "," + text[1:]  # each name twice
+        text = text[:-1] + "," + text[1:]  # repeats each name
     body = text.encode("utf-8", "surrogatepass")
     change = draw(st.sampled_from(["none", "none", "none", "cut", "flip", "surrogate", "huge"]))
     if change == "cut":
@@ -84,17 +94,33 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         assert " 500 " not in server.log()
 
 
+@pytest.fixture(scope="module")
+def ranker(
+    rerankers: Path, reranker: Reranker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serving]:
+    log = tmp_path_factory.mktemp("ranker") / "log"
+    options = ["--max-body-mb", "0.05", "--max-texts", "20", "--read-timeout", "20"]
+    with serving(rerankers / "one", log, *options) as server:
+        yield server
+        (found,) = server.post("/rerank", {"query": "a", "texts": ["b"]}).json()
+        assert np.float32(found["score"]) == reranker.predict(("a", "b"), activation_fn="Sigmoid")
+        assert " error " not in server.log()
+        assert " 500 " not in server.log()
+
+
 def works(server: Serving) -> bool:
     answer = server.post("/embed", {"inputs": "w1", "normalize": False})
     return bool(answer.json() == [[0, 1, 0, 0, 0, 0, 0, 0, 0, 0]])
 
 
 def check_error(path: str, answer: Any) -> None:
-    """The shape that clients of the route read."""
+    """Assert that an error has the format that clients of the route expect."""
     assert answer.headers["content-type"] == "application/json"
     error = answer.json()
     if path in ("/v1/embeddings", "/embeddings"):
         assert error["error"].keys() == {"message", "type", "param", "code"}
+    elif path in COHERE:
+        assert error.keys() == {"message", "detail"}
     elif path == "/vectors":
         assert error.keys() == {"error"}
     else:
@@ -110,6 +136,40 @@ def test_bodies(target: Serving, path: str, body: bytes) -> None:
         check_error(path, answer)
 
 
+# Fields of rerankers that are right by chance too seldom.
+likely = st.fixed_dictionaries(
+    {},
+    optional={
+        "query": st.text(max_size=5) | scalars,
+        "texts": st.lists(st.text(max_size=5) | scalars, max_size=4) | scalars,
+        "documents": st.lists(
+            st.text(max_size=5) | scalars | st.fixed_dictionaries({"text": strings | scalars}),
+            max_size=4,
+        ),
+        "inputs": st.lists(st.lists(st.text(max_size=5) | scalars, max_size=3), max_size=3),
+        "property": st.text(max_size=5) | scalars,
+        "top_n": st.integers(-1, 10**30) | scalars,
+        "raw_scores": st.booleans() | scalars,
+        "return_text": st.booleans() | scalars,
+        "return_documents": st.booleans() | scalars,
+    },
+)
+
+
+@settings(EXAMPLES, max_examples=1500)
+@given(path=st.sampled_from(RANKS), body=bodies() | likely.map(as_json))
+def test_bodies_for_a_reranker(ranker: Serving, path: str, body: bytes) -> None:
+    answer = ranker.http.post(ranker.url + path, content=body)
+    if answer.status_code == 200:
+        return
+    assert answer.status_code in REFUSALS
+    if path in ("/rerank", "/") and (b'"documents"' in body or b'"property"' in body):
+        known: list[Any] = [{"message", "detail"}, {"error"}, {"error", "error_type"}]
+        assert answer.json().keys() in known
+    else:
+        check_error(path, answer)
+
+
 @settings(EXAMPLES, max_examples=300)
 @given(
     path=st.sampled_from(sorted(TEXTS_OF)),
@@ -117,22 +177,22 @@ def test_bodies(target: Serving, path: str, body: bytes) -> None:
     bad=st.none() | st.booleans() | st.floats(allow_nan=False) | st.lists(st.text(max_size=3)),
     rest=st.lists(values, max_size=5),
 )
-def test_the_index_of_what_is_wrong(
+def test_the_index_of_an_invalid_text(
     target: Serving, path: str, good: list[str], bad: object, rest: list[object]
 ) -> None:
     name = TEXTS_OF[path]
     if isinstance(bad, list) and not good and path != "/vectors":
-        good = ["w1"]  # a list of lists may be token ids
+        good = ["w1"]  # because a list of lists may be token ids
     texts = [text.encode("utf-8", "replace").decode() for text in good]
     body = json.dumps({name: [*texts, bad, *rest]}).encode()
     answer = target.http.post(target.url + path, content=body)
-    # Values behind it may be no JSON at all, such as NaN.
+    # The values after it may be invalid JSON, such as NaN.
     if answer.status_code != 400 or path in ("/v1/embeddings", "/embeddings"):
         assert f"{name}[{len(texts)}] is " in answer.text or "not JSON" in answer.text
     assert answer.status_code in {400, 422}
 
 
-# What a connection may send, whole requests and pieces of them.
+# Complete requests and fragments that a connection may send.
 PIECES = [
     b"POST /embed HTTP/1.1\r\n", b"GET / HTTP/1.1\r\n", b"GET /live HTTP/1.1\r\n\r\n",
     b"POST / HTTP/1.0\r\n", b"GET http://[::1/ HTTP/1.1\r\n\r\n", b"OPTIONS * HTTP/1.1\r\n\r\n",
@@ -176,8 +236,8 @@ def test_bytes(target: Serving, pieces: list[bytes], half_close: bool) -> None:
     assert works(target)
 
 
-def test_a_bomb(target: Serving) -> None:
-    """A gigabyte of zeros in a megabyte is not unpacked, nor read."""
+def test_a_compression_bomb(target: Serving) -> None:
+    """A compressed body is refused without being read or decompressed."""
     import gzip
 
     bomb = gzip.compress(bytes(10_000_000))
