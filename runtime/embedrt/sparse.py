@@ -28,6 +28,10 @@ from embedrt.text.inputs import Texts
 from embedrt.text.tokenizer import Tokenizer
 from embedrt.text.truncation import Overlong
 
+# Weights that the graph computes in a batch: 8 MB, and several times that inside of it. Where many
+# texts are short, the vocabulary is what takes memory, and not the tokens.
+MOST_WEIGHTS = 1 << 21
+
 FloatArray = NDArray[np.float32]
 Task = Literal["query", "document"]
 Decoded = list[tuple[str, float]]
@@ -226,7 +230,7 @@ class SparseEncoder(LoadedBundle):
             self._finish(max_active_dims),
             prompt_name=prompt_name,
             prompt=prompt,
-            batch_size=batch_size,
+            batch_size=self._bounded(batch_size),
             cache=None if self._options.cache_mb else VectorCache(STREAM_CACHE_BYTES),
         )
         return run_ahead(self._engine, requests)
@@ -287,7 +291,7 @@ class SparseEncoder(LoadedBundle):
             self._finish(max_active_dims),
             prompt_name=prompt_name,
             prompt=prompt,
-            batch_size=batch_size,
+            batch_size=self._bounded(batch_size),
             overlong=overlong,
             truncation_side=truncation_side,
         )
@@ -296,6 +300,11 @@ class SparseEncoder(LoadedBundle):
         check_at_least("max_active_dims", max_active_dims, 1, "or None")
         most = self.max_active_dims if max_active_dims is None else max_active_dims
         return Sparsify(dimension=self.dimension, most=most)
+
+    def _bounded(self, batch_size: int | None) -> int:
+        """Return how many texts a batch may have."""
+        most = max(1, MOST_WEIGHTS // self.dimension)
+        return most if batch_size is None else min(batch_size, most)
 
     def _requests(self, task: Task | None) -> Requests:
         if task not in ("query", "document", None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ from embedrt.cli import main
 from embedrt.errors import ProofError, QuantizationError, UnsupportedModelError
 from embedrt.sparse_rows import SparseRows
 from embedrt_export import export_model
+from embedrt_export.families.masked import READERS
 from embedrt_export.graph.vocabulary import slices
 from embedrt_export.graph.weights import read_graph
 from embedrt_export.int8.terms import TermQuality, measure_terms
@@ -194,6 +196,14 @@ def test_no_value_of_the_graph_holds_all_logits(both: Callable[[str], Both]) -> 
     products = [node.input[1] for node in graph.node if node.op_type == "Gemm"]
     assert max(max(sizes[name]) for name in products) == slices(30522)[0].stop == 2048
     assert sum(node.op_type == "ReduceMax" for node in graph.node) == len(slices(30522)) == 15
+
+
+def test_the_readme_names_the_families() -> None:
+    text = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    after = text.partition("Sparse encoders: the masked-LM heads of ")[2]
+    names = re.split(", | and ", after.partition(", pooling")[0])
+    found = {name.lower().replace("xlm-r", "xlm-roberta") for name in names}
+    assert found == {kind.removesuffix("-text") for kind in READERS}
 
 
 @pytest.mark.parametrize("words", [1, 2047, 2048, 2049, 30522, 250_002])

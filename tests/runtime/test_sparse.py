@@ -89,6 +89,18 @@ class TestRows:
             assert terms(sparse.encode(text)) == {14: 2}
             assert len(sparse.encode([text], max_active_dims=9)[0]) == 4
 
+    def test_a_batch_has_few_weights_however_short_its_texts(
+        self, encoder: SparseEncoder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("embedrt.sparse.MOST_WEIGHTS", 2 * DIMENSION + 1)
+        texts = [f"w{number}" for number in range(1, 8)]
+        before = encoder.stats().batches
+        rows = encoder.encode(texts)
+        assert encoder.stats().batches - before == 4
+        assert [terms(row) for row in rows] == [{7 * number: 1} for number in range(1, 8)]
+        with pytest.raises(ValueError, match="batch_size=0"):
+            encoder.encode(texts, batch_size=0)
+
     def test_cache(self, tmp_path: Path) -> None:
         with SparseEncoder.load(make_tiny_sparse(tmp_path / "b"), cache_mb=1) as sparse:
             first = sparse.encode(["w1 w1", "w2"])
