@@ -1,4 +1,4 @@
-"""What the probes say when embedding fails or hangs, and that it heals."""
+"""Tests of the probes while embedding fails or hangs, and after it recovers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def embedder(tmp_path: Path) -> Iterator[Embedder]:
 
 
 def asked(embedder: Embedder, *requests: tuple[str, object]) -> Answers:
-    """Status and content of requests, one after the other, to one application."""
+    """Return status and content of the answers to consecutive requests to one application."""
 
     async def main() -> Answers:
         transport = httpx.ASGITransport(create_app(embedder))
@@ -47,7 +47,7 @@ def asked(embedder: Embedder, *requests: tuple[str, object]) -> Answers:
 def test_a_worker_that_fails(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """Its requests get 500, the probes turn red, and green when it works again."""
+    """Its requests get 500; the probes fail, and succeed again when it works again."""
     sessions = embedder._engine._sessions
     works = sessions.run
 
@@ -101,26 +101,26 @@ def test_a_worker_that_hangs(embedder: Embedder, monkeypatch: pytest.MonkeyPatch
     assert asyncio.run(main()) == [200, 503, 200, 200]
 
 
-def test_the_engine_is_closed_under_it(embedder: Embedder) -> None:
+def test_the_engine_is_closed_while_serving(embedder: Embedder) -> None:
     answers = asked(embedder, ("", embedder.close), ("/embed", {"inputs": "w1"}))
     assert answers == [(503, {"error": "the server is about to end", "error_type": "Unhealthy"})]
 
 
-def test_a_text_that_breaks_the_tokenizer(
+def test_a_text_that_the_tokenizer_fails_on(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the client's own: named by its index, and the probes stay green."""
+    """The error is the client's and names the index; the probes do not fail."""
     tokenizer = embedder.tokenizer
 
-    def breaking(works: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def breaks(text: str | list[str]) -> Any:
+    def breaking(works: Callable[..., Any]) -> Callable[..., Any]:
+        def breaks(text: str | list[str], **options: Any) -> Any:
             if "w9" in text:
-                raise Exception("inner library's words")  # noqa: TRY002 - as it does
-            return works(text)
+                raise Exception("inner library's words")  # noqa: TRY002 - the library raises it
+            return works(text, **options)
 
         return breaks
 
-    for name in ("_block_ids", "_encode"):
+    for name in ("encode", "_encode"):
         monkeypatch.setattr(tokenizer, name, breaking(getattr(tokenizer, name)))
     answers = asked(
         embedder,
