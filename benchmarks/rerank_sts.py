@@ -38,10 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.rerank_sts", description=__doc__)
     parser.add_argument("data", metavar="DATA", type=Path)
     parser.add_argument("folder", metavar="FOLDER", type=Path)
+    parser.add_argument("--pairs", metavar="N", type=int, help="train on N pairs; by default all")
     options = parser.parse_args(arguments)
     model = options.folder / "model"
     if not model.exists():
-        train(read_pairs(options.data / "stsb-en-train.csv"), model)
+        judged = read_pairs(options.data / "stsb-en-train.csv")
+        chosen = random.Random(0).sample(judged, options.pairs or len(judged))  # noqa: S311
+        train(chosen, model)
     judged = read_pairs(options.data / "stsb-en-test.csv")
     print("| | Spearman | difference |\n|---|--:|--:|")
     own = 100 * spearman(original_scores(model, judged), [score for *_, score in judged])

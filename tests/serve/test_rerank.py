@@ -271,7 +271,7 @@ class TestOtherTasks:
         answer = ranking.post(path, {"inputs": "a", "input": "a", "text": "a"})
         assert answer.status_code == (400 if "embeddings" in path else 424)
         if path != "/embed_all":
-            told = "ranks scores pairs of texts and does not serve this route: call /rerank, /v1/"
+            told = "ranks scores pairs of texts; it does not serve this route. Call /rerank, /v1/"
             assert told in answer.text
             assert "or start a server with the bundle of an embedding model" in answer.text
 
@@ -280,7 +280,7 @@ class TestOtherTasks:
         answer = embedding.post(path, {"query": "a", "texts": ["b"]})
         assert answer.status_code == (400 if "/v" in path else 424)
         assert (
-            "tiny gives one vector a text and does not serve this route: call /v1/" in answer.text
+            "tiny gives one vector a text; it does not serve this route. Call /v1/" in answer.text
         )
         assert "or start a server with the bundle of a reranker" in answer.text
         if "/v" not in path:

@@ -66,6 +66,6 @@ def refuse_other_task(own: Task, task: Task | None, name: str) -> None:
     kind, other = KINDS[own], KINDS[task]
     raise RequestError(
         "unsupported",
-        f"{name} {kind.does} and does not serve this route: call {kind.routes}, or start a server "
+        f"{name} {kind.does}; it does not serve this route. Call {kind.routes}, or start a server "
         f"with the bundle of {other.name}",
     )

@@ -8,6 +8,7 @@ from typing import Any, Final
 from embedrt.bundle.manifest import Manifest, Side, Task
 from embedrt.serve.errors import Kind, RequestError
 from embedrt.serve.fields import describe, dimensions_of, flag, is_token_ids, texts_of, word
+from embedrt.serve.kinds import KINDS
 from embedrt.serve.operation import Dialect, Operation
 from embedrt.serve.service import Service, Wanted
 from embedrt.serve.wire import TEXT, Incoming, Reply, json_reply
@@ -85,7 +86,10 @@ async def similarities(service: Service, incoming: Incoming) -> Reply:
 
 async def unserved(service: Service, _: Incoming) -> Reply:
     """Answer a route that no bundle serves yet."""
-    raise RequestError("unsupported", f"{service.name} does not serve this route")
+    raise RequestError(
+        "unsupported",
+        f"{service.name} {KINDS[service.manifest.task].does}; it does not serve this route",
+    )
 
 
 def classifier_type(manifest: Manifest) -> object:
