@@ -1,0 +1,15 @@
+// Makes a model of a description, and the memory of a run.
+#pragma once
+
+#include "interface.h"
+#include "memory.h"
+#include "model.h"
+
+namespace embedrt {
+
+// Pack a description that `check` has accepted. The arena must outlive the model.
+Model pack(const embedrt_encoder &encoder, Arena &arena);
+
+Workspace make_workspace(const Model &model, std::int64_t rows, Arena &arena);
+
+}  // namespace embedrt
