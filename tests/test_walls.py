@@ -15,21 +15,22 @@ SOURCES = {"embedrt": "runtime", "embedrt_export": "export", "benchmarks": "."}
 
 BASE = {"numpy", "onnxruntime", "tokenizers"}
 CORE = (
-    "embedder", "loaded", "request", "spellings", "bundle", "text", "engine", "similarity",
-    "postprocess", "errors", "progress", "verify", "upgrade",
+    "embedder", "reranker", "activations", "tasks", "loaded", "request", "spellings", "bundle",
+    "text", "engine", "similarity", "postprocess", "errors", "progress", "verify", "upgrade",
 )  # fmt: skip
 # From bottom to top: a subpackage may import those on lower floors and itself, but no others on its
 # own floor.
 FLOORS = {
     "embedrt": [
         ["errors", "progress", "files"], ["bundle"], ["text", "engine", "similarity"],
-        ["postprocess", "spellings", "loaded"], ["request"], ["embedder"],
+        ["postprocess", "spellings", "loaded", "activations"], ["request"],
+        ["embedder", "reranker"], ["tasks"],
         ["verify", "bench", "integrations"], ["upgrade", "hub", "corpus", "serve"], ["cli"],
     ],
     "embedrt_export": [
         ["encoder", "quiet", "memory"], ["head"], ["source"], ["settings", "graph"],
         ["families", "heads", "int8"], ["traced"],
-        ["architectures", "assemble"], ["proof", "migration"], ["card"], ["pipeline"],
+        ["architectures", "assemble"], ["proof", "migration"], ["card", "stages"], ["pipeline"],
     ],
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],

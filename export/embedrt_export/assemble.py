@@ -9,24 +9,35 @@ from pathlib import Path
 import onnx
 from transformers import PretrainedConfig
 
-from embedrt.bundle.manifest import Builder, Scheme
+from embedrt.bundle.graph_rules import Ends
+from embedrt.bundle.manifest import (
+    FURTHER_INPUTS,
+    INPUTS,
+    OUTPUTS,
+    Builder,
+    Scheme,
+    Task,
+    Value,
+)
+from embedrt.bundle.manifest import Pooling as PoolingMode
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import Encoder, TokenTypes
 from embedrt_export.families import find_reader, read_encoder
+from embedrt_export.families.classifiers import read_classifier
 from embedrt_export.graph.arithmetic import Arithmetic
 from embedrt_export.graph.float32 import Float32
 from embedrt_export.graph.fuse import OPSET, add_encoder
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.weights import Weights, read_graph, write_graph
-from embedrt_export.head import Head, fit_head, is_normalized
+from embedrt_export.head import Head, fit_head, is_normalized, pooling_of, reads_first
 from embedrt_export.heads.head import add_head
 from embedrt_export.int8 import scheme as int8
 from embedrt_export.int8 import traced as int8_traced
 from embedrt_export.int8.calibration import join_ranges, measure_ranges
-from embedrt_export.int8.quality import Quality
+from embedrt_export.int8.quality import measure_quality
 from embedrt_export.int8.scheme import Int8
-from embedrt_export.int8.selection import Quantized, choose_scheme
+from embedrt_export.int8.selection import Figures, Measure, Quantized, choose_scheme
 from embedrt_export.int8.smoothing import smooth_products, smooth_values
 from embedrt_export.memory import trim
 from embedrt_export.source.checkpoint import load_tensors
@@ -38,6 +49,7 @@ from embedrt_export.traced.trace import trace_model
 class Built:
     """An fp32 graph and the properties that later stages need."""
 
+    task: Task
     graph: Path
     """The graph's file, with the weights file beside it."""
     read_encoder: Callable[[], Encoder] | None
@@ -59,6 +71,11 @@ class Built:
         return is_normalized(self.head)
 
     @property
+    def pooling(self) -> tuple[PoolingMode, ...]:
+        """The pooling modes, in the order of concatenation."""
+        return pooling_of(self.head)
+
+    @property
     def builder(self) -> Builder:
         """How the graph was built."""
         return "fused" if self.read_encoder else "traced"
@@ -71,14 +88,28 @@ def build_graph(settings: Settings, config: PretrainedConfig, folder: Path) -> B
     works.
     """
     reader = find_reader(config)
+    head = _read_head(settings, config)
     if reader is None:
-        return _trace(settings, config, folder)
+        return _trace(settings, config, head, folder)
 
     def read() -> Encoder:
         tensors = load_tensors(settings.transformer)
-        return read_encoder(reader, config, tensors, settings.max_seq_length)
+        encoder = read_encoder(reader, config, tensors, settings.max_seq_length)
+        return replace(encoder, first_only=settings.task == "reranking" and reads_first(head))
 
-    return _draw(folder, read, settings.head)
+    return _draw(settings.task, folder, read, head)
+
+
+def inputs_of(task: Task, types: TokenTypes) -> tuple[Value, ...]:
+    """Return the inputs of a task's graph."""
+    return INPUTS[task] + (FURTHER_INPUTS[task] if types.given else ())
+
+
+def _read_head(settings: Settings, config: PretrainedConfig) -> Head:
+    """Return the modules after the encoder: the model's own, or its family's classifier."""
+    if settings.task != "reranking":
+        return settings.head
+    return read_classifier(config, load_tensors(settings.transformer))
 
 
 def fit_texts(built: Built, types: TokenTypes, max_tokens: int) -> Built:
@@ -97,7 +128,7 @@ def fit_texts(built: Built, types: TokenTypes, max_tokens: int) -> Built:
     encoder = read()
     if encoder.token_types is None:
         types = TokenTypes()
-    elif max(given := {*types.first, types.rest}) >= (rows := len(encoder.token_types)):
+    elif max(given := _numbers_of(types)) >= (rows := len(encoder.token_types)):
         raise UnsupportedModelError(
             f"the tokenizer gives a text the types {sorted(given)}, and the encoder has {rows}"
         )
@@ -106,19 +137,25 @@ def fit_texts(built: Built, types: TokenTypes, max_tokens: int) -> Built:
         return built
     del encoder, fitted  # they keep the weights in memory
     return _draw(
+        built.task,
         built.graph.parent,
         lambda: replace(read(), types=types, max_tokens=max_tokens),
         built.head,
     )
 
 
-def _draw(folder: Path, read: Callable[[], Encoder], head: Head) -> Built:
+def _numbers_of(types: TokenTypes) -> set[int]:
+    return {0, 1} if types.given else {*types.first, types.rest}
+
+
+def _draw(task: Task, folder: Path, read: Callable[[], Encoder], head: Head) -> Built:
     encoder = read()
     head = fit_head(head, encoder.hidden)
     arithmetic = Float32()
-    graph, dimension = _fuse(folder, encoder, head, arithmetic)
+    graph, dimension = _fuse(task, folder, encoder, head, arithmetic)
     onnx.checker.check_model(graph, full_check=True)
     return Built(
+        task,
         graph,
         read,
         arithmetic.inputs,
@@ -129,11 +166,13 @@ def _draw(folder: Path, read: Callable[[], Encoder], head: Head) -> Built:
     )
 
 
-def _trace(settings: Settings, config: PretrainedConfig, folder: Path) -> Built:
-    head = fit_head(settings.head, config.hidden_size)
-    traced = trace_model(settings.transformer, head, config, folder)
+def _trace(settings: Settings, config: PretrainedConfig, head: Head, folder: Path) -> Built:
+    head = fit_head(head, config.hidden_size)
+    ends = _ends(settings.task, TokenTypes())
+    traced = trace_model(settings.transformer, head, config, folder, ends)
     positions = getattr(config, "max_position_embeddings", None) or -1
     return Built(
+        settings.task,
         traced.graph,
         None,
         {},
@@ -146,7 +185,11 @@ def _trace(settings: Settings, config: PretrainedConfig, folder: Path) -> Built:
 
 
 def quantize_graph(
-    built: Built, fitted: Sequence[TokenIds], held_back: Sequence[TokenIds], least: Quality
+    built: Built,
+    fitted: Sequence[TokenIds],
+    held_back: Sequence[TokenIds],
+    least: Figures,
+    measure: Measure = measure_quality,
 ) -> Quantized:
     """Quantize with the fastest scheme that reaches the quality `least` on the held-out texts.
 
@@ -163,6 +206,7 @@ def quantize_graph(
             built.graph,
             held_back,
             least,
+            measure,
         )
     ranges = measure_ranges(built.graph, built.inputs, fitted)
 
@@ -173,7 +217,7 @@ def quantize_graph(
         encoder, smooth = smooth_products(*smoothed)
         gated = encoder.layers[0].gate is not None
         arithmetic = Int8(scheme, smooth, None if gated else encoder.activation)
-        graph, _ = _fuse(folder.with_name(scheme), encoder, head, arithmetic)
+        graph, _ = _fuse(built.task, folder.with_name(scheme), encoder, head, arithmetic)
         int8.require_products(read_graph(graph), len(built.inputs))
         return graph
 
@@ -183,14 +227,24 @@ def quantize_graph(
         built.graph,
         held_back,
         least,
+        measure,
     )
 
 
-def _fuse(folder: Path, encoder: Encoder, head: Head, arithmetic: Arithmetic) -> tuple[Path, int]:
+def _fuse(
+    task: Task, folder: Path, encoder: Encoder, head: Head, arithmetic: Arithmetic
+) -> tuple[Path, int]:
     """Write the graph and its weights to `folder`; return its path and the dimension."""
+    ends = _ends(task, encoder.types)
     with Weights(folder) as weights:
         nodes = Nodes(weights=weights)
         vectors = add_encoder(nodes, encoder, arithmetic)
-        embedding, dimension = add_head(nodes, vectors, encoder.hidden, head)
-        nodes.name_output(embedding)
-    return write_graph(folder, nodes.to_model(opset=OPSET, dimension=dimension)), dimension
+        result, dimension = add_head(nodes, vectors, encoder.hidden, head)
+        nodes.name_output(result, *ends.outputs)
+    model = nodes.to_model(opset=OPSET, dimension=dimension, ends=ends)
+    return write_graph(folder, model), dimension
+
+
+def _ends(task: Task, types: TokenTypes) -> Ends:
+    named = (inputs_of(task, types), OUTPUTS[task])
+    return Ends(*(tuple(value.name for value in values) for values in named))

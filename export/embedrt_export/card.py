@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict, dataclass
 
 from huggingface_hub import ModelCardData
 
-from embedrt.bundle.manifest import Manifest
+from embedrt.bundle.manifest import Manifest, Task
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-TEMPLATE = """\
+HEAD = """\
 ---
 {metadata}
 ---
 
 # {name}
 
-[{id}](https://huggingface.co/{id}) as one ONNX graph, from token ids to embedding, for embedrt.
+[{id}](https://huggingface.co/{id}) as one ONNX graph, from {what}, for embedrt.
 
 | | |
 |---|---|
 | source | `{id}`, {origin} |
 | licence of the model | {license} |
 | encoder | {family}, {builder}{ignored} |
+"""
+
+EMBEDDING = """\
 | embedding | {dimension} components, {normalized}, {precision} |
 | longest text | {max_tokens} tokens, cut on the {truncation_side} |
 | pooling | {pooling} |
@@ -32,6 +36,19 @@ Measured at export against {reference} on {texts} texts: largest difference of a
 {max_difference:.1e} (allowed: {tolerance:g}), smallest cosine {min_cosine:.7f}; each text gave
 the same bytes alone and in batches.
 {quality}
+"""
+
+RERANKING = """\
+| scores | {labels}; through {activation}, {precision} |
+| longest pair | {max_tokens} tokens, the longer text cut on the {truncation_side} |
+
+Measured at export against {reference} on {texts} pairs: largest difference of a score
+{max_difference:.1e} of the largest (allowed: {tolerance:g}); each pair gave the same bytes alone
+and in batches.
+{quality}
+"""
+
+USE = """\
 ## Use
 
 ```console
@@ -39,6 +56,9 @@ $ pip install embedrt
 $ embedrt verify {name}      # every byte, and that it computes here what it should
 ```
 
+"""
+
+EMBEDDER = """\
 ```python
 from embedrt import Embedder
 
@@ -56,11 +76,56 @@ $ curl localhost:8080/v1/embeddings -H 'Content-Type: application/json' \\
 ```
 """
 
+RERANKER = """\
+```python
+from embedrt import Reranker
+
+reranker = Reranker.load("{name}")  # or "hub:ORG/NAME@COMMIT"
+reranker.rank("a question", ["a document", "another"])
+reranker.predict([("a question", "a document")])
+```
+"""
+
 QUALITY = """
 int8, scheme {scheme}, against fp32 on {texts} texts that it was not fitted to: cosine
 {mean_cosine:.4f} in the mean, {first_percentile_cosine:.4f} at the first percentile and
 {min_cosine:.4f} at the least; {rank_agreement:.0%} of the ten nearest neighbors are the same.
 """
+
+ORDER = """
+int8, scheme {scheme}, against fp32 on {texts} pairs that it was not fitted to: Kendall's tau
+{kendall_tau:.3f} between the orders of a query's documents, {top_agreement:.0%} of the ten best are
+the same; the scores differ by {score_error:.3f} of their standard deviation.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The README of a task's bundles."""
+
+    template: str
+    quality: str
+    what: str
+    pipeline_tag: str
+    tag: str
+
+
+PAGES: dict[Task, Page] = {
+    "embedding": Page(
+        template=HEAD + EMBEDDING + USE + EMBEDDER,
+        quality=QUALITY,
+        what="token ids to embedding",
+        pipeline_tag="sentence-similarity",
+        tag="feature-extraction",
+    ),
+    "reranking": Page(
+        template=HEAD + RERANKING + USE + RERANKER,
+        quality=ORDER,
+        what="the token ids of two texts to their scores",
+        pipeline_tag="text-ranking",
+        tag="reranker",
+    ),
+}
 
 
 def model_card(manifest: Manifest) -> str:
@@ -69,10 +134,14 @@ def model_card(manifest: Manifest) -> str:
     if agreement is None:
         raise ValueError(f"{manifest.name} has not been proven")
     source = manifest.source
+    page, own = PAGES[manifest.task], manifest.reranking
     revision = f"{source.origin}, revision {source.revision}" if source.revision else source.origin
-    return TEMPLATE.format(
+    return page.template.format(
         metadata=_metadata(manifest),
         quality=_quality(manifest),
+        what=page.what,
+        labels=", ".join(own.labels) if own else "",
+        activation=own.activation if own else "",
         name=manifest.name,
         id=source.id,
         origin=revision,
@@ -105,15 +174,15 @@ def _ignored(code: tuple[str, ...]) -> str:
 
 def _metadata(manifest: Manifest) -> str:
     """Return what a hub reads, as YAML without its fences."""
-    source = manifest.source
+    source, page = manifest.source, PAGES[manifest.task]
     known = HUB_ID.fullmatch(source.id) is not None
     data = ModelCardData(
         library_name="embedrt",
         base_model=source.id if known else None,
         base_model_relation="quantized" if known and manifest.precision == "int8" else None,
         license=source.license,
-        pipeline_tag="sentence-similarity",
-        tags=["embedrt", "onnx", "feature-extraction", manifest.family, manifest.precision],
+        pipeline_tag=page.pipeline_tag,
+        tags=["embedrt", "onnx", page.tag, manifest.family, manifest.precision],
     )
     text: str = data.to_yaml()
     return text.rstrip("\n")
@@ -123,11 +192,4 @@ def _quality(manifest: Manifest) -> str:
     found = manifest.quantization
     if found is None:
         return ""
-    return QUALITY.format(
-        scheme=found.scheme,
-        texts=found.texts,
-        mean_cosine=found.mean_cosine,
-        first_percentile_cosine=found.first_percentile_cosine,
-        min_cosine=found.min_cosine,
-        rank_agreement=found.rank_agreement,
-    )
+    return PAGES[manifest.task].quality.format(**asdict(found))

@@ -158,8 +158,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTypes:
-    """The token types that a tokenizer assigns, by position."""
+    """The token types that a tokenizer assigns, by position, unless they are given."""
 
+    given: bool = False
+    """Whether the types are an input of the graph, because a pair's texts differ in theirs."""
     first: tuple[int, ...] = ()
     """Types of the first tokens."""
     rest: int = 0
@@ -184,6 +186,8 @@ class Encoder:
     token_types: FloatArray | None = None
     """Token type embeddings; None in families without token types. Shape: (types, embedded)."""
     types: TokenTypes = TokenTypes()
+    first_only: bool = False
+    """Whether only the first token's vector is read, so that the last layer computes no other."""
     max_tokens: int | None = None
     """Number of tokens that texts are truncated to; None if only the positions limit it."""
     padding_id: int | None = None
@@ -235,10 +239,11 @@ class Encoder:
     def position_rows(self) -> FloatArray | None:
         """Sum of the position and token type embeddings, in the rows of `position_embeddings`.
 
-        One row if it is the same for all positions, None if there are no such embeddings.
+        Without the types if they are given. One row if it is the same for all positions, None if
+        there are no such embeddings.
         """
         table = self.position_embeddings
-        if self.token_types is None:
+        if self.token_types is None or self.types.given:
             return table
         if table is None and not self.types.first:
             return self.token_types[[self.types.rest]]

@@ -118,6 +118,16 @@ def fit_head(head: Head, hidden: int) -> Head:
     return tuple(fitted)
 
 
+def pooling_of(head: Head) -> tuple[PoolingMode, ...]:
+    """Return the pooling modes, in the order of concatenation."""
+    return next(module.modes for module in head if isinstance(module, Pooling))
+
+
+def reads_first(head: Head) -> bool:
+    """Whether the head reads no token's vector but the first."""
+    return pooling_of(head) == ("cls",)
+
+
 def is_normalized(head: Head) -> bool:
     """Whether the embedding has length 1."""
     return isinstance(head[-1], Normalize)

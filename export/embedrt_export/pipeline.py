@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -12,17 +12,15 @@ from typing import get_args
 
 from transformers import PretrainedConfig
 
-from embedrt import Bundle, Embedder
-from embedrt.bundle.graph_rules import graph_problems
+from embedrt import Bundle
+from embedrt.bundle.graph_rules import Ends, graph_problems
 from embedrt.bundle.manifest import (
     FORMAT_VERSION,
-    INPUTS,
     OUTPUTS,
     REMEDY,
     Agreement,
     Manifest,
     Precision,
-    Quantization,
     Similarity,
 )
 from embedrt.bundle.manifest import Source as ManifestSource
@@ -36,16 +34,15 @@ from embedrt.errors import (
     UnsupportedModelError,
 )
 from embedrt.files import expand
-from embedrt.text.tokenizer import TokenIds, Tokenizer
-from embedrt_export.assemble import Built, build_graph, fit_texts, quantize_graph
+from embedrt.loaded import LoadedBundle
+from embedrt.tasks import load_any
+from embedrt.text.tokenizer import Tokenizer
+from embedrt_export.assemble import Built, build_graph, fit_texts, inputs_of, quantize_graph
 from embedrt_export.card import model_card
+from embedrt_export.encoder import TokenTypes
 from embedrt_export.int8.calibration import read_calibration
-from embedrt_export.int8.quality import Quality
 from embedrt_export.int8.selection import Quantized
-from embedrt_export.proof.agreement import prove
-from embedrt_export.proof.comparison import rehearse
-from embedrt_export.proof.oracle import Oracle
-from embedrt_export.proof.probes import probes
+from embedrt_export.proof.original import Original
 from embedrt_export.source.card import read_license
 from embedrt_export.source.checkpoint import weight_files
 from embedrt_export.source.config import own_code, read_config
@@ -53,6 +50,7 @@ from embedrt_export.source.find import Source, find_source
 from embedrt_export.source.prompts import refuse_unpooled_prompts
 from embedrt_export.source.recipe import Fact, Recipe
 from embedrt_export.source.settings import Settings, read_settings
+from embedrt_export.stages import STAGES, Stages
 
 TOOLS = (
     "embedrt",
@@ -123,6 +121,7 @@ def export_model(
     logger.info("reading %s from %s", source.id, source.folder)
     refuse_unpooled_prompts(source.id)
     settings = read_settings(source.folder)
+    stages = STAGES[settings.task]
     config = read_config(settings, ignore_remote_code=ignore_remote_code)
     weights = {
         str(file.relative_to(settings.folder)): describe_file(file).sha256
@@ -134,29 +133,31 @@ def export_model(
     target = expand(output or Path("models") / _name(source, precision))
     with staged_bundle(target) as staging:
         built = build_graph(settings, config, staging.scratch / "fp32")
-        oracle = Oracle(settings.folder)
+        oracle = stages.load(settings.folder)
         _require_rows(settings, oracle, built)
         types = oracle.token_types()
-        manifest = _describe(source, settings, config, oracle, built, weights, precision)
+        manifest = _describe(source, settings, config, oracle, types, built, weights, precision)
         oracle.limit(manifest.max_tokens)
         if source.recipe:
             source.recipe.check(_facts(manifest, config))
         staging.add(TOKENIZER, oracle.tokenizer_json().encode())
-        staging.add(PROBES, probes(oracle))
+        staging.add(PROBES, stages.probes(oracle))
         staging.add(CARD, b"")
-        _rehearse(staging, manifest, oracle)
+        _rehearse(staging, manifest, stages, oracle)
         # From here on, no stage and the original are in memory at the same time.
         oracle.release()
         built = fit_texts(built, types, manifest.max_tokens)
         graph = built.graph
         if precision == "int8":
-            quantized, manifest = _quantize(built, oracle, manifest, source.recipe, calibration)
+            quantized, manifest = _quantize(
+                built, stages, oracle, manifest, source.recipe, calibration
+            )
             graph = quantized.graph
         size = graph.stat().st_size + graph.with_name(WEIGHTS).stat().st_size
         logger.info("writing a %s graph of %d bytes", built.builder, size)
         staging.take_graph(graph)
-        _check_graph(staging.path, config.model_type)
-        manifest = _prove(staging, manifest, oracle)
+        _check_graph(staging.path, manifest)
+        manifest = _prove(staging, manifest, stages, oracle)
         staging.add(CARD, model_card(manifest).encode())
         staging.seal(manifest)
         staging.publish()
@@ -172,28 +173,38 @@ def _at_home(model: str) -> str:
     return str(expand(model)) if model.startswith("~") else model
 
 
-def _check_graph(bundle: Path, architecture: str) -> None:
+def _check_graph(bundle: Path, manifest: Manifest) -> None:
     """Raise UnsupportedModelError if the finished graph breaks the rules for bundles."""
-    problems = graph_problems(bundle / GRAPH, (bundle / WEIGHTS).stat().st_size)
+    size = (bundle / WEIGHTS).stat().st_size
+    problems = graph_problems(bundle / GRAPH, size, Ends.of(manifest))
     if problems:
         raise UnsupportedModelError(
-            f"the graph of the architecture {architecture} breaks the rules for bundles: "
+            f"the graph of the architecture {manifest.family} breaks the rules for bundles: "
             f"{'; '.join(problems)}. Use sentence-transformers for this model, or another one"
         )
 
 
-def prove_bundle(embedder: Embedder, model: str) -> Agreement:
+def prove_bundle(loaded: LoadedBundle, model: str) -> Agreement:
     """Compare a loaded bundle with the original `model`; raise ProofError if they disagree."""
-    oracle = Oracle(read_settings(find_source(_at_home(model)).folder).folder)
-    oracle.limit(embedder.max_tokens)
-    return prove(embedder, oracle)
+    settings = read_settings(find_source(_at_home(model)).folder)
+    task = loaded.manifest.task
+    if settings.task != task:
+        raise UnsupportedModelError(
+            f"{model} is a model for {settings.task}, and the bundle {loaded.manifest.name} is for "
+            f"{task}; name the model that it was made of"
+        )
+    stages = STAGES[task]
+    oracle = stages.load(settings.folder)
+    oracle.limit(loaded.max_tokens)
+    return stages.prove(loaded, oracle)
 
 
 def _describe(
     source: Source,
     settings: Settings,
     config: PretrainedConfig,
-    oracle: Oracle,
+    oracle: Original,
+    types: TokenTypes,
     built: Built,
     weights: dict[str, str],
     precision: Precision,
@@ -204,9 +215,9 @@ def _describe(
     return Manifest(
         format_version=FORMAT_VERSION,
         name=_name(source, precision),
-        task="embedding",
-        inputs=INPUTS["embedding"],
-        outputs=OUTPUTS["embedding"],
+        task=settings.task,
+        inputs=inputs_of(settings.task, types),
+        outputs=OUTPUTS[settings.task],
         source=ManifestSource(
             id=source.id,
             origin=source.origin,
@@ -221,7 +232,7 @@ def _describe(
         dimension=built.dimension,
         max_tokens=_max_tokens(settings, oracle, built),
         truncation_side=oracle.truncation_side,
-        pooling=settings.pooling,
+        pooling=built.pooling,
         normalized=built.normalized,
         similarity=settings.similarity or _default_similarity(source),
         prompts=settings.prompts,
@@ -230,51 +241,39 @@ def _describe(
         agreement=None,
         quantization=None,
         files={},
+        **STAGES[settings.task].describe(oracle, settings),
     )
 
 
 def _quantize(
     built: Built,
-    oracle: Oracle,
+    stages: Stages,
+    oracle: Original,
     manifest: Manifest,
     recipe: Recipe | None,
     calibration: Path | None,
 ) -> tuple[Quantized, Manifest]:
     """Quantize the graph; return it with a manifest that records the quantization."""
     texts = read_calibration(calibration)
-    logger.info("calibrating int8 on %d texts", len(texts.fitted))
-    quantized = quantize_graph(
-        built,
-        _ids(oracle, texts.fitted),
-        _ids(oracle, texts.held_back),
-        Quality(**recipe.quality) if recipe else Quality(),
-    )
+    trial = stages.trial(oracle, texts)
+    logger.info("calibrating int8 on %d texts", len(trial.fitted))
+    least = stages.least(**recipe.quality) if recipe else stages.least()
+    quantized = quantize_graph(built, trial.fitted, trial.held_back, least, trial.measure)
     for reason in quantized.rejected:
         logger.info("rejected %s", reason)
-    quality = quantized.quality
-    logger.info(
-        "int8 scheme %s: mean cosine to fp32 %.4f, smallest %.4f",
-        quantized.scheme,
-        quality.mean_cosine,
-        quality.min_cosine,
-    )
+    logger.info("int8 scheme %s: %s", quantized.scheme, quantized.quality)
     return quantized, replace(
         manifest,
-        quantization=Quantization(
+        quantization=stages.record(
             scheme=quantized.scheme,
             rejected=quantized.rejected,
-            texts=len(texts.held_back),
-            **asdict(quality),
+            texts=len(trial.held_back),
+            **asdict(quantized.quality),
         ),
     )
 
 
-def _ids(oracle: Oracle, texts: Sequence[str]) -> list[TokenIds]:
-    """Return the token ids of each text that has at least one token."""
-    return [ids for text in texts if (ids := oracle.token_ids(text)).size]
-
-
-def _require_rows(settings: Settings, oracle: Oracle, built: Built) -> None:
+def _require_rows(settings: Settings, oracle: Original, built: Built) -> None:
     """Raise UnsupportedModelError if a token id exceeds the encoder's embedding table."""
     token, largest = oracle.last_token()
     if largest >= built.vocabulary:
@@ -291,7 +290,7 @@ def _default_similarity(source: Source) -> Similarity:
     return "dot" if expected == "dot" else "cosine"
 
 
-def _max_tokens(settings: Settings, oracle: Oracle, built: Built) -> int:
+def _max_tokens(settings: Settings, oracle: Original, built: Built) -> int:
     bounds = [oracle.max_tokens] + ([built.positions] if built.positions else [])
     if min(bounds) > LONGEST:
         raise UnsupportedModelError(
@@ -323,8 +322,8 @@ def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
     }
 
 
-def _rehearse(staging: Staging, manifest: Manifest, oracle: Oracle) -> None:
-    """Embed the texts of the proof with the original, tokenizing as the bundle will."""
+def _rehearse(staging: Staging, manifest: Manifest, stages: Stages, oracle: Original) -> None:
+    """Run the texts of the proof in the original, tokenizing as the bundle will."""
     logger.info("embedding the texts of the comparison with %s", oracle.name)
     with _faults_of(manifest):
         tokenizer = Tokenizer(
@@ -332,15 +331,15 @@ def _rehearse(staging: Staging, manifest: Manifest, oracle: Oracle) -> None:
             max_tokens=manifest.max_tokens,
             truncation_side=manifest.truncation_side,
         )
-        rehearse(oracle, manifest.max_tokens, tokenizer.count)
+        stages.rehearse(oracle, manifest.max_tokens, tokenizer.count)
 
 
-def _prove(staging: Staging, manifest: Manifest, oracle: Oracle) -> Manifest:
+def _prove(staging: Staging, manifest: Manifest, stages: Stages, oracle: Original) -> Manifest:
     """Verify the staged bundle in the runtime; return the manifest with the agreement."""
     staging.seal(manifest)
     logger.info("comparing the bundle with %s", oracle.name)
-    with _faults_of(manifest), Embedder(Bundle.open(staging.path)) as embedder:
-        agreement = prove(embedder, oracle)
+    with _faults_of(manifest), load_any(Bundle.open(staging.path)) as loaded:
+        agreement = stages.prove(loaded, oracle)
     logger.info(
         "it agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
         agreement.max_difference,

@@ -1,16 +1,25 @@
 """Sentence embeddings on the CPU from verified ONNX bundles, without torch."""
 
+from typing import TYPE_CHECKING, Any
+
 from embedrt.bundle.manifest import Manifest as Manifest
 from embedrt.bundle.reader import Bundle as Bundle
 from embedrt.embedder import Embedder as Embedder
 from embedrt.postprocess import quantize_embeddings as quantize_embeddings
 from embedrt.similarity import semantic_search as semantic_search
 
-__all__ = ["Bundle", "Embedder", "Manifest", "quantize_embeddings", "semantic_search"]
+if TYPE_CHECKING:
+    from embedrt.reranker import Reranker as Reranker
+
+__all__ = ["Bundle", "Embedder", "Manifest", "Reranker", "quantize_embeddings", "semantic_search"]
 
 
-def __getattr__(name: str) -> str:
-    """Return ``__version__``, the installed version, which takes milliseconds to look up."""
+def __getattr__(name: str) -> Any:
+    """Return what takes milliseconds to import: ``__version__``, and the rarer classes."""
+    if name == "Reranker":
+        from embedrt.reranker import Reranker  # noqa: PLC0415  # on demand
+
+        return Reranker
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415  # slow to import
 

@@ -1,8 +1,8 @@
-"""Compatibility with calls of ``SentenceTransformer.encode``.
+"""Compatibility with calls of ``SentenceTransformer.encode`` and ``CrossEncoder.predict``.
 
-Libraries that use an `Embedder` in place of a `SentenceTransformer` pass keywords that have no
-effect here, and name the texts as in different versions of sentence-transformers. Unsupported
-values raise an error that says what to do instead.
+Libraries that use an `Embedder` in place of a `SentenceTransformer`, or a `Reranker` in place of a
+`CrossEncoder`, pass keywords that have no effect here, and name the texts as in different versions
+of sentence-transformers. Unsupported values raise an error that says what to do instead.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypedDict
 
-from embedrt.text.inputs import Texts
+from embedrt.text.inputs import Pairs, Texts
 
 
 class Spellings(TypedDict, total=False):
@@ -24,6 +24,23 @@ class Spellings(TypedDict, total=False):
     convert_to_tensor: bool
     device: str | None
     output_value: str
+    pool: None
+    chunk_size: int | None
+
+
+class PairSpellings(TypedDict, total=False):
+    """Keywords that `Reranker.predict` accepts for compatibility. None of them changes a result."""
+
+    sentences: Pairs
+    """The name of the pairs in sentence-transformers before version 5.4."""
+    inputs: Pairs
+    """The name of the pairs since then."""
+    activation_fct: object
+    """The name of `activation_fn` before version 4."""
+    convert_to_numpy: bool
+    convert_to_tensor: bool
+    device: str | None
+    num_workers: int
     pool: None
     chunk_size: int | None
 
@@ -46,20 +63,23 @@ ACCEPTED: dict[str, tuple[tuple[object, ...], str]] = {
 }
 
 
-def read_spellings(texts: Texts, options: Mapping[str, Any]) -> Texts:
+def read_spellings(
+    texts: Any, options: Mapping[str, Any], method: str = "encode", known: type = Spellings
+) -> Any:
     """Return the texts, from the positional argument or from a keyword.
 
-    `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown keyword
-    and for texts that are passed twice or not at all, ValueError for an unsupported value.
+    `texts` is OMITTED if the positional argument is absent; `known` declares the keywords of the
+    method. Raises TypeError for an unknown keyword and for texts that are passed twice or not at
+    all, ValueError for an unsupported value.
     """
     for name, value in options.items():
+        if name not in known.__annotations__:
+            raise TypeError(f"{method}() got an unexpected keyword argument '{name}'")
         if name in ACCEPTED:
             accepted, instead = ACCEPTED[name]
             if not any(value is each or value == each for each in accepted):
                 raise ValueError(f"{name}={value!r} cannot be honored: {instead}")
-        elif name not in Spellings.__annotations__:
-            raise TypeError(f"encode() got an unexpected keyword argument '{name}'")
-    given: list[Texts] = [options[name] for name in TEXTS if name in options]
+    given = [options[name] for name in TEXTS if name in options]
     if texts is not OMITTED:
         given.append(texts)
     if len(given) != 1:

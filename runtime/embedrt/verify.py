@@ -1,7 +1,7 @@
 """Verification of a bundle on any machine, without torch.
 
-A bundle's probes are texts with the original model's vectors. They are computed in a child process
-first, because a malformed graph or tokenizer can crash the process.
+A bundle's probes are texts, or pairs of texts, with the original model's results. They are computed
+in a child process first, because a malformed graph or tokenizer can crash the process.
 """
 
 from __future__ import annotations
@@ -11,79 +11,134 @@ import reprlib
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle.manifest import REMEDY, Precision
+from embedrt.bundle.manifest import REMEDY, Manifest, Precision, Task
 from embedrt.bundle.reader import Bundle
-from embedrt.embedder import Embedder
+from embedrt.engine.call import Text
 from embedrt.errors import BundleCorruptError, EmbedrtError
-from embedrt.text.inputs import as_text, start_of
+from embedrt.loaded import LoadedBundle
+from embedrt.tasks import load_any
+from embedrt.text.inputs import as_pair, as_text, start_of
+
+FloatArray = NDArray[np.float32]
 
 # Other processors round differently: a difference may be this multiple of the export's tolerance.
 # The tolerance of int8 already includes a margin.
 SLACK: dict[Precision, float] = {"fp32": 10, "int8": 1}
 
 
-def row_differences(
-    found: NDArray[np.float32], expected: NDArray[np.float32], *, normalized: bool
-) -> NDArray[np.float32]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """What the probes of a task consist of, and how a loaded bundle computes them."""
+
+    text: str
+    """The field that holds a text."""
+    read: Callable[[Any], Text]
+    result: str
+    """The field that holds the original's result."""
+    compute: Callable[[Any, Sequence[Any]], FloatArray]
+    """The results of a loaded bundle for the texts. Shape: (n, dimension)."""
+    content: str
+    """What the file holds, for messages."""
+    results: str
+    """What the results are called, for messages."""
+
+
+# By task; all results have the shape (n, dimension).
+PROBES: dict[Task, Probes] = {
+    "embedding": Probes(
+        text="text",
+        read=as_text,
+        result="embedding",
+        compute=lambda embedder, texts: embedder.encode(texts, prompt=""),
+        content="texts with their embeddings",
+        results="vectors",
+    ),
+    "reranking": Probes(
+        text="pair",
+        read=as_pair,
+        result="scores",
+        compute=lambda reranker, pairs: reranker.raw_scores(pairs),
+        content="pairs with their scores",
+        results="scores",
+    ),
+}
+
+
+def row_differences(found: FloatArray, expected: FloatArray, *, normalized: bool) -> FloatArray:
     """Return each row's largest difference of a component, as `Agreement` defines it.
 
     Shape: (n, dimension) twice to (n,).
     """
     scale = 1.0 if normalized else np.abs(expected).max(axis=1, keepdims=True)
-    differences: NDArray[np.float32] = np.max(np.abs(found - expected) / scale, axis=1)
+    differences: FloatArray = np.max(np.abs(found - expected) / scale, axis=1)
     return differences
 
 
-def check_probes(embedder: Embedder, bundle: Bundle) -> float:
-    """Return the largest difference from the probes' vectors, as `Agreement` defines it.
+def differences_of(found: FloatArray, expected: FloatArray, manifest: Manifest) -> FloatArray:
+    """Return the largest difference of each text's result, as `Agreement` defines it by task.
+
+    Shape: (n, dimension) twice to (n,).
+    """
+    if manifest.task == "reranking":
+        differences: FloatArray = np.abs(found - expected).max(axis=1) / np.abs(expected).max()
+        return differences
+    return row_differences(found, expected, normalized=manifest.normalized)
+
+
+def check_probes(loaded: LoadedBundle, bundle: Bundle) -> float:
+    """Return the largest difference from the probes' results, as `Agreement` defines it.
 
     Raises BundleCorruptError if it exceeds the export's tolerance times `SLACK`.
     """
     agreement = bundle.manifest.agreement
     if agreement is None:
         raise BundleCorruptError(f"{bundle.path} was never proven: export the model again")
+    kind = PROBES[bundle.manifest.task]
     texts, expected = read_probes(bundle)
-    found = embedder.encode(texts, prompt="")
-    differences = row_differences(found, expected, normalized=bundle.manifest.normalized)
+    found = kind.compute(loaded, texts)
+    differences = differences_of(found, expected, bundle.manifest)
     worst = int(differences.argmax())  # NaN counts as the largest
     difference = float(differences[worst])
     allowed = SLACK[bundle.manifest.precision] * agreement.tolerance
     if not difference <= allowed:
         raise BundleCorruptError(
-            f"{bundle.path} gives vectors that differ by {difference:.1e} from the original's on "
-            f"this machine, most on {start_of(texts[worst])}; at most {allowed:g} is expected. "
-            "Report your processor and the version of onnxruntime"
+            f"{bundle.path} gives {kind.results} that differ by {difference:.1e} "
+            f"from the original's on this machine, most on {start_of(texts[worst])}; at most "
+            f"{allowed:g} is expected. Report your processor and the version of onnxruntime"
         )
     return difference
 
 
-def read_probes(bundle: Bundle) -> tuple[list[str], NDArray[np.float32]]:
-    """Return the probes' texts and the original's vectors, shape (n, dimension).
+def read_probes(bundle: Bundle) -> tuple[list[Any], FloatArray]:
+    """Return the probes' texts or pairs and the original's results, shape (n, dimension).
 
     Raises BundleCorruptError if the file is invalid.
     """
+    kind = PROBES[bundle.manifest.task]
     try:
         probes = json.loads(bundle.probes.read_text(encoding="utf-8"))
-        texts = [as_text(probe["text"]) for probe in probes]
-        vectors = np.array([probe["embedding"] for probe in probes], np.float64)
+        texts = [kind.read(probe[kind.text]) for probe in probes]
+        results = np.array([probe[kind.result] for probe in probes], np.float64)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise _invalid_probes(bundle, reprlib.repr(error)) from error
-    if not texts or vectors.shape != (len(texts), bundle.manifest.dimension):
-        raise _invalid_probes(bundle, f"their shape is {vectors.shape}")
-    if not (np.abs(vectors) <= np.finfo(np.float32).max).all():
+    if not texts or results.shape != (len(texts), bundle.manifest.dimension):
+        raise _invalid_probes(bundle, f"their shape is {results.shape}")
+    if not (np.abs(results) <= np.finfo(np.float32).max).all():
         raise _invalid_probes(bundle, "not all are finite")
-    return texts, vectors.astype(np.float32)
+    return texts, results.astype(np.float32)
 
 
 def _invalid_probes(bundle: Bundle, why: str) -> BundleCorruptError:
-    return BundleCorruptError(
-        f"{bundle.probes} holds no texts with their embeddings ({why}); {REMEDY}"
-    )
+    content = PROBES[bundle.manifest.task].content
+    return BundleCorruptError(f"{bundle.probes} holds no {content} ({why}); {REMEDY}")
 
 
 SECONDS = 300.0
@@ -130,8 +185,8 @@ def _describe_exit(status: int, stderr: bytes) -> str:
 
 def _load_and_run(path: Path) -> None:
     bundle = Bundle.open(path)
-    with Embedder(bundle) as embedder:
-        check_probes(embedder, bundle)
+    with load_any(bundle) as loaded:
+        check_probes(loaded, bundle)
 
 
 if __name__ == "__main__":

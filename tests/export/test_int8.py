@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from embedrt import Bundle, Embedder
 from embedrt.bundle.graph_rules import INPUT
+from embedrt.bundle.manifest import Quantization
 from embedrt.engine.session import Session, clips_int8
 from embedrt.errors import QualityError, SourceError
 from embedrt.text.tokenizer import TokenIds
@@ -84,7 +85,7 @@ def test_manifest(small: Path) -> None:
     manifest = Bundle.open(small).manifest
     assert manifest.precision == "int8"
     assert manifest.name.endswith("-int8")
-    assert manifest.quantization
+    assert isinstance(manifest.quantization, Quantization)
     assert manifest.quantization.scheme == ("static" if manifest.builder == "fused" else "row")
     assert manifest.quantization.rejected == ()
     assert manifest.quantization.mean_cosine >= 0.998

@@ -40,7 +40,11 @@ def kind_of(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("file", "content", "what"),
     [
-        ("config_sentence_transformers.json", {"model_type": "CrossEncoder"}, "a cross-encoder"),
+        (
+            "config_sentence_transformers.json",
+            {"model_type": "CrossEncoder"},
+            "a cross-encoder has one Transformer only",
+        ),
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "a sparse encoder"),
         (
             "config_sentence_transformers.json",
@@ -57,7 +61,7 @@ def kind_of(folder: Path) -> str:
         (
             "sentence_bert_config.json",
             {"transformer_task": "sequence-classification"},
-            "a cross-encoder",
+            "a classifier's transformer_task, and the model_type",
         ),
         ("sentence_bert_config.json", {"query_expansion": {"length": 32}}, "late interaction"),
     ],
@@ -73,7 +77,7 @@ def test_models_of_another_kind(folder: Path, file: str, content: object, what: 
         (["StaticEmbedding", "Normalize"], "a static model"),
         (["MLMTransformer", "SpladePooling"], "a sparse encoder"),
         (["Transformer", "Dense", "MultiVectorMask"], "a late interaction model"),
-        (["Transformer", "LogitScore"], "a cross-encoder"),
+        (["Transformer", "LogitScore"], "a reranker that answers yes or no"),
         (["Router", "Normalize"], "a router between several encoders"),
         (["CLIPModel"], "a model of images and texts"),
     ],
@@ -90,7 +94,7 @@ def test_modules_of_another_kind(folder: Path, modules: list[str], what: str) ->
 @pytest.mark.parametrize(
     ("config", "what"),
     [
-        ({"architectures": ["BertForSequenceClassification"]}, "a cross-encoder or classifier"),
+        ({"architectures": ["Qwen3ForCausalLM"]}, "a reranker that answers yes or no"),
         ({"architectures": ["HF_ColBERT"]}, "a late interaction model"),
         ({"architectures": ["ColQwen2ForRetrieval"]}, "a late interaction model"),
         ({"architectures": ["StaticModel"], "model_type": "model2vec"}, "a static model"),

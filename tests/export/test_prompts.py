@@ -209,7 +209,7 @@ class TestProof:
         call: str,
     ) -> None:
         folder = prompted(prompts, default)
-        monkeypatch.setattr("embedrt_export.source.settings.read_prompts", fault)
+        monkeypatch.setattr("embedrt_export.source.embedding.read_prompts", fault)
         with pytest.raises(ProofError) as caught:
             export_model(str(folder), output=tmp_path / "bundle")
         assert call in str(caught.value)

@@ -68,7 +68,14 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_public_names() -> None:
-    expected = ["Bundle", "Embedder", "Manifest", "quantize_embeddings", "semantic_search"]
+    expected = [
+        "Bundle",
+        "Embedder",
+        "Manifest",
+        "Reranker",
+        "quantize_embeddings",
+        "semantic_search",
+    ]
     assert embedrt.__all__ == expected
     assert all(hasattr(embedrt, name) for name in expected)
 

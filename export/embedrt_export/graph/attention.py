@@ -33,8 +33,11 @@ class SelfAttention:
         self._lengths: Lengths | None = None
         self._bias = _add_relative_bias(nodes, encoder)
 
-    def add(self, name: str, layer: Layer, vectors: str) -> str:
-        """Add a layer's attention and output projection, (batch * tokens, hidden) to the same."""
+    def add(self, name: str, layer: Layer, vectors: str, *, first_only: bool = False) -> str:
+        """Add a layer's attention and output projection, (batch * tokens, hidden) to the same.
+
+        With `first_only`, of the first tokens alone, to (batch, hidden).
+        """
         nodes, encoder = self._nodes, self._encoder
         width, key_width = encoder.attention_width, encoder.key_width
         key_heads = encoder.key_heads or encoder.heads
@@ -48,10 +51,15 @@ class SelfAttention:
         )
         query = self._add_position(f"{name}.query", query, encoder.heads, layer, layer.query_norm)
         key = self._add_position(f"{name}.key", key, key_heads, layer, layer.key_norm)
-        flat = nodes.add("Reshape", self._attend(layer, query, key, value), self._by_token)
+        bias = self._bias
+        if first_only:
+            query = _add_first(nodes, query, axis=1)
+            bias = bias and _add_first(nodes, bias, axis=2)
+        attended = self._attend(layer, query, key, value, bias)
+        flat = nodes.add("Reshape", attended, self._by_token)
         return self._arithmetic.add_linear(nodes, f"{name}.attention_output", output, flat)
 
-    def _attend(self, layer: Layer, query: str, key: str, value: str) -> str:
+    def _attend(self, layer: Layer, query: str, key: str, value: str, bias: str) -> str:
         """Add the attention of a layer, (batch, tokens, width) to the same."""
         nodes, encoder = self._nodes, self._encoder
         key_heads = encoder.key_heads or encoder.heads
@@ -76,8 +84,8 @@ class SelfAttention:
         if layer.reach is not None:
             windows = self._add_windows(layer.reach)
             return add_window_attention(nodes, windows, query, key, value, **attributes)
-        if self._bias:
-            return nodes.add("Attention", query, key, value, self._bias, **attributes)
+        if bias:
+            return nodes.add("Attention", query, key, value, bias, **attributes)
         if not encoder.is_long:
             return nodes.add("Attention", query, key, value, **attributes)
         heads = {"heads": encoder.heads, "key_heads": key_heads}
@@ -106,6 +114,15 @@ class SelfAttention:
         if reach not in self._windows:
             self._windows[reach] = add_windows(self._nodes, reach)
         return self._windows[reach]
+
+
+def is_first_enough(encoder: Encoder, layer: Layer) -> bool:
+    """Whether a last layer may compute the first token's vector alone."""
+    return encoder.first_only and not encoder.causal and layer.reach is None
+
+
+def _add_first(nodes: Nodes, values: str, *, axis: int) -> str:
+    return nodes.add("Slice", values, nodes.ints(0), nodes.ints(1), nodes.ints(axis))
 
 
 def _fold_biases(encoder: Encoder, layer: Layer) -> tuple[Linear, Linear]:

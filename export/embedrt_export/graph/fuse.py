@@ -14,9 +14,10 @@ from __future__ import annotations
 from onnx import TensorProto
 
 from embedrt.bundle.graph_rules import INPUT
+from embedrt.bundle.manifest import TOKEN_TYPES
 from embedrt_export.encoder import Activation, AnyNorm, Encoder, Layer, Norms
 from embedrt_export.graph.arithmetic import Arithmetic
-from embedrt_export.graph.attention import SelfAttention
+from embedrt_export.graph.attention import SelfAttention, is_first_enough
 from embedrt_export.graph.layers import add_norm
 from embedrt_export.graph.nodes import Nodes
 
@@ -24,23 +25,43 @@ OPSET = 23  # the first with Attention
 
 
 def add_encoder(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic) -> str:
-    """Add the encoder; return the name of its token vectors, (batch, tokens, hidden)."""
+    """Add the encoder; return the name of its token vectors, (batch, tokens, hidden).
+
+    With `first_only`, the last layer gives those of the first tokens alone, (batch, 1, hidden),
+    unless it attends locally or causally.
+    """
     shape = nodes.add("Shape", INPUT)  # (2,): batch, tokens
     attention = SelfAttention(nodes, encoder, arithmetic, shape)
     vectors = _add_embeddings(nodes, encoder, arithmetic, shape)
+    first_only = False
     for index, layer in enumerate(encoder.layers):
         name = f"layer_{index}"
         norms = layer.attention_norms
         read = _add_norm_if(nodes, f"{name}.attention_norm_before", norms.before, vectors)
-        attended = attention.add(name, layer, read)
+        first_only = index == len(encoder.layers) - 1 and is_first_enough(encoder, layer)
+        attended = attention.add(name, layer, read, first_only=first_only)
+        if first_only:
+            vectors = _add_first(
+                nodes, nodes.add("Reshape", vectors, _add_shape(nodes, encoder, shape))
+            )
         vectors = _add_residual(nodes, f"{name}.attention_norm", norms, attended, vectors)
         norms = layer.feed_forward_norms
         read = _add_norm_if(nodes, f"{name}.output_norm_before", norms.before, vectors)
         fed = _add_feed_forward(nodes, arithmetic, name, layer, encoder.activation, read)
         vectors = _add_residual(nodes, f"{name}.output_norm", norms, fed, vectors)
     vectors = _add_norm_if(nodes, "final_norm", encoder.final_norm, vectors)
-    by_text = nodes.add("Concat", shape, nodes.ints(encoder.hidden), axis=0)
+    by_text = nodes.ints(-1, 1, encoder.hidden) if first_only else _add_shape(nodes, encoder, shape)
     return nodes.add("Reshape", vectors, by_text)
+
+
+def _add_shape(nodes: Nodes, encoder: Encoder, shape: str) -> str:
+    """Add the shape of the token vectors of a batch: (batch, tokens, hidden)."""
+    return nodes.add("Concat", shape, nodes.ints(encoder.hidden), axis=0)
+
+
+def _add_first(nodes: Nodes, vectors: str) -> str:
+    """Add the vectors of the first tokens, (batch, tokens, hidden) to (batch, hidden)."""
+    return nodes.add("Gather", vectors, nodes.integer(0), axis=1)
 
 
 def _add_norm_if(nodes: Nodes, name: str, norm: AnyNorm | None, vectors: str) -> str:
@@ -58,6 +79,9 @@ def _add_embeddings(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic, shap
     embedded = arithmetic.add_embedding(nodes, "word_embeddings", encoder.word_embeddings, INPUT)
     if encoder.embedding_scale is not None:
         embedded = nodes.add("Mul", embedded, nodes.scalar(encoder.embedding_scale))
+    if encoder.types.given and encoder.token_types is not None:
+        types = nodes.weight("token_types", encoder.token_types)
+        embedded = nodes.add("Add", embedded, nodes.add("Gather", types, TOKEN_TYPES.name))
     positions = _add_positions(nodes, encoder, shape)
     if positions:
         embedded = nodes.add("Add", embedded, positions)

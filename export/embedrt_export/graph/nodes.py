@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from embedrt.bundle.graph_rules import INPUT, OUTPUT
+from embedrt.bundle.graph_rules import EMBEDDING, OUTPUT, Ends
 from embedrt.bundle.weights import MINIMUM_SIZE
 from embedrt_export.graph.weights import Weights, digest, small_tensor
 
@@ -86,18 +86,25 @@ class Nodes:
             self.weight(name, np.array(value, np.uint8))
         return name
 
-    def name_output(self, value: str) -> None:
+    def name_output(self, value: str, name: str = OUTPUT) -> None:
         """Make `value` the output of the graph, under the name that bundles use."""
-        self.nodes.append(helper.make_node("Identity", [value], [OUTPUT], name=OUTPUT))
+        self.nodes.append(helper.make_node("Identity", [value], [name], name=name))
 
-    def to_model(self, *, opset: int, dimension: int) -> onnx.ModelProto:
-        """Return a model that maps ids (batch, tokens) to float32 (batch, dimension)."""
+    def to_model(self, *, opset: int, dimension: int, ends: Ends = EMBEDDING) -> onnx.ModelProto:
+        """Return a model that maps ids (batch, tokens) to float32 (batch, dimension).
+
+        `ends` are the names of the inputs, which all have the shape of the ids, and of the output.
+        """
+        (output,) = ends.outputs
         domains = {node.domain for node in self.nodes}
         graph = helper.make_graph(
             self.nodes,
             "sentence_encoder",
-            [helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["batch", "tokens"])],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", dimension])],
+            [
+                helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+                for name in ends.inputs
+            ],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", dimension])],
             list(self.initializers.values()),
         )
         return helper.make_model(

@@ -11,7 +11,6 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from embedrt.bundle.graph_rules import INPUT
 from embedrt.errors import QuantizationError, SourceError
 from embedrt.files import expand
 from embedrt.text.tokenizer import TokenIds
@@ -61,6 +60,22 @@ def read_calibration(file: Path | None) -> CalibrationTexts:
     return CalibrationTexts(_with_long(fitted), _with_long(held_back))
 
 
+DOCUMENTS = 20  # of a query
+
+
+def pairs_of(texts: Sequence[str], *, queries: int = 12) -> list[tuple[str, str]]:
+    """Return `queries` of the texts, evenly spread, each with `DOCUMENTS` others.
+
+    The pairs of a query follow each other.
+    """
+    every = max(1, len(texts) // queries)
+    return [
+        (query, texts[(start + step) % len(texts)])
+        for start, query in list(enumerate(texts))[::every][:queries]
+        for step in range(1, min(DOCUMENTS, len(texts) - 1) + 1)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """Range of a linear layer's input activation, by channel, over all calibration tokens."""
@@ -100,14 +115,18 @@ def measure_ranges(
     """
     if not inputs:
         raise QuantizationError("calibration: the encoder has no linear layer")
-    if not any(len(row) for row in ids):
+    if not any(row.size for row in ids):
         raise QuantizationError("calibration: no text has a token")
     names = sorted(set(inputs.values()))
     session = _watch(graph, names)
     lowest: dict[str, FloatArray] = {}
     highest: dict[str, FloatArray] = {}
-    for row in filter(len, ids):
-        found = iter(session.run(None, {INPUT: row[None]})[1:])
+    inputs_of_graph = [value.name for value in session.get_inputs()]
+    for row in ids:
+        if not row.size:
+            continue
+        rows = zip(inputs_of_graph, np.atleast_2d(row), strict=True)
+        found = iter(session.run(None, {name: values[None] for name, values in rows})[1:])
         for name in names:
             low, high, finite = next(found), next(found), next(found)
             low, high = np.where(finite == 0, low, np.nan), np.where(finite == 0, high, np.nan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,20 @@ class Quality:
 
     def shortfalls(self, least: Quality) -> list[str]:
         """Return a description of each figure that is below `least`."""
-        return [
-            f"{field.name} {found:.5f} is {wanted - found:.1e} below {wanted}"
-            for field in fields(self)
-            # Negated, so that NaN counts as a shortfall.
-            if not (found := getattr(self, field.name)) >= (wanted := getattr(least, field.name))
-        ]
+        return below(self, least)
+
+    def __str__(self) -> str:
+        return f"mean cosine to fp32 {self.mean_cosine:.4f}, smallest {self.min_cosine:.4f}"
+
+
+def below(found: Any, least: Any) -> list[str]:
+    """Return a description of each figure of a dataclass that is below that of `least`."""
+    return [
+        f"{field.name} {figure:.5f} is {wanted - figure:.1e} below {wanted}"
+        for field in fields(least)
+        # Negated, so that NaN counts as a shortfall.
+        if not (figure := getattr(found, field.name)) >= (wanted := getattr(least, field.name))
+    ]
 
 
 def measure_quality(found: FloatArray, expected: FloatArray) -> Quality:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,12 @@ from embedrt.engine.session import Session
 from embedrt.errors import QualityError, QuantizationError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray
+from embedrt_export.int8.order import OrderQuality
 from embedrt_export.int8.quality import Quality, measure_quality
+
+Figures = Quality | OrderQuality
+Measure = Callable[[FloatArray, FloatArray], Any]
+"""Returns the figures of results in int8, given those in fp32. Shape of both: (n, dimension)."""
 
 BuildScheme = Callable[[Scheme], Path]
 """Writes the graph of a scheme with its weights; returns the graph's path."""
@@ -25,7 +31,7 @@ class Quantized:
 
     graph: Path
     scheme: Scheme
-    quality: Quality
+    quality: Figures
     rejected: tuple[str, ...]
     """The reasons against each faster scheme."""
 
@@ -35,12 +41,14 @@ def choose_scheme(
     build: BuildScheme,
     reference: Path,
     ids: Sequence[TokenIds],
-    least: Quality,
+    least: Figures,
+    measure: Measure = measure_quality,
 ) -> Quantized:
     """Try the schemes in order, fastest first; return the first that reaches the quality `least`.
 
-    Quality is measured on `ids`, the held-out texts. Raises QualityError with the figures of all
-    schemes if none suffices, QuantizationError if there is no scheme or there are too few texts.
+    Quality is what `measure` finds on `ids`, the held-out texts. Raises QualityError with the
+    figures of all schemes if none suffices, QuantizationError if there is no scheme or there are
+    too few texts.
     """
     if not schemes:
         raise QuantizationError("int8: there is no scheme to try")
@@ -48,7 +56,7 @@ def choose_scheme(
     rejected: list[str] = []
     for scheme in schemes:
         graph = build(scheme)
-        quality = measure_quality(_embed(graph, ids, "int8"), expected)
+        quality = measure(_embed(graph, ids, "int8"), expected)
         shortfalls = quality.shortfalls(least)
         if not shortfalls:
             return Quantized(graph, scheme, quality, tuple(rejected))

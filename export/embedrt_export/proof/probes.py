@@ -1,20 +1,32 @@
-"""Texts with reference vectors, for verifying a bundle on machines without torch."""
+"""Texts with reference results, for verifying a bundle on machines without torch."""
 
 from __future__ import annotations
 
 import json
 
 from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.pair_oracle import PairOracle
+from embedrt_export.proof.pairs import QUERY
 from embedrt_export.proof.texts import SAMPLES
 
 PROBE_TEXTS = tuple(text for text in SAMPLES if "London" in text)
 
 
 def probes(oracle: Oracle) -> bytes:
-    """Return the content of ``probes.json``."""
+    """Return the content of ``probes.json`` for embeddings: each text with its vector."""
     vectors = oracle.embed(PROBE_TEXTS)
     content = [
         {"text": text, "embedding": [float(f"{value:.9g}") for value in vector]}
         for text, vector in zip(PROBE_TEXTS, vectors, strict=True)
+    ]
+    return json.dumps(content).encode()
+
+
+def pair_probes(oracle: PairOracle) -> bytes:
+    """Return the content of ``probes.json`` for a reranker: each pair with its raw scores."""
+    pairs = [(QUERY, text) for text in (*PROBE_TEXTS, "", SAMPLES[8])]
+    content = [
+        {"pair": pair, "scores": [float(f"{value:.9g}") for value in scores]}
+        for pair, scores in zip(pairs, oracle.score(pairs), strict=True)
     ]
     return json.dumps(content).encode()

@@ -7,6 +7,8 @@ fast classes. A test compares the tables with the installed versions.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from embedrt_export.source.checks import (
     ANY,
     COUNT,
@@ -248,6 +250,17 @@ TRANSFORMER = Table(
         "unpad_inputs": overruled(ANY, _SAME_NUMBERS),
         "backend": overruled(ANY, _FIXED),
         "cache_dir": overruled(ANY, _FIXED),
+    },
+)
+
+# The same file of a cross-encoder.
+CLASSIFIER = replace(
+    TRANSFORMER,
+    keys={
+        **TRANSFORMER.keys,
+        "transformer_task": refused(
+            "its scores are not those of a classifier", but=("sequence-classification",)
+        ),
     },
 )
 

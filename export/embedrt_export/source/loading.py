@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import transformers
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from embedrt.errors import UnsupportedModelError
@@ -77,13 +77,23 @@ def load_original(folder: Path, **model_options: Any) -> SentenceTransformer:
     Exceptions of sentence-transformers propagate: malformed files raise any kind.
     """
     with quiet():
-        return SentenceTransformer(
-            str(folder),
-            device="cpu",
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs=model_options,
-        )
+        return SentenceTransformer(str(folder), **_options(model_options))
+
+
+def load_cross_encoder(folder: Path, **model_options: Any) -> CrossEncoder:
+    """Load a cross-encoder as `load_original` loads a model of embeddings."""
+    with quiet():
+        model: CrossEncoder = CrossEncoder(str(folder), **_options(model_options))
+        return model
+
+
+def _options(model_options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "device": "cpu",
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "model_kwargs": model_options,
+    }
 
 
 def class_of(config: PretrainedConfig) -> Any:

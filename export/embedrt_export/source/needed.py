@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from embedrt.errors import SourceError
 from embedrt_export.source.card import CARD
 from embedrt_export.source.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH, weight_files
+from embedrt_export.source.embedding import WEIGHTED_MODULES
 from embedrt_export.source.keys import HEAD
 from embedrt_export.source.modules import MODULES
-from embedrt_export.source.settings import WEIGHTED_MODULES
 
 # Settings, vocabularies and tokenizers by suffix, because each tokenizer class has its own names.
 SMALL_KINDS = frozenset(

@@ -1,4 +1,4 @@
-"""Detects models that are not dense embedding models with one complete transformer."""
+"""Recognizes the kind of a model by signs in its files, and refuses kinds that are not exported."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ ADAPTER = "adapter_config.json"
 DENSE = "SentenceTransformer"
 
 CROSS_ENCODER = "a cross-encoder or classifier, which scores texts and gives no embedding"
+GENERATIVE = (
+    "a reranker that answers yes or no, whose score is the logit of the next token (LogitScore)"
+)
 SPARSE = "a sparse encoder, which gives a weight for each word of its vocabulary"
 STATIC = "a static model, a table of token vectors without a transformer"
 LATE = "a late interaction model, which gives a vector for each token"
@@ -25,7 +28,7 @@ MODEL_TYPES = {
     "ColBERT": LATE,
 }
 MODULES = {
-    "LogitScore": CROSS_ENCODER,
+    "LogitScore": GENERATIVE,
     "MLMTransformer": SPARSE,
     "SpladePooling": SPARSE,
     "SparseAutoEncoder": SPARSE,
@@ -42,28 +45,27 @@ MODULES = {
 }
 TASKS = {
     "sequence-classification": CROSS_ENCODER,
-    "text-generation": CROSS_ENCODER,
-    "any-to-any": CROSS_ENCODER,
+    "text-generation": GENERATIVE,
+    "any-to-any": GENERATIVE,
     "fill-mask": SPARSE,
     "retrieval": LATE,
 }
 ARCHITECTURES = {
     "ForSequenceClassification": CROSS_ENCODER,
+    "ForCausalLM": GENERATIVE,
     "ColBERT": LATE,
     "ForRetrieval": LATE,
     "StaticModel": STATIC,
 }
 
 
-def refuse_kind(
-    folder: Path, model: JsonObject, modules: Sequence[str], transformer: JsonObject
-) -> None:
-    """Raise UnsupportedModelError that names the kind of a model that gives no dense embedding.
+def find_signs(
+    model: JsonObject, modules: Sequence[str], transformer: JsonObject
+) -> list[tuple[str, str]]:
+    """Return the signs of a kind of model other than dense embeddings, each with the kind.
 
     Parameters
     ----------
-    folder
-        The model's folder.
     model
         Content of ``config_sentence_transformers.json``.
     modules
@@ -75,19 +77,41 @@ def refuse_kind(
     task = str(transformer.get("transformer_task"))
     score = str(model.get("similarity_fn_name"))
     signs = [
-        (f"model_type {model_type}", MODEL_TYPES.get(str(model_type))),
         *((f"module {module}", MODULES.get(module)) for module in modules),
+        (f"model_type {model_type}", MODEL_TYPES.get(str(model_type))),
         (f"transformer_task {task}", TASKS.get(task)),
         (f"similarity_fn_name {score}", LATE if score.lower() == "maxsim" else None),
     ]
-    for sign, kind in signs:
-        if kind:
-            raise _refusal(folder, f"it is {kind} ({sign})")
+    return [(sign, kind) for sign, kind in signs if kind]
+
+
+def find_sign_of_architecture(folder: Path) -> tuple[str, str] | None:
+    """Return the architecture in a folder's ``config.json`` that is a sign, with the kind."""
+    architectures = read_object(folder / "config.json").get("architectures")
+    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
+    for name in names:
+        for part, kind in ARCHITECTURES.items():
+            if part in name:
+                return name, kind
+    return None
+
+
+def refuse_kind(
+    folder: Path, model: JsonObject, modules: Sequence[str], transformer: JsonObject
+) -> None:
+    """Raise UnsupportedModelError that names the kind of a model that gives no dense embedding.
+
+    `folder` is the model's folder; see `find_signs`.
+    """
+    for sign, kind in find_signs(model, modules, transformer):
+        raise refusal(folder, f"it is {kind} ({sign})")
+    model_type = model.get("model_type", DENSE)
     if TEXT.accepts(model_type) and model_type != DENSE:
-        raise _refusal(folder, f"its model_type is {model_type}, and embedrt takes a {DENSE}")
+        raise refusal(folder, f"its model_type is {model_type}, and embedrt takes a {DENSE}")
 
 
-def _refusal(folder: Path, reason: str) -> UnsupportedModelError:
+def refusal(folder: Path, reason: str) -> UnsupportedModelError:
+    """Return the error for a model that cannot be exported."""
     return UnsupportedModelError(
         f"{folder} cannot be exported: {reason}. Use the library that it was made with"
     )
@@ -106,13 +130,9 @@ def refuse_adapter(folder: Path) -> None:
 def refuse_folder(folder: Path) -> None:
     """Raise an error for a folder without ``modules.json`` that says what the folder holds."""
     refuse_adapter(folder)
-    config = read_object(folder / "config.json")
-    architectures = config.get("architectures")
-    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
-    for name in names:
-        for part, kind in ARCHITECTURES.items():
-            if part in name:
-                raise _refusal(folder, f"it is {kind} ({name})")
+    if (found := find_sign_of_architecture(folder)) is not None:
+        name, kind = found
+        raise refusal(folder, f"it is {kind} ({name})")
     raise SourceError(
         f"{folder} is not a sentence-transformers model: it has no modules.json. Load it with "
         "sentence-transformers, choose its pooling, and save it; then export that folder"

@@ -7,11 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedrt_export.source.checks import JsonObject, check_object, read_object
-from embedrt_export.source.keys import HUB, TOKENIZER, TRANSFORMER, TRANSFORMER_FILES
+from embedrt.bundle.manifest import Task
+from embedrt_export.source.checks import JsonObject, Table, check_object, read_object
+from embedrt_export.source.keys import (
+    CLASSIFIER,
+    HUB,
+    TOKENIZER,
+    TRANSFORMER,
+    TRANSFORMER_FILES,
+)
 
-OUTPUT = "last_hidden_state"
-VECTORS = "token_embeddings"
+# By task: the value that the encoder's forward must give for a text, and the name it is stored by.
+RESULTS: dict[Task, tuple[str, str]] = {
+    "embedding": ("last_hidden_state", "token_embeddings"),
+    "reranking": ("logits", "scores"),
+}
+TABLES: dict[Task, Table] = {"embedding": TRANSFORMER, "reranking": CLASSIFIER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +48,34 @@ def read_transformer_file(folder: Path) -> TransformerFile:
     return TransformerFile(folder / TRANSFORMER_FILES[0], {})
 
 
-def check_transformer(root: Path, folder: Path, file: TransformerFile) -> list[str]:
+def check_transformer(
+    root: Path, folder: Path, file: TransformerFile, task: Task = "embedding"
+) -> list[str]:
     """Return all reasons why the settings of the transformer and its tokenizer are unsupported.
 
     `root` is the model's folder and contains `folder`.
     """
-    reasons = check_object(root, file.path, file.content, TRANSFORMER)
+    reasons = check_object(root, file.path, file.content, TABLES[task])
     modalities = file.content.get("modality_config")
     if modalities is not None:
         label = file.path.relative_to(root)
-        reasons += [f"{label}: {reason}" for reason in _check_modalities(file.content, modalities)]
+        reasons += [
+            f"{label}: {reason}" for reason in _check_modalities(file.content, modalities, task)
+        ]
     tokenizer = folder / "tokenizer_config.json"
     return reasons + check_object(root, tokenizer, read_object(tokenizer), TOKENIZER)
 
 
-def _check_modalities(content: JsonObject, modalities: JsonObject) -> list[str]:
+def _check_modalities(content: JsonObject, modalities: JsonObject, task: Task) -> list[str]:
     """Return the reasons why `modality_config` is unsupported for texts."""
+    output, stored = RESULTS[task]
     if "message" in modalities:
         return ["modality_config has message: texts would be written into a chat template"]
     text = modalities.get("text")
-    outputs = (OUTPUT, [OUTPUT])
-    if not isinstance(text, dict) or text.get("method_output_name") not in outputs:
-        return [f"modality_config takes no {OUTPUT} for a text"]
+    if not isinstance(text, dict) or text.get("method_output_name") not in (output, [output]):
+        return [f"modality_config takes no {output} for a text"]
     if text.get("method") != "forward":
         return ["modality_config takes another method than forward for a text"]
-    if content.get("module_output_name") != VECTORS:
-        return [f"module_output_name is not {VECTORS}"]
+    if content.get("module_output_name") != stored:
+        return [f"module_output_name is not {stored}"]
     return []

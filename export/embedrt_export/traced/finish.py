@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper
 
-from embedrt.bundle.graph_rules import INPUT, OPERATORS
+from embedrt.bundle.graph_rules import EMBEDDING, INPUT, OPERATORS, Ends
 from embedrt.bundle.weights import MINIMUM_SIZE
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.fuse import OPSET
@@ -26,7 +26,9 @@ SHORT = (1, 2)  # texts, and tokens of each
 SILENT = 4  # ONNX Runtime's log level "fatal": errors are raised, not printed
 
 
-def finish_model(traced: Path, head: Nodes, dimension: int, folder: Path) -> Path:
+def finish_model(
+    traced: Path, head: Nodes, dimension: int, folder: Path, ends: Ends = EMBEDDING
+) -> Path:
     """Write a bundle's graph to `folder`, from a traced encoder and a head that reads `ENCODED`.
 
     `traced` is the encoder's graph, whose weights are in files beside it or in the graph itself.
@@ -41,7 +43,7 @@ def finish_model(traced: Path, head: Nodes, dimension: int, folder: Path) -> Pat
     replace_convolutions(graph, lambda weight: read_weight(traced, weight))
     graph.node.extend(head.nodes)
     graph.initializer.extend(head.initializers.values())
-    simple_file = _simplify(model, traced.parent, dimension)
+    simple_file = _simplify(model, traced.parent, dimension, ends)
     simple = read_graph(simple_file)
     used = {f"{node.domain}.{node.op_type}".removeprefix(".") for node in simple.graph.node}
     if forbidden := sorted(used - OPERATORS):
@@ -79,12 +81,12 @@ def _fill_inputs(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(filled.initializers.values())
 
 
-def _simplify(model: onnx.ModelProto, folder: Path, dimension: int) -> Path:
+def _simplify(model: onnx.ModelProto, folder: Path, dimension: int, ends: Ends) -> Path:
     """Apply ONNX Runtime's basic optimizations, which use standard operators only.
 
     The weights of `model` are in `folder`, where the result is written too; returns its path.
     """
-    shell = Nodes().to_model(opset=OPSET, dimension=dimension)
+    shell = Nodes().to_model(opset=OPSET, dimension=dimension, ends=ends)
     del model.graph.output[:]
     model.graph.input.extend(shell.graph.input)
     model.graph.output.extend(shell.graph.output)

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from embedrt.bundle.graph_rules import EMBEDDING, Ends
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.head import Head
@@ -54,7 +55,9 @@ class Traced:
     """The distribution that traced it."""
 
 
-def trace_model(folder: Path, head: Head, config: PretrainedConfig, output: Path) -> Traced:
+def trace_model(
+    folder: Path, head: Head, config: PretrainedConfig, output: Path, ends: Ends = EMBEDDING
+) -> Traced:
     """Trace the encoder in `folder`, add the head, and write the graph to `output`.
 
     Raises UnsupportedModelError with the reason of each installed tracer if none supports the
@@ -63,7 +66,7 @@ def trace_model(folder: Path, head: Head, config: PretrainedConfig, output: Path
     refuse_untraceable(folder, config)
     nodes = Nodes(prefix="head/")
     embedding, dimension = add_head(nodes, ENCODED, config.hidden_size, head)
-    nodes.name_output(embedding)
+    nodes.name_output(embedding, *ends.outputs)
     reasons = []
     for tracer in TRACERS:
         try:
@@ -76,7 +79,7 @@ def trace_model(folder: Path, head: Head, config: PretrainedConfig, output: Path
                 # The encoder is loaded for each tracer, because tracing modifies it.
                 traced = _trace_by(tracer, load_encoder(folder, config), Path(scratch))
                 with _refusals_of(tracer):
-                    graph = finish_model(traced, nodes, dimension, output)
+                    graph = finish_model(traced, nodes, dimension, output, ends)
         except _RefusedError as refusal:
             reasons.append(str(refusal))
         else:

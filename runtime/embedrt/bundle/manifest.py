@@ -28,6 +28,17 @@ Scheme = Literal["static", "row", "wide"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
 Task = Literal["embedding", "reranking", "sparse"]
+ScoreActivation = Literal[
+    "Hardsigmoid",
+    "Identity",
+    "LogSigmoid",
+    "LogSoftmax",
+    "ReLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+]
 ElementType = Literal["int64", "float32"]
 Axis = Literal["batch", "tokens", "dimension", "labels", "vocabulary"]
 
@@ -70,11 +81,12 @@ class Agreement:
     """Number of texts compared."""
     max_difference: float
     """Largest difference of a component: absolute if embeddings are normalized, otherwise relative
-    to the largest component of the reference."""
+    to the largest component of the reference. For a reranker, relative to its largest score."""
     tolerance: float
     """Upper limit of `max_difference` for the export to succeed."""
     min_cosine: float
-    """Smallest cosine between an embedding and its reference."""
+    """Smallest cosine between an embedding and its reference. For a reranker, the cosine between
+    the scores of all pairs and their references."""
     same_bytes: bool
     """Whether each text gives the same bytes alone and in batches."""
 
@@ -94,6 +106,34 @@ class Quantization:
     min_cosine: float
     rank_agreement: float
     """Mean share of a text's ten nearest neighbors that int8 and fp32 have in common."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreQuantization:
+    """How an int8 reranker was quantized, and its quality against fp32 on held-out queries."""
+
+    scheme: Scheme
+    """As in `Quantization`."""
+    rejected: tuple[str, ...]
+    """Why each faster scheme was rejected."""
+    texts: int
+    """Number of pairs."""
+    kendall_tau: float
+    """Kendall's tau between the orders of a query's documents in int8 and in fp32; the mean."""
+    top_agreement: float
+    """Mean share of a query's ten best documents that int8 and fp32 have in common."""
+    score_error: float
+    """Root mean square difference of a score, relative to the standard deviation of the scores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reranking:
+    """What belongs to rerankers alone."""
+
+    activation: ScoreActivation
+    """Applied to the graph's scores unless the caller chooses another; the name in torch.nn."""
+    labels: tuple[str, ...]
+    """Names of the scores of a pair, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +158,7 @@ INPUTS: dict[Task, tuple[Value, ...]] = {
 FURTHER_INPUTS: dict[Task, tuple[Value, ...]] = {
     "reranking": (TOKEN_TYPES,),  # in families that tell the texts of a pair apart by type
 }
+QUANTIZATIONS: dict[Task, type] = {"reranking": ScoreQuantization}  # Quantization for others
 OUTPUTS: dict[Task, tuple[Value, ...]] = {
     "embedding": (Value(name="embedding", dtype="float32", axes=("batch", "dimension")),),
     "reranking": (Value(name="scores", dtype="float32", axes=("batch", "labels")),),
@@ -163,14 +204,16 @@ class Manifest:
     """Versions of the packages that made the bundle."""
     agreement: Agreement | None
     """None only while an export is still verifying the bundle."""
-    quantization: Quantization | None
+    quantization: Quantization | ScoreQuantization | None
     """None for fp32."""
     files: dict[str, FileEntry]
     """Every file of the bundle except the manifest, by name."""
+    reranking: Reranking | None = None
+    """For the task ``reranking``, otherwise None."""
 
     def to_json(self) -> str:
         """Return the manifest as JSON. Equal manifests give equal text."""
-        facts = dataclasses.asdict(self)
+        facts = _without_defaults(self)
         facts["source"] = _without_defaults(self.source)
         return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -254,11 +297,28 @@ def _check_values(manifest: Manifest) -> None:
             f"manifest.json.quantization does not fit precision {manifest.precision!r}; "
             f"expected {expected}"
         )
+    _check_task(manifest)
     default = manifest.default_prompt_name
     if default is not None and default not in manifest.prompts:
         raise _wrong(
             f"manifest.json.default_prompt_name is {reprlib.repr(default)}; expected null or one "
             f"of {reprlib.repr(sorted(manifest.prompts))}"
+        )
+
+
+def _check_task(manifest: Manifest) -> None:
+    """Check what belongs to one task alone."""
+    task, found = manifest.task, manifest.reranking
+    expected = QUANTIZATIONS.get(task, Quantization)
+    if not isinstance(manifest.quantization, expected | None):
+        raise _wrong(f"manifest.json.quantization has not the fields for task {task!r}")
+    if (task == "reranking") != (found is not None):
+        wanted = "an object" if task == "reranking" else "no such field"
+        raise _wrong(f"manifest.json.reranking does not fit task {task!r}; expected {wanted}")
+    if found is not None and len(found.labels) != manifest.dimension:
+        raise _wrong(
+            f"manifest.json.reranking.labels has {len(found.labels)} names; expected "
+            f"{manifest.dimension}, the dimension"
         )
 
 
@@ -272,8 +332,8 @@ def _decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one
             raise _wrong(f"{place} is {reprlib.repr(value)}; expected one of {list(arguments)}")
         return value
     if origin in (Union, types.UnionType):
-        (inner,) = (argument for argument in arguments if argument is not types.NoneType)
-        return None if value is None else _decode(value, inner, place)
+        inner = [argument for argument in arguments if argument is not types.NoneType]
+        return None if value is None else _decode(value, _most_alike(value, inner), place)
     if origin is tuple:
         items = _expect(value, list, place)
         return tuple(_decode(item, arguments[0], f"{place}[{i}]") for i, item in enumerate(items))
@@ -286,6 +346,13 @@ def _decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one
     if kind is float:
         return _decode_number(value, place)
     return _expect(value, kind, place)
+
+
+def _most_alike(value: object, kinds: list[Any]) -> Any:
+    """Return the dataclass that has the most of an object's fields, or the only kind."""
+    if len(kinds) == 1 or not isinstance(value, dict):
+        return kinds[0]
+    return max(kinds, key=lambda kind: len(value.keys() & get_type_hints(kind).keys()))
 
 
 def _decode_dataclass(value: object, kind: Any, place: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from embedrt.bundle.manifest import Manifest
+from embedrt.bundle.manifest import Manifest, Quantization, ScoreQuantization
 from embedrt.bundle.reader import Bundle
 from embedrt.hub.place import noted_place
 
@@ -34,11 +34,10 @@ def run(options: argparse.Namespace) -> None:
         "source": f"{source.id} ({origin})",
         "license": source.license or "not declared",
         "encoder": f"{manifest.family}, {manifest.builder}, {manifest.precision}",
-        "dimension": manifest.dimension,
+        **_describe_results(manifest),
         "max tokens": f"{manifest.max_tokens}, truncated on the {manifest.truncation_side}",
         "pooling": " + ".join(manifest.pooling),
-        "normalized": "yes" if manifest.normalized else "no",
-        "similarity": manifest.similarity,
+        **({} if manifest.reranking else _describe_vectors(manifest)),
         "prompts": ", ".join(_describe_prompts(manifest)) or "none",
         "size": f"{size / 1e6:.1f} MB",
         "made with": ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items()),
@@ -50,17 +49,39 @@ def run(options: argparse.Namespace) -> None:
         ),
     }
     if quantization := manifest.quantization:
-        rows["int8"] = (
-            f"scheme {quantization.scheme}; cosine to fp32 {quantization.mean_cosine:.4f} mean, "
-            f"{quantization.first_percentile_cosine:.4f} first percentile, "
-            f"{quantization.min_cosine:.4f} smallest, rank agreement "
-            f"{quantization.rank_agreement:.2f}, over {quantization.texts} texts"
-        )
+        rows["int8"] = _describe_quantization(quantization)
         rows |= {f"rejected {i}": why for i, why in enumerate(quantization.rejected, start=1)}
     if place := noted_place(bundle.path):
         rows["pulled"] = str(place)
     for name, value in rows.items():
         print(f"{name:<11} {value}")
+
+
+def _describe_results(manifest: Manifest) -> dict[str, object]:
+    """Return the rows on what the bundle computes."""
+    found = manifest.reranking
+    if found is None:
+        return {"dimension": manifest.dimension}
+    return {"labels": ", ".join(found.labels), "activation": found.activation}
+
+
+def _describe_vectors(manifest: Manifest) -> dict[str, str]:
+    normalized = "yes" if manifest.normalized else "no"
+    return {"normalized": normalized, "similarity": manifest.similarity}
+
+
+def _describe_quantization(found: Quantization | ScoreQuantization) -> str:
+    if isinstance(found, ScoreQuantization):
+        return (
+            f"scheme {found.scheme}; Kendall's tau to fp32 {found.kendall_tau:.3f}, top ten in "
+            f"common {found.top_agreement:.2f}, score error {found.score_error:.3f}, over "
+            f"{found.texts} pairs"
+        )
+    return (
+        f"scheme {found.scheme}; cosine to fp32 {found.mean_cosine:.4f} mean, "
+        f"{found.first_percentile_cosine:.4f} first percentile, {found.min_cosine:.4f} smallest, "
+        f"rank agreement {found.rank_agreement:.2f}, over {found.texts} texts"
+    )
 
 
 def _describe_prompts(manifest: Manifest) -> list[str]:

@@ -1,4 +1,4 @@
-"""``embedrt verify``: check every byte of a bundle, and its vectors on this machine."""
+"""``embedrt verify``: check every byte of a bundle, and what it computes on this machine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from embedrt.bundle.reader import Bundle
 from embedrt.cli.export import load_exporter
-from embedrt.embedder import Embedder
-from embedrt.verify import check_probes, try_bundle
+from embedrt.tasks import load_any
+from embedrt.verify import PROBES, check_probes, try_bundle
 
 
 def add_to(commands: Any) -> None:
@@ -28,11 +28,12 @@ def run(options: argparse.Namespace) -> None:
     bundle = Bundle.open(options.bundle, verify="sha256")
     print(f"files: {len(bundle.manifest.files)} as the manifest says, by sha256")
     try_bundle(bundle.path)
-    with Embedder(bundle) as embedder:
-        difference = check_probes(embedder, bundle)
-        print(f"vectors on this machine: largest difference {difference:.1e} from the original's")
+    with load_any(bundle) as loaded:
+        difference = check_probes(loaded, bundle)
+        results = PROBES[bundle.manifest.task].results
+        print(f"{results} on this machine: largest difference {difference:.1e} from the original's")
         if options.against:
-            agreement = load_exporter().prove_bundle(embedder, options.against)
+            agreement = load_exporter().prove_bundle(loaded, options.against)
             print(
                 f"against {agreement.reference} on {agreement.texts} texts: largest difference "
                 f"{agreement.max_difference:.1e}, smallest cosine {agreement.min_cosine:.7f}, "

@@ -22,7 +22,6 @@ from typing import Any
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.reader import MANIFEST, MAX_MANIFEST_BYTES, Bundle, describe_file
 from embedrt.bundle.writer import staged_bundle
-from embedrt.embedder import Embedder
 from embedrt.errors import (
     BundleCorruptError,
     BundleFormatError,
@@ -31,6 +30,7 @@ from embedrt.errors import (
 )
 from embedrt.hub.client import hub_client
 from embedrt.hub.place import Place, noted_place
+from embedrt.tasks import load_any
 from embedrt.verify import check_probes, try_bundle
 
 logger = logging.getLogger(__name__)
@@ -218,8 +218,8 @@ def _verify(folder: Path, place: Place, source: Path) -> None:
     try:
         bundle = Bundle.open(folder, verify="sha256")
         try_bundle(folder)
-        with Embedder(bundle) as embedder:
-            check_probes(embedder, bundle)
+        with load_any(bundle) as loaded:
+            check_probes(loaded, bundle)
     except EmbedrtError as error:
         _forget_damaged(source)
         told = str(error).replace(f"{folder}/", "").replace(str(folder), "the bundle")

@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, KeysView, Mapping
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 QUOTED_CHARACTERS = 40
+NOT_A_PAIR = (str, bytes, bytearray, memoryview, Mapping, AbstractSet)
 NOT_A_BATCH = (bytes, bytearray, memoryview, Mapping, AbstractSet)
 
 Texts = str | Iterable[str]
+Pair = tuple[str, str]
+Pairs = Iterable[Any]
+"""One pair of texts, or any ordered iterable of pairs."""
 
 
 def as_batch(texts: Iterable[object]) -> list[str]:
@@ -36,6 +41,36 @@ def as_text(text: object, index: int | None = None) -> str:
     return well_formed(text)
 
 
+def as_pairs(pairs: Any) -> tuple[list[Pair], bool]:
+    """Return the pairs as well-formed strings, and whether they are one pair.
+
+    Accepts what ``CrossEncoder.predict`` does: a pair is a list, tuple or array of two str, and
+    pairs are an ordered iterable of pairs, or an array with two columns. Raises TypeError naming
+    the first that is no pair.
+    """
+    if getattr(pairs, "ndim", 1) == 2:  # an array with a pair in each row
+        pairs = list(pairs)
+    elements = list(_elements(pairs))
+    if elements and isinstance(elements[0], str):
+        return [as_pair(elements)], True
+    return [as_pair(pair, index) for index, pair in enumerate(elements)], False
+
+
+def as_pair(pair: Any, index: int | None = None) -> Pair:
+    """Return the two texts of a pair as `as_text` does; raise TypeError if it is not a pair."""
+    place = "pair" if index is None else f"pairs[{index}]"
+    if isinstance(pair, NOT_A_PAIR) or not hasattr(pair, "__len__") or len(pair) != 2:
+        raise TypeError(f"{place} is {_describe(pair)}; every pair must be two str: (query, text)")
+    first, second = pair
+    return _part(first, f"{place}[0]"), _part(second, f"{place}[1]")
+
+
+def _part(text: object, place: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"{place} is {_describe(text)}; both texts of a pair must be str")
+    return well_formed(text)
+
+
 def well_formed(text: str) -> str:
     r"""Join surrogate pairs and replace lone surrogates by U+FFFD, to make the text valid Unicode.
 
@@ -51,8 +86,10 @@ def well_formed(text: str) -> str:
     return text
 
 
-def start_of(text: str) -> str:
-    """Return the quoted start of a text, for error messages."""
+def start_of(text: str | Pair) -> str:
+    """Return the quoted start of a text, or of both texts of a pair, for error messages."""
+    if isinstance(text, tuple):
+        return " and ".join(map(start_of, text))
     return repr(text if len(text) <= QUOTED_CHARACTERS else f"{text[:QUOTED_CHARACTERS]}…")
 
 

@@ -24,7 +24,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from embedrt.bundle.manifest import Side
 from embedrt.errors import BundleCorruptError, BundleFormatError, TokenizationError
-from embedrt.text.inputs import start_of
+from embedrt.text.inputs import Pair, start_of
 
 TokenIds = NDArray[np.int64]
 
@@ -82,8 +82,8 @@ class Tokenizer:
 
         Raises TokenizationError with `index`.
         """
-        with _tokenization_errors(text, index):
-            return self._ids(self._readable(text))
+        with tokenization_errors(text, index):
+            return self._ids(self.readable(text))
 
     def batch_ids(self, texts: Sequence[str]) -> list[TokenIds]:
         """Return the token ids of each text, each of shape (tokens,).
@@ -95,21 +95,21 @@ class Tokenizer:
         for start in range(0, len(texts), BLOCK):
             block = texts[start : start + BLOCK]
             try:
-                ids += self._block_ids([self._readable(text) for text in block])
+                ids += self._block_ids([self.readable(text) for text in block])
             except BaseException as error:
-                if not _is_tokenizer_error(error):
+                if not is_tokenizer_error(error):
                     raise
                 # Finds the text that fails. There may be none: a batch panics if the library cannot
                 # start a thread.
                 ids += [self.ids(text, index) for index, text in enumerate(block, start)]
         return ids
 
-    def count(self, text: str, index: int | None = None) -> int:
-        """Count the tokens of the whole text before truncation, including special tokens.
+    def count(self, text: str | Pair, index: int | None = None) -> int:
+        """Count the tokens of a whole text or pair before truncation, including special tokens.
 
         Uses up to 350 bytes of memory per character. Raises TokenizationError with `index`.
         """
-        with _tokenization_errors(text, index):
+        with tokenization_errors(text, index):
             return len(self._without_truncation().encode_batch_fast([text])[0].ids)
 
     def pieces(self, text: str, index: int | None = None, *, special: bool = True) -> list[Piece]:
@@ -117,7 +117,7 @@ class Tokenizer:
 
         Uses up to 350 bytes of memory per character. Raises TokenizationError with `index`.
         """
-        with _tokenization_errors(text, index):
+        with tokenization_errors(text, index):
             whole = self._without_truncation()
             encoding = whole.encode_batch([text], add_special_tokens=special)[0]
         columns = (encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets)
@@ -136,6 +136,34 @@ class Tokenizer:
                 raise ValueError(f"[{place}] is {number}, which is no token id of this model")
         return str(whole.decode(list(ids), skip_special_tokens=skip_special))
 
+    def special_tokens(self, *, pair: bool) -> int:
+        """Return the number of special tokens that are added to a text, or to a pair."""
+        return int(self._truncating.num_special_tokens_to_add(is_pair=pair))
+
+    def encode_pairs(self, pairs: Sequence[Pair]) -> list[Encoding]:
+        """Tokenize pairs and truncate them to `max_tokens`, each at the longer text.
+
+        The library's own errors are raised, see `is_tokenizer_error`.
+        """
+        return list(self._truncating.encode_batch_fast(list(pairs)))
+
+    def cut(self, text: str) -> tuple[str, bool]:
+        """Return the start of a text that determines its first tokens, and whether it has more.
+
+        These are as many as fit into `max_tokens` beside the special tokens.
+        """
+        text = self.readable(text)
+        cut = self._first_cut
+        while self._truncates_right and cut < len(text):
+            if self._is_settled(self._encode(text[:cut]), cut):
+                return text[:cut], True
+            cut *= CUT_GROWTH
+        return text, bool(self._encode(text).overflowing)
+
+    def is_short(self, text: str) -> bool:
+        """Whether a text is tokenized whole, because it may have no more than `max_tokens`."""
+        return len(text) <= self._first_cut or not self._truncates_right
+
     def other_side(self) -> Tokenizer:
         """Return the same tokenizer, which truncates on the other side."""
         if self._other_side is None:
@@ -151,7 +179,8 @@ class Tokenizer:
             self._whole = _load(self._path)
         return self._whole
 
-    def _readable(self, text: str) -> str:
+    def readable(self, text: str) -> str:
+        """Return the part of a text that is tokenized at most."""
         return text[:MOST_CHARACTERS] if self._truncates_right else text[-MOST_CHARACTERS:]
 
     def _block_ids(self, texts: Sequence[str]) -> list[TokenIds]:
@@ -192,6 +221,11 @@ class Tokenizer:
         return len(beyond) > 1
 
 
+def characters(text: str | Pair) -> int:
+    """Return the number of characters of a text or pair."""
+    return len(text) if isinstance(text, str) else sum(map(len, text))
+
+
 def _ids_of(encoding: Encoding) -> TokenIds:
     return np.array(encoding.ids, np.int64)
 
@@ -204,7 +238,7 @@ def _load(path: Path) -> FastTokenizer:
     try:
         tokenizer = FastTokenizer.from_file(str(path))
     except BaseException as error:
-        if not _is_tokenizer_error(error):
+        if not is_tokenizer_error(error):
             raise
         raise BundleCorruptError(
             f"{path} is not a tokenizer that this version of tokenizers can read "
@@ -221,21 +255,21 @@ def _load(path: Path) -> FastTokenizer:
 
 
 @contextmanager
-def _tokenization_errors(text: str, index: int | None) -> Iterator[None]:
+def tokenization_errors(text: str | Pair, index: int | None) -> Iterator[None]:
     """Convert errors of the tokenizer to TokenizationError."""
     try:
         yield
     except BaseException as error:
-        if not _is_tokenizer_error(error):
+        if not is_tokenizer_error(error):
             raise
         raise TokenizationError(
-            f"breaks the tokenizer ({error}): it has {len(text):,} characters and starts "
+            f"breaks the tokenizer ({error}): it has {characters(text):,} characters and starts "
             f"{start_of(text)}. Leave it out or change it",
             index,
         ) from error
 
 
-def _is_tokenizer_error(error: BaseException) -> bool:
+def is_tokenizer_error(error: BaseException) -> bool:
     """Whether the Rust library raised the error, and not, for example, a signal handler.
 
     Its errors are plain Exceptions without a class of their own; its panics are BaseExceptions.

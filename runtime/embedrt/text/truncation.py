@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from embedrt.errors import OverlongTextError, warn_caller
-from embedrt.text.inputs import start_of
-from embedrt.text.tokenizer import MOST_CHARACTERS, TokenIds, Tokenizer
+from embedrt.text.inputs import Pair, start_of
+from embedrt.text.tokenizer import MOST_CHARACTERS, TokenIds, Tokenizer, characters
 
 Overlong = Literal["truncate", "warn", "error"]
 
@@ -21,7 +21,7 @@ class Truncations:
         self._count = 0
         self._first = ""
 
-    def check(self, texts: Sequence[str], ids: Sequence[TokenIds]) -> None:
+    def check(self, texts: Sequence[str | Pair], ids: Sequence[TokenIds]) -> None:
         """Record the texts that were truncated to these token ids.
 
         Raises OverlongTextError with the index of the first one if truncation is not allowed.
@@ -51,11 +51,11 @@ class Truncations:
             self._count, self._first = 0, ""
 
 
-def _length_if_cut(text: str, index: int, ids: TokenIds, tokenizer: Tokenizer) -> str | None:
-    if len(text) > MOST_CHARACTERS:  # counting the tokens would take gigabytes of memory
-        return f"{len(text):,} characters"
+def _length_if_cut(text: str | Pair, index: int, ids: TokenIds, tokenizer: Tokenizer) -> str | None:
+    if characters(text) > MOST_CHARACTERS:  # counting the tokens would take gigabytes of memory
+        return f"{characters(text):,} characters"
     # Only a text with the maximum number of tokens can have been truncated.
-    if len(ids) == tokenizer.max_tokens and (
+    if ids.shape[-1] == tokenizer.max_tokens and (
         (count := tokenizer.count(text, index)) > tokenizer.max_tokens
     ):
         return f"{count:,} tokens"

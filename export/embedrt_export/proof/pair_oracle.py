@@ -1,0 +1,111 @@
+"""The reference for rerankers: the original cross-encoder in sentence-transformers, in float32."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from embedrt.errors import UnsupportedModelError
+from embedrt.text.inputs import start_of
+from embedrt.text.tokenizer import TokenIds
+from embedrt_export.encoder import FloatArray, TokenTypes
+from embedrt_export.proof.original import Original
+from embedrt_export.quiet import quiet
+from embedrt_export.source.loading import load_cross_encoder
+
+Pair = tuple[str, str]
+
+TYPED_PAIRS = (("a", "b"), ("a river", "a bridge " * 3), ("", "b"))  # to see token types by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairCall:
+    """A call of `predict`, which `Reranker` and `CrossEncoder` share, with its prompt arguments."""
+
+    prompt: str | None = None
+    prompt_name: str | None = None
+    raw: bool = True
+    """Without the activation."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The prompt arguments that are given."""
+        given = {"prompt": self.prompt, "prompt_name": self.prompt_name}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def __str__(self) -> str:
+        activation = {"activation_fn": "Identity"} if self.raw else {}
+        options = {**self.options, **activation}
+        return f"predict({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+
+
+RAW = PairCall(prompt="")
+
+
+class PairOracle(Original):
+    """The original cross-encoder."""
+
+    _empty = ("", "")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, load_cross_encoder, lambda model: model.predict([["a", "b"]]))
+        self._known: dict[tuple[PairCall, Pair], FloatArray] = {}
+        self._types = self._find_types()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the scores."""
+        names: dict[int, str] = self._model.config.id2label
+        return tuple(str(names[index]) for index in range(int(self._model.num_labels)))
+
+    def token_types(self) -> TokenTypes:
+        """Return whether the token types of a pair are an input of the graph."""
+        return self._types
+
+    def _find_types(self) -> TokenTypes:
+        encoder: Any = self._model.transformers_model
+        if "token_type_ids" not in inspect.signature(encoder.forward).parameters:
+            return TokenTypes()
+        features = [self._features(pair) for pair in TYPED_PAIRS]
+        rows = [row["token_type_ids"][0].tolist() for row in features if "token_type_ids" in row]
+        return TokenTypes(given=any(map(any, rows)))
+
+    def inputs(self, pair: Pair) -> TokenIds:
+        """Return what the graph takes for a pair. Shape: (tokens,), or (2, tokens) with types."""
+        features = self._features(pair)
+        ids = np.array(features["input_ids"][0].tolist(), np.int64)
+        if not self._types.given:
+            return ids
+        return np.stack([ids, np.array(features["token_type_ids"][0].tolist(), np.int64)])
+
+    def score(self, pairs: Sequence[Pair], call: PairCall = RAW) -> FloatArray:
+        """Score each pair with `call`, by default raw. Shape: (n, labels)."""
+        for pair in pairs:
+            if (call, pair) not in self._known:
+                if not self._has_weights:
+                    raise RuntimeError(
+                        f"{call} on {start_of(pair)} after the weights were released"
+                    )
+                self._known[call, pair] = self._score(pair, call)
+        return np.stack([self._known[call, pair] for pair in pairs])
+
+    def _score(self, pair: Pair, call: PairCall) -> FloatArray:
+        activation = torch.nn.Identity() if call.raw else None
+        try:
+            with quiet():
+                score = self._model.predict([list(pair)], activation_fn=activation, **call.options)
+        except Exception as error:  # malformed files raise any kind
+            raise UnsupportedModelError(
+                f"{self.name} fails at {call} on {start_of(pair)}: {error}"
+            ) from error
+        return np.asarray(score, np.float32).reshape(-1)
+
+    def input_ids(self, pair: Pair, call: PairCall = RAW) -> TokenIds:
+        """Return the token ids that the encoder receives in this call. Shape: (tokens,)."""
+        return self._ids_of_run(lambda: self._model.predict([list(pair)], **call.options))

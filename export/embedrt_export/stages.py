@@ -1,0 +1,110 @@
+"""The stages of an export that differ by task: what `pipeline` runs for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from embedrt.bundle.manifest import (
+    Agreement,
+    Quantization,
+    Reranking,
+    ScoreActivation,
+    ScoreQuantization,
+    Task,
+)
+from embedrt.engine.call import Text
+from embedrt.text.tokenizer import TokenIds
+from embedrt_export.int8.calibration import DOCUMENTS, CalibrationTexts, pairs_of
+from embedrt_export.int8.order import OrderQuality, measure_order
+from embedrt_export.int8.quality import Quality, measure_quality
+from embedrt_export.int8.selection import Figures, Measure
+from embedrt_export.proof.agreement import prove
+from embedrt_export.proof.comparison import rehearse
+from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.pair_oracle import PairOracle
+from embedrt_export.proof.probes import pair_probes, probes
+from embedrt_export.proof.scores import prove_scores, rehearse_scores
+from embedrt_export.source.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What int8 is fitted to, and what it is judged by."""
+
+    fitted: Sequence[TokenIds]
+    held_back: Sequence[TokenIds]
+    measure: Measure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """The stages of one task. Each takes the original that `load` returns."""
+
+    load: Callable[[Path], Any]
+    """Loads the original model in a folder."""
+    describe: Callable[[Any, Settings], dict[str, Any]]
+    """Returns the fields of the manifest that belong to the task alone."""
+    probes: Callable[[Any], bytes]
+    """Returns the content of ``probes.json``."""
+    rehearse: Callable[[Any, int, Callable[[Text], int]], None]
+    """Runs what `prove` compares, given the maximum of tokens and what counts them."""
+    prove: Callable[[Any, Any], Agreement]
+    """Compares a loaded bundle with the original; raises ProofError if they disagree."""
+    trial: Callable[[Any, CalibrationTexts], Trial]
+    """Returns the token ids to fit int8 to, and to judge it by."""
+    least: Callable[..., Figures]
+    """The quality that int8 must reach; keywords replace the defaults."""
+    record: Callable[..., Quantization | ScoreQuantization]
+    """What the manifest records of int8."""
+
+
+def _try_texts(oracle: Oracle, texts: CalibrationTexts) -> Trial:
+    fitted, held_back = (
+        [ids for text in some if (ids := oracle.token_ids(text)).size]
+        for some in (texts.fitted, texts.held_back)
+    )
+    return Trial(fitted=fitted, held_back=held_back, measure=measure_quality)
+
+
+def _try_pairs(oracle: PairOracle, texts: CalibrationTexts) -> Trial:
+    fitted, held_back = (
+        [oracle.inputs(pair) for pair in pairs_of(some)] for some in (texts.fitted, texts.held_back)
+    )
+    documents = min(DOCUMENTS, len(texts.held_back) - 1)
+    measure = partial(measure_order, documents=documents)
+    return Trial(fitted=fitted, held_back=held_back, measure=measure)
+
+
+def _describe_scores(oracle: PairOracle, settings: Settings) -> dict[str, Any]:
+    # The default is that of sentence-transformers.
+    default: ScoreActivation = "Sigmoid" if len(oracle.labels) == 1 else "Identity"
+    activation = settings.activation or default
+    return {"reranking": Reranking(activation=activation, labels=oracle.labels)}
+
+
+STAGES: dict[Task, Stages] = {
+    "embedding": Stages(
+        load=Oracle,
+        describe=lambda _, __: {},
+        probes=probes,
+        rehearse=rehearse,
+        prove=prove,
+        trial=_try_texts,
+        least=Quality,
+        record=Quantization,
+    ),
+    "reranking": Stages(
+        load=PairOracle,
+        describe=_describe_scores,
+        probes=pair_probes,
+        rehearse=rehearse_scores,
+        prove=prove_scores,
+        trial=_try_pairs,
+        least=OrderQuality,
+        record=ScoreQuantization,
+    ),
+}
