@@ -22,7 +22,7 @@ from embedrt.bundle.manifest import Precision
 from embedrt.engine.batching import Batch, Queue, Tokenize
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, Row, Text, TokenIds, TokenizeTexts
-from embedrt.engine.session import Session
+from embedrt.engine.runner import Runner
 from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
@@ -49,13 +49,16 @@ class Engine:
         cache_bytes: int = 0,
         max_waiting_tokens: int | None = None,
         convert: Convert = list,
+        kernels: Runner | None = None,
+        engine_reason: str = "",
     ) -> None:
         self.threads = threads
         self._tokenize_texts = tokenize
         self._max_tokens = max_tokens
         self._cache_bytes = cache_bytes
         self._max_waiting_tokens = max_waiting_tokens
-        self._sessions = Sessions(graph, precision, threads, weights, convert)
+        self._sessions = Sessions(graph, precision, threads, weights, convert, kernels)
+        self._engine_reason = engine_reason
         self._broken = ""
         self._closed = False
         self._reset()
@@ -138,6 +141,8 @@ class Engine:
                 waiting_texts=queue.waiting_texts(),
                 waiting_tokens=queue.waiting_tokens + queue.untokenized_tokens,
                 run_seconds=self._sessions.run_seconds,
+                engine=self._sessions.one_core.name,
+                engine_reason=self._engine_reason,
             )
 
     def check_usable(self) -> None:
@@ -250,7 +255,7 @@ class Engine:
                 progress(len(mine.texts) - mine.left - reported)
                 reported = len(mine.texts) - mine.left
 
-    def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, Session, int] | None:
+    def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, Runner, int] | None:
         """Return work, its session and its number of cores; without work, release the core."""
         with self._lock:
             work, busy = None, self._busy
@@ -270,7 +275,7 @@ class Engine:
                 raise
             return work, session, cores
 
-    def _assign(self, work: Tokenize | Batch) -> tuple[Session, int]:
+    def _assign(self, work: Tokenize | Batch) -> tuple[Runner, int]:
         """Return the session for some work and how many cores it holds. Needs the lock."""
         one_core = self._sessions.one_core
         if isinstance(work, Tokenize):
@@ -323,7 +328,7 @@ class Engine:
             return call.name_text(error)
         return ids
 
-    def _run(self, batch: Batch, session: Session) -> None:
+    def _run(self, batch: Batch, session: Runner) -> None:
         try:
             embeddings = self._sessions.run(session, batch.input_ids)
         except EmbedrtError as error:
@@ -332,7 +337,7 @@ class Engine:
         with self._lock:
             self._queue.finish(batch, embeddings)
 
-    def _run_apart(self, batch: Batch, session: Session, error: EmbedrtError) -> None:
+    def _run_apart(self, batch: Batch, session: Runner, error: EmbedrtError) -> None:
         """Run each text of a failed batch alone, so that only the calls of its failing texts fail.
 
         If none of them fails alone, the graph cannot run batches, and `error` is for all.

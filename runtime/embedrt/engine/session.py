@@ -90,6 +90,7 @@ class Session:
         components = ends[-1].shape[-1] if kinds in KINDS else None
         self.dimension: int | None = components if isinstance(components, int) else None
         """Components of a row of the output; None if the graph does not declare them."""
+        self.name = f"ONNX Runtime {ort.__version__}"
         self._graph = graph
         self._weights = weights  # must outlive the session, which uses the memory
         if kinds not in KINDS:

@@ -20,8 +20,8 @@ INTERFACE = 1
 MESSAGE_BYTES = 300
 
 
-class KernelsError(Exception):
-    """The library refuses a model or a batch, or does not load."""
+class LibraryError(Exception):
+    """The library does not load, or refuses a model or a batch. The message says why."""
 
 
 class _Array(Structure):
@@ -134,16 +134,16 @@ def _layer(layer: Layer) -> _Layer:
 
 
 class Library:
-    """The loaded library. Raises KernelsError if it does not load, or has another interface."""
+    """The loaded library. Raises LibraryError if it does not load, or has another interface."""
 
     def __init__(self, file: Path) -> None:
         try:
             self._library: Any = ctypes.CDLL(str(file))
             found = self._library.embedrt_interface()
         except (OSError, AttributeError) as error:
-            raise KernelsError(f"{file} does not load ({error})") from error
+            raise LibraryError(f"{file} does not load ({error})") from error
         if found != INTERFACE:
-            raise KernelsError(
+            raise LibraryError(
                 f"{file} has interface {found} and this embedrt needs {INTERFACE}; install the "
                 "versions of embedrt and embedrt-kernels that belong together"
             )
@@ -169,21 +169,21 @@ class Library:
         return None if name is None else str(name.decode())
 
     def create(self, description: Description, path: str) -> int:
-        """Return a model for a path, to be destroyed after use; raise KernelsError."""
+        """Return a model for a path, to be destroyed after use; raise LibraryError."""
         model = pointer()
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
         status = self._library.embedrt_create(
             byref(description), path.encode(), byref(model), message, len(message)
         )
         if status:
-            raise KernelsError(message.value.decode())
+            raise LibraryError(message.value.decode())
         assert model.value is not None
         return model.value
 
     def run(self, model: int, ids: NDArray[np.int64], hidden: int) -> NDArray[np.float32]:
         """Embed texts of equal token count, (batch, tokens) to (batch, hidden).
 
-        Raises KernelsError.
+        Raises LibraryError.
         """
         ids = np.ascontiguousarray(ids, np.int64)
         embeddings = np.empty((len(ids), hidden), np.float32)
@@ -193,7 +193,7 @@ class Library:
             message, len(message),
         )  # fmt: skip
         if status:
-            raise KernelsError(message.value.decode())
+            raise LibraryError(message.value.decode())
         return embeddings
 
     def destroy(self, model: int) -> None:
@@ -207,5 +207,5 @@ class Library:
             path.encode(), which, values.ctypes.data, results.ctypes.data, values.size
         )
         if status:
-            raise KernelsError(f"status {status}")
+            raise LibraryError(f"status {status}")
         return results
