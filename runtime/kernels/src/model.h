@@ -66,7 +66,7 @@ struct Model {
 struct Workspace {
     std::int64_t rows;       // room for so many tokens
     float *states;           // [rows][hidden]
-    float *heads;            // [3 * hidden / 32][rows][32]: queries, keys and values
+    float *heads;            // [3 * hidden / 32][rows][32]: queries, keys and values, in cells
     std::uint8_t *bytes;     // [rows][hidden]: the input of the next product
     std::uint8_t *context;   // [rows][hidden]: the result of attention
     std::uint8_t *inner;     // [rows][inner]
@@ -74,6 +74,7 @@ struct Workspace {
     float *picked_context;   // [rows][16]
     float *picked_inner;     // [rows][16]
     float *keys;             // [head size][tokens]: the keys of a head, transposed
+    float *values;           // [tokens][head size]: the values of a head
     float *scores;           // [queries at once][tokens]
 };
 

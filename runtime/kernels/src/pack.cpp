@@ -168,6 +168,7 @@ Workspace make_workspace(const Model &model, std::int64_t rows, Arena &arena) {
     made.picked_context = arena.add<float>(count * kMostOutliers);
     made.picked_inner = arena.add<float>(count * kMostOutliers);
     made.keys = arena.add<float>(tokens * head_size);
+    made.values = arena.add<float>(tokens * head_size);
     made.scores = arena.add<float>(tokens * kMostQueries);
     return made;
 }

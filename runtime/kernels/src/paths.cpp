@@ -5,6 +5,7 @@
 namespace embedrt {
 
 #if defined(EMBEDRT_AVX512)
+extern const Path kAvx512Bf16;
 extern const Path kAvx512Vnni;
 #endif
 
@@ -12,6 +13,7 @@ namespace {
 
 const Path *const kPaths[] = {  // fastest first
 #if defined(EMBEDRT_AVX512)
+    &kAvx512Bf16,
     &kAvx512Vnni,
 #endif
     nullptr,

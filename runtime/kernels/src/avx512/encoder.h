@@ -17,11 +17,11 @@ inline void project_heads(const Linear &linear, const Workspace &space, std::int
                  [&](std::int64_t row, std::int64_t count, std::int64_t column,
                      const std::int32_t *sums) {
                      const Columns left(linear, column), right(linear, column + kLanes);
-                     float *to = space.heads + (column / 32 * space.rows + row) * 32;
-                     for (std::int64_t i = 0; i < count; ++i, sums += kWidth, to += 32) {
+                     float *to = space.heads + (column / 32 * space.rows + row) * kBlock;
+                     for (std::int64_t i = 0; i < count; ++i, sums += kWidth, to += kBlock) {
                          const float *picked = space.picked + (row + i) * kMostOutliers;
-                         store(to, left.results(sums, picked));
-                         store(to + kLanes, right.results(sums + kLanes, picked));
+                         store_channels(to, left.results(sums, picked),
+                                        right.results(sums + kLanes, picked));
                      }
                  });
 }
@@ -64,20 +64,6 @@ inline void expand(const Linear &linear, const Linear &next, const Workspace &sp
                  });
 }
 
-inline void attend(const Model &model, const Workspace &space, const Linear &output,
-                   std::int64_t batch, std::int64_t tokens) {
-    for (std::int64_t text = 0; text < batch; ++text) {
-        for (std::int64_t head = 0; head < model.heads; ++head) {
-            const Attention one{model, space, output, head, text * tokens, tokens};
-            if (model.hidden / model.heads == 32) {
-                attend_head<2>(one);
-            } else {
-                attend_head<4>(one);
-            }
-        }
-    }
-}
-
 inline void encode(const Model &model, const Workspace &space, const std::int64_t *ids,
                    std::int64_t batch, std::int64_t tokens, float *embeddings) {
     const std::int64_t rows = batch * tokens, hidden = model.hidden;
@@ -90,7 +76,10 @@ inline void encode(const Model &model, const Workspace &space, const std::int64_
         const Layer &layer = model.layers[i];
         const bool last = i + 1 == model.layer_count;
         project_heads(layer.query_key_value, space, rows);
-        attend(model, space, layer.attention_output, batch, tokens);
+        for (std::int64_t j = 0; j < batch * model.heads; ++j) {
+            attend(model, space, layer.attention_output, j % model.heads,
+                   j / model.heads * tokens, tokens);
+        }
         add_product(layer.attention_output, space.context, space.picked_context, rows,
                     space.states);
         normalize_rows(layer.attention_norm, hidden, rows, space.states, &layer.up, space.bytes,
@@ -119,10 +108,9 @@ void run(const Model &model, const Workspace &space, const std::int64_t *ids, st
 bool apply(std::int32_t which, const float *values, float *results, std::int64_t count) {
     if (which != 0 && which != 1) return false;
     for (std::int64_t i = 0; i < count; i += kLanes) {
-        const std::int64_t left = count - i;
-        const auto kept = static_cast<__mmask16>(left >= kLanes ? 0xffffu : (1u << left) - 1);
-        const Floats read = _mm512_maskz_loadu_ps(kept, values + i);
-        _mm512_mask_storeu_ps(results + i, kept, which == 0 ? gelu(read) : exp2_negative(read));
+        const Floats read = _mm512_maskz_loadu_ps(kept(count - i), values + i);
+        const Floats found = which == 0 ? gelu(read) : exp2_negative(read);
+        _mm512_mask_storeu_ps(results + i, kept(count - i), found);
     }
     return true;
 }

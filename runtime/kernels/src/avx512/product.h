@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kRowsAtOnce = 12;   // 24 sums, two vectors of weights and one of inputs: 27 registers
 constexpr int kWidth = 2 * kLanes;
+constexpr auto kAhead = _MM_HINT_T1;  // to the second cache
 
 // Multiply `Rows` rows and 32 columns into sums[Rows][32], which start at `start`.
 template <int Rows>
@@ -23,6 +24,9 @@ inline void multiply(const std::uint8_t *rows, std::int64_t inputs, const std::i
     for (std::int64_t k = 0; k < inputs; k += 4) {
         const Ints a = _mm512_load_si512(left + k * kLanes);
         const Ints b = _mm512_load_si512(right + k * kLanes);
+        // The weights of the next 32 columns follow these; few rows would wait for them.
+        _mm_prefetch(reinterpret_cast<const char *>(left + (2 * inputs + 2 * k) * kLanes), kAhead);
+        _mm_prefetch(reinterpret_cast<const char *>(left + (2 * inputs + 2 * k + 4) * kLanes), kAhead);
 #pragma GCC unroll 12
         for (int i = 0; i < Rows; ++i) {
             std::int32_t four = 0;
