@@ -15,9 +15,9 @@ from embedrt.kernels.library import Library
 from embedrt.kernels.session import KernelSession
 from kernels_twin import Encoder, embed, gelu, random_encoder, without
 
-# A byte that rounds the other way changes a component by less. Larger in bf16, whose rounding
-# moves more values over the edge of a step.
-BOUNDS = {"avx512-vnni": 0.004, "avx512-bf16": 0.02}
+# A byte that rounds the other way changes a component by less, and a wrong constant by more, on
+# average. Larger in bf16, whose rounding moves more values over the edge of a step.
+BOUNDS = {"avx512-vnni": 0.012, "avx512-bf16": 0.015}
 
 ENCODERS = st.fixed_dictionaries(
     {

@@ -15,13 +15,21 @@ public:
     // Return `count` zeros; nullptr for none.
     template <class T>
     T *add(std::size_t count) {
+        T *zeros = add_unset<T>(count);
+        if (zeros != nullptr) std::memset(static_cast<void *>(zeros), 0, count * sizeof(T));
+        return zeros;
+    }
+
+    // Return room for `count` values, which have to be set; nullptr for none.
+    template <class T>
+    T *add_unset(std::size_t count) {
         constexpr std::size_t kLine = 64, kMost = std::size_t{1} << 40;
         if (count == 0) return nullptr;
         if (count > kMost / sizeof(T)) throw std::bad_alloc();
         const std::size_t bytes = (count * sizeof(T) + kLine - 1) / kLine * kLine;
         blocks_.emplace_back(std::aligned_alloc(kLine, bytes));
         if (!blocks_.back()) throw std::bad_alloc();
-        return static_cast<T *>(std::memset(blocks_.back().get(), 0, bytes));
+        return static_cast<T *>(blocks_.back().get());
     }
 
 private:
