@@ -16,13 +16,13 @@ SOURCES = {"embedrt": "runtime", "embedrt_export": "export", "benchmarks": "."}
 BASE = {"numpy", "onnxruntime", "tokenizers"}
 CORE = (
     "embedder", "reranker", "activations", "tasks", "loaded", "request", "spellings", "bundle",
-    "text", "engine", "similarity", "postprocess", "errors", "progress", "verify", "upgrade",
+    "text", "engine", "similarity", "postprocess", "errors", "progress", "verify", "upgrade", "kernels",
 )  # fmt: skip
 # From bottom to top: a subpackage may import those on lower floors and itself, but no others on its
 # own floor.
 FLOORS = {
     "embedrt": [
-        ["errors", "progress", "files"], ["bundle"], ["text", "engine", "similarity"],
+        ["errors", "progress", "files"], ["bundle"], ["text", "engine", "similarity"], ["kernels"],
         ["postprocess", "spellings", "loaded", "activations"], ["request"],
         ["embedder", "reranker"], ["tasks"],
         ["verify", "bench", "integrations"], ["upgrade", "hub", "corpus", "serve"], ["cli"],
@@ -35,7 +35,7 @@ FLOORS = {
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
-        ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores"],
+        ["run", "roofline", "soak", "engine", "kernels", "corpus", "planner", "serving", "mteb_scores"],
     ],
 }  # fmt: skip
 # The only modules to which a rule does not apply.
