@@ -1,4 +1,4 @@
-"""What the kernels compute, written slowly and plainly in numpy, and encoders with random weights."""
+"""What the kernels compute, written plainly in numpy, and encoders with random weights."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _product(linear: Linear, values: Exact) -> Exact:
     result = exact * linear.scale * linear.weight_scale
     if linear.bias is not None:
         result = result + linear.bias
-    if linear.outliers is not None:
+    if linear.outliers is not None and linear.outlier_rows is not None:
         result = result + values[:, linear.outliers] @ linear.outlier_rows
     kept: Exact = result
     return kept

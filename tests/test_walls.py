@@ -16,7 +16,8 @@ SOURCES = {"embedrt": "runtime", "embedrt_export": "export", "benchmarks": "."}
 BASE = {"numpy", "onnxruntime", "tokenizers"}
 CORE = (
     "embedder", "reranker", "activations", "tasks", "loaded", "request", "spellings", "bundle",
-    "text", "engine", "similarity", "postprocess", "errors", "progress", "verify", "upgrade", "kernels",
+    "text", "engine", "similarity", "postprocess", "errors", "progress", "verify", "upgrade",
+    "kernels",
 )  # fmt: skip
 # From bottom to top: a subpackage may import those on lower floors and itself, but no others on its
 # own floor.
@@ -35,7 +36,8 @@ FLOORS = {
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
-        ["run", "roofline", "soak", "engine", "kernels", "corpus", "planner", "serving", "mteb_scores"],
+        ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores"],
+        ["kernels"],
     ],
 }  # fmt: skip
 # The only modules to which a rule does not apply.

@@ -97,9 +97,7 @@ class LoadedBundle:
             max_tokens=manifest.max_tokens,
             truncation_side=manifest.truncation_side,
         )
-        chosen = choose(
-            bundle, self._tokenizer.batch_ids, options.kernels, mapped=options.mapped
-        )
+        chosen = choose(bundle, self._tokenizer.batch_ids, options.kernels, mapped=options.mapped)
         self._engine = Engine(
             bundle.graph,
             manifest.precision,

@@ -27,7 +27,13 @@ from model_folders import make_small
 from sharing import made_once
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
-TEXTS = ["", "London", "How many people live in London?", "é 😀", *(" fox" * n for n in range(1, 60))]
+TEXTS = [
+    "",
+    "London",
+    "How many people live in London?",
+    "é 😀",
+    *(" fox" * n for n in range(1, 60)),
+]
 
 FloatArray = NDArray[np.float32]
 
@@ -146,7 +152,8 @@ def changed(bundle: Path, folder: Path, change: Callable[[onnx.ModelProto], None
 
 
 def node_of(model: onnx.ModelProto, operator: str) -> onnx.NodeProto:
-    return next(node for node in model.graph.node if node.op_type == operator)
+    found: onnx.NodeProto = next(n for n in model.graph.node if n.op_type == operator)
+    return found
 
 
 def use_tanh(model: onnx.ModelProto) -> None:
@@ -240,9 +247,7 @@ def test_the_environment_decides(minilm_int8: Path, monkeypatch: pytest.MonkeyPa
         Embedder.load(minilm_int8)
 
 
-def test_info_says_which_engine_runs(
-    minilm_int8: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_info_says_which_engine_runs(minilm_int8: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert embedrt_command(["info", str(minilm_int8)]) == 0
     assert "engine      kernels avx512" in capsys.readouterr().out
 

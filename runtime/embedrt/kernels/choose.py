@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.bundle.manifest import Quantization
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS
@@ -120,7 +121,7 @@ def _check_probes(kernels: Runner, bundle: Bundle, tokenize: TokenizeTexts) -> N
     """Raise _DisagreeError unless the probes have the vectors that the export measured."""
     agreement, quantization = bundle.manifest.agreement, bundle.manifest.quantization
     assert agreement is not None  # `_load` has refused others
-    assert quantization is not None
+    assert isinstance(quantization, Quantization)
     try:
         probes = json.loads(bundle.probes.read_bytes())
         texts = [str(probe["text"]) for probe in probes]
@@ -137,7 +138,7 @@ def _check_probes(kernels: Runner, bundle: Bundle, tokenize: TokenizeTexts) -> N
     least = 1 - SLACK * (1 - quantization.min_cosine)
     if not (cosine >= least and difference <= agreement.tolerance):
         raise _DisagreeError(
-            f"the {kernels.name} give its probes a cosine of {cosine:.4f} to the original's vectors "
-            f"and a difference of {difference:.1e}; at least {least:.4f} and at most "
+            f"the {kernels.name} give its probes a cosine of {cosine:.4f} to the original's "
+            f"vectors and a difference of {difference:.1e}; at least {least:.4f} and at most "
             f"{agreement.tolerance:g} are expected"
         )

@@ -151,9 +151,7 @@ def _read_tensor(data: Data, weights: Data | None, span: Span) -> tuple[str, Arr
 
 
 def _place(data: Data, fields: Iterable[Field]) -> dict[str, str]:
-    entries = [
-        list(read_fields(data, one)) for number, one in fields if number == TENSOR_EXTERNAL
-    ]
+    entries = [list(read_fields(data, one)) for number, one in fields if number == TENSOR_EXTERNAL]
     return {text_of(data, e, ENTRY_KEY): text_of(data, e, ENTRY_VALUE) for e in entries}
 
 

@@ -6,7 +6,17 @@ The structures are those of ``runtime/kernels/src/interface.h``. A call releases
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int32, c_int64, c_uint32, c_uint64
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_char_p,
+    c_float,
+    c_int32,
+    c_int64,
+    c_uint32,
+    c_uint64,
+)
 from ctypes import c_void_p as pointer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -147,7 +157,7 @@ class Library:
                 f"{file} has interface {found} and this embedrt needs {INTERFACE}; install the "
                 "versions of embedrt and embedrt-kernels that belong together"
             )
-        message = [c_char_p, c_uint64]
+        message: tuple[Any, Any] = (c_char_p, c_uint64)
         self._library.embedrt_path.argtypes = [c_uint32]
         self._library.embedrt_path.restype = c_char_p
         self._library.embedrt_create.argtypes = [

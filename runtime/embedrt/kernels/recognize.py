@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import EllipsisType
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,8 @@ def recognize(graph: Graph) -> Encoder:
     if flat != (-1, hidden):
         raise UnknownGraphError("the words are not as wide as the encoder")
     norm, states = _norm(walk, by_token, hidden)
-    layers, heads, scale = [], 0, 0.0
+    layers: list[Layer] = []
+    heads, scale = 0, 0.0
     while walk.next_operator() != "Concat":
         attention = _Attention(walk, hidden, by_text, relative_bias)
         layer, states = _layer(walk, attention, hidden, states)
@@ -93,12 +95,12 @@ class _Walk:
         """Return the number of inputs of the next node, 0 at the end."""
         return len(self._nodes[-1].inputs) if self._nodes else 0
 
-    def take(self, operator: str, *inputs: str, **attributes: Value) -> str:
+    def take(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Take a node with these inputs; return its output."""
         return self.take_node(operator, *inputs, **attributes).outputs[0]
 
     def take_with_ints(
-        self, operator: str, value: str, **attributes: Value
+        self, operator: str, value: str, **attributes: Any
     ) -> tuple[str, tuple[int, ...]]:
         """Take a node whose second input is a constant; return its output and the constant."""
         node = self.take_node(operator, value, ..., **attributes)
@@ -249,7 +251,7 @@ def _linear(walk: _Walk, value: str, inputs: int, outputs: int) -> tuple[Linear,
         smoothing, read = walk.array(smooth.inputs[1], np.float32, inputs), smooth.outputs[0]
     quantized = walk.take_node("QuantizeLinear", read, ..., ...)
     (steps,), (_, scale, zero) = quantized.outputs, quantized.inputs
-    bias = [] if walk.next_inputs() == 5 else ["", ...]
+    bias: list[str | EllipsisType] = [] if walk.next_inputs() == 5 else ["", ...]
     node = walk.take_node(PRODUCT, steps, ..., scale, ..., zero, *bias)
     weight = walk.array(node.inputs[1], np.int8, inputs, outputs)
     outputs = weight.shape[1]
