@@ -97,7 +97,9 @@ class LoadedBundle:
             max_tokens=manifest.max_tokens,
             truncation_side=manifest.truncation_side,
         )
-        chosen = choose(bundle, self._tokenizer.batch_ids, options.kernels, mapped=options.mapped)
+        self._chosen = choose(
+            bundle, self._tokenizer.batch_ids, options.kernels, mapped=options.mapped
+        )
         self._engine = Engine(
             bundle.graph,
             manifest.precision,
@@ -108,8 +110,7 @@ class LoadedBundle:
             cache_bytes=int(options.cache_mb * MEGABYTE),
             max_waiting_tokens=options.max_waiting_tokens,
             convert=self._convert(),
-            kernels=chosen.kernels,
-            engine_reason=chosen.why,
+            kernels=self._chosen.kernels,
         )
         if self._engine.dimension not in (None, manifest.dimension):
             raise BundleCorruptError(
@@ -222,7 +223,8 @@ class LoadedBundle:
 
     def stats(self) -> Stats:
         """Return counters of the work done, and the current size of the queue."""
-        return self._engine.stats()
+        chosen = self._chosen
+        return replace(self._engine.stats(), engine=chosen.engine, engine_reason=chosen.why)
 
     def close(self) -> None:
         """End the worker threads. Calls in progress finish or raise ClosedError."""

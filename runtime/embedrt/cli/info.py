@@ -78,8 +78,7 @@ def _describe_engine(bundle: Bundle) -> str:
         chosen = choose(bundle, tokenize, "auto" if use == "require" else use)
     except BundleError as error:
         return f"none ({error})"
-    name = "ONNX Runtime" if chosen.kernels is None else chosen.kernels.name
-    return f"{name} ({chosen.why})"
+    return f"{chosen.engine} ({chosen.why})"
 
 
 def _describe_results(manifest: Manifest) -> dict[str, object]:

@@ -50,7 +50,6 @@ class Engine:
         max_waiting_tokens: int | None = None,
         convert: Convert = list,
         kernels: Runner | None = None,
-        engine_reason: str = "",
     ) -> None:
         self.threads = threads
         self._tokenize_texts = tokenize
@@ -58,7 +57,6 @@ class Engine:
         self._cache_bytes = cache_bytes
         self._max_waiting_tokens = max_waiting_tokens
         self._sessions = Sessions(graph, precision, threads, weights, convert, kernels)
-        self._engine_reason = engine_reason
         self._broken = ""
         self._closed = False
         self._reset()
@@ -141,8 +139,6 @@ class Engine:
                 waiting_texts=queue.waiting_texts(),
                 waiting_tokens=queue.waiting_tokens + queue.untokenized_tokens,
                 run_seconds=self._sessions.run_seconds,
-                engine=self._sessions.one_core.name,
-                engine_reason=self._engine_reason,
             )
 
     def check_usable(self) -> None:

@@ -18,6 +18,7 @@ from embedrt.bundle.memory import load_file
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.runner import Runner
+from embedrt.engine.session import RUNTIME
 from embedrt.errors import EmbedrtError, KernelsError, warn_caller
 
 Use = Literal["auto", "off", "require"]
@@ -39,6 +40,11 @@ class Choice:
 
     kernels: Runner | None
     why: str
+
+    @property
+    def engine(self) -> str:
+        """What runs the bundle, for people."""
+        return RUNTIME if self.kernels is None else self.kernels.name
 
 
 class _NotUsableError(Exception):
