@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
 from embedrt.kernels.encoder import Encoder
 from embedrt.kernels.library import Library
-from embedrt.kernels.session import KernelSession
+from embedrt.kernels.session import KernelSession, Model
 from kernels_twin import embed, gelu, random_encoder, without
 
 # A byte that rounds the other way changes a component by less, and a wrong constant by more, on
@@ -59,7 +59,7 @@ def test_whole_encoder(
 ) -> None:
     encoder = random_encoder(**facts)
     ids = random_ids(shape, facts["seed"])
-    session = KernelSession(library, path, encoder)
+    session = KernelSession(Model(library, path, encoder), path)
     assert largest_difference(session, encoder, ids) < BOUNDS[path]
 
 
@@ -71,7 +71,7 @@ def test_one_half(
 ) -> None:
     """Without attention, or without the feed-forward network."""
     encoder = without(random_encoder(**facts), part)
-    session = KernelSession(library, path, encoder)
+    session = KernelSession(Model(library, path, encoder), path)
     assert largest_difference(session, encoder, random_ids(shape, 0)) < BOUNDS[path]
 
 
@@ -79,7 +79,7 @@ def test_one_half(
 def test_real_widths(library: Library, path: str, hidden: int) -> None:
     facts = {"heads": 12, "size": hidden // 12, "inner": 4 * hidden, "outliers": 16, "layers": 2}
     encoder = random_encoder(0, **facts)  # type: ignore[arg-type]
-    session = KernelSession(library, path, encoder)
+    session = KernelSession(Model(library, path, encoder), path)
     for shape in [(1, 1), (1, 79), (4, 37), (40, 13)]:
         assert largest_difference(session, encoder, random_ids(shape, 0)) < BOUNDS[path]
 
@@ -89,14 +89,16 @@ def test_real_widths(library: Library, path: str, hidden: int) -> None:
 def test_same_bytes_alone_in_batches_and_in_threads(
     library: Library, path: str, facts: dict[str, Any], shape: tuple[int, int], seed: int
 ) -> None:
-    session = KernelSession(library, path, random_encoder(**facts))
+    session = KernelSession(Model(library, path, random_encoder(**facts)), path)
     ids = random_ids(shape, seed)
     together = session.run(ids)
     assert (together == np.concatenate([session.run(text[None]) for text in ids])).all()
     shuffled = np.random.default_rng(seed).permutation(len(ids))
     assert (session.run(ids[shuffled]) == together[shuffled]).all()
-    with ThreadPoolExecutor(4) as threads:
-        for found in threads.map(session.run, [ids] * 8):
+    for threads in (2, 3, 7):
+        assert (session.on(threads).run(ids) == together).all()
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(session.on(2).run, [ids] * 8):
             assert (found == together).all()
 
 
@@ -125,7 +127,7 @@ def test_exp2(library: Library, path: str) -> None:
 def test_nonfinite_values_are_never_returned(library: Library, path: str, value: float) -> None:
     encoder = random_encoder(0)
     encoder.word_scales[3] = value
-    session = KernelSession(library, path, encoder)
+    session = KernelSession(Model(library, path, encoder), path)
     assert np.isfinite(session.run(np.array([[1, 2, 4]]))).all()
     with pytest.raises(NonFiniteEmbeddingError, match=r"NaN or infinity.*embedrt verify"):
         session.run(np.array([[1, 3, 4]]))
@@ -143,6 +145,6 @@ def test_nonfinite_values_are_never_returned(library: Library, path: str, value:
 def test_ids_that_the_model_does_not_have(
     library: Library, path: str, ids: list[list[int]], why: str
 ) -> None:
-    session = KernelSession(library, path, random_encoder(0))
+    session = KernelSession(Model(library, path, random_encoder(0)), path)
     with pytest.raises(BundleCorruptError, match=why):
         session.run(np.array(ids, np.int64))

@@ -27,3 +27,10 @@ class Runner(Protocol):
 
         Raises NonFiniteEmbeddingError, and BundleCorruptError if the batch fails.
         """
+
+
+class Kernels(Runner, Protocol):
+    """The kernels, on one core."""
+
+    def on(self, threads: int) -> Runner:
+        """Return the same model on several cores, which gives the same bytes."""

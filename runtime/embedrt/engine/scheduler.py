@@ -22,7 +22,7 @@ from embedrt.bundle.manifest import Precision
 from embedrt.engine.batching import Batch, Queue, Tokenize
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, Row, Text, TokenIds, TokenizeTexts
-from embedrt.engine.runner import Runner
+from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
@@ -49,7 +49,7 @@ class Engine:
         cache_bytes: int = 0,
         max_waiting_tokens: int | None = None,
         convert: Convert = list,
-        kernels: Runner | None = None,
+        kernels: Kernels | None = None,
     ) -> None:
         self.threads = threads
         self._tokenize_texts = tokenize

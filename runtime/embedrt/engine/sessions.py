@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.call import Row
-from embedrt.engine.runner import Runner
+from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.session import FloatArray, Session
 
 # After this many single batches, more are likely, and worth the memory of a second session.
@@ -54,7 +54,7 @@ class Sessions:
         threads: int,
         weights: mmap.mmap | None = None,
         convert: Convert = list,
-        kernels: Runner | None = None,
+        kernels: Kernels | None = None,
     ) -> None:
         self._graph = graph.absolute()
         self._files = _identity(graph)
@@ -80,8 +80,6 @@ class Sessions:
 
     def choose(self, tokens: int, submit: Submit) -> Runner:
         """Return the session for a single batch of `tokens` tokens while the engine is idle."""
-        if self._kernels is not None:  # which use one core for a batch
-            return self.one_core
         after_pause = perf_counter() - self._last_end >= SHORT_PAUSE
         if after_pause and tokens * self._seconds_per_token <= LONG_RUN:
             return self.one_core
@@ -120,6 +118,9 @@ class Sessions:
         self._alone = 0
 
     def _load_for_all_cores(self) -> None:
+        if self._kernels is not None:
+            self.all_cores = self._kernels.on(self._threads)
+            return
         session = Session(
             self._graph, self._precision, threads=self._threads, weights=self._weights
         )

@@ -17,7 +17,7 @@ from embedrt.bundle.manifest import Quantization
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS
-from embedrt.engine.runner import Runner
+from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.session import RUNTIME
 from embedrt.errors import EmbedrtError, KernelsError, warn_caller
 
@@ -38,7 +38,7 @@ SLACK = 2
 class Choice:
     """The kernels that run a bundle; None if ONNX Runtime does."""
 
-    kernels: Runner | None
+    kernels: Kernels | None
     why: str
 
     @property
@@ -94,7 +94,7 @@ def choose(
     return Choice(kernels, "the bundle and the processor fit")
 
 
-def _load(bundle: Bundle, *, mapped: bool) -> Runner:
+def _load(bundle: Bundle, *, mapped: bool) -> Kernels:
     manifest = bundle.manifest
     if manifest.quantization is None or manifest.quantization.scheme != "static":
         scheme = manifest.quantization.scheme if manifest.quantization else manifest.precision
@@ -107,7 +107,7 @@ def _load(bundle: Bundle, *, mapped: bool) -> Runner:
     from embedrt.kernels.graph import read_graph  # noqa: PLC0415
     from embedrt.kernels.library import Library, LibraryError  # noqa: PLC0415
     from embedrt.kernels.recognize import recognize  # noqa: PLC0415
-    from embedrt.kernels.session import KernelSession  # noqa: PLC0415
+    from embedrt.kernels.session import KernelSession, Model  # noqa: PLC0415
 
     try:
         library = Library(import_module(PACKAGE).library())
@@ -116,7 +116,7 @@ def _load(bundle: Bundle, *, mapped: bool) -> Runner:
             raise _NotUsableError("there are no kernels for this processor")
         weights = load_file(bundle.path / WEIGHTS, mapped=mapped) if bundle.weights_size else None
         encoder = recognize(read_graph(load_file(bundle.graph), weights))
-        return KernelSession(library, path, encoder)
+        return KernelSession(Model(library, path, encoder), path)
     except (OSError, ValueError, IndexError) as error:
         raise _NotUsableError(f"kernels do not cover its graph: {error}") from error
     except LibraryError as error:

@@ -164,7 +164,7 @@ class Library:
             POINTER(Description), c_char_p, POINTER(pointer), *message
         ]  # fmt: skip
         self._library.embedrt_run.argtypes = [
-            pointer, pointer, c_int64, c_int64, pointer, c_uint64, *message
+            pointer, c_int32, pointer, c_int64, c_int64, pointer, c_uint64, *message
         ]  # fmt: skip
         self._library.embedrt_destroy.argtypes = [pointer]
         self._library.embedrt_destroy.restype = None
@@ -190,7 +190,9 @@ class Library:
         assert model.value is not None
         return model.value
 
-    def run(self, model: int, ids: NDArray[np.int64], hidden: int) -> NDArray[np.float32]:
+    def run(
+        self, model: int, ids: NDArray[np.int64], hidden: int, *, threads: int = 1
+    ) -> NDArray[np.float32]:
         """Embed texts of equal token count, (batch, tokens) to (batch, hidden).
 
         Raises LibraryError.
@@ -199,8 +201,8 @@ class Library:
         embeddings = np.empty((len(ids), hidden), np.float32)
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
         status = self._library.embedrt_run(
-            model, ids.ctypes.data, *ids.shape, embeddings.ctypes.data, embeddings.nbytes,
-            message, len(message),
+            model, threads, ids.ctypes.data, *ids.shape, embeddings.ctypes.data,
+            embeddings.nbytes, message, len(message),
         )  # fmt: skip
         if status:
             raise LibraryError(message.value.decode())

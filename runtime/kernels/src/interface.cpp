@@ -13,6 +13,7 @@
 #include "pack.h"
 #include "path.h"
 #include "processor.h"
+#include "team.h"
 
 namespace {
 
@@ -24,8 +25,12 @@ using embedrt::Workspace;
 // The memory of a run, kept for the next one.
 struct Room {
     Arena arena;
-    Workspace workspace{};
+    std::vector<Workspace> workspaces;  // of each thread; they share what is not its own
 };
+
+// A thread with fewer rows would spend most of its time reading weights.
+constexpr std::int64_t kRowsOfThread = 12;
+constexpr std::int64_t kMostThreads = 256;
 
 void write(char *to, std::uint64_t bytes, const char *message) {
     if (to == nullptr || bytes == 0) return;
@@ -60,7 +65,7 @@ struct embedrt_model {
     std::mutex lock;
     std::vector<std::unique_ptr<Room>> rooms;  // not in use
 
-    std::unique_ptr<Room> take(std::int64_t rows) {
+    std::unique_ptr<Room> take(std::int64_t rows, std::size_t threads) {
         std::unique_ptr<Room> room;
         {
             const std::lock_guard<std::mutex> held(lock);
@@ -69,9 +74,14 @@ struct embedrt_model {
                 rooms.pop_back();
             }
         }
-        if (room == nullptr || room->workspace.rows < rows) {
+        if (room == nullptr || room->workspaces.front().rows < rows) {
             room = std::make_unique<Room>();
-            room->workspace = make_workspace(packed, (rows + 63) / 64 * 64, room->arena);
+            room->workspaces = {make_workspace(packed, (rows + 63) / 64 * 64, room->arena)};
+            add_scratch(packed, room->workspaces.front(), room->arena);
+        }
+        while (room->workspaces.size() < threads) {
+            room->workspaces.push_back(room->workspaces.front());
+            add_scratch(packed, room->workspaces.back(), room->arena);
         }
         return room;
     }
@@ -134,16 +144,22 @@ std::int32_t embedrt_create(const embedrt_encoder *encoder, const char *path, em
     });
 }
 
-std::int32_t embedrt_run(embedrt_model *model, const std::int64_t *ids, std::int64_t batch,
-                         std::int64_t tokens, float *embeddings, std::uint64_t embeddings_bytes,
-                         char *error, std::uint64_t error_bytes) {
+std::int32_t embedrt_run(embedrt_model *model, std::int32_t threads, const std::int64_t *ids,
+                         std::int64_t batch, std::int64_t tokens, float *embeddings,
+                         std::uint64_t embeddings_bytes, char *error, std::uint64_t error_bytes) {
     return guarded(error, error_bytes, [&] {
         if (model == nullptr || ids == nullptr || embeddings == nullptr) {
             throw InvalidDescription("an argument is NULL");
         }
         check_ids(model->packed, ids, batch, tokens, embeddings_bytes);
-        auto room = model->take(batch * tokens);
-        model->path->run(model->packed, room->workspace, ids, batch, tokens, embeddings);
+        const std::int64_t useful = std::max<std::int64_t>(1, batch * tokens / kRowsOfThread);
+        const auto count = static_cast<int>(std::clamp<std::int64_t>(
+            threads, 1, std::min(useful, kMostThreads)));
+        auto room = model->take(batch * tokens, static_cast<std::size_t>(count));
+        embedrt::run_parts(count, [&](const embedrt::Part &part) {
+            model->path->run(model->packed, room->workspaces[static_cast<std::size_t>(part.index)],
+                             ids, batch, tokens, embeddings, part);
+        });
         model->give_back(std::move(room));
     });
 }

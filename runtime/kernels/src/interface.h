@@ -96,10 +96,11 @@ enum {
 EMBEDRT_EXPORT int32_t embedrt_create(const embedrt_encoder *encoder, const char *path,
                                       embedrt_model **model, char *error, uint64_t error_bytes);
 
-/* Embed `batch` texts of `tokens` ids each into `embeddings`, (batch, hidden). */
-EMBEDRT_EXPORT int32_t embedrt_run(embedrt_model *model, const int64_t *ids, int64_t batch,
-                                   int64_t tokens, float *embeddings, uint64_t embeddings_bytes,
-                                   char *error, uint64_t error_bytes);
+/* Embed `batch` texts of `tokens` ids each into `embeddings`, (batch, hidden), in at most `threads`
+ * threads, on whose number the result does not depend. */
+EMBEDRT_EXPORT int32_t embedrt_run(embedrt_model *model, int32_t threads, const int64_t *ids,
+                                   int64_t batch, int64_t tokens, float *embeddings,
+                                   uint64_t embeddings_bytes, char *error, uint64_t error_bytes);
 
 EMBEDRT_EXPORT void embedrt_destroy(embedrt_model *model);
 

@@ -62,7 +62,18 @@ struct Model {
     std::int64_t most_tokens;  // of a text
 };
 
-// Memory of one run. Each run has its own.
+// A thread's share of a run. All threads run the same steps, and wait for each other between some.
+struct Part {
+    int index, count;
+    void (*wait)(void *barrier);
+    void *barrier;
+
+    // Where this thread's share of `total` rows begins, and that of the next one.
+    std::int64_t first(std::int64_t total) const { return total * index / count; }
+    std::int64_t last(std::int64_t total) const { return total * (index + 1) / count; }
+};
+
+// Memory of one run. Each run has its own, and each thread its keys, values and scores.
 struct Workspace {
     std::int64_t rows;       // room for so many tokens
     float *states;           // [rows][hidden]

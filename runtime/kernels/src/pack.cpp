@@ -170,8 +170,6 @@ Model pack(const embedrt_encoder &encoder, Arena &arena) {
 Workspace make_workspace(const Model &model, std::int64_t rows, Arena &arena) {
     const auto count = static_cast<std::size_t>(rows);
     const auto hidden = static_cast<std::size_t>(model.hidden);
-    const auto tokens = static_cast<std::size_t>(model.most_tokens + kLanes);
-    const std::size_t head_size = hidden / static_cast<std::size_t>(model.heads);
     Workspace made{};
     made.rows = rows;
     made.states = arena.add<float>(count * hidden);
@@ -182,10 +180,15 @@ Workspace make_workspace(const Model &model, std::int64_t rows, Arena &arena) {
     made.picked = arena.add<float>(count * kMostOutliers);
     made.picked_context = arena.add<float>(count * kMostOutliers);
     made.picked_inner = arena.add<float>(count * kMostOutliers);
-    made.keys = arena.add<float>(tokens * head_size);
-    made.values = arena.add<float>(tokens * head_size);
-    made.scores = arena.add<float>(tokens * kMostQueries);
     return made;
+}
+
+void add_scratch(const Model &model, Workspace &workspace, Arena &arena) {
+    const auto tokens = static_cast<std::size_t>(model.most_tokens + kLanes);
+    const auto head_size = static_cast<std::size_t>(model.hidden / model.heads);
+    workspace.keys = arena.add<float>(tokens * head_size);
+    workspace.values = arena.add<float>(tokens * head_size);
+    workspace.scores = arena.add<float>(tokens * kMostQueries);
 }
 
 }  // namespace embedrt

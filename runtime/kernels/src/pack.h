@@ -12,4 +12,7 @@ Model pack(const embedrt_encoder &encoder, Arena &arena);
 
 Workspace make_workspace(const Model &model, std::int64_t rows, Arena &arena);
 
+// Give a workspace the memory that each thread has for itself.
+void add_scratch(const Model &model, Workspace &workspace, Arena &arena);
+
 }  // namespace embedrt

@@ -14,10 +14,10 @@ struct Path {
     const char *name;
     std::uint32_t features;  // that it needs: bits of EMBEDRT_FEATURE_...
 
-    // Embed texts whose ids are in the vocabulary and which are not too long, in a workspace with
-    // room for all tokens.
+    // Do a thread's part of embedding texts whose ids are in the vocabulary and which are not too
+    // long, in a workspace with room for all tokens.
     void (*run)(const Model &model, const Workspace &workspace, const std::int64_t *ids,
-                std::int64_t batch, std::int64_t tokens, float *embeddings);
+                std::int64_t batch, std::int64_t tokens, float *embeddings, const Part &part);
 
     // Apply one of the functions of `embedrt_apply`; false if there is none of this number.
     bool (*apply)(std::int32_t which, const float *values, float *results, std::int64_t count);

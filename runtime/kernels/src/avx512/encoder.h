@@ -12,8 +12,9 @@ namespace {
 // the core's cache, and the weights are read once for all of them.
 constexpr std::int64_t kRowsOfGroup = 256;
 
-inline void project_heads(const Linear &linear, const Workspace &space, std::int64_t rows) {
-    multiply_all(linear, space.bytes, rows,
+inline void project_heads(const Linear &linear, const Workspace &space, std::int64_t first,
+                          std::int64_t last) {
+    multiply_all(linear, space.bytes, first, last,
                  [&](std::int64_t row, std::int64_t count, std::int64_t column,
                      const std::int32_t *sums) {
                      const Columns left(linear, column), right(linear, column + kLanes);
@@ -28,8 +29,8 @@ inline void project_heads(const Linear &linear, const Workspace &space, std::int
 
 // Add the product to the states: the sum that a norm follows.
 inline void add_product(const Linear &linear, const std::uint8_t *bytes, const float *picked,
-                        std::int64_t rows, float *states) {
-    multiply_all(linear, bytes, rows,
+                        std::int64_t first, std::int64_t last, float *states) {
+    multiply_all(linear, bytes, first, last,
                  [&](std::int64_t row, std::int64_t count, std::int64_t column,
                      const std::int32_t *sums) {
                      const Columns left(linear, column), right(linear, column + kLanes);
@@ -45,8 +46,8 @@ inline void add_product(const Linear &linear, const std::uint8_t *bytes, const f
 }
 
 inline void expand(const Linear &linear, const Linear &next, const Workspace &space,
-                   std::int64_t rows) {
-    multiply_all(linear, space.bytes, rows,
+                   std::int64_t first, std::int64_t last) {
+    multiply_all(linear, space.bytes, first, last,
                  [&](std::int64_t row, std::int64_t count, std::int64_t column,
                      const std::int32_t *sums) {
                      const Columns left(linear, column), right(linear, column + kLanes);
@@ -64,44 +65,49 @@ inline void expand(const Linear &linear, const Linear &next, const Workspace &sp
                  });
 }
 
+// A thread computes its share of the rows, and in attention its share of the heads.
 inline void encode(const Model &model, const Workspace &space, const std::int64_t *ids,
-                   std::int64_t batch, std::int64_t tokens, float *embeddings) {
-    const std::int64_t rows = batch * tokens, hidden = model.hidden;
-    for (std::int64_t text = 0; text < batch; ++text) {
-        embed_text(model, ids + text * tokens, tokens, space.states + text * tokens * hidden);
+                   std::int64_t batch, std::int64_t tokens, float *embeddings, const Part &part) {
+    const std::int64_t rows = batch * tokens, hidden = model.hidden, heads = model.heads;
+    const std::int64_t first = part.first(rows), last = part.last(rows);
+    for (std::int64_t text = first / tokens; text * tokens < last; ++text) {
+        embed_text(model, ids, text * tokens, tokens, first, last, space.states);
     }
-    normalize_rows(model.embedding_norm, hidden, rows, space.states,
+    normalize_rows(model.embedding_norm, hidden, first, last, space.states,
                    &model.layers[0].query_key_value, space.bytes, space.picked);
     for (std::int64_t i = 0; i < model.layer_count; ++i) {
         const Layer &layer = model.layers[i];
-        const bool last = i + 1 == model.layer_count;
-        project_heads(layer.query_key_value, space, rows);
-        for (std::int64_t j = 0; j < batch * model.heads; ++j) {
-            attend(model, space, layer.attention_output, j % model.heads,
-                   j / model.heads * tokens, tokens);
+        const Linear *next =
+            i + 1 == model.layer_count ? nullptr : &model.layers[i + 1].query_key_value;
+        project_heads(layer.query_key_value, space, first, last);
+        part.wait(part.barrier);
+        for (std::int64_t j = part.first(batch * heads); j < part.last(batch * heads); ++j) {
+            attend(model, space, layer.attention_output, j % heads, j / heads * tokens, tokens);
         }
-        add_product(layer.attention_output, space.context, space.picked_context, rows,
+        part.wait(part.barrier);
+        add_product(layer.attention_output, space.context, space.picked_context, first, last,
                     space.states);
-        normalize_rows(layer.attention_norm, hidden, rows, space.states, &layer.up, space.bytes,
-                       space.picked);
-        expand(layer.up, layer.down, space, rows);
-        add_product(layer.down, space.inner, space.picked_inner, rows, space.states);
-        normalize_rows(layer.output_norm, hidden, rows, space.states,
-                       last ? nullptr : &model.layers[i + 1].query_key_value, space.bytes,
+        normalize_rows(layer.attention_norm, hidden, first, last, space.states, &layer.up,
+                       space.bytes, space.picked);
+        expand(layer.up, layer.down, space, first, last);
+        add_product(layer.down, space.inner, space.picked_inner, first, last, space.states);
+        normalize_rows(layer.output_norm, hidden, first, last, space.states, next, space.bytes,
                        space.picked);
     }
-    for (std::int64_t text = 0; text < batch; ++text) {
+    part.wait(part.barrier);
+    for (std::int64_t text = part.first(batch); text < part.last(batch); ++text) {
         pool(model, space.states + text * tokens * hidden, tokens, embeddings + text * hidden);
     }
+    part.wait(part.barrier);  // the next texts overwrite the states
 }
 
 void run(const Model &model, const Workspace &space, const std::int64_t *ids, std::int64_t batch,
-         std::int64_t tokens, float *embeddings) {
+         std::int64_t tokens, float *embeddings, const Part &part) {
     const std::int64_t fitting = kRowsOfGroup / tokens, most = fitting < 1 ? 1 : fitting;
     for (std::int64_t text = 0; text < batch; text += most) {
         const std::int64_t count = batch - text < most ? batch - text : most;
-        encode(model, space, ids + text * tokens, count, tokens,
-               embeddings + text * model.hidden);
+        encode(model, space, ids + text * tokens, count, tokens, embeddings + text * model.hidden,
+               part);
     }
 }
 

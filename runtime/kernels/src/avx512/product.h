@@ -50,18 +50,19 @@ constexpr Multiply kMultiply[kRowsAtOnce + 1] = {
     nullptr,     multiply<1>, multiply<2>, multiply<3>,  multiply<4>,  multiply<5>, multiply<6>,
     multiply<7>, multiply<8>, multiply<9>, multiply<10>, multiply<11>, multiply<12>};
 
-// Multiply all rows by all columns; call use(row, count, column, sums) for each block of `count`
-// rows and 32 columns. The rows are split evenly, so that no block is small.
+// Multiply the rows from `first` to `last` by all columns; call use(row, count, column, sums) for
+// each block of `count` rows and 32 columns. The rows are split evenly, so that no block is small.
 template <class Use>
-inline void multiply_all(const Linear &linear, const std::uint8_t *input, std::int64_t rows,
-                         Use use) {
+inline void multiply_all(const Linear &linear, const std::uint8_t *input, std::int64_t first,
+                         std::int64_t last, Use use) {
     alignas(64) std::int32_t sums[kRowsAtOnce * kWidth];
+    const std::int64_t rows = last - first;
     const std::int64_t blocks = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
     for (std::int64_t column = 0; column < linear.outputs; column += kWidth) {
         const std::int8_t *columns = linear.weight + column * linear.inputs;
         for (std::int64_t block = 0; block < blocks; ++block) {
-            const std::int64_t row = rows * block / blocks;
-            const std::int64_t count = rows * (block + 1) / blocks - row;
+            const std::int64_t row = first + rows * block / blocks;
+            const std::int64_t count = first + rows * (block + 1) / blocks - row;
             kMultiply[count](input + row * linear.inputs, linear.inputs, columns,
                              linear.start + column, sums);
             use(row, count, column, sums);

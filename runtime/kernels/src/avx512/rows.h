@@ -26,18 +26,18 @@ inline void embed(const Model &model, std::int64_t id, std::int64_t position, fl
     }
 }
 
-// Embed the tokens of a text.
-inline void embed_text(const Model &model, const std::int64_t *ids, std::int64_t tokens,
-                       float *states) {
+// Embed the tokens of the text that starts at `start` whose rows are from `first` to `last`.
+inline void embed_text(const Model &model, const std::int64_t *ids, std::int64_t start,
+                       std::int64_t tokens, std::int64_t first, std::int64_t last, float *states) {
     std::int64_t counted = 0;
-    for (std::int64_t i = 0; i < tokens; ++i) {
-        std::int64_t position = i;
+    for (std::int64_t row = start; row < start + tokens && row < last; ++row) {
+        std::int64_t position = row - start;
         if (model.padding_id >= 0) {
-            const bool counts = ids[i] != model.padding_id;
+            const bool counts = ids[row] != model.padding_id;
             counted += counts;
             position = counts ? counted : 0;
         }
-        embed(model, ids[i], position, states + i * model.hidden);
+        if (row >= first) embed(model, ids[row], position, states + row * model.hidden);
     }
 }
 
@@ -58,10 +58,11 @@ inline void normalize(const Norm &norm, std::int64_t hidden, float *state) {
     }
 }
 
-// Normalize all tokens' vectors; write what the product `next` reads, unless it is nullptr.
-inline void normalize_rows(const Norm &norm, std::int64_t hidden, std::int64_t rows, float *states,
-                           const Linear *next, std::uint8_t *bytes, float *picked) {
-    for (std::int64_t row = 0; row < rows; ++row) {
+// Normalize tokens' vectors; write what the product `next` reads, unless it is nullptr.
+inline void normalize_rows(const Norm &norm, std::int64_t hidden, std::int64_t first,
+                           std::int64_t last, float *states, const Linear *next,
+                           std::uint8_t *bytes, float *picked) {
+    for (std::int64_t row = first; row < last; ++row) {
         float *state = states + row * hidden;
         normalize(norm, hidden, state);
         if (next == nullptr) continue;
