@@ -22,6 +22,7 @@ from embedrt.bundle.reader import GRAPH, MANIFEST, describe_file
 from embedrt.cli import main as embedrt_command
 from embedrt.errors import BundleCorruptError, KernelsError
 from embedrt.kernels import choose as choosing
+from embedrt.kernels.library import Library
 from embedrt_export import export_model
 from model_folders import make_small
 from sharing import made_once
@@ -42,6 +43,13 @@ def cosines(left: FloatArray, right: FloatArray) -> FloatArray:
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     found: FloatArray = np.sum(left * right, axis=1) / lengths
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_path(library: Library) -> None:
+    """Skip these tests on a processor that the kernels have no path for."""
+    if library.path() is None:
+        pytest.skip("there are no kernels for this processor")
 
 
 @pytest.fixture(scope="session", params=FAMILIES)

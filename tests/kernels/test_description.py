@@ -69,7 +69,7 @@ SIZES = [place for place in PLACES if place[-1] == "bytes"]
 
 
 @settings(
-    max_examples=1000,
+    max_examples=400,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
