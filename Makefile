@@ -30,8 +30,9 @@ INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint const
 export PYTHONDONTWRITEBYTECODE :=
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
-.PHONY: demo kernels kernels-sanitized test test-slow test-optimum test-cluster test-clients test-light test-lowest \
-	test-integrations test-integrations-light test-kernels package bench bench-quick lint format clean
+.PHONY: demo kernels kernels-sanitized test test-kernels test-kernels-sanitized test-slow \
+	test-optimum test-cluster test-clients test-light test-lowest test-integrations \
+	test-integrations-light package bench bench-quick lint format clean
 
 demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	@TIMEFORMAT="in %R s, from the start of the process"; \
@@ -68,7 +69,11 @@ test-kernels: $(KERNELS)/built
 	PYTHONPATH=$(KERNELS) $(BIN)/pytest -m "not slow" tests/kernels
 
 # The same with checks of every address and every undefined operation.
-kernels-sanitized: $(KERNELS)-sanitized/built
+kernels-sanitized: .venv/test
+	@if command -v $(CXX) >/dev/null; then $(MAKE) --no-print-directory test-kernels-sanitized; \
+	else echo "There is no C++ compiler ($(CXX)), so the faster engine is not built."; fi
+
+test-kernels-sanitized: $(KERNELS)-sanitized/built
 	LD_PRELOAD="$(foreach library,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(library).so))" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(KERNELS)-sanitized \
 		$(BIN)/pytest -m "not slow" tests/kernels/test_description.py tests/kernels/test_encoder.py
@@ -150,7 +155,8 @@ format: .venv/lint
 
 clean:
 	rm -rf .venv .venv-light .venv-lowest .venv-optimum .venv-cluster .venv-sdist .venv-few \
-		.venv-kernels .venv-kernels-sanitized .venv-frameworks .venv-mteb .venv-clients .venv-clients-hub tests/clients/node_modules \
+		.venv-kernels .venv-kernels-sanitized .venv-frameworks .venv-mteb .venv-clients \
+		.venv-clients-hub tests/clients/node_modules \
 		dist models/*/ \
 		benchmarks/.environments benchmarks/.models
 

@@ -12,6 +12,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def measure_shapes(kernels: Runner, runtime: Runner, clock: Clock) -> None:
     for batch, tokens in SHAPES:
         ids = random.integers(0, WORDS, (batch, tokens))
         rounds = max(FEWEST, TOKENS // ids.size)
-        pair = alternate(lambda: kernels.run(ids), lambda: runtime.run(ids), rounds, clock)
+        pair = alternate(partial(kernels.run, ids), partial(runtime.run, ids), rounds, clock)
         print(pair.row(f"{batch} x {tokens}"), flush=True)
 
 
