@@ -85,7 +85,8 @@ test-clients: .venv-clients/test .venv-clients-hub/test tests/clients/node_modul
 		print(pathlib.Path(c.__file__).parent / '_static' / 'tiktoken_cache')"); \
 	EMBEDRT_TEST_CLIENTS=1 EMBEDRT_TEST_BUNDLE=$(BUNDLE) TIKTOKEN_CACHE_DIR=$$cache \
 		EMBEDRT_TEST_TIKTOKEN=$$cache/9b5ad71b2ce5302211f9c61530b329a4922fc6a4 \
-		$(CLIENTS)/pytest -W default tests/clients/test_frameworks.py tests/clients/test_node.py
+		$(CLIENTS)/pytest -W default tests/clients/test_frameworks.py tests/clients/test_rerank.py \
+		tests/clients/test_node.py
 	EMBEDRT_TEST_CLIENTS=1 EMBEDRT_TEST_BUNDLE=$(BUNDLE) \
 		$(CLIENTS_HUB)/pytest -W default tests/clients/test_langchain_huggingface.py
 
@@ -109,16 +110,16 @@ test-lowest: $(BUNDLE)/manifest.json
 
 # Bundles in other frameworks: in the few that are light, and in all; MTEB brings torch.
 test-integrations-light: .venv-few/test $(BUNDLE)/manifest.json
-	$(call test_integrations,.venv-few,encoder $(FEW))
+	$(call test_integrations,.venv-few,encoder $(FEW) haystack_sparse)
 
 test-integrations: .venv-frameworks/test .venv-mteb/test $(BUNDLE)/manifest.json
-	$(call test_integrations,.venv-frameworks,encoder $(FRAMEWORKS))
+	$(call test_integrations,.venv-frameworks,encoder $(FRAMEWORKS) chroma_sparse haystack_sparse)
 	$(call test_integrations,.venv-mteb,mteb)
 
-# The frameworks' own warnings are not ours to mend.
+# The frameworks' own warnings are not ours to mend. A framework may have several files of tests.
 define test_integrations
 	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(1)/$(SCRIPTS)/python -m pytest -W default \
-		$(patsubst %,tests/integrations/test_%.py,$(2))
+		$(foreach name,$(2),$(wildcard $(addprefix tests/integrations/test_$(name),.py _*.py)))
 endef
 
 # The wheel and the sdist as they would be published; the sdist in an environment of its own.
@@ -180,7 +181,7 @@ dist/built: .venv/package README.md $(SOURCES)
 	touch $@
 
 .venv/test: .venv/pip
-	$(INSTALL) --editable '.[test]'
+	$(INSTALL) --editable '.[model2vec,test]'
 	touch $@
 
 $(KERNELS)/built: OPTIONS =

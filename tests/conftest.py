@@ -25,6 +25,15 @@ collect_ignore = [
 
 GIVEN_BUNDLE = "EMBEDRT_TEST_BUNDLE"
 
+SLOW_SECONDS = 2400  # timeout of a slow test: minutes of work, on a busy machine
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time before they count as hanging."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
 
 @pytest.fixture(scope="session")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:

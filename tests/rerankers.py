@@ -17,7 +17,7 @@ from sentence_transformers import CrossEncoder
 from tokenizers import processors
 
 from embedrt_export import export_model
-from model_folders import change_json, randomize, small_config, tokenizer_for
+from model_folders import HIDDEN, SMALL, change_json, randomize, small_config, tokenizer_for
 
 TOLERANCE = 2e-6
 
@@ -37,6 +37,15 @@ FAMILIES = [
     "xlm-roberta",
     "xlm-roberta-xl",
 ]
+# Traced, and with a tokenizer that gives types which the encoder does not read.
+DEBERTA = {
+    "hidden_size": HIDDEN,
+    **SMALL,
+    "relative_attention": True,
+    "position_buckets": 16,
+    "pos_att_type": ["p2c", "c2p"],
+    "type_vocab_size": 0,
+}
 UNPAIRED = ("<s>", "</s>")
 
 
@@ -70,15 +79,56 @@ def make_cross_encoder(
     tokenizer.model_max_length = max_tokens
     tokenizer.save_pretrained(folder)
     changes: dict[str, Any] = {"num_labels": labels, **(config or {})}
-    settings = small_config(family, len(tokenizer), **changes)
-    kind: Any = transformers.AutoModelForSequenceClassification
-    model = kind.from_config(settings)
-    randomize(model, seed)
-    with redirect_stderr(io.StringIO()):  # progress bars
-        model.save_pretrained(folder)
+    settings: transformers.PretrainedConfig
+    if family == "deberta-v2":
+        size = {"vocab_size": len(tokenizer), "pooler_hidden_size": HIDDEN}
+        settings = transformers.DebertaV2Config(**{**DEBERTA, **size, **changes})
+    else:
+        settings = small_config(family, len(tokenizer), **changes)
+    save_classifier(settings, folder, seed)
     if activation is not None:
         change_json(folder / "config.json", sentence_transformers={"activation_fn": activation})
     return folder
+
+
+def save_classifier(config: transformers.PretrainedConfig, folder: Path, seed: int) -> None:
+    """Save a classifier with random weights."""
+    kind: Any = transformers.AutoModelForSequenceClassification
+    model = kind.from_config(config)
+    randomize(model, seed)
+    with redirect_stderr(io.StringIO()):  # progress bars
+        model.save_pretrained(folder)
+
+
+# Settings of the models on the hub, whose weights cannot be had here: family, config, activation.
+FULL_SIZE: dict[str, tuple[str, dict[str, Any], str | None]] = {
+    "ms-marco-MiniLM-L6-v2": (
+        "bert",
+        {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536},
+        "torch.nn.modules.linear.Identity",
+    ),
+    "bge-reranker-base": (
+        "xlm-roberta",
+        {
+            "hidden_size": 768,
+            "num_hidden_layers": 12,
+            "intermediate_size": 3072,
+            "max_position_embeddings": 514,
+            "layer_norm_eps": 1e-5,
+            "vocab_size": 250_002,
+        },
+        None,
+    ),
+}
+
+
+def make_full_size(folder: Path, name: str) -> Path:
+    """Save a full-size cross-encoder with real settings and random weights; return its folder."""
+    family, config, activation = FULL_SIZE[name]
+    config = {"num_attention_heads": 12, **config}
+    return make_cross_encoder(
+        folder, family, activation=activation, max_tokens=512, seed=len(name), config=config
+    )
 
 
 def set_pair_template(tokenizer: Any) -> None:
@@ -114,6 +164,6 @@ def scores_alone(
 
 
 def largest_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Largest difference of a score, relative to the largest score."""
+    """Largest difference of a score, relative to the largest score unless all are zero."""
     assert found.shape == expected.shape
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+    return float(np.abs(found - expected).max() / (np.abs(expected).max() or 1.0))

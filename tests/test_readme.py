@@ -9,6 +9,7 @@ import pytest
 
 from embedrt import Embedder
 from embedrt_export.source.recipe import load_recipes
+from tiny_sparse import make_tiny_sparse
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SETUP = 'from embedrt import Embedder\ntexts = ["a text", "another"]\n'
@@ -24,8 +25,9 @@ def python_blocks() -> list[str]:
 def test_code_runs(
     block: str, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in load_recipes():
+    for name in (*load_recipes(), "potion-base-8M"):
         (tmp_path / f"{name}-fp32").symlink_to(minilm)
+    make_tiny_sparse(tmp_path / "splade-v3-fp32")
     monkeypatch.chdir(tmp_path)
     exec(compile(SETUP + block, "README.md", "exec"), {})
 

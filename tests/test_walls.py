@@ -15,35 +15,38 @@ SOURCES = {"embedrt": "runtime", "embedrt_export": "export", "benchmarks": "."}
 
 BASE = {"numpy", "onnxruntime", "tokenizers"}
 CORE = (
-    "embedder", "reranker", "activations", "tasks", "loaded", "request", "spellings", "bundle",
-    "text", "engine", "similarity", "postprocess", "errors", "progress", "verify", "upgrade",
-    "kernels",
+    "embedder", "reranker", "sparse", "sparse_rows", "query_table", "activations", "tasks",
+    "loaded", "request", "spellings", "bundle", "text", "engine", "similarity", "postprocess",
+    "errors", "progress", "verify", "upgrade", "kernels",
 )  # fmt: skip
 # From bottom to top: a subpackage may import those on lower floors and itself, but no others on its
 # own floor.
 FLOORS = {
     "embedrt": [
-        ["errors", "progress", "files"], ["bundle"], ["text", "engine", "similarity"], ["kernels"],
-        ["postprocess", "spellings", "loaded", "activations"], ["request"],
-        ["embedder", "reranker"], ["tasks"],
+        ["errors", "progress", "files"], ["bundle"],
+        ["text", "engine", "similarity", "sparse_rows"], ["kernels"],
+        ["postprocess", "spellings", "loaded", "activations", "query_table"], ["request"],
+        ["embedder", "reranker", "sparse"], ["tasks"],
         ["verify", "bench", "integrations"], ["upgrade", "hub", "corpus", "serve"], ["cli"],
     ],
     "embedrt_export": [
-        ["encoder", "quiet", "memory"], ["head"], ["source"], ["settings", "graph"],
+        ["encoder", "quiet", "memory"], ["head", "masked", "table"], ["source"],
+        ["settings", "graph"],
         ["families", "heads", "int8"], ["traced"],
-        ["architectures", "assemble"], ["proof", "migration"], ["card", "stages"], ["pipeline"],
+        ["architectures", "assemble"], ["proof", "migration"], ["card"], ["stages"], ["bundling"],
+        ["static"], ["pipeline"],
     ],
     "benchmarks": [
         ["checkout", "statistics", "padding", "chart_style"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
-        ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores"],
-        ["kernels"],
+        ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores",
+         "rerank", "rerank_sts", "static", "kernels"],
     ],
 }  # fmt: skip
 # The only modules to which a rule does not apply.
 ONNX_RUNTIME = {"embedrt.engine.session"}
 EXPORTER = {"embedrt.cli.compare", "embedrt.cli.export", "embedrt.cli.verify"}
-PROGRESS_BAR = {"embedrt.progress": "tqdm"}
+OPTIONAL = {"embedrt.progress": "tqdm", "embedrt.sparse_rows": "scipy"}
 HUB_CLIENT = "embedrt.hub."
 SPELLED = ("embedrt.bundle.reader", "embedrt.hub.pull")  # imported for paths that begin with hub:
 MODEL_FILES = "embedrt_export.source"
@@ -103,7 +106,7 @@ def foreign_packages(one: Import) -> bool:
     top, room = one.module.split(".")[0], room_of(one.importer)
     if not one.importer.startswith("embedrt.") or room not in CORE:
         return False
-    if PROGRESS_BAR.get(one.importer) == top:
+    if OPTIONAL.get(one.importer) == top:
         return False
     return top not in {*BASE, "embedrt", *sys.stdlib_module_names}
 

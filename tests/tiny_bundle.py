@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from embedrt.bundle.manifest import (
     FORMAT_VERSION,
     INPUTS,
     OUTPUTS,
+    TOKEN_IDS,
+    TOKEN_TYPES,
     Agreement,
     Manifest,
+    Reranking,
+    ScoreActivation,
     Source,
 )
 from embedrt.bundle.writer import staged_bundle
@@ -84,13 +88,19 @@ def value(name: str, kind: int, *dimensions: str | int) -> bytes:
     return message((1, name), (2, message((1, message((1, kind), (2, shape))))))
 
 
-def model(*graph: Field, extra: tuple[Field, ...] = (), dimension: int | str = WORDS) -> bytes:
+def model(
+    *graph: Field,
+    extra: tuple[Field, ...] = (),
+    dimension: int | str = WORDS,
+    inputs: tuple[str, ...] = ("input_ids",),
+    output: str = "embedding",
+) -> bytes:
     """Encode a ModelProto of opset 17 with the inputs and outputs of the bundle format."""
     outline = message(
         *graph,
         (2, "tiny"),
-        (11, value("input_ids", INT64, "batch", "sequence")),
-        (12, value("embedding", FLOAT, "batch", dimension)),
+        *((11, value(name, INT64, "batch", "sequence")) for name in inputs),
+        (12, value(output, FLOAT, "batch", dimension)),
     )
     return message((8, message((1, ""), (2, 17))), (1, 8), (7, outline), *extra)
 
@@ -161,16 +171,69 @@ def make_tiny(
     table: NDArray[np.float32] | None = None,
     graph: bytes | None = None,
     probes: str | None = None,
+    tokenizer: Tokenizer | None = None,
     **changes: Any,
 ) -> Path:
-    """Write a tiny bundle; arguments replace its table, graph, probes and manifest fields."""
+    """Write a tiny bundle; arguments replace its parts and manifest fields."""
     table = np.eye(WORDS, dtype=np.float32) if table is None else table
     expected = [{"text": "w1 w2", "embedding": (table[1] + table[2]).tolist()}]
     with staged_bundle(folder) as staging:
         staging.add_graph(tiny_graph(table) if graph is None else graph)
-        staging.add("tokenizer.json", tiny_tokenizer().to_str().encode())
+        staging.add("tokenizer.json", (tokenizer or tiny_tokenizer()).to_str().encode())
         staging.add("probes.json", (json.dumps(expected) if probes is None else probes).encode())
         staging.add("README.md", b"# tiny\n")
         staging.seal(tiny_manifest(**{"dimension": table.shape[1], **changes}))
         staging.publish()
     return folder
+
+
+def tiny_scores(table: NDArray[np.float32]) -> bytes:
+    """Encode a graph that sums the rows of `table` by the token ids of a pair's second text."""
+    to_float: Field = (5, message((1, "to"), (3, FLOAT), (20, 2)))
+    return model(
+        (1, node("Gather", ["table", "input_ids"], "rows")),
+        (1, node("Cast", ["token_type_ids"], "second", to_float)),
+        (1, node("Unsqueeze", ["second", "last"], "weights")),
+        (1, node("Mul", ["rows", "weights"], "weighted")),
+        (1, node("ReduceSum", ["weighted", "axes"], "scores", (5, keepdims(0)))),
+        (5, tensor("table", table)),
+        (5, tensor("axes", np.array([1]))),
+        (5, tensor("last", np.array([2]))),
+        dimension=table.shape[1],
+        inputs=(TOKEN_IDS.name, TOKEN_TYPES.name),
+        output="scores",
+    )
+
+
+def pair_tokenizer(*, special: bool = False) -> Tokenizer:
+    """Return the tiny tokenizer for pairs, with three special tokens if wanted."""
+    tokenizer = tiny_tokenizer()
+    single, pair = ("w0 $A w0", "w0 $A w0 $B:1 w0:1") if special else ("$A", "$A $B:1")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, pair=pair, special_tokens=[("w0", 0)]
+    )
+    return tokenizer
+
+
+def make_tiny_reranker(
+    folder: Path, *, labels: int = 1, activation: ScoreActivation = "Identity", **changes: Any
+) -> Path:
+    """Write a tiny reranker: score l of a pair is (l + 1) * the sum of its document's numbers."""
+    table = np.outer(np.arange(WORDS), np.arange(1, labels + 1)).astype(np.float32)
+    pair = {"pair": ["w5", "w1 w2"], "scores": (table[1] + table[2]).tolist()}
+    fields: dict[str, Any] = {
+        "task": "reranking",
+        "inputs": (TOKEN_IDS, TOKEN_TYPES),
+        "outputs": OUTPUTS["reranking"],
+        "pooling": ("cls",),
+        "dimension": labels,
+        "reranking": Reranking(
+            activation=activation, labels=tuple(f"LABEL_{index}" for index in range(labels))
+        ),
+    }
+    parts = {
+        "graph": tiny_scores(table),
+        "probes": json.dumps([pair]),
+        "tokenizer": pair_tokenizer(),
+    }
+    return make_tiny(folder, **{**parts, **fields, **changes})

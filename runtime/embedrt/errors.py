@@ -9,9 +9,9 @@ EmbedrtError
 ├── TextError                 (ValueError)         one text that cannot be embedded, by its index
 │   ├── OverlongTextError                          too many tokens, with ``overlong="error"``
 │   └── TokenizationError                          the tokenizer fails on the text
-├── ClosedError               (RuntimeError)       an Embedder used after `close`
+├── ClosedError               (RuntimeError)       a bundle used after `close`
 ├── OverloadedError           (RuntimeError)       more waiting tokens than ``max_waiting_tokens``
-├── ForkedError               (RuntimeError)       an Embedder used after a fork during a run
+├── ForkedError               (RuntimeError)       a bundle used after a fork during a run
 ├── KernelsError              (RuntimeError)       kernels are required, and cannot run a bundle
 ├── NonFiniteEmbeddingError   (ArithmeticError)    the graph returned NaN or infinity
 ├── CorpusError
@@ -90,7 +90,7 @@ class TokenizationError(TextError):
 
 
 class ClosedError(EmbedrtError, RuntimeError):
-    """An Embedder is used after it has been closed."""
+    """An Embedder or Reranker is used after it has been closed."""
 
 
 class OverloadedError(EmbedrtError, RuntimeError):
@@ -98,7 +98,7 @@ class OverloadedError(EmbedrtError, RuntimeError):
 
 
 class ForkedError(EmbedrtError, RuntimeError):
-    """An Embedder is used in a process that was forked while it was running."""
+    """An Embedder or Reranker is used in a process that was forked while it was running."""
 
 
 class KernelsError(EmbedrtError, RuntimeError):

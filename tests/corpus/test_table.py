@@ -178,3 +178,10 @@ def test_options_survive_json() -> None:
     assert Embedding.from_json({**embedding.to_json(), "plan": "other"}) == embedding
     with pytest.raises(ValueError, match="precision='int8'"):
         Embedding(text=("a",), precision="int8")  # type: ignore[arg-type]
+
+
+def test_texts_that_are_cut_by_their_characters_are_counted(tmp_path: Path) -> None:
+    cut = make_tiny(tmp_path / "cut", max_characters=11, max_tokens=3)
+    with Embedder.load(cut) as embedder:
+        texts = ["w1", "w1 w2 w3 w4", "w1        w2", "w1 w2 w3", "w1       w2"]
+        assert count_cut(texts, embedder) == 2

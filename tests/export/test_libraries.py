@@ -19,7 +19,7 @@ PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 STAGES = re.compile(
     r"reading \S+ from \S+|tracing \w+ by [\w-]+ [\d.]+|calibrating int8 on \d+ texts|rejected .*|"
     r"int8 scheme \w+: .*|writing a (fused|traced) graph of \d+ bytes|"
-    r"embedding the texts of the comparison with sentence-transformers [\d.]+|"
+    r"running the texts of the comparison in sentence-transformers [\d.]+|"
     r"comparing the bundle with sentence-transformers [\d.]+|it agrees: .*"
 )
 SETTINGS = ("HF_", "TRANSFORMERS_", "TQDM_", "PYTHONWARNINGS", "TOKENIZERS_")

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from transformers import AutoConfig
 
-from children import run
+from children import output_of
 from comparison import Pair, assert_agrees, export_small
 from embedrt import Embedder
 from embedrt.bundle.manifest import Precision
@@ -154,11 +154,12 @@ def test_memory_of_a_text_of_8192_tokens(tmp_path: Path, precision: Precision) -
     if precision == "int8":
         ids = [np.arange(5, 60) % (400 + n) for n in range(40)]
         graph = quantize_graph(built, ids, ids, Quality(min_cosine=0, rank_agreement=0)).graph
-    grown = float(run(MEMORY_OF_A_TEXT, graph, precision))
+    grown = float(output_of(MEMORY_OF_A_TEXT, graph, precision))
     assert 50 < grown < 700
 
 
 MEMORY_OF_A_TEXT = """
+import sys
 from pathlib import Path
 import numpy as np
 from embedrt.bench.memory import peak_bytes, resident_bytes

@@ -74,8 +74,8 @@ def test_models_of_another_kind(folder: Path, file: str, content: object, what: 
 @pytest.mark.parametrize(
     ("modules", "what"),
     [
-        (["StaticEmbedding", "Normalize"], "a static model"),
-        (["MLMTransformer", "SpladePooling"], "a sparse encoder"),
+        (["Transformer", "Pooling", "SparseAutoEncoder"], "a sparse encoder whose modules are"),
+        (["MLMTransformer", "Dense", "SpladePooling"], "a sparse encoder whose modules are"),
         (["Transformer", "Dense", "MultiVectorMask"], "a late interaction model"),
         (["Transformer", "LogitScore"], "a reranker that answers yes or no"),
         (["Router", "Normalize"], "a router between several encoders"),
@@ -97,7 +97,6 @@ def test_modules_of_another_kind(folder: Path, modules: list[str], what: str) ->
         ({"architectures": ["Qwen3ForCausalLM"]}, "a reranker that answers yes or no"),
         ({"architectures": ["HF_ColBERT"]}, "a late interaction model"),
         ({"architectures": ["ColQwen2ForRetrieval"]}, "a late interaction model"),
-        ({"architectures": ["StaticModel"], "model_type": "model2vec"}, "a static model"),
     ],
 )
 def test_folders_of_another_kind(tmp_path: Path, config: object, what: str) -> None:

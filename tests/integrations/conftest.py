@@ -13,15 +13,22 @@ import pytest
 
 from embedrt import Bundle
 from embedrt.bundle.reader import FILES, MANIFEST
+from tiny_bundle import make_tiny_reranker
 
 FRAMEWORKS = {
     "chroma": "chromadb",
+    "chroma_sparse": "chromadb",
     "dspy": "dspy",
     "haystack": "haystack",
+    "haystack_sparse": "haystack",
+    "haystack_reranker": "haystack",
     "lancedb": "lancedb",
     "langchain": "langchain_tests",
+    "langchain_reranker": "langchain_core",
     "llama_index": "llama_index",
+    "llama_index_reranker": "llama_index",
     "mteb": "mteb",
+    "mteb_reranker": "mteb",
     "sklearn": "sklearn",
 }
 collect_ignore = [
@@ -48,3 +55,9 @@ def prompted(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(request: pytest.FixtureRequest, minilm: Path, prompted: Path) -> Path:
     """MiniLM without prompts, then with prompts."""
     return minilm if request.param == "plain" else prompted
+
+
+@pytest.fixture
+def ranks(tmp_path: Path) -> Path:
+    """A tiny reranker, whose score is the sum of the numbers of a document's words."""
+    return make_tiny_reranker(tmp_path / "ranks")

@@ -18,12 +18,11 @@ from embedrt.engine.batching import (
     TEXTS_AT_ONCE,
     TOKENS_PER_BATCH,
     TURNS_SHARED,
-    Batch,
     Queue,
-    Tokenize,
 )
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, Share, TokenIds
+from embedrt.engine.work import Batch, Tokenize
 
 MAX_TOKENS = 64
 
@@ -51,9 +50,9 @@ def call_of(texts: list[str], batch_size: int | None = None, share: Share | None
 
 def tokenize(queue: Queue, work: Tokenize) -> None:
     """Tokenize texts as a worker does."""
-    for call, count in work.slices:
-        texts = call.texts[call.tokenized : call.tokenized + count]
-        queue.put(call, [ids_of(str(text)) for text in texts])
+    for call, part in work.slices:
+        texts = call.texts[part.start : part.stop]
+        queue.put(call, part, [ids_of(str(text)) for text in texts])
 
 
 def run(queue: Queue, batch: Batch) -> None:
@@ -277,7 +276,7 @@ def test_tokenization_of_a_corpus_does_not_keep_a_text_waiting() -> None:
     queue.add(lone)
     work = queue.take(1)
     assert isinstance(work, Tokenize)
-    assert work.slices[0] == (lone, 1)
+    assert work.slices[0] == (lone, range(1))
 
 
 def test_a_corpus_leaves_one_worker_to_short_batches_while_texts_arrive() -> None:

@@ -73,6 +73,7 @@ def test_public_names() -> None:
         "Embedder",
         "Manifest",
         "Reranker",
+        "SparseEncoder",
         "quantize_embeddings",
         "semantic_search",
     ]

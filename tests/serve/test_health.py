@@ -112,15 +112,15 @@ def test_a_text_that_the_tokenizer_fails_on(
     """The error is the client's and names the index; the probes do not fail."""
     tokenizer = embedder.tokenizer
 
-    def breaking(works: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def breaks(text: str | list[str]) -> Any:
+    def breaking(works: Callable[..., Any]) -> Callable[..., Any]:
+        def breaks(text: str | list[str], **options: Any) -> Any:
             if "w9" in text:
                 raise Exception("inner library's words")  # noqa: TRY002 - the library raises it
-            return works(text)
+            return works(text, **options)
 
         return breaks
 
-    for name in ("_block_ids", "_encode"):
+    for name in ("encode", "_encode"):
         monkeypatch.setattr(tokenizer, name, breaking(getattr(tokenizer, name)))
     answers = asked(
         embedder,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embedrt import Reranker
 from serving import Serving, serving
 from tiny_bundle import make_tiny
 
@@ -26,13 +29,16 @@ TEXTS_OF = {
     "/tokenize": "inputs",
     "/vectors": "texts",
 }
-POSTS = [*TEXTS_OF, "/similarity", "/decode", "/embed_all"]
+POSTS = [*TEXTS_OF, "/similarity", "/decode", "/embed_all", "/predict", "/v2/rerank"]
+COHERE = ("/v1/rerank", "/v2/rerank")
+RANKS = [*COHERE, "/rerank", "/predict", "/", "/tokenize", "/embed"]
 REFUSALS = {400, 404, 405, 413, 415, 422, 424}
 FIELDS = [
     "input", "inputs", "text", "texts", "config", "parameters", "ids", "encoding_format",
     "dimensions", "normalize", "truncate", "truncation_direction", "prompt_name", "input_type",
     "task", "add_special_tokens", "skip_special_tokens", "source_sentence", "sentences",
-    "task_type", "pooling_strategy", "model", "user", "query",
+    "task_type", "pooling_strategy", "model", "user", "query", "documents", "top_n", "raw_scores",
+    "return_text", "return_documents", "rank_fields", "property",
 ]  # fmt: skip
 GOOD = ["w1", "float", "base64", "Left", "query", "passage", "mean", "w1 " * 50, "retrieval.query"]
 
@@ -49,6 +55,10 @@ values = st.recursive(
     max_leaves=12,
 )
 objects = st.dictionaries(st.sampled_from(FIELDS), values, max_size=6)
+
+
+def as_json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 @st.composite
@@ -84,6 +94,20 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         assert " 500 " not in server.log()
 
 
+@pytest.fixture(scope="module")
+def ranker(
+    rerankers: Path, reranker: Reranker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serving]:
+    log = tmp_path_factory.mktemp("ranker") / "log"
+    options = ["--max-body-mb", "0.05", "--max-texts", "20", "--read-timeout", "20"]
+    with serving(rerankers / "one", log, *options) as server:
+        yield server
+        (found,) = server.post("/rerank", {"query": "a", "texts": ["b"]}).json()
+        assert np.float32(found["score"]) == reranker.predict(("a", "b"), activation_fn="Sigmoid")
+        assert " error " not in server.log()
+        assert " 500 " not in server.log()
+
+
 def works(server: Serving) -> bool:
     answer = server.post("/embed", {"inputs": "w1", "normalize": False})
     return bool(answer.json() == [[0, 1, 0, 0, 0, 0, 0, 0, 0, 0]])
@@ -95,6 +119,8 @@ def check_error(path: str, answer: Any) -> None:
     error = answer.json()
     if path in ("/v1/embeddings", "/embeddings"):
         assert error["error"].keys() == {"message", "type", "param", "code"}
+    elif path in COHERE:
+        assert error.keys() == {"message", "detail"}
     elif path == "/vectors":
         assert error.keys() == {"error"}
     else:
@@ -107,6 +133,40 @@ def test_bodies(target: Serving, path: str, body: bytes) -> None:
     answer = target.http.post(target.url + path, content=body)
     if answer.status_code != 200:
         assert answer.status_code in REFUSALS
+        check_error(path, answer)
+
+
+# Fields of rerankers that are right by chance too seldom.
+likely = st.fixed_dictionaries(
+    {},
+    optional={
+        "query": st.text(max_size=5) | scalars,
+        "texts": st.lists(st.text(max_size=5) | scalars, max_size=4) | scalars,
+        "documents": st.lists(
+            st.text(max_size=5) | scalars | st.fixed_dictionaries({"text": strings | scalars}),
+            max_size=4,
+        ),
+        "inputs": st.lists(st.lists(st.text(max_size=5) | scalars, max_size=3), max_size=3),
+        "property": st.text(max_size=5) | scalars,
+        "top_n": st.integers(-1, 10**30) | scalars,
+        "raw_scores": st.booleans() | scalars,
+        "return_text": st.booleans() | scalars,
+        "return_documents": st.booleans() | scalars,
+    },
+)
+
+
+@settings(EXAMPLES, max_examples=1500)
+@given(path=st.sampled_from(RANKS), body=bodies() | likely.map(as_json))
+def test_bodies_for_a_reranker(ranker: Serving, path: str, body: bytes) -> None:
+    answer = ranker.http.post(ranker.url + path, content=body)
+    if answer.status_code == 200:
+        return
+    assert answer.status_code in REFUSALS
+    if path in ("/rerank", "/") and (b'"documents"' in body or b'"property"' in body):
+        known: list[Any] = [{"message", "detail"}, {"error"}, {"error", "error_type"}]
+        assert answer.json().keys() in known
+    else:
         check_error(path, answer)
 
 

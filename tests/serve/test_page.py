@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chromium import PROGRAM, browsing
-from embedrt import Embedder
+from embedrt import Embedder, Reranker
 from embedrt.serve.page import PAGE
 from serving import Serving
 
@@ -76,3 +76,27 @@ def test_in_a_browser(server: Serving, embedder: Embedder, tmp_path: Path) -> No
         assert [text for text in complaints if "422" not in text] == []
         thrown = [event for event in page.events if event["method"] == "Runtime.exceptionThrown"]
         assert thrown == []
+
+
+@needs_a_browser
+def test_a_reranker_in_a_browser(ranking: Serving, reranker: Reranker, tmp_path: Path) -> None:
+    with browsing(tmp_path / "profile") as page:
+        page.call("Page.navigate", url=ranking.url + "/")
+        page.wait_for("document.getElementById('state')?.textContent === 'ready'")
+        page.wait_for("document.getElementById('card').textContent.includes('labelsLABEL_0')")
+        shown = "['embed', 'compare', 'rank'].map(id => $(id).checkVisibility()).join()"
+        assert page.evaluate(shown) == "false,false,true"
+        query, *texts = page.evaluate("[query, documents].map(one => one.value).join('\\n')").split(
+            "\n"
+        )
+        page.evaluate("document.getElementById('rank').click()")
+        listed = page.wait_for(
+            "[...document.querySelectorAll('li')].map(li => li.innerText).join('|')"
+        )
+        assert listed.split("|") == [
+            f"{each['score']:.4f} {each['text']}"
+            for each in reranker.rank(query, texts, return_documents=True, activation_fn="Sigmoid")
+        ]
+        assert [
+            event for event in page.events if event["method"] == "Runtime.exceptionThrown"
+        ] == []

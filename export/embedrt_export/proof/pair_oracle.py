@@ -70,7 +70,8 @@ class PairOracle(Original):
 
     def _find_types(self) -> TokenTypes:
         encoder: Any = self._model.transformers_model
-        if "token_type_ids" not in inspect.signature(encoder.forward).parameters:
+        known = "token_type_ids" in inspect.signature(encoder.forward).parameters
+        if not known or not getattr(encoder.config, "type_vocab_size", 1):  # DeBERTa has 0
             return TokenTypes()
         features = [self._features(pair) for pair in TYPED_PAIRS]
         rows = [row["token_type_ids"][0].tolist() for row in features if "token_type_ids" in row]

@@ -95,7 +95,7 @@ def _scaled(scored: Sequence[Scored]) -> list[Scored]:
         raw: max(float(np.abs(one.expected).max()) for one in scored if one.call.raw == raw)
         for raw in (True, False)
     }
-    return [replace(one, scale=largest[one.call.raw]) for one in scored]
+    return [replace(one, scale=largest[one.call.raw] or 1.0) for one in scored]
 
 
 def _plan(

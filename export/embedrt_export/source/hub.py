@@ -23,12 +23,15 @@ from embedrt.errors import SourceError
 from embedrt_export.quiet import quiet
 from embedrt_export.source.modules import MODULES
 from embedrt_export.source.needed import (
+    CONFIG,
     absent_settings,
     is_small,
     missing_parts,
     module_folders,
     needed_files,
+    router_files,
 )
+from embedrt_export.source.task import read_task
 
 LARGEST_SMALL_BYTES = (
     100_000_000  # the largest known tokenizer.json has 35 MB; larger files hold data
@@ -72,15 +75,20 @@ def _cache() -> str | None:
 
 def _download(model: str, revision: str | None, info: ModelInfo) -> Path:
     sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or []}
-    if MODULES not in sizes:
+    outline = next((name for name in (MODULES, CONFIG) if name in sizes), None)
+    if outline is not None:
+        with quiet(), _without_bars():
+            file = Path(hf_hub_download(model, outline, revision=info.sha, cache_dir=_cache()))
+    if outline is None or (outline == CONFIG and read_task(file.parent) == "embedding"):
         raise SourceError(
             f"{model} is not a sentence-transformers model: its repository has no {MODULES}. Load "
             "it with sentence-transformers, choose its pooling, and save it; then export "
             "that folder"
         )
-    with quiet(), _without_bars():
-        modules = hf_hub_download(model, MODULES, revision=info.sha, cache_dir=_cache())
-    needed = _needed(sizes, module_folders(Path(modules)))
+    for name in filter(sizes.__contains__, router_files(file.with_name(MODULES))):
+        with quiet(), _without_bars():
+            hf_hub_download(model, name, revision=info.sha, cache_dir=_cache())
+    needed = _needed(sizes, module_folders(file.with_name(MODULES)))
     megabytes = sum(sizes[name] for name in needed) / 1e6
     logger.info("fetching %d files of %s, %.1f MB", len(needed), model, megabytes)
     with quiet(), _without_bars():

@@ -13,6 +13,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from importlib import metadata
 from itertools import cycle, islice
 from pathlib import Path
@@ -21,13 +22,15 @@ from typing import Any
 import numpy as np
 
 from embedrt.bench.footprint import Memory, Startup, measure_process
-from embedrt.embedder import Embedder
+from embedrt.bench.runs import load, runs_of
 from embedrt.engine.cpu import available_threads, processor_name
+from embedrt.loaded import LoadedBundle
 from embedrt.progress import progress_bar
 
 LENGTHS = (8, 16, 32, 64, 128, 256)
 LONGEST = LENGTHS[-1]
 SHORTEST = 4
+MORE = 2  # tokens of the shortest text, beside special tokens and a query
 WARM_UP = 3
 PASSAGE = """The harbor was quiet when the first boats came back with the morning's catch. Prices
 had fallen again, and nobody at the market expected them to recover before the end of the month.
@@ -103,16 +106,17 @@ def measure(path: str | Path, plan: Plan | None = None, *, progress: bool = Fals
     """Measure the bundle at `path`; raise BundleError if it does not load."""
     plan, bundle = plan or Plan(), Path(path)
     counts = thread_counts(available_threads())
-    with Embedder.load(bundle) as embedder:
-        manifest = embedder.manifest
-        lengths = [n for n in LENGTHS if n <= embedder.max_tokens] or [embedder.max_tokens]
+    with load(bundle) as loaded:
+        manifest = loaded.manifest
+        least, most = runs_of(loaded).count(loaded, ""), loaded.max_tokens
+        lengths = [n for n in LENGTHS if least < n <= most] or [most]
         steps = len(lengths) + len(counts) + plan.repetitions + 1
         with progress_bar(steps, shown=progress, unit="step") as advance:
             latency = tuple(
-                measure_latency(embedder, tokens, plan.calls) for tokens in _each(lengths, advance)
+                measure_latency(loaded, tokens, plan.calls) for tokens in _each(lengths, advance)
             )
-            texts = mixed_texts(embedder, max(plan.texts, plan.texts_in_memory))
-            tokens = int(embedder.count_tokens(texts[: plan.texts]).sum())
+            texts = mixed_texts(loaded, max(plan.texts, plan.texts_in_memory))
+            tokens = sum(runs_of(loaded).count(loaded, text) for text in texts[: plan.texts])
             throughput = tuple(
                 measure_throughput(bundle, texts[: plan.texts], tokens, threads, plan.repetitions)
                 for threads in _each(counts, advance)
@@ -134,10 +138,11 @@ def measure(path: str | Path, plan: Plan | None = None, *, progress: bool = Fals
     )
 
 
-def measure_latency(embedder: Embedder, tokens: int, calls: int) -> Latency:
+def measure_latency(loaded: LoadedBundle, tokens: int, calls: int) -> Latency:
     """Time calls with one text of `tokens` tokens, a different text in each call."""
-    texts = [text_of(embedder, tokens, number) for number in range(WARM_UP + calls)]
-    seconds = [_seconds(embedder.encode, text) for text in texts][WARM_UP:]
+    texts = [text_of(loaded, tokens, number) for number in range(WARM_UP + calls)]
+    run = partial(runs_of(loaded).run_one, loaded)
+    seconds = [_seconds(run, text) for text in texts][WARM_UP:]
     p50, p95, p99 = np.percentile(seconds, (50, 95, 99))
     return Latency(tokens, calls, float(p50), float(p95), float(p99))
 
@@ -146,9 +151,10 @@ def measure_throughput(
     bundle: Path, texts: Sequence[str], tokens: int, threads: int, repetitions: int
 ) -> Throughput:
     """Time calls with all the texts on `threads` threads."""
-    with Embedder.load(bundle, threads=threads) as embedder:
-        embedder.encode(texts)
-        seconds = [_seconds(embedder.encode, texts) for _ in range(repetitions)]
+    with load(bundle, threads) as loaded:
+        run = partial(runs_of(loaded).run, loaded)
+        run(texts)
+        seconds = [_seconds(run, texts) for _ in range(repetitions)]
     median = statistics.median(seconds)
     return Throughput(threads, len(texts), tokens, len(texts) / median, tokens / median)
 
@@ -158,28 +164,28 @@ def thread_counts(available: int) -> list[int]:
     return [2**n for n in range(math.ceil(math.log2(available)))] + [available]
 
 
-def text_of(embedder: Embedder, tokens: int, number: int) -> str:
+def text_of(loaded: LoadedBundle, tokens: int, number: int) -> str:
     """Return a text of `tokens` tokens, or of the most words that stay below that.
 
     The text begins with `number`, which makes each text unique.
     """
     start = number % len(PASSAGE)
     words = [str(number), *islice(cycle(PASSAGE), start, start + tokens)]
-    fitting = bisect_right(
-        range(len(words)), tokens, key=lambda n: embedder.count_tokens(" ".join(words[:n]))
-    )
+    count = partial(runs_of(loaded).count, loaded)
+    fitting = bisect_right(range(len(words)), tokens, key=lambda n: count(" ".join(words[:n])))
     return " ".join(words[: max(0, fitting - 1)])
 
 
-def mixed_texts(embedder: Embedder, count: int) -> list[str]:
+def mixed_texts(loaded: LoadedBundle, count: int) -> list[str]:
     """Return texts of lengths from `SHORTEST` to `LONGEST`, with more short texts than long ones.
 
     Lengths are spaced geometrically and shuffled.
     """
-    longest = min(LONGEST, embedder.max_tokens)
-    lengths = np.geomspace(min(SHORTEST, longest), longest, count).astype(int)
+    longest = min(LONGEST, loaded.max_tokens)
+    shortest = max(SHORTEST, runs_of(loaded).count(loaded, "") + MORE)
+    lengths = np.geomspace(min(shortest, longest), longest, count).astype(int)
     np.random.default_rng(0).shuffle(lengths)
-    return [text_of(embedder, int(tokens), number) for number, tokens in enumerate(lengths)]
+    return [text_of(loaded, int(tokens), number) for number, tokens in enumerate(lengths)]
 
 
 def _each(items: Iterable[int], advance: Callable[[int], object]) -> Iterator[int]:
@@ -189,9 +195,9 @@ def _each(items: Iterable[int], advance: Callable[[int], object]) -> Iterator[in
         advance(1)
 
 
-def _seconds(encode: Callable[[Any], object], texts: str | Sequence[str]) -> float:
+def _seconds(run: Callable[[Any], object], texts: str | Sequence[str]) -> float:
     start = time.perf_counter()
-    encode(texts)
+    run(texts)
     return time.perf_counter() - start
 
 

@@ -18,6 +18,7 @@ from embedrt.cli import (
     info,
     pull,
     push,
+    rerank,
     search,
     serve,
     upgrade,
@@ -26,7 +27,8 @@ from embedrt.cli import (
 from embedrt.errors import EmbedrtError
 
 COMMANDS = (
-    encode, search, embed, corpus, serve, info, verify, upgrade, bench, export, compare, pull, push
+    encode, search, rerank, embed, corpus, serve, info, verify, upgrade, bench, export, compare,
+    pull, push,
 )  # fmt: skip
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 BROKEN_PIPE = 141  # 128 + SIGPIPE

@@ -53,7 +53,9 @@ class Sessions:
         precision: Precision,
         threads: int,
         weights: mmap.mmap | None = None,
-        convert: Convert = list,
+        convert: Convert | None = None,
+        *,
+        plans_memory: bool = True,
         kernels: Kernels | None = None,
     ) -> None:
         self._graph = graph.absolute()
@@ -63,7 +65,9 @@ class Sessions:
         self._threads = threads
         self._convert = convert
         self._kernels = kernels
-        self.one_core: Runner = kernels or Session(graph, precision, weights=weights)
+        self.one_core: Runner = kernels or Session(
+            graph, precision, weights=weights, plans_memory=plans_memory
+        )
         self.all_cores: Runner | None = None
         self.loading: Future[None] | None = None
         self.run_seconds = 0.0
@@ -91,7 +95,7 @@ class Sessions:
                 self.loading = submit(self._load_for_all_cores)
         return session
 
-    def run(self, session: Runner, input_ids: NDArray[np.int64]) -> Sequence[Row]:
+    def run(self, session: Runner, input_ids: NDArray[np.int64]) -> FloatArray | Sequence[Row]:
         """Run a batch, see `Runner.run`; return the result of each row."""
         start = perf_counter()
         try:
@@ -99,9 +103,9 @@ class Sessions:
             seconds = perf_counter() - start
             self.run_seconds += seconds
             if session is self.one_core:
-                tokens = len(input_ids) * input_ids.shape[-1]
+                tokens = max(1, len(input_ids) * input_ids.shape[-1])
                 self._seconds_per_token = min(self._seconds_per_token, seconds / tokens)
-            return self._convert(embeddings)
+            return embeddings if self._convert is None else self._convert(embeddings)
         finally:
             self._last_end = perf_counter()
 

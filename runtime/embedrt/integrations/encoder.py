@@ -11,19 +11,44 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from embedrt.bundle.reader import Bundle
 from embedrt.embedder import Embedder
-from embedrt.loaded import LoadOptions
+from embedrt.loaded import LoadedBundle, LoadOptions
 from embedrt.request import EncodeOptions, with_prompt
 from embedrt.text.prompts import Prompts
 
 Vectors = list[list[float]]
 
-_loaded: WeakValueDictionary[Hashable, Embedder] = WeakValueDictionary()
+Loaded = TypeVar("Loaded", bound=LoadedBundle)
+
+_loaded: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
 _lock = Lock()
+
+
+def load_shared(
+    kind: type[Loaded], bundle: str | Path | Loaded, options: Mapping[str, Any] | None = None
+) -> Loaded:
+    """Load a bundle with the class for its task, or return the one that is loaded already.
+
+    Equal bundles with equal options are loaded once; see `Encoder.load`, also about errors.
+    """
+    if isinstance(bundle, kind):
+        if options:
+            raise TypeError(
+                f"{sorted(options)} cannot be set: the {kind.__name__} is loaded already"
+            )
+        return bundle
+    assert isinstance(bundle, str | Path)
+    found = Bundle.open(bundle)
+    chosen = LoadOptions(**options or {})
+    key = (kind, found.path.absolute(), _digest(found), chosen)
+    with _lock:
+        loaded: Loaded = _loaded.get(key) or kind(found, chosen)
+        _loaded[key] = loaded
+    return loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +79,7 @@ class Encoder:
         TypeError, ValueError
             An option is unknown or invalid, or is given together with an Embedder.
         """
-        if isinstance(bundle, Embedder):
-            if options:
-                raise TypeError(f"{sorted(options)} cannot be set: the Embedder is loaded already")
-            return cls(bundle)
-        found = Bundle.open(bundle)
-        chosen = LoadOptions(**options or {})
-        key = (found.path.absolute(), _digest(found), chosen)
-        with _lock:
-            embedder = _loaded.get(key) or Embedder(found, chosen)
-            _loaded[key] = embedder
-        return cls(embedder)
+        return cls(load_shared(Embedder, bundle, options))
 
     def queries(self, texts: Sequence[str], prompt: str | None = None) -> Vectors:
         """Embed queries, with the model's prompt for them or another. Shape: (n, dimension)."""

@@ -16,8 +16,8 @@ with needs("haystack"):
     from haystack import Document, component, default_from_dict, default_to_dict
 
 
-class _Settings:
-    """The parameters of both components, and the bundle, which the first run loads."""
+class Settings:
+    """The parameters of a component, and the bundle, which the first run loads."""
 
     def __init__(self, **parameters: Any) -> None:
         self.parameters = parameters
@@ -40,9 +40,19 @@ class _Settings:
         """Make the component of a saved pipeline."""
         return default_from_dict(cls, data)
 
+    def texts(self, documents: list[Document]) -> list[str]:
+        """Return what is embedded of each document."""
+        return [self._text(document) for document in documents]
+
+    def _text(self, document: Document) -> str:
+        names = self.parameters["meta_fields_to_embed"] or []
+        parts = [str(document.meta[name]) for name in names if document.meta.get(name) is not None]
+        text: str = self.parameters["embedding_separator"].join([*parts, document.content or ""])
+        return text + self.suffix
+
 
 @component
-class EmbedrtTextEmbedder(_Settings):
+class EmbedrtTextEmbedder(Settings):
     """Embeds one query.
 
     Parameters
@@ -64,7 +74,7 @@ class EmbedrtTextEmbedder(_Settings):
         prefix: str | None = None,
         suffix: str = "",
     ) -> None:
-        _Settings.__init__(  # component() replaces the class, and super() is that of the old one
+        Settings.__init__(  # component() replaces the class, and super() is that of the old one
             self, bundle=str(bundle), options=options, prefix=prefix, suffix=suffix
         )
 
@@ -81,7 +91,7 @@ class EmbedrtTextEmbedder(_Settings):
 
 
 @component
-class EmbedrtDocumentEmbedder(_Settings):
+class EmbedrtDocumentEmbedder(Settings):
     """Embeds documents; returns copies of them that have their embeddings.
 
     Parameters
@@ -105,7 +115,7 @@ class EmbedrtDocumentEmbedder(_Settings):
         meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
     ) -> None:
-        _Settings.__init__(
+        Settings.__init__(
             self,
             bundle=str(bundle),
             options=options,
@@ -118,23 +128,14 @@ class EmbedrtDocumentEmbedder(_Settings):
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, Any]:
         """Embed the documents."""
-        vectors = self.warm_up().documents(self._texts(documents), self.prefix)
+        vectors = self.warm_up().documents(self.texts(documents), self.prefix)
         return _with_embeddings(documents, vectors)
 
     @component.output_types(documents=list[Document])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """Embed like `run`, without blocking the running asyncio loop."""
-        vectors = await self.warm_up().adocuments(self._texts(documents), self.prefix)
+        vectors = await self.warm_up().adocuments(self.texts(documents), self.prefix)
         return _with_embeddings(documents, vectors)
-
-    def _texts(self, documents: list[Document]) -> list[str]:
-        return [self._text(document) for document in documents]
-
-    def _text(self, document: Document) -> str:
-        names = self.parameters["meta_fields_to_embed"] or []
-        parts = [str(document.meta[name]) for name in names if document.meta.get(name) is not None]
-        text: str = self.parameters["embedding_separator"].join([*parts, document.content or ""])
-        return text + self.suffix
 
 
 def _with_embeddings(documents: list[Document], vectors: list[list[float]]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""HTTP: one bundle behind the routes that OpenAI's, TEI's and Weaviate's clients know.
+"""HTTP: one bundle behind the routes that the clients of OpenAI, TEI, Cohere and Weaviate know.
 
-`create_app` makes the ASGI application of an `Embedder`; `embedrt serve` runs it on a server with
-limits of its own. Texts of all requests wait in the engine's queue, and share its batches.
+`create_app` makes the ASGI application of an `Embedder` or a `Reranker`; `embedrt serve` runs it on
+a server with limits of its own. Texts of all requests wait in the engine's queue, and share its
+batches.
 """
 
 from embedrt.serve.app import create_app

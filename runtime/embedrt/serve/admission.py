@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from math import ceil
 from time import monotonic
 
-from embedrt.embedder import Embedder
 from embedrt.engine.stats import Stats
+from embedrt.loaded import LoadedBundle
 from embedrt.serve.errors import RequestError
 
 BODIES_HELD = 4  # bodies of the largest size that are held at once
@@ -46,11 +46,11 @@ class Rate:
 class Admission:
     """Counts the bytes of the bodies that are held, and knows when the queue is full."""
 
-    def __init__(self, embedder: Embedder, max_body_bytes: int) -> None:
-        self._embedder = embedder
-        self._max_waiting_tokens = embedder.options.max_waiting_tokens
+    def __init__(self, loaded: LoadedBundle, max_body_bytes: int) -> None:
+        self._loaded = loaded
+        self._max_waiting_tokens = loaded.options.max_waiting_tokens
         self._max_bytes = BODIES_HELD * max_body_bytes
-        self._rate = Rate(embedder.options.threads or 1)
+        self._rate = Rate(loaded.options.threads or 1)
         self.bytes_held = 0
 
     @contextmanager
@@ -80,7 +80,7 @@ class Admission:
     def is_full(self) -> bool:
         """Whether the engine would refuse any text."""
         most = self._max_waiting_tokens
-        return most is not None and self._embedder.stats().waiting_tokens >= most
+        return most is not None and self._loaded.stats().waiting_tokens >= most
 
     def refusal(self, why: str) -> RequestError:
         """Return the refusal of a request that can be sent again."""
@@ -91,7 +91,7 @@ class Admission:
 
     def retry_after(self) -> int:
         """Return the seconds in which the engine will have run what waits now, at least 1."""
-        stats = self._embedder.stats()
+        stats = self._loaded.stats()
         rate = self._rate.tokens_per_second(stats)
         seconds = stats.waiting_tokens / rate if rate else LONGEST_WAIT
         return min(max(1, ceil(seconds)), LONGEST_WAIT)

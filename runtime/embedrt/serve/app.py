@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from embedrt.embedder import Embedder
-from embedrt.serve.dialects import openai, own, tei, tokens, weaviate
+from embedrt.loaded import LoadedBundle
+from embedrt.serve.dialects import openai, own, predict, rerank, root, sparse, tei, tokens, weaviate
 from embedrt.serve.endpoint import Endpoint
 from embedrt.serve.errors import RequestError
 from embedrt.serve.operation import Dialect, Operation
@@ -25,6 +25,10 @@ from embedrt.serve.wire import send_reply
 OPERATIONS: list[Operation] = [
     *openai.OPERATIONS,
     *tei.OPERATIONS,
+    *rerank.OPERATIONS,
+    *predict.OPERATIONS,
+    *sparse.OPERATIONS,
+    *root.OPERATIONS,
     *tokens.OPERATIONS,
     *weaviate.OPERATIONS,
     *own.OPERATIONS,
@@ -32,14 +36,14 @@ OPERATIONS: list[Operation] = [
 PUBLIC = frozenset(operation.path for operation in OPERATIONS if operation.public)
 
 
-def create_app(embedder: Embedder, options: ServeOptions | None = None) -> Starlette:
-    """Return the ASGI application that serves an `Embedder`.
+def create_app(loaded: LoadedBundle, options: ServeOptions | None = None) -> Starlette:
+    """Return the ASGI application that serves an `Embedder`, `Reranker` or `SparseEncoder`.
 
     It reads bodies of at most `ServeOptions.max_body_mb`, but leaves slow clients and long headers
-    to the server that runs it. Load the Embedder with `max_waiting_tokens`, or nothing is refused
+    to the server that runs it. Load the bundle with `max_waiting_tokens`, or nothing is refused
     however much waits. The attribute ``state.service`` holds what the routes share.
     """
-    service = Service(embedder, options or ServeOptions())
+    service = Service(loaded, options or ServeOptions())
     app = Starlette(
         routes=[
             Route(operation.path, Endpoint(operation, service), methods=[operation.method])

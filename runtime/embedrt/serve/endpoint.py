@@ -11,6 +11,7 @@ from time import perf_counter
 from starlette.types import Receive, Scope, Send
 
 from embedrt.serve.errors import RequestError
+from embedrt.serve.kinds import refuse_other_task
 from embedrt.serve.operation import Operation
 from embedrt.serve.service import Service, failure
 from embedrt.serve.wire import (
@@ -54,6 +55,7 @@ class Endpoint:
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         operation, service = self.operation, self._service
         path = scope["path_params"]
+        refuse_other_task(service.manifest.task, operation.task, service.name)
         if operation.method == "GET":
             return await operation.answer(service, Incoming(path=path))
         with service.admission.hold() as count:

@@ -90,6 +90,28 @@ def word(fields: Mapping[str, Any], name: str, known: Sequence[str] | None = Non
     return value
 
 
+def required(fields: Mapping[str, Any], name: str) -> str:
+    """Return a string field that must be there; it may be empty."""
+    value = word(fields, name)
+    if value is None:
+        raise RequestError("invalid", f"{name} is missing; expected a string", field=name)
+    return value
+
+
+def count_of(fields: Mapping[str, Any], name: str) -> int | None:
+    """Return a field that is a number of at least 1; None for null and absence."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < 1:
+        shown = value if whole and abs(value) < 1e9 else describe(value)
+        raise RequestError(
+            "invalid", f"{name} is {shown}; expected a whole number from 1", field=name
+        )
+    return int(value)
+
+
 def dimensions_of(fields: Mapping[str, Any], dimension: int) -> int | None:
     """Return the field ``dimensions``; None for null, absence, and all components."""
     value = fields.get("dimensions")

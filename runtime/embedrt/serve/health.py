@@ -1,4 +1,4 @@
-"""Whether the server can embed: ready, draining, failing or stalled."""
+"""Whether the server can compute: ready, draining, failing or stalled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from time import monotonic
 
 import numpy as np
 
-from embedrt.embedder import Embedder
+from embedrt.loaded import LoadedBundle
+from embedrt.serve.kinds import KINDS
 
 STALLED_SECONDS = 30.0  # with texts waiting and no batch begun
 PROBE_SECONDS = 10.0
@@ -17,8 +18,9 @@ PROBE_SECONDS = 10.0
 class Health:
     """What the probes of an orchestrator ask for."""
 
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+    def __init__(self, loaded: LoadedBundle) -> None:
+        self._loaded = loaded
+        self._kind = KINDS[loaded.manifest.task]
         self._failed = False
         self._numbers = count()
         self._batches, self._since = -1, monotonic()
@@ -26,7 +28,7 @@ class Health:
         """Whether the server is about to end: it answers what it gets, and is not ready."""
 
     def note_failure(self) -> None:
-        """Remember that an embedding failed; the next probe embeds a text itself."""
+        """Remember that a run failed; the next probe computes a text itself."""
         self._failed = True
 
     async def complaint(self) -> str | None:
@@ -40,7 +42,7 @@ class Health:
         return None
 
     def _is_stalled(self) -> bool:
-        stats = self._embedder.stats()
+        stats = self._loaded.stats()
         if stats.batches != self._batches or not stats.waiting_texts:
             self._batches, self._since = stats.batches, monotonic()
         return monotonic() - self._since > STALLED_SECONDS
@@ -50,12 +52,12 @@ class Health:
         text = f"probe {next(self._numbers)} at {monotonic()}"
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                vector = await self._embedder.aencode(text, prompt="")
+                found = await self._kind.probe(self._loaded, text)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - a probe reports every failure
-            return f"embedding fails: {type(error).__name__}"
-        if not np.isfinite(vector).all():
-            return "embedding gives vectors that are not finite"
+            return f"{self._kind.doing} fails: {type(error).__name__}"
+        if not np.isfinite(found).all():
+            return f"{self._kind.doing} gives numbers that are not finite"
         self._failed = False
         return None

@@ -1,7 +1,7 @@
 """A server's life: bind, load, test itself, serve, drain, end.
 
 The address is bound first, so that one in use is known at once. Connections are accepted when the
-bundle's probes have been embedded, so that a server which can be reached is ready. On SIGTERM it is
+bundle's probes have been computed, so that a server which can be reached is ready. On SIGTERM it is
 not ready, answers what it has and what still arrives, asks clients to close their connections, and
 ends when they have.
 """
@@ -26,13 +26,13 @@ from types import FrameType
 import uvicorn
 
 from embedrt.bundle.reader import Bundle
-from embedrt.embedder import Embedder
 from embedrt.loaded import LoadOptions, check_at_least
 from embedrt.serve.app import create_app
 from embedrt.serve.health import Health
 from embedrt.serve.limits import LimitedProtocol
 from embedrt.serve.logs import LogFormat, configure_logging
 from embedrt.serve.options import ServeOptions
+from embedrt.tasks import load_any
 from embedrt.verify import check_probes
 
 logger = logging.getLogger("embedrt.serve")
@@ -74,9 +74,9 @@ def serve(path: str | Path, options: ServerOptions) -> None:
         if not options.app.api_keys and not is_local(listener):
             logger.warning("no API key: whoever reaches %s may use it", address_of(listener))
         bundle = Bundle.open(path)
-        with Embedder(bundle, options.load) as embedder:
-            check_probes(embedder, bundle)
-            app = create_app(embedder, options.app)
+        with load_any(bundle, options.load) as loaded:
+            check_probes(loaded, bundle)
+            app = create_app(loaded, options.app)
             config = uvicorn.Config(
                 app,
                 http=partial(LimitedProtocol, read_seconds=options.read_timeout),  # type: ignore[arg-type]

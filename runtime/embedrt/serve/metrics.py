@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from embedrt.embedder import Embedder
 from embedrt.engine.stats import Stats
+from embedrt.loaded import LoadedBundle
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 RECENT = 1000  # requests whose latency the page shows
@@ -21,7 +21,7 @@ COUNTERS = {
     "texts": "Texts of all requests.",
     "tokens": "Tokens run through the graph.",
     "batches": "Batches run through the graph.",
-    "cache_hits": "Texts whose vector was in the cache.",
+    "cache_hits": "Texts whose result was in the cache, or needs no run.",
     "coalesced": "Texts equal to another one that was waiting, running or in the same request.",
     "run_seconds": "Seconds that batches took in the graph, summed over sessions side by side.",
 }
@@ -34,7 +34,7 @@ GAUGES = {
 class Metrics:
     """Counts the requests of one application."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, loaded: LoadedBundle) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "embedrt_requests", "Requests answered.", ["route", "status"], registry=self._registry
@@ -46,7 +46,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self._registry,
         )
-        self._registry.register(EngineCollector(embedder))
+        self._registry.register(EngineCollector(loaded))
         self._recent: deque[float] = deque(maxlen=RECENT)
         # Looking labels up takes longer than counting.
         self._count = cache(self._requests.labels)
@@ -75,12 +75,12 @@ class Metrics:
 class EngineCollector(Collector):
     """Reads the engine's counters when they are asked for."""
 
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+    def __init__(self, loaded: LoadedBundle) -> None:
+        self._loaded = loaded
 
     def collect(self) -> Iterator[Metric]:
         """Yield a metric for each field of `Stats`."""
-        stats: Stats = self._embedder.stats()
+        stats: Stats = self._loaded.stats()
         for name, meaning in COUNTERS.items():
             yield CounterMetricFamily(f"embedrt_{name}", meaning, value=getattr(stats, name))
         for name, meaning in GAUGES.items():

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from embedrt.bundle.manifest import Task
 from embedrt.serve.errors import STATUS, Kind, RequestError
 from embedrt.serve.service import Service
 from embedrt.serve.wire import Headers, Incoming, Reply, json_reply
@@ -43,5 +44,7 @@ class Operation:
     method: Literal["GET", "POST"]
     answer: Handler
     dialect: Dialect
+    task: Task | None = None
+    """The task of the bundles that answer it; None for all."""
     public: bool = False
     """Whether it needs no key."""

@@ -1,23 +1,25 @@
-"""What all dialects share: the model, and texts to vectors within a deadline."""
+"""What all dialects share: the model, and texts to its results within a deadline."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from embedrt.bundle.manifest import Manifest, Side
+from embedrt.bundle.manifest import Manifest, ScoreActivation, Side
 from embedrt.embedder import Embedder
 from embedrt.errors import ClosedError, OverloadedError, OverlongTextError, TextError
+from embedrt.loaded import LoadedBundle
 from embedrt.request import Embedded
+from embedrt.reranker import Reranker, Scored
 from embedrt.serve.admission import Admission
 from embedrt.serve.errors import Kind, RequestError
 from embedrt.serve.fields import Texts, word
@@ -25,9 +27,14 @@ from embedrt.serve.health import Health
 from embedrt.serve.metrics import Metrics
 from embedrt.serve.options import ServeOptions
 from embedrt.serve.vocabulary import Vocabulary
+from embedrt.sparse import SparseEncoder
+from embedrt.sparse import Task as TextKind
+from embedrt.text.inputs import Pair
 from embedrt.text.prompts import Prompts
 
 logger = logging.getLogger("embedrt.serve")
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +48,27 @@ class Wanted:
     side: Side | None = None
 
 
-class Service:
-    """An `Embedder`, and what surrounds it in a server."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """How a request wants its pairs scored."""
 
-    def __init__(self, embedder: Embedder, options: ServeOptions) -> None:
-        self.embedder = embedder
+    prompt_name: str | None = None
+    activation: ScoreActivation | None = None
+    """None for the model's own."""
+    truncate: bool = True
+    side: Side | None = None
+
+
+class Service:
+    """A loaded bundle, and what surrounds it in a server."""
+
+    def __init__(self, loaded: LoadedBundle, options: ServeOptions) -> None:
+        self.loaded = loaded
         self.options = options
-        self.prompts = Prompts.of(embedder.manifest)
-        self.metrics = Metrics(embedder)
-        self.health = Health(embedder)
-        self.admission = Admission(embedder, options.max_body_bytes)
+        self.prompts = Prompts.of(loaded.manifest)
+        self.metrics = Metrics(loaded)
+        self.health = Health(loaded)
+        self.admission = Admission(loaded, options.max_body_bytes)
         self.vocabulary = None if options.tiktoken is None else Vocabulary(options.tiktoken)
         self.started = monotonic()
         self.tokenizing = asyncio.Semaphore(1)  # one core for texts that are only tokenized
@@ -58,7 +76,7 @@ class Service:
     @property
     def manifest(self) -> Manifest:
         """The bundle's manifest."""
-        return self.embedder.manifest
+        return self.loaded.manifest
 
     @property
     def name(self) -> str:
@@ -71,6 +89,12 @@ class Service:
         with suppress(PackageNotFoundError):
             return version("embedrt")
         return None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of a reranker's scores."""
+        own = self.manifest.reranking
+        return () if own is None else own.labels
 
     def prompt_name(self, fields: Mapping[str, Any]) -> str | None:
         """Return the field ``prompt_name``, the name of a prompt that the model has."""
@@ -87,18 +111,56 @@ class Service:
         The vectors have the shape (texts, dimension), also for one string.
         """
         normalize = wanted.normalize and not (self.manifest.normalized and not wanted.dimensions)
+        embedding = cast("Embedder", self.loaded).aembed(
+            texts.values,
+            prompt_name=wanted.prompt_name,
+            normalize_embeddings=normalize,
+            truncate_dim=wanted.dimensions,
+            overlong="truncate" if wanted.truncate else "error",
+            truncation_side=wanted.side,
+        )
+        return await self._run(texts, embedding)
+
+    async def embed_sparse(self, texts: Texts, wanted: Wanted) -> Embedded:
+        """Compute the sparse rows of a request's texts; raise RequestError where that fails.
+
+        A text with the prompt for queries or documents is computed as one.
+        """
+        kinds: dict[str | None, TextKind] = {
+            self.prompts.query: "query",
+            self.prompts.document: "document",
+        }
+        encoding = cast("SparseEncoder", self.loaded).aembed(
+            texts.values,
+            prompt_name=wanted.prompt_name,
+            task=kinds.get(wanted.prompt_name),
+            overlong="truncate" if wanted.truncate else "error",
+            truncation_side=wanted.side,
+        )
+        return await self._run(texts, encoding)
+
+    async def score(self, pairs: Sequence[Pair], texts: Texts, wanted: Scoring) -> Scored:
+        """Score the pairs of a request; raise RequestError where that fails.
+
+        `texts` are those of the request's field that has one for each pair. The scores have the
+        shape (pairs,), or (pairs, labels) for several labels.
+        """
+        scoring = cast("Reranker", self.loaded).ascore(
+            pairs,
+            prompt_name=wanted.prompt_name,
+            activation_fn=wanted.activation,
+            overlong="truncate" if wanted.truncate else "error",
+            truncation_side=wanted.side,
+        )
+        return await self._run(texts, scoring)
+
+    async def _run(self, texts: Texts, computing: Awaitable[Result]) -> Result:
+        """Await the results for the texts within the deadline; raise RequestError otherwise."""
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s", _shapes(texts.values))
         try:
             async with asyncio.timeout(self.options.timeout):
-                return await self.embedder.aembed(
-                    texts.values,
-                    prompt_name=wanted.prompt_name,
-                    normalize_embeddings=normalize,
-                    truncate_dim=wanted.dimensions,
-                    overlong="truncate" if wanted.truncate else "error",
-                    truncation_side=wanted.side,
-                )
+                return await computing
         except TimeoutError:
             message = f"no answer within {self.options.timeout:g} s, the server's --timeout"
             wait = self.admission.retry_after()

@@ -1,15 +1,19 @@
-"""Tokenization of pairs: two texts in one sequence, truncated at the longer one.
+"""Tokenization of pairs: two texts in one sequence, with special tokens around them.
 
-The rule is that of the library ("longest first"): of two texts that do not fit, the longer one
-loses tokens until both are equally long, and then both do. The longer one keeps a token more if the
-number of tokens is odd.
+Each text is tokenized for itself, as the tokenizer does with pairs too, and once where it occurs in
+many pairs. Truncation follows the library ("longest first"): of two texts that do not fit, the
+longer one loses tokens until both are equally long, and then both do. The library itself would make
+the rest of a text into further pairs with each rest of the other, of which there can be millions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from embedrt.errors import BundleFormatError
@@ -23,20 +27,79 @@ from embedrt.text.tokenizer import (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The special tokens around the texts of a pair, and the types of all tokens.
+
+    The shape of each part is (2, tokens): ids and types.
+    """
+
+    before: TokenIds
+    between: TokenIds
+    after: TokenIds
+    types: tuple[int, int]
+    """The types of the tokens of each text."""
+
+    @classmethod
+    def of(cls, encoding: Encoding) -> Template:
+        """Read the template from an encoded pair of texts that both have a token.
+
+        Raises ValueError if the texts are not in order and each in one piece.
+        """
+        places = encoding.sequence_ids
+        rows = np.array([encoding.ids, encoding.type_ids], np.int64)
+        starts = [places.index(number) for number in (0, 1)]
+        ends = [start + places.count(number) for number, start in enumerate(starts)]
+        template = cls(
+            before=rows[:, : starts[0]],
+            between=rows[:, ends[0] : starts[1]],
+            after=rows[:, ends[1] :],
+            types=(int(rows[1, starts[0]]), int(rows[1, starts[1]])),
+        )
+        texts = (rows[0, start:end] for start, end in zip(starts, ends, strict=True))
+        if not np.array_equal(template.fill(*texts), rows):
+            raise ValueError("the texts of a pair are not each in one piece")
+        return template
+
+    def fill(self, first: TokenIds, second: TokenIds) -> TokenIds:
+        """Return the ids and types of a pair, given the ids of its texts. Shape: (2, tokens)."""
+        texts = (
+            np.stack([ids, np.full_like(ids, number)])
+            for ids, number in zip((first, second), self.types, strict=True)
+        )
+        one, other = texts
+        return np.concatenate([self.before, one, self.between, other, self.after], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A tokenized text, up to the maximum of tokens."""
+
+    ids: TokenIds
+    is_cut: bool
+
+
 class PairTokenizer:
     """Tokenizes pairs with a bundle's tokenizer. Thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer, *, typed: bool) -> None:
-        """Tokenize with token types if `typed`, which differ between the texts of a pair."""
+        """Return token types too if `typed`; the texts of a pair differ in them."""
         self._tokenizer = tokenizer
         self._typed = typed
-        special = tokenizer.special_tokens(pair=True)
-        if tokenizer.max_tokens < special:
+        special, most = tokenizer.special_tokens(pair=True), tokenizer.max_tokens
+        self._room = most - special
+        if self._room < 2:
             raise BundleFormatError(
-                f"max_tokens is {tokenizer.max_tokens}, and {special} special tokens are added to "
-                "each pair; export the model again"
+                f"max_tokens is {most}, and {special} special tokens are added to each pair; "
+                "export the model again"
             )
-        self._room = tokenizer.max_tokens - special
+        text = tokenizer.some_text()
+        try:
+            self._template = Template.of(tokenizer.encode_pair(text, text))
+        except ValueError as error:
+            raise BundleFormatError(
+                f"the tokenizer does not write two texts in order ({error}); export the model again"
+            ) from error
 
     def batch_ids(self, pairs: Sequence[Pair]) -> list[TokenIds]:
         """Return the token ids of each pair, or the ids and the token types.
@@ -48,33 +111,51 @@ class PairTokenizer:
         for start in range(0, len(pairs), BLOCK):
             block = pairs[start : start + BLOCK]
             try:
-                encodings = self._tokenizer.encode_pairs([self._cut(pair) for pair in block])
+                ids += self._block_ids(block)
             except BaseException as error:
                 if not is_tokenizer_error(error):
                     raise
-                encodings = [self._encode(pair, index) for index, pair in enumerate(block, start)]
-            ids += map(self._ids_of, encodings)
+                for index, pair in enumerate(block, start):  # to find the one that fails
+                    with tokenization_errors(pair, index):
+                        ids += self._block_ids([pair])
         return ids
 
     def other_side(self) -> PairTokenizer:
         """Return the same tokenizer, which truncates on the other side."""
         return PairTokenizer(self._tokenizer.other_side(), typed=self._typed)
 
-    def _encode(self, pair: Pair, index: int) -> Encoding:
-        with tokenization_errors(pair, index):
-            return self._tokenizer.encode_pairs([self._cut(pair)])[0]
+    def _block_ids(self, pairs: Sequence[Pair]) -> list[TokenIds]:
+        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+        encodings = self._tokenizer.encode(texts, special=False)
+        parts = {
+            text: _Part(np.array(encoding.ids, np.int64), bool(encoding.overflowing))
+            for text, encoding in zip(texts, encodings, strict=True)
+        }
+        length = cache(self._tokenizer.length)
+        ids = []
+        for pair in pairs:
+            first, second = (parts[text] for text in pair)
+            lengths = (len(first.ids) + first.is_cut, len(second.ids) + second.is_cut)
+            if first.is_cut and second.is_cut and self._room % 2:
+                lengths = (length(pair[0]), length(pair[1]))  # the longer keeps a token more
+            kept = longest_first(*lengths, self._room)
+            filled = self._template.fill(
+                self._keep(first.ids, kept[0]), self._keep(second.ids, kept[1])
+            )
+            ids.append(filled if self._typed else filled[0])
+        return ids
 
-    def _ids_of(self, encoding: Encoding) -> TokenIds:
-        ids = [encoding.ids, encoding.type_ids] if self._typed else encoding.ids
-        return np.array(ids, np.int64)
+    def _keep(self, ids: TokenIds, count: int) -> NDArray[np.int64]:
+        right = self._tokenizer.truncation_side == "right"
+        return ids[:count] if right else ids[len(ids) - count :]
 
-    def _cut(self, pair: Pair) -> Pair:
-        """Return as much of two texts as determines the tokens that they keep."""
-        tokenizer = self._tokenizer
-        if all(map(tokenizer.is_short, pair)):
-            return tokenizer.readable(pair[0]), tokenizer.readable(pair[1])
-        (first, more), (second, too) = map(tokenizer.cut, pair)
-        if more and too and self._room % 2:
-            # The longer one keeps a token more, and only their ends tell which one is longer.
-            return tokenizer.readable(pair[0]), tokenizer.readable(pair[1])
+
+def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return how many tokens two texts of these lengths keep in `room` tokens."""
+    if first + second <= room:
         return first, second
+    shorter = min(first, second)
+    longer = room - shorter
+    if longer < shorter:
+        shorter, longer = room // 2, room - room // 2
+    return (longer, shorter) if first > second else (shorter, longer)

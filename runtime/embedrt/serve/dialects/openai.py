@@ -113,7 +113,7 @@ def _model(service: Service) -> object:
 DIALECT = Dialect(name="openai", body=error_body, statuses={"unsupported": 400})
 OPERATIONS = [
     *(
-        Operation(path=path, method="POST", answer=embeddings, dialect=DIALECT)
+        Operation(path=path, method="POST", answer=embeddings, dialect=DIALECT, task="embedding")
         for path in ("/v1/embeddings", "/embeddings")
     ),
     Operation(path="/v1/models", method="GET", answer=models, dialect=DIALECT),

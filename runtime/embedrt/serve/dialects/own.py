@@ -28,8 +28,8 @@ async def stats(service: Service, _: Incoming) -> Reply:
     """Answer ``GET /stats``: what the page shows."""
     return json_reply(
         {
-            **asdict(service.embedder.stats()),
-            "threads": service.embedder.options.threads,
+            **asdict(service.loaded.stats()),
+            "threads": service.loaded.options.threads,
             "seconds": monotonic() - service.started,
             "latency_ms": service.metrics.latency(),
         }
@@ -42,6 +42,7 @@ async def card(service: Service, _: Incoming) -> Reply:
     return json_reply(
         {
             "name": service.name,
+            "task": manifest.task,
             "source": manifest.source.id,
             "license": manifest.source.license,
             "precision": manifest.precision,
@@ -51,6 +52,7 @@ async def card(service: Service, _: Incoming) -> Reply:
             "normalized": manifest.normalized,
             "similarity": manifest.similarity,
             "prompts": manifest.prompts,
+            "labels": service.labels,
         }
     )
 

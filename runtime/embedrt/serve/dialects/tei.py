@@ -1,15 +1,11 @@
-"""The routes of text-embeddings-inference, whose fields lie at the root of the body.
-
-``POST /`` looks at the shape of `inputs`, because huggingface_hub's InferenceClient sends every
-task to the URL that it is given.
-"""
+"""The routes of text-embeddings-inference, whose fields lie at the root of the body."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from embedrt.bundle.manifest import Side
+from embedrt.bundle.manifest import Manifest, Side, Task
 from embedrt.serve.errors import Kind, RequestError
 from embedrt.serve.fields import describe, dimensions_of, flag, is_token_ids, texts_of, word
 from embedrt.serve.operation import Dialect, Operation
@@ -45,7 +41,7 @@ async def embed(service: Service, incoming: Incoming) -> Reply:
             "invalid", "inputs holds token ids, which are not taken: send texts", field="inputs"
         )
     texts = texts_of(inputs, "inputs", service.options.max_texts)
-    wanted = _wanted(
+    wanted = wanted_of(
         service,
         fields,
         normalize=flag(fields, "normalize", default=True),
@@ -81,36 +77,45 @@ async def similarities(service: Service, incoming: Incoming) -> Reply:
             field="parameters",
         )
     texts = texts_of(sentences, "inputs.sentences", service.options.max_texts)
-    wanted = _wanted(service, parameters or {})
+    wanted = wanted_of(service, parameters or {})
     both = texts_of([*texts.values, source], "inputs.sentences", service.options.max_texts + 1)
     vectors = (await service.embed(both, wanted)).vectors
     return json_reply(similarity(vectors[-1:], vectors[:-1], "cosine")[0])
 
 
-async def root(service: Service, incoming: Incoming) -> Reply:
-    """Answer ``POST /`` by the shape of `inputs`."""
-    inputs = incoming.fields.get("inputs")
-    handler = similarities if isinstance(inputs, dict) else embed
-    return await handler(service, incoming)
+async def unserved(service: Service, _: Incoming) -> Reply:
+    """Answer a route that no bundle serves yet."""
+    raise RequestError("unsupported", f"{service.name} does not serve this route")
 
 
-async def other_task(service: Service, _: Incoming) -> Reply:
-    """Answer a route that a model of another task would serve."""
-    raise RequestError(
-        "unsupported", f"{service.name} gives one vector a text; it does not serve this route"
-    )
+def classifier_type(manifest: Manifest) -> object:
+    """Return TEI's `model_type` for a model of scores: a reranker has one, a classifier several."""
+    assert manifest.reranking is not None
+    labels = manifest.reranking.labels
+    facts = {
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+    return {"reranker" if len(labels) == 1 else "classifier": facts}
+
+
+MODEL_TYPES: Final[Mapping[Task, Callable[[Manifest], object]]] = {
+    "embedding": lambda manifest: {"embedding": {"pooling": "+".join(manifest.pooling)}},
+    "reranking": classifier_type,
+    "sparse": lambda _: {"embedding": {"pooling": "splade"}},
+}
 
 
 async def info(service: Service, _: Incoming) -> Reply:
     """Answer ``GET /info``."""
     manifest, options = service.manifest, service.options
-    load = service.embedder.options
+    load = service.loaded.options
     facts = {
         "model_id": manifest.source.id,
         "model_sha": manifest.source.revision,
         "model_dtype": {"fp32": "float32"}.get(manifest.precision, manifest.precision),
         "served_model_name": service.name,
-        "model_type": {"embedding": {"pooling": "+".join(manifest.pooling)}},
+        "model_type": MODEL_TYPES[manifest.task](manifest),
         "max_concurrent_requests": load.max_waiting_tokens or (1 << 31) - 1,
         "max_input_length": manifest.max_tokens,
         "max_batch_tokens": load.max_waiting_tokens or (1 << 31) - 1,
@@ -133,32 +138,36 @@ async def health(service: Service, _: Incoming) -> Reply:
     return Reply(content_type=TEXT)
 
 
-def _wanted(
+def wanted_of(
     service: Service,
     fields: Mapping[str, Any],
     *,
     normalize: bool = False,
     dimensions: int | None = None,
 ) -> Wanted:
-    side = word(fields, "truncation_direction", tuple(SIDES))
+    """Return what a request wants, by its fields."""
     return Wanted(
         prompt_name=service.prompt_name(fields),
         normalize=normalize,
         dimensions=dimensions,
         truncate=flag(fields, "truncate", default=True),
-        side=None if side is None else SIDES[side],
+        side=side_of(fields),
     )
+
+
+def side_of(fields: Mapping[str, Any]) -> Side | None:
+    """Return the field ``truncation_direction``; None for null and absence."""
+    side = word(fields, "truncation_direction", tuple(SIDES))
+    return None if side is None else SIDES[side]
 
 
 DIALECT = Dialect(name="tei", body=error_body, statuses={"invalid": 422, "tokenizer": 422})
 OPERATIONS = [
-    Operation(path="/embed", method="POST", answer=embed, dialect=DIALECT),
-    Operation(path="/", method="POST", answer=root, dialect=DIALECT),
-    Operation(path="/similarity", method="POST", answer=similarities, dialect=DIALECT),
-    *(
-        Operation(path=path, method="POST", answer=other_task, dialect=DIALECT)
-        for path in ("/embed_all", "/embed_sparse", "/rerank", "/predict")
+    Operation(path="/embed", method="POST", answer=embed, dialect=DIALECT, task="embedding"),
+    Operation(
+        path="/similarity", method="POST", answer=similarities, dialect=DIALECT, task="embedding"
     ),
+    Operation(path="/embed_all", method="POST", answer=unserved, dialect=DIALECT),
     Operation(path="/info", method="GET", answer=info, dialect=DIALECT),
     *(
         Operation(path=path, method="GET", answer=health, dialect=DIALECT, public=True)

@@ -18,6 +18,7 @@ from embedrt.text.tokenizer import Piece
 
 # Tokens take 350 bytes of memory a character, and 60 bytes of the answer. TEI has the same limit.
 CHARACTERS_PER_TOKEN = 250
+MOST_CHARACTERS = 8_000_000  # at hundreds of bytes each, for models that take texts of any length
 
 
 async def tokenize(service: Service, incoming: Incoming) -> Reply:
@@ -26,7 +27,7 @@ async def tokenize(service: Service, incoming: Incoming) -> Reply:
     texts = texts_of(fields.get("inputs"), "inputs", service.options.max_texts)
     special = flag(fields, "add_special_tokens", default=True)
     prompt = service.prompts.choose(service.prompt_name(fields))
-    most = CHARACTERS_PER_TOKEN * service.manifest.max_tokens
+    most = min(MOST_CHARACTERS, CHARACTERS_PER_TOKEN * service.manifest.max_tokens)
     characters = sum(len(prompt) + len(text) for text in texts.values)
     if characters > most:
         raise RequestError(
@@ -52,7 +53,7 @@ async def decode(service: Service, incoming: Incoming) -> Reply:
 def _pieces(service: Service, texts: Texts, prompt: str, special: bool) -> list[list[Piece]]:
     try:
         return [
-            service.embedder.tokenizer.pieces(well_formed(prompt + text), index, special=special)
+            service.loaded.tokenizer.pieces(well_formed(prompt + text), index, special=special)
             for index, text in enumerate(texts.values)
         ]
     except TextError as error:
@@ -87,7 +88,7 @@ def _ids_of(row: object) -> list[int]:
 
 def _texts(service: Service, rows: Sequence[Sequence[int]], skip: bool) -> list[str]:
     try:
-        return [service.embedder.tokenizer.decode(row, skip_special=skip) for row in rows]
+        return [service.loaded.tokenizer.decode(row, skip_special=skip) for row in rows]
     except ValueError as error:
         raise RequestError("invalid", f"ids{error}", field="ids") from None
 

@@ -47,7 +47,7 @@ async def vectors(service: Service, incoming: Incoming) -> Reply:
     (vector,) = (await service.embed(texts_of(text, "text", 1), wanted)).vectors
     size = len(vector)
     # The container says `dim`, and Weaviate reads `dims`.
-    return json_reply({"text": _echo(text), "vector": vector, "dim": size, "dims": size})
+    return json_reply({"text": echo(text), "vector": vector, "dim": size, "dims": size})
 
 
 async def probe(service: Service, incoming: Incoming) -> Reply:
@@ -61,8 +61,8 @@ async def alive(_: Service, __: Incoming) -> Reply:
     return Reply(status=204)
 
 
-def _echo(text: str) -> str:
-    """Return the text with unpaired surrogates replaced, as it was embedded."""
+def echo(text: str) -> str:
+    """Return the text with unpaired surrogates replaced, as it was computed."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -86,7 +86,7 @@ def _wanted(service: Service, config: Mapping[str, Any]) -> Wanted:
 DIALECT = Dialect(name="weaviate", body=error_body, statuses={"invalid": 422})
 OPERATIONS = [
     *(
-        Operation(path=path, method="POST", answer=vectors, dialect=DIALECT)
+        Operation(path=path, method="POST", answer=vectors, dialect=DIALECT, task="embedding")
         for path in ("/vectors", "/vectors/")
     ),
     Operation(path="/meta", method="GET", answer=info, dialect=DIALECT),

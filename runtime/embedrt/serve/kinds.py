@@ -1,0 +1,71 @@
+"""What a server knows about the tasks of bundles: what their models do, their routes, a probe.
+
+A route belongs to one task, or to all. A bundle of another task refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from embedrt.bundle.manifest import Task
+from embedrt.serve.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """The models of one task."""
+
+    does: str
+    """What such a model does, for messages."""
+    doing: str
+    """The same as a noun."""
+    name: str
+    """What such a model is called, for messages."""
+    routes: str
+    """The routes that clients of such a model look for."""
+    probe: Callable[[Any, str], Awaitable[Any]]
+    """Computes a text that no cache knows, to see whether that works."""
+
+
+KINDS: dict[Task, Kind] = {
+    "embedding": Kind(
+        does="gives one vector a text",
+        doing="embedding",
+        name="an embedding model",
+        routes="/v1/embeddings, /embed or /vectors",
+        probe=lambda embedder, text: embedder.aencode(text, prompt=""),
+    ),
+    "reranking": Kind(
+        does="scores pairs of texts",
+        doing="scoring",
+        name="a reranker",
+        routes="/rerank, /v1/rerank, /v2/rerank or /predict",
+        probe=lambda reranker, text: reranker.apredict(
+            (text, text), prompt="", activation_fn="Identity"
+        ),
+    ),
+    "sparse": Kind(
+        does="gives sparse vectors",
+        doing="encoding",
+        name="a sparse encoder",
+        routes="/embed_sparse",
+        probe=lambda encoder, text: encoder.aencode(text, prompt=""),
+    ),
+}
+
+
+def refuse_other_task(own: Task, task: Task | None, name: str) -> None:
+    """Raise RequestError for a route of another `task` than the bundle's own.
+
+    `name` is the model's name in answers.
+    """
+    if task in (None, own):
+        return
+    kind, other = KINDS[own], KINDS[task]
+    raise RequestError(
+        "unsupported",
+        f"{name} {kind.does} and does not serve this route: call {kind.routes}, or start a server "
+        f"with the bundle of {other.name}",
+    )
