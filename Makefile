@@ -14,6 +14,7 @@ OPTIMUM := .venv-optimum/$(SCRIPTS)
 CLUSTER := .venv-cluster/$(SCRIPTS)
 CLIENTS := .venv-clients/$(SCRIPTS)
 CLIENTS_HUB := .venv-clients-hub/$(SCRIPTS)
+KERNELS := .venv-kernels
 UNPACKED := .venv-sdist/$(SCRIPTS)
 # The frameworks that an environment holds together, and those of them that are installed soon.
 FRAMEWORKS := chroma dspy haystack lancedb langchain llama_index sklearn
@@ -29,8 +30,9 @@ INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint const
 export PYTHONDONTWRITEBYTECODE :=
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test test-slow test-optimum test-cluster test-clients test-light test-lowest \
-	test-integrations test-integrations-light package bench bench-quick lint format clean
+.PHONY: demo kernels kernels-sanitized test test-kernels test-kernels-sanitized test-slow \
+	test-optimum test-cluster test-clients test-light test-lowest test-integrations \
+	test-integrations-light package bench bench-quick lint format clean
 
 demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	@TIMEFORMAT="in %R s, from the start of the process"; \
@@ -57,6 +59,24 @@ test-optimum: .venv-optimum/test
 # Corpora on Ray, on a server of S3, and in the databases of the recipes.
 test-cluster: .venv-cluster/test $(BUNDLE)/manifest.json
 	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(CLUSTER)/pytest -m "not slow" tests/cluster
+
+# The faster engine, and its tests; needs a C++ compiler, without which it is left out.
+kernels: .venv/test
+	@if command -v $(CXX) >/dev/null; then $(MAKE) --no-print-directory test-kernels; \
+	else echo "There is no C++ compiler ($(CXX)), so the faster engine is not built."; fi
+
+test-kernels: $(KERNELS)/built
+	PYTHONPATH=$(KERNELS) $(BIN)/pytest -m "not slow" tests/kernels
+
+# The same with checks of every address and every undefined operation.
+kernels-sanitized: .venv/test
+	@if command -v $(CXX) >/dev/null; then $(MAKE) --no-print-directory test-kernels-sanitized; \
+	else echo "There is no C++ compiler ($(CXX)), so the faster engine is not built."; fi
+
+test-kernels-sanitized: $(KERNELS)-sanitized/built
+	LD_PRELOAD="$(foreach library,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(library).so))" \
+		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(KERNELS)-sanitized \
+		$(BIN)/pytest -m "not slow" tests/kernels/test_description.py tests/kernels/test_encoder.py
 
 # Clients of the server that people use, each set in an environment of its own; needs Node and npm.
 test-clients: .venv-clients/test .venv-clients-hub/test tests/clients/node_modules \
@@ -136,7 +156,8 @@ format: .venv/lint
 
 clean:
 	rm -rf .venv .venv-light .venv-lowest .venv-optimum .venv-cluster .venv-sdist .venv-few \
-		.venv-frameworks .venv-mteb .venv-clients .venv-clients-hub tests/clients/node_modules \
+		.venv-kernels .venv-kernels-sanitized .venv-frameworks .venv-mteb .venv-clients \
+		.venv-clients-hub tests/clients/node_modules \
 		dist models/*/ \
 		benchmarks/.environments benchmarks/.models
 
@@ -161,6 +182,13 @@ dist/built: .venv/package README.md $(SOURCES)
 
 .venv/test: .venv/pip
 	$(INSTALL) --editable '.[model2vec,test]'
+	touch $@
+
+$(KERNELS)/built: OPTIONS =
+$(KERNELS)-sanitized/built: OPTIONS = --config-settings=cmake.define.EMBEDRT_SANITIZED=ON
+$(KERNELS)/built $(KERNELS)-sanitized/built: $(shell find runtime/kernels -type f) | .venv/test
+	rm -rf $(@D)
+	$(BIN)/pip install --quiet --no-deps --target $(@D) $(OPTIONS) ./runtime/kernels
 	touch $@
 
 .venv-clients/test: tests/clients/requirements.txt pyproject.toml

@@ -17,8 +17,11 @@ from sharing import made_once
 # break tests that send interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# These tests need a separate environment: make test-cluster.
-collect_ignore = [] if find_spec("ray") else ["cluster"]
+# These tests need a separate environment: make test-cluster, make kernels.
+collect_ignore = [
+    name for name, needed in (("cluster", "ray"), ("kernels", "embedrt_kernels"))
+    if find_spec(needed) is None
+]  # fmt: skip
 
 GIVEN_BUNDLE = "EMBEDRT_TEST_BUNDLE"
 

@@ -320,7 +320,8 @@ def make_small(
     tokenizer.save_pretrained(encoder)
     model = transformers.AutoModel.from_config(small_config(family, len(tokenizer), **config or {}))
     randomize(model, seed)
-    pool = Pooling(HIDDEN, tuple([pooling] if isinstance(pooling, str) else pooling))
+    hidden: Any = (config or {}).get("hidden_size", HIDDEN)
+    pool = Pooling(hidden, tuple([pooling] if isinstance(pooling, str) else pooling))
     tail = [Normalize()] if tail is None else tail
     for index, module in enumerate(tail):
         randomize(module, seed + 1 + index)

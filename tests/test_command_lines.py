@@ -28,6 +28,7 @@ DOCUMENTS = [
         "tests/emulation",
         "runtime/embedrt/corpus",
         "runtime/embedrt/serve",
+        "runtime/kernels",
     )
     for file in sorted((ROOT / folder).glob("*.md"))
 ]
@@ -158,7 +159,17 @@ def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["roofline", "soak", "engine", "corpus", "serving", "static", "report.readme_figures"]
+    "name",
+    [
+        "roofline",
+        "soak",
+        "engine",
+        "kernels",
+        "corpus",
+        "serving",
+        "static",
+        "report.readme_figures",
+    ],
 )
 def test_benchmarks_of_one_bundle(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """These take minutes, so only their arguments are checked."""

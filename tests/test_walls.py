@@ -17,14 +17,14 @@ BASE = {"numpy", "onnxruntime", "tokenizers"}
 CORE = (
     "embedder", "reranker", "sparse", "sparse_rows", "query_table", "activations", "tasks",
     "loaded", "request", "spellings", "bundle", "text", "engine", "similarity", "postprocess",
-    "errors", "progress", "verify", "upgrade",
+    "errors", "progress", "verify", "upgrade", "kernels",
 )  # fmt: skip
 # From bottom to top: a subpackage may import those on lower floors and itself, but no others on its
 # own floor.
 FLOORS = {
     "embedrt": [
         ["errors", "progress", "files"], ["bundle"],
-        ["text", "engine", "similarity", "sparse_rows"],
+        ["text", "engine", "similarity", "sparse_rows"], ["kernels"],
         ["postprocess", "spellings", "loaded", "activations", "query_table"], ["request"],
         ["embedder", "reranker", "sparse"], ["tasks"],
         ["verify", "bench", "integrations"], ["upgrade", "hub", "corpus", "serve"], ["cli"],
@@ -40,7 +40,7 @@ FLOORS = {
         ["checkout", "statistics", "padding", "chart_style"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
         ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores",
-         "rerank", "rerank_sts", "static"],
+         "rerank", "rerank_sts", "static", "kernels"],
     ],
 }  # fmt: skip
 # The only modules to which a rule does not apply.

@@ -12,6 +12,7 @@ EmbedrtError
 ├── ClosedError               (RuntimeError)       a bundle used after `close`
 ├── OverloadedError           (RuntimeError)       more waiting tokens than ``max_waiting_tokens``
 ├── ForkedError               (RuntimeError)       a bundle used after a fork during a run
+├── KernelsError              (RuntimeError)       kernels are required, and cannot run a bundle
 ├── NonFiniteEmbeddingError   (ArithmeticError)    the graph returned NaN or infinity
 ├── CorpusError
 │   ├── CorpusSourceError     (ValueError)         files of texts that cannot be embedded as asked
@@ -98,6 +99,10 @@ class OverloadedError(EmbedrtError, RuntimeError):
 
 class ForkedError(EmbedrtError, RuntimeError):
     """An Embedder or Reranker is used in a process that was forked while it was running."""
+
+
+class KernelsError(EmbedrtError, RuntimeError):
+    """A bundle is loaded with ``kernels="require"``, and the kernels cannot run it."""
 
 
 class NonFiniteEmbeddingError(EmbedrtError, ArithmeticError):

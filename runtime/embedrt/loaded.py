@@ -24,6 +24,7 @@ from embedrt.engine.scheduler import Engine
 from embedrt.engine.sessions import Convert
 from embedrt.engine.stats import Stats
 from embedrt.errors import BundleCorruptError, BundleFormatError
+from embedrt.kernels.choose import Use, check_use, choose
 from embedrt.text.inputs import Texts, as_batch, as_text
 from embedrt.text.tokenizer import TokenIds, Tokenizer
 from embedrt.text.truncation import Overlong
@@ -40,7 +41,7 @@ CLASSES: dict[Task, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """Options of a loaded bundle. None of them changes a result."""
+    """Options of a loaded bundle. None of them but `kernels` changes a result."""
 
     threads: int | None = None
     """Cores to use; by default all that the affinity mask and the CPU quota allow."""
@@ -57,6 +58,11 @@ class LoadOptions:
     """Whether to map the weights, which shares them with all processes that load the bundle. A
     mapped file must not be modified: if it is truncated, SIGBUS ends the process. False reads the
     weights into private memory."""
+    kernels: Use | None = None
+    """Whether the native kernels of the package embedrt-kernels run the bundle: ``"auto"`` uses
+    them where the processor and the bundle fit, ``"off"`` uses ONNX Runtime, and ``"require"``
+    raises KernelsError where they cannot. By default the environment variable EMBEDRT_KERNELS, or
+    ``"auto"``. Their vectors agree with those of ONNX Runtime to the rounding of int8."""
 
     def __post_init__(self) -> None:
         check_at_least("threads", self.threads, 1, "or None for all there are")
@@ -65,6 +71,8 @@ class LoadOptions:
         if self.overlong not in get_args(Overlong):
             expected = list(get_args(Overlong))
             raise ValueError(f"overlong={self.overlong!r}; expected one of {expected}")
+        if self.kernels is not None:
+            check_use(self.kernels)
 
 
 class LoadedBundle:
@@ -90,6 +98,9 @@ class LoadedBundle:
             max_characters=manifest.max_characters,
             truncation_side=manifest.truncation_side,
         )
+        self._chosen = choose(
+            bundle, self._tokenizer.batch_ids, options.kernels, mapped=options.mapped
+        )
         self._engine = Engine(
             bundle.graph,
             manifest.precision,
@@ -100,6 +111,7 @@ class LoadedBundle:
             cache_bytes=int(options.cache_mb * MEGABYTE),
             max_waiting_tokens=options.max_waiting_tokens,
             convert=self._convert(),
+            kernels=self._chosen.kernels,
             runs_at_once=manifest.is_static,
         )
         if self._engine.dimension not in (None, manifest.dimension):
@@ -119,6 +131,7 @@ class LoadedBundle:
         cache_mb: float = 0,
         max_waiting_tokens: int | None = None,
         mapped: bool = True,
+        kernels: Use | None = None,
         verify: Verify = "size",
     ) -> Self:
         """Load a bundle.
@@ -129,7 +142,7 @@ class LoadedBundle:
             The bundle's folder, or ``hub:org/name@COMMIT``, which is pulled from a hub once.
         verify
             ``"size"`` checks the sizes of the bundle's files, ``"sha256"`` also their content.
-        threads, overlong, cache_mb, max_waiting_tokens, mapped
+        threads, overlong, cache_mb, max_waiting_tokens, mapped, kernels
             See `LoadOptions`.
 
         Raises
@@ -137,6 +150,8 @@ class LoadedBundle:
         BundleError
             There is no bundle, its format is unknown, its files differ from the manifest, or it is
             for another task.
+        KernelsError
+            Kernels are required, and cannot run the bundle.
         """
         options = LoadOptions(
             threads=threads,
@@ -144,6 +159,7 @@ class LoadedBundle:
             cache_mb=cache_mb,
             max_waiting_tokens=max_waiting_tokens,
             mapped=mapped,
+            kernels=kernels,
         )
         return cls(Bundle.open(path, verify=verify), options)
 
@@ -209,7 +225,8 @@ class LoadedBundle:
 
     def stats(self) -> Stats:
         """Return counters of the work done, and the current size of the queue."""
-        return self._engine.stats()
+        chosen = self._chosen
+        return replace(self._engine.stats(), engine=chosen.engine, engine_reason=chosen.why)
 
     def close(self) -> None:
         """End the worker threads. Calls in progress finish or raise ClosedError."""

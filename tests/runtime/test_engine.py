@@ -22,6 +22,7 @@ from embedrt import Embedder
 from embedrt.bundle.reader import GRAPH
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.call import Call, TokenIds
+from embedrt.engine.runner import Runner
 from embedrt.engine.scheduler import Engine
 from embedrt.engine.session import FloatArray, Session
 from embedrt.engine.sessions import ALONE_BEFORE_ALL_CORES, Sessions
@@ -109,7 +110,7 @@ def wait_until_all_run(engine: Engine) -> None:
         time.sleep(0.001)
 
 
-def use_all_cores(engine: Engine, calls: int = ALONE_BEFORE_ALL_CORES) -> Session:
+def use_all_cores(engine: Engine, calls: int = ALONE_BEFORE_ALL_CORES) -> Runner:
     """Make `calls` calls of one text; wait until the session for all cores is loaded."""
     wait_until_idle(engine)
     for _ in range(calls):

@@ -76,6 +76,8 @@ def read_fields(data: Data, message: Span) -> Iterator[Field]:
 
 def read_varint(data: Data, position: int) -> tuple[int, int]:
     """Return the number at `position`, below 2**70, and the position after it."""
+    if data[position] < 0x80:  # most have one byte
+        return data[position], position + 1
     value = shift = 0
     while True:
         byte = data[position]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
+from embedrt.bundle.graph_rules import Ends, check_graph
 from embedrt.bundle.manifest import Manifest, Quantization, ScoreQuantization, TermQuantization
 from embedrt.bundle.reader import Bundle
+from embedrt.errors import BundleError
 from embedrt.hub.place import noted_place
+from embedrt.kernels.choose import choose, default_use
+from embedrt.text.tokenizer import TokenIds, Tokenizer
 
 
 def add_to(commands: Any) -> None:
@@ -51,10 +56,29 @@ def run(options: argparse.Namespace) -> None:
     if quantization := manifest.quantization:
         rows["int8"] = _describe_quantization(quantization)
         rows |= {f"rejected {i}": why for i, why in enumerate(quantization.rejected, start=1)}
+    if manifest.task == "embedding":
+        rows["engine"] = _describe_engine(bundle)
     if place := noted_place(bundle.path):
         rows["pulled"] = str(place)
     for name, value in rows.items():
         print(f"{name:<11} {value}")
+
+
+def _describe_engine(bundle: Bundle) -> str:
+    """Return what would run the bundle in this environment, and why."""
+    manifest = bundle.manifest
+
+    def tokenize(texts: Sequence[str]) -> list[TokenIds]:
+        return Tokenizer(bundle.tokenizer, max_tokens=manifest.max_tokens).batch_ids(texts)
+
+    use = default_use()
+    try:
+        if manifest.quantization is not None:
+            check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
+        chosen = choose(bundle, tokenize, "auto" if use == "require" else use)
+    except BundleError as error:
+        return f"none ({error})"
+    return f"{chosen.engine} ({chosen.why})"
 
 
 def _describe_results(manifest: Manifest) -> dict[str, object]:

@@ -23,7 +23,7 @@ from embedrt.engine.batching import Queue
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, FloatArray, Row, Text, TokenIds, TokenizeTexts
 from embedrt.engine.forks import follow_forks
-from embedrt.engine.session import Session
+from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
 from embedrt.engine.work import Batch, Tokenize
@@ -53,6 +53,7 @@ class Engine:
         max_waiting_tokens: int | None = None,
         convert: Convert | None = None,
         runs_at_once: bool = False,
+        kernels: Kernels | None = None,
     ) -> None:
         self.threads = threads
         self._tokenize_texts = tokenize
@@ -61,7 +62,13 @@ class Engine:
         self._max_waiting_tokens = max_waiting_tokens
         self._runs_at_once = runs_at_once
         self._sessions = Sessions(
-            graph, precision, threads, weights, convert, plans_memory=not runs_at_once
+            graph,
+            precision,
+            threads,
+            weights,
+            convert,
+            plans_memory=not runs_at_once,
+            kernels=kernels,
         )
         self._broken = ""
         self._closed = False
@@ -255,7 +262,7 @@ class Engine:
             if report is not None:
                 report()
 
-    def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, Session, int] | None:
+    def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, Runner, int] | None:
         """Return work, its session and its number of cores; without work, release the core."""
         with self._lock:
             work, busy = None, self._busy
@@ -275,7 +282,7 @@ class Engine:
                 raise
             return work, session, cores
 
-    def _assign(self, work: Tokenize | Batch) -> tuple[Session, int]:
+    def _assign(self, work: Tokenize | Batch) -> tuple[Runner, int]:
         """Return the session for some work and how many cores it holds. Needs the lock."""
         one_core = self._sessions.one_core
         if isinstance(work, Tokenize):
@@ -335,7 +342,7 @@ class Engine:
                 return run_by_length(run, ids, call.vectors.shape[1], call.batch_size)
         return ids
 
-    def _run(self, batch: Batch, session: Session) -> None:
+    def _run(self, batch: Batch, session: Runner) -> None:
         try:
             embeddings = self._sessions.run(session, batch.input_ids)
         except EmbedrtError as error:
@@ -344,7 +351,7 @@ class Engine:
         with self._lock:
             self._queue.finish(batch, embeddings)
 
-    def _run_apart(self, batch: Batch, session: Session, error: EmbedrtError) -> None:
+    def _run_apart(self, batch: Batch, session: Runner, error: EmbedrtError) -> None:
         """Run each text of a failed batch alone, so that only the calls of its failing texts fail.
 
         If none of them fails alone, the graph cannot run batches, and `error` is for all.

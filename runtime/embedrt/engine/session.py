@@ -22,6 +22,8 @@ import onnxruntime as ort
 
 FloatArray = NDArray[np.float32]
 
+RUNTIME = f"ONNX Runtime {ort.__version__}"
+
 # Graph rewrites that change results, which would invalidate the agreement measured at export.
 FUSIONS = ["SkipLayerNormFusion", "BiasSkipLayerNormFusion", "BiasGeluFusion", "AttentionFusion"]
 # Type and rank: of the token ids, of the token types if the graph takes them, and of the output.
@@ -92,6 +94,7 @@ class Session:
         components = ends[-1].shape[-1] if kinds in KINDS else None
         self.dimension: int | None = components if isinstance(components, int) else None
         """Components of a row of the output; None if the graph does not declare them."""
+        self.name = RUNTIME
         self._graph = graph
         self._weights = weights  # must outlive the session, which uses the memory
         if kinds not in KINDS:

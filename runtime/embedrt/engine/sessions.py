@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.call import Row
+from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.session import FloatArray, Session
 
 # After this many single batches, more are likely, and worth the memory of a second session.
@@ -55,6 +56,7 @@ class Sessions:
         convert: Convert | None = None,
         *,
         plans_memory: bool = True,
+        kernels: Kernels | None = None,
     ) -> None:
         self._graph = graph.absolute()
         self._files = _identity(graph)
@@ -62,8 +64,11 @@ class Sessions:
         self._precision: Precision = precision
         self._threads = threads
         self._convert = convert
-        self.one_core = Session(graph, precision, weights=weights, plans_memory=plans_memory)
-        self.all_cores: Session | None = None
+        self._kernels = kernels
+        self.one_core: Runner = kernels or Session(
+            graph, precision, weights=weights, plans_memory=plans_memory
+        )
+        self.all_cores: Runner | None = None
         self.loading: Future[None] | None = None
         self.run_seconds = 0.0
         """Duration of all runs. Concurrent updates may lose one of them."""
@@ -77,7 +82,7 @@ class Sessions:
         """Components of a row of the output; None if the graph does not declare them."""
         return self.one_core.dimension
 
-    def choose(self, tokens: int, submit: Submit) -> Session:
+    def choose(self, tokens: int, submit: Submit) -> Runner:
         """Return the session for a single batch of `tokens` tokens while the engine is idle."""
         after_pause = perf_counter() - self._last_end >= SHORT_PAUSE
         if after_pause and tokens * self._seconds_per_token <= LONG_RUN:
@@ -90,8 +95,8 @@ class Sessions:
                 self.loading = submit(self._load_for_all_cores)
         return session
 
-    def run(self, session: Session, input_ids: NDArray[np.int64]) -> FloatArray | Sequence[Row]:
-        """Run a batch, see `Session.run`; return the result of each row."""
+    def run(self, session: Runner, input_ids: NDArray[np.int64]) -> FloatArray | Sequence[Row]:
+        """Run a batch, see `Runner.run`; return the result of each row."""
         start = perf_counter()
         try:
             embeddings = session.run(input_ids)
@@ -117,6 +122,9 @@ class Sessions:
         self._alone = 0
 
     def _load_for_all_cores(self) -> None:
+        if self._kernels is not None:
+            self.all_cores = self._kernels.on(self._threads)
+            return
         session = Session(
             self._graph, self._precision, threads=self._threads, weights=self._weights
         )

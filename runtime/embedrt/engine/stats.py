@@ -25,3 +25,7 @@ class Stats:
     """Tokens of these texts; estimated for those that are not tokenized yet."""
     run_seconds: float
     """Time that batches took in the graph, summed over the sessions that ran side by side."""
+    engine: str = ""
+    """What runs batches: ONNX Runtime with its version, or kernels and their path."""
+    engine_reason: str = ""
+    """Why the kernels run batches, or do not."""

@@ -1,0 +1,150 @@
+"""Decides whether the kernels or ONNX Runtime runs a bundle, and says why."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.bundle.manifest import Quantization
+from embedrt.bundle.memory import load_file
+from embedrt.bundle.reader import Bundle
+from embedrt.bundle.weights import WEIGHTS
+from embedrt.engine.runner import Kernels, Runner
+from embedrt.engine.session import RUNTIME
+from embedrt.errors import EmbedrtError, KernelsError, warn_caller
+
+Use = Literal["auto", "off", "require"]
+USES: tuple[Use, ...] = get_args(Use)
+VARIABLE = "EMBEDRT_KERNELS"
+
+PACKAGE = "embedrt_kernels"
+
+TokenizeTexts = Callable[[Sequence[str]], list[NDArray[np.int64]]]
+
+# What a probe may lose, as a multiple of what the worst text lost when the bundle was measured.
+# Both engines round to the same bytes but for ties, so that a healthy one is far below it.
+SLACK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The kernels that run a bundle; None if ONNX Runtime does."""
+
+    kernels: Kernels | None
+    why: str
+
+    @property
+    def engine(self) -> str:
+        """What runs the bundle, for people."""
+        return RUNTIME if self.kernels is None else self.kernels.name
+
+
+class _NotUsableError(Exception):
+    """The kernels cannot run the bundle. The message says why."""
+
+
+class _DisagreeError(_NotUsableError):
+    """The kernels gave other vectors than they should."""
+
+
+def default_use() -> Use:
+    """Return what `EMBEDRT_KERNELS` says, ``"auto"`` without it; raise ValueError if unknown."""
+    return check_use(os.environ.get(VARIABLE, "auto"), VARIABLE)
+
+
+def check_use(value: str, name: str = "kernels") -> Use:
+    """Return `value`; raise ValueError if it is none of `USES`."""
+    if value not in USES:
+        raise ValueError(f"{name}={value!r}; expected one of {list(USES)}")
+    return value
+
+
+def choose(
+    bundle: Bundle, tokenize: TokenizeTexts, use: Use | None = None, *, mapped: bool = True
+) -> Choice:
+    """Choose what runs a bundle, whose graph `check_graph` has accepted.
+
+    Without `use`, `default_use` decides. Raises KernelsError if kernels are required and cannot
+    run the bundle. Warns if they give other vectors than they should, and so are not used.
+    """
+    use = use or default_use()
+    if use == "off":
+        return Choice(None, "kernels are off")
+    try:
+        kernels = _load(bundle, mapped=mapped)
+        _check_probes(kernels, bundle, tokenize)
+    except _NotUsableError as problem:
+        if use == "require":
+            raise KernelsError(
+                f'{bundle.path} cannot run with kernels="require": {problem}'
+            ) from problem
+        if isinstance(problem, _DisagreeError):
+            warn_caller(
+                f"{bundle.path} runs in ONNX Runtime, because {problem}; report your processor"
+            )
+        return Choice(None, str(problem))
+    return Choice(kernels, "the bundle and the processor fit")
+
+
+def _load(bundle: Bundle, *, mapped: bool) -> Kernels:
+    manifest = bundle.manifest
+    if manifest.quantization is None or manifest.quantization.scheme != "static":
+        scheme = manifest.quantization.scheme if manifest.quantization else manifest.precision
+        raise _NotUsableError(f"kernels run int8 of the scheme static, and the bundle is {scheme}")
+    if manifest.task != "embedding" or manifest.agreement is None:
+        raise _NotUsableError("kernels run bundles of embeddings that have been proven")
+    if find_spec(PACKAGE) is None:
+        raise _NotUsableError("embedrt-kernels is not installed: pip install 'embedrt[kernels]'")
+    # Imported here, because most processes do not need them.
+    from embedrt.kernels.graph import read_graph  # noqa: PLC0415
+    from embedrt.kernels.library import Library, LibraryError  # noqa: PLC0415
+    from embedrt.kernels.recognize import recognize  # noqa: PLC0415
+    from embedrt.kernels.session import KernelSession, Model  # noqa: PLC0415
+
+    try:
+        library = Library(import_module(PACKAGE).library())
+        path = library.path()
+        if path is None:
+            raise _NotUsableError("there are no kernels for this processor")
+        weights = load_file(bundle.path / WEIGHTS, mapped=mapped) if bundle.weights_size else None
+        encoder = recognize(read_graph(load_file(bundle.graph), weights))
+        return KernelSession(Model(library, path, encoder), path)
+    except (OSError, ValueError, IndexError) as error:
+        raise _NotUsableError(f"kernels do not cover its graph: {error}") from error
+    except LibraryError as error:
+        raise _NotUsableError(str(error)) from error
+
+
+def _check_probes(kernels: Runner, bundle: Bundle, tokenize: TokenizeTexts) -> None:
+    """Raise _DisagreeError unless the probes have the vectors that the export measured."""
+    agreement, quantization = bundle.manifest.agreement, bundle.manifest.quantization
+    assert agreement is not None  # `_load` has refused others
+    assert isinstance(quantization, Quantization)
+    try:
+        probes = json.loads(bundle.probes.read_bytes())
+        texts = [str(probe["text"]) for probe in probes]
+        expected = np.array([probe["embedding"] for probe in probes], np.float64)
+        found = np.concatenate([kernels.run(ids[None]) for ids in tokenize(texts)])
+    except (OSError, ValueError, TypeError, LookupError, EmbedrtError) as error:
+        raise _DisagreeError(f"the kernels do not run its probes ({error})") from error
+    if found.shape != expected.shape:
+        raise _DisagreeError(f"its probes have shape {expected.shape}, the kernels' {found.shape}")
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    cosine = float(np.min(np.sum(found * expected, axis=1) / lengths))
+    scale = 1.0 if bundle.manifest.normalized else np.abs(expected).max()
+    difference = float(np.abs(found - expected).max() / scale)
+    least = 1 - SLACK * (1 - quantization.min_cosine)
+    if not (cosine >= least and difference <= agreement.tolerance):
+        raise _DisagreeError(
+            f"the {kernels.name} give its probes a cosine of {cosine:.4f} to the original's "
+            f"vectors and a difference of {difference:.1e}; at least {least:.4f} and at most "
+            f"{agreement.tolerance:g} are expected"
+        )

@@ -1,0 +1,223 @@
+"""The C library of the package `embedrt-kernels`, called with ctypes.
+
+The structures are those of ``runtime/kernels/src/interface.h``. A call releases the GIL.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_char_p,
+    c_float,
+    c_int32,
+    c_int64,
+    c_uint32,
+    c_uint64,
+)
+from ctypes import c_void_p as pointer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.kernels.encoder import Array, Encoder, Layer, Linear, Norm
+
+INTERFACE = 1
+MESSAGE_BYTES = 300
+
+
+class LibraryError(Exception):
+    """The library does not load, or refuses a model or a batch. The message says why."""
+
+
+class _Array(Structure):
+    _fields_: ClassVar = [("data", pointer), ("bytes", c_uint64)]
+
+
+class _Linear(Structure):
+    _fields_: ClassVar = [
+        ("scale", c_float),
+        ("zero", c_int32),
+        ("smoothing", _Array),
+        ("weight", _Array),
+        ("weight_scale", _Array),
+        ("bias", _Array),
+        ("outliers", _Array),
+        ("outlier_rows", _Array),
+    ]
+
+
+class _Norm(Structure):
+    _fields_: ClassVar = [("weight", _Array), ("bias", _Array), ("epsilon", c_float)]
+
+
+class _Layer(Structure):
+    _fields_: ClassVar = [
+        ("query_key_value", _Linear),
+        ("attention_output", _Linear),
+        ("attention_norm", _Norm),
+        ("up", _Linear),
+        ("down", _Linear),
+        ("output_norm", _Norm),
+    ]
+
+
+class Description(Structure):
+    """An encoder as the library reads it. The arrays must outlive it, and a model made of it."""
+
+    _fields_: ClassVar = [
+        *((name, c_int64) for name in ("hidden", "heads", "inner", "vocabulary")),
+        *((name, c_int64) for name in ("positions", "padding_id", "distances", "layers")),
+        ("attention_scale", c_float),
+        ("pooling", c_int32),
+        ("normalized", c_int32),
+        ("words", _Array),
+        ("word_scales", _Array),
+        ("position_rows", _Array),
+        ("relative_bias", _Array),
+        ("embedding_norm", _Norm),
+        ("layer", POINTER(_Layer)),
+    ]
+
+
+def describe(encoder: Encoder) -> Description:
+    """Return the description of an encoder, which refers to the encoder's arrays."""
+    bias = encoder.relative_bias
+    return Description(
+        hidden=encoder.hidden,
+        heads=encoder.heads,
+        inner=encoder.layers[0].up.weight.shape[1],
+        vocabulary=len(encoder.words),
+        positions=len(encoder.position_rows),
+        padding_id=-1 if encoder.padding_id is None else encoder.padding_id,
+        distances=0 if bias is None else bias.shape[1],
+        layers=len(encoder.layers),
+        attention_scale=encoder.attention_scale,
+        pooling=0 if encoder.mean else 1,
+        normalized=int(encoder.normalized),
+        words=_array(encoder.words),
+        word_scales=_array(encoder.word_scales),
+        position_rows=_array(encoder.position_rows),
+        relative_bias=_array(bias),
+        embedding_norm=_norm(encoder.embedding_norm),
+        layer=(_Layer * len(encoder.layers))(*map(_layer, encoder.layers)),
+    )
+
+
+def _array(values: Array | None) -> _Array:
+    if values is None:
+        return _Array()
+    assert values.flags.c_contiguous  # views of a file are
+    return _Array(values.ctypes.data, values.nbytes)
+
+
+def _linear(linear: Linear) -> _Linear:
+    return _Linear(
+        scale=linear.scale,
+        zero=linear.zero,
+        smoothing=_array(linear.smoothing),
+        weight=_array(linear.weight),
+        weight_scale=_array(linear.weight_scale),
+        bias=_array(linear.bias),
+        outliers=_array(linear.outliers),
+        outlier_rows=_array(linear.outlier_rows),
+    )
+
+
+def _norm(norm: Norm) -> _Norm:
+    return _Norm(_array(norm.weight), _array(norm.bias), norm.epsilon)
+
+
+def _layer(layer: Layer) -> _Layer:
+    return _Layer(
+        query_key_value=_linear(layer.query_key_value),
+        attention_output=_linear(layer.attention_output),
+        attention_norm=_norm(layer.attention_norm),
+        up=_linear(layer.up),
+        down=_linear(layer.down),
+        output_norm=_norm(layer.output_norm),
+    )
+
+
+class Library:
+    """The loaded library. Raises LibraryError if it does not load, or has another interface."""
+
+    def __init__(self, file: Path) -> None:
+        try:
+            self._library: Any = ctypes.CDLL(str(file))
+            found = self._library.embedrt_interface()
+        except (OSError, AttributeError) as error:
+            raise LibraryError(f"{file} does not load ({error})") from error
+        if found != INTERFACE:
+            raise LibraryError(
+                f"{file} has interface {found} and this embedrt needs {INTERFACE}; install the "
+                "versions of embedrt and embedrt-kernels that belong together"
+            )
+        message: tuple[Any, Any] = (c_char_p, c_uint64)
+        self._library.embedrt_path.argtypes = [c_uint32]
+        self._library.embedrt_path.restype = c_char_p
+        self._library.embedrt_create.argtypes = [
+            POINTER(Description), c_char_p, POINTER(pointer), *message
+        ]  # fmt: skip
+        self._library.embedrt_run.argtypes = [
+            pointer, c_int32, pointer, c_int64, c_int64, pointer, c_uint64, *message
+        ]  # fmt: skip
+        self._library.embedrt_destroy.argtypes = [pointer]
+        self._library.embedrt_destroy.restype = None
+        self._library.embedrt_apply.argtypes = [c_char_p, c_int32, pointer, pointer, c_int64]
+
+    def path(self, masked: int = 0) -> str | None:
+        """Return the name of the fastest path for this processor; None if there is none.
+
+        `masked` are bits of ``EMBEDRT_FEATURE_...``, features that are taken as absent.
+        """
+        name = self._library.embedrt_path(masked)
+        return None if name is None else str(name.decode())
+
+    def create(self, description: Description, path: str) -> int:
+        """Return a model for a path, to be destroyed after use; raise LibraryError."""
+        model = pointer()
+        message = ctypes.create_string_buffer(MESSAGE_BYTES)
+        status = self._library.embedrt_create(
+            byref(description), path.encode(), byref(model), message, len(message)
+        )
+        if status:
+            raise LibraryError(message.value.decode())
+        assert model.value is not None
+        return model.value
+
+    def run(
+        self, model: int, ids: NDArray[np.int64], hidden: int, *, threads: int = 1
+    ) -> NDArray[np.float32]:
+        """Embed texts of equal token count, (batch, tokens) to (batch, hidden).
+
+        Raises LibraryError.
+        """
+        ids = np.ascontiguousarray(ids, np.int64)
+        embeddings = np.empty((len(ids), hidden), np.float32)
+        message = ctypes.create_string_buffer(MESSAGE_BYTES)
+        status = self._library.embedrt_run(
+            model, threads, ids.ctypes.data, *ids.shape, embeddings.ctypes.data,
+            embeddings.nbytes, message, len(message),
+        )  # fmt: skip
+        if status:
+            raise LibraryError(message.value.decode())
+        return embeddings
+
+    def destroy(self, model: int) -> None:
+        """Free a model."""
+        self._library.embedrt_destroy(model)
+
+    def apply(self, path: str, which: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Apply one of a path's functions to values, for tests: 0 GELU, 1 exp2."""
+        results = np.empty_like(values)
+        status = self._library.embedrt_apply(
+            path.encode(), which, values.ctypes.data, results.ctypes.data, values.size
+        )
+        if status:
+            raise LibraryError(f"status {status}")
+        return results

@@ -1,0 +1,125 @@
+// The encoder: the order of the steps, and what is done with the results of each product.
+#pragma once
+
+#include "attention.h"
+#include "product.h"
+#include "rows.h"
+
+namespace embedrt {
+namespace {
+
+// Rows of a group of texts that run through all layers before the next: their activations stay in
+// the core's cache, and the weights are read once for all of them.
+constexpr std::int64_t kRowsOfGroup = 256;
+
+inline void project_heads(const Linear &linear, const Workspace &space, std::int64_t first,
+                          std::int64_t last) {
+    multiply_all(linear, space.bytes, first, last,
+                 [&](std::int64_t row, std::int64_t count, std::int64_t column,
+                     const std::int32_t *sums) {
+                     const Columns left(linear, column), right(linear, column + kLanes);
+                     float *to = space.heads + (column / 32 * space.rows + row) * kBlock;
+                     for (std::int64_t i = 0; i < count; ++i, sums += kWidth, to += kBlock) {
+                         const float *picked = space.picked + (row + i) * kMostOutliers;
+                         store_channels(to, left.results(sums, picked),
+                                        right.results(sums + kLanes, picked));
+                     }
+                 });
+}
+
+// Add the product to the states: the sum that a norm follows.
+inline void add_product(const Linear &linear, const std::uint8_t *bytes, const float *picked,
+                        std::int64_t first, std::int64_t last, float *states) {
+    multiply_all(linear, bytes, first, last,
+                 [&](std::int64_t row, std::int64_t count, std::int64_t column,
+                     const std::int32_t *sums) {
+                     const Columns left(linear, column), right(linear, column + kLanes);
+                     float *to = states + row * linear.outputs + column;
+                     const float *outliers = picked + row * kMostOutliers;
+                     for (std::int64_t i = 0; i < count; ++i) {
+                         store(to, _mm512_add_ps(load(to), left.results(sums, outliers)));
+                         store(to + kLanes, _mm512_add_ps(load(to + kLanes),
+                                                          right.results(sums + kLanes, outliers)));
+                         sums += kWidth, to += linear.outputs, outliers += kMostOutliers;
+                     }
+                 });
+}
+
+inline void expand(const Linear &linear, const Linear &next, const Workspace &space,
+                   std::int64_t first, std::int64_t last) {
+    multiply_all(linear, space.bytes, first, last,
+                 [&](std::int64_t row, std::int64_t count, std::int64_t column,
+                     const std::int32_t *sums) {
+                     const Columns left(linear, column), right(linear, column + kLanes);
+                     const Reader reader(next.reading);
+                     const std::int64_t group = column / kLanes;
+                     for (std::int64_t i = 0; i < count; ++i, sums += kWidth) {
+                         const std::int64_t token = row + i;
+                         const float *read = space.picked + token * kMostOutliers;
+                         std::uint8_t *bytes = space.inner + token * linear.outputs;
+                         float *picked = space.picked_inner + token * kMostOutliers;
+                         reader.read(group, gelu(left.results(sums, read)), bytes, picked);
+                         reader.read(group + 1, gelu(right.results(sums + kLanes, read)), bytes,
+                                     picked);
+                     }
+                 });
+}
+
+// A thread computes its share of the rows, and in attention its share of the heads.
+inline void encode(const Model &model, const Workspace &space, const std::int64_t *ids,
+                   std::int64_t batch, std::int64_t tokens, float *embeddings, const Part &part) {
+    const std::int64_t rows = batch * tokens, hidden = model.hidden, heads = model.heads;
+    const std::int64_t first = part.first(rows), last = part.last(rows);
+    for (std::int64_t text = first / tokens; text * tokens < last; ++text) {
+        embed_text(model, ids, text * tokens, tokens, first, last, space.states);
+    }
+    normalize_rows(model.embedding_norm, hidden, first, last, space.states,
+                   &model.layers[0].query_key_value, space.bytes, space.picked);
+    for (std::int64_t i = 0; i < model.layer_count; ++i) {
+        const Layer &layer = model.layers[i];
+        const Linear *next =
+            i + 1 == model.layer_count ? nullptr : &model.layers[i + 1].query_key_value;
+        project_heads(layer.query_key_value, space, first, last);
+        part.wait(part.barrier);
+        for (std::int64_t j = part.first(batch * heads); j < part.last(batch * heads); ++j) {
+            attend(model, space, layer.attention_output, j % heads, j / heads * tokens, tokens);
+        }
+        part.wait(part.barrier);
+        add_product(layer.attention_output, space.context, space.picked_context, first, last,
+                    space.states);
+        normalize_rows(layer.attention_norm, hidden, first, last, space.states, &layer.up,
+                       space.bytes, space.picked);
+        expand(layer.up, layer.down, space, first, last);
+        add_product(layer.down, space.inner, space.picked_inner, first, last, space.states);
+        normalize_rows(layer.output_norm, hidden, first, last, space.states, next, space.bytes,
+                       space.picked);
+    }
+    part.wait(part.barrier);
+    for (std::int64_t text = part.first(batch); text < part.last(batch); ++text) {
+        pool(model, space.states + text * tokens * hidden, tokens, embeddings + text * hidden);
+    }
+    part.wait(part.barrier);  // the next texts overwrite the states
+}
+
+void run(const Model &model, const Workspace &space, const std::int64_t *ids, std::int64_t batch,
+         std::int64_t tokens, float *embeddings, const Part &part) {
+    const std::int64_t fitting = kRowsOfGroup / tokens, most = fitting < 1 ? 1 : fitting;
+    for (std::int64_t text = 0; text < batch; text += most) {
+        const std::int64_t count = batch - text < most ? batch - text : most;
+        encode(model, space, ids + text * tokens, count, tokens, embeddings + text * model.hidden,
+               part);
+    }
+}
+
+bool apply(std::int32_t which, const float *values, float *results, std::int64_t count) {
+    if (which != 0 && which != 1) return false;
+    for (std::int64_t i = 0; i < count; i += kLanes) {
+        const Floats read = _mm512_maskz_loadu_ps(kept(count - i), values + i);
+        const Floats found = which == 0 ? gelu(read) : exp2_negative(read);
+        _mm512_mask_storeu_ps(results + i, kept(count - i), found);
+    }
+    return true;
+}
+
+}  // namespace
+}  // namespace embedrt

@@ -1,0 +1,12 @@
+// The path for AVX-512 with VNNI: Intel from Ice Lake on, AMD from Zen 4 on.
+#include "../interface.h"
+#include "../path.h"
+#include "encoder.h"
+
+namespace embedrt {
+
+extern const Path kAvx512Vnni;
+const Path kAvx512Vnni{"avx512-vnni", EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_VNNI, run,
+                       apply};
+
+}  // namespace embedrt

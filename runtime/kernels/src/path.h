@@ -1,0 +1,32 @@
+// A path: the kernels for one kind of processor, compiled with its instructions.
+//
+// A new path, such as one for AMX, is a file that defines a `Path`, with its flags in
+// CMakeLists.txt, and a line in paths.cpp.
+#pragma once
+
+#include <cstdint>
+
+#include "model.h"
+
+namespace embedrt {
+
+struct Path {
+    const char *name;
+    std::uint32_t features;  // that it needs: bits of EMBEDRT_FEATURE_...
+
+    // Do a thread's part of embedding texts whose ids are in the vocabulary and which are not too
+    // long, in a workspace with room for all tokens.
+    void (*run)(const Model &model, const Workspace &workspace, const std::int64_t *ids,
+                std::int64_t batch, std::int64_t tokens, float *embeddings, const Part &part);
+
+    // Apply one of the functions of `embedrt_apply`; false if there is none of this number.
+    bool (*apply)(std::int32_t which, const float *values, float *results, std::int64_t count);
+};
+
+// Return the fastest path for a processor with these features; nullptr if there is none.
+const Path *fastest_path(std::uint32_t features);
+
+// Return the path of this name if a processor with these features can run it.
+const Path *find_path(const char *name, std::uint32_t features);
+
+}  // namespace embedrt

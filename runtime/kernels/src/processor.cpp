@@ -1,0 +1,59 @@
+#include "processor.h"
+
+#include "interface.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace embedrt {
+
+#if defined(__x86_64__)
+
+namespace {
+
+struct Registers {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+Registers ask(unsigned leaf, unsigned subleaf) {
+    Registers found;
+    if (!__get_cpuid_count(leaf, subleaf, &found.eax, &found.ebx, &found.ecx, &found.edx)) return {};
+    return found;
+}
+
+bool has(unsigned word, int bit) { return (word >> bit & 1u) != 0; }
+
+// The state that the operating system saves when it switches threads. Written in assembly because
+// the intrinsic would need this file to be compiled for processors that have it.
+std::uint64_t saved_state() {
+    unsigned low = 0, high = 0;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return static_cast<std::uint64_t>(high) << 32 | low;
+}
+
+}  // namespace
+
+std::uint32_t processor_features() {
+    constexpr std::uint64_t kAvx512State = 0xe6;  // SSE, AVX, mask registers, both halves of ZMM
+    const Registers basic = ask(1, 0);
+    if (!has(basic.ecx, 27)) return 0;  // without OSXSAVE, xgetbv is an illegal instruction
+    if ((saved_state() & kAvx512State) != kAvx512State) return 0;
+    const Registers extended = ask(7, 0), more = ask(7, 1);
+    const bool fma = has(basic.ecx, 12), avx2 = has(extended.ebx, 5);
+    const bool foundation = has(extended.ebx, 16), dq = has(extended.ebx, 17);
+    const bool bw = has(extended.ebx, 30), vl = has(extended.ebx, 31);
+    if (!(fma && avx2 && foundation && dq && bw && vl)) return 0;
+    std::uint32_t features = EMBEDRT_FEATURE_AVX512;
+    if (has(extended.ecx, 11)) features |= EMBEDRT_FEATURE_AVX512_VNNI;
+    if (has(more.eax, 5)) features |= EMBEDRT_FEATURE_AVX512_BF16;
+    return features;
+}
+
+#else
+
+std::uint32_t processor_features() { return 0; }
+
+#endif
+
+}  // namespace embedrt
