@@ -28,9 +28,9 @@ from embedrt.text.inputs import Texts
 from embedrt.text.tokenizer import Tokenizer
 from embedrt.text.truncation import Overlong
 
-# Weights that the graph computes in a batch: 8 MB, and several times that inside of it. Where many
+# Weights that the graph computes in a batch: 4 MB, and several times that inside of it. Where many
 # texts are short, the vocabulary is what takes memory, and not the tokens.
-MOST_WEIGHTS = 1 << 21
+MOST_WEIGHTS = 1 << 20
 
 FloatArray = NDArray[np.float32]
 Task = Literal["query", "document"]

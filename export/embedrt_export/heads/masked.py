@@ -17,7 +17,7 @@ from embedrt_export.graph.vocabulary import VocabularyArithmetic, slices
 from embedrt_export.heads.head import add_token_sum
 from embedrt_export.masked import MaskedHead
 
-TANGENTS = tuple(4.0**power for power in range(9))  # logits are below 4 ** 9
+TANGENTS = tuple(4.0**power for power in range(1, 9))  # logits are below 4 ** 9
 HALLEY_STEPS = 2
 
 
@@ -66,15 +66,11 @@ def add_log1p(nodes: Nodes, values: str) -> str:
     an exponential, takes the error to its third power.
     """
     whole = nodes.add("Add", values, nodes.scalar(1.0))
-    lines = [
-        nodes.add(
-            "Add",
-            nodes.add("Mul", values, nodes.scalar(1 / at)),
-            nodes.scalar(1 / at + log(at) - 1),
-        )
-        for at in TANGENTS
-    ]
-    found = nodes.add("Min", *lines)
+    found = values  # the tangent at 1
+    for at in TANGENTS:
+        line = nodes.add("Mul", values, nodes.scalar(1 / at))
+        line = nodes.add("Add", line, nodes.scalar(1 / at + log(at) - 1))
+        found = nodes.add("Min", found, line)  # one after the other, to hold few in memory
     for _ in range(HALLEY_STEPS):
         power = nodes.add("Exp", found)
         difference, total = nodes.add("Sub", whole, power), nodes.add("Add", whole, power)
