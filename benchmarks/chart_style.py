@@ -1,7 +1,7 @@
-"""The look of all charts: readable on white and on near-black, and by the color-blind.
+"""The style of all charts: legible on white and near-black pages and for color-blind readers.
 
-Backgrounds are transparent. Ink and colors have a contrast of at least 3 to both backgrounds.
-embedrt's lines are also wider than the others, and the name of a line is at its end.
+Backgrounds are transparent. Text and colors have a contrast of at least 3 with both backgrounds.
+embedrt's lines are wider than the others, and each line's name is at its end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INK = "#7b818a"
 LIGHTER = "#7b818a40"
 WIDTH, HEIGHT = 9.0, 5.2  # inches
 
-# Okabe and Ito's palette, with a lightness that suits both backgrounds.
+# Okabe and Ito's palette, with a lightness that works on both backgrounds.
 COLORS = {
     "embedrt int8": "#dd5f00",
     "embedrt fp32": "#2080d8",
@@ -38,7 +38,7 @@ MARKERS = ("o", "s", "^", "D")
 RC: dict[Any, Any] = {
     "svg.hashsalt": "embedrt",  # the same figures give the same bytes
     "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",  # part of matplotlib, so the same on every machine
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so the same on every machine
     "font.size": 10,
     "grid.color": LIGHTER,
     "grid.linewidth": 0.8,
@@ -52,7 +52,7 @@ RC: dict[Any, Any] = {
 Point = tuple[float, float]
 Side = Literal["left", "right"]
 
-# Possible places of a name: its offset in points and its nearer side, the nearest places first.
+# Candidate positions of a name: its offset in points and its nearer side, nearest first.
 PLACES: tuple[tuple[Point, Side], ...] = tuple(
     place
     for step in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 8, -8, 10, -10)
@@ -76,7 +76,7 @@ class Look:
 
 
 def looks(contenders: Sequence[str]) -> dict[str, Look]:
-    """Give a family of contenders one color, and each of them its own dash and marker."""
+    """Return a look for each contender: a color per family, a dash and a marker per member."""
     found: dict[str, Look] = {}
     seen: dict[str, int] = {}
     for name in contenders:
@@ -97,7 +97,7 @@ def looks(contenders: Sequence[str]) -> dict[str, Look]:
 
 
 def axes_of(title: str, x: str, y: str, height: float = HEIGHT) -> tuple[Figure, Axes]:
-    """Make an empty chart."""
+    """Return an empty chart."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontweight="bold")
@@ -130,7 +130,7 @@ def draw_lines(
 def memory_chart(
     title: str, curves: Mapping[str, Sequence[Point]], styles: Mapping[str, Look]
 ) -> tuple[Figure, Axes]:
-    """Draw resident megabytes over the number of texts embedded."""
+    """Draw resident megabytes against the number of texts embedded."""
     figure, axes = axes_of(title, "texts embedded", "resident megabytes")
     draw_lines(axes, curves, styles)
     axes.set_ylim(0, 1.2 * max(size for points in curves.values() for _, size in points))
@@ -140,7 +140,7 @@ def memory_chart(
 
 
 def name_ends(axes: Axes, lines: Mapping[str, Sequence[Point]], styles: Mapping[str, Look]) -> None:
-    """Write each line's name beside its last point; names that would overlap are moved apart."""
+    """Write each line's name beside its last point, and move overlapping names apart."""
     _root(axes).draw_without_rendering()  # fixes the scale
     ends = {name: points[-1] for name, points in lines.items()}
     right = max(x for x, _ in ends.values())
@@ -157,7 +157,7 @@ def name_points(axes: Axes, points: Mapping[str, Point], styles: Mapping[str, Lo
     figure = _root(axes)
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # later changes of the layout would invalidate the places
+    figure.set_layout_engine("none")  # later changes of the layout would invalidate the positions
     size = 8 * figure.dpi / 72
     pixels = [axes.transData.transform(point) for point in points.values()]
     taken = [Bbox.from_bounds(x - size, y - size, 2 * size, 2 * size) for x, y in pixels]
@@ -176,9 +176,9 @@ def name_points(axes: Axes, points: Mapping[str, Point], styles: Mapping[str, Lo
 
 
 def spread_out(heights: Mapping[str, float], gap: float) -> dict[str, float]:
-    """Move heights as little as necessary for all to be `gap` apart, keeping their order.
+    """Move heights as little as possible so that all are `gap` apart. Keeps their order.
 
-    Neighbors that are too close become a block around their mean; blocks that meet are merged.
+    Neighbors that are too close become a block around their mean; blocks that overlap are merged.
     """
     blocks: list[tuple[list[str], float]] = []
     for name in sorted(heights, key=lambda name: heights[name]):

@@ -18,7 +18,7 @@ SUFFIXES = frozenset({".py", ".toml", ".txt"})
 
 @cache
 def code_digest() -> str:
-    """Digest of embedrt's sources, from which its environment and its bundles are built."""
+    """Return the digest of embedrt's sources, from which its environment and bundles are built."""
     digest = hashlib.sha256()
     files = (file for name in MEASURED for file in (ROOT / name, *(ROOT / name).rglob("*")))
     for path in sorted(file for file in files if file.suffix in SUFFIXES):
@@ -29,16 +29,17 @@ def code_digest() -> str:
 
 @cache
 def commit() -> str:
-    """The commit, followed by the digest of the code if it has uncommitted changes."""
+    """Return the commit, followed by the digest of the code if it has uncommitted changes."""
     head = _git("rev-parse", "--short=12", "HEAD") or "no-commit"
     changed = _git("status", "--porcelain", "--", *MEASURED)
     return f"{head}+{code_digest()}" if changed or head == "no-commit" else head
 
 
 def run_command(command: Sequence[str], variables: Mapping[str, str] = {}) -> str:
-    """Run a command in the checkout, with these variables too; return its output.
+    """Run a command in the checkout, with additional environment variables; return its output.
 
-    OSError or SubprocessError if it cannot be started, fails, or takes more than half an hour.
+    Raises OSError or SubprocessError if the command cannot be started, fails, or takes more than
+    half an hour.
     """
     return subprocess.run(  # noqa: S603
         command,

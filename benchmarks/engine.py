@@ -1,15 +1,15 @@
-"""What one engine for many callers costs: ``python -m benchmarks.engine BUNDLE``.
+"""Measures the engine with concurrent callers: ``python -m benchmarks.engine BUNDLE``.
 
-Each figure is a ratio of measurements that take turns in one run, or the memory of a fresh process:
+Each figure is a ratio of measurements that alternate in one run, or the memory of a new process:
 
-- ``concurrent``: texts a second of 16 threads, and of 64 tasks through `Embedder.aencode`, with one
-  text a call, over those of one call with all texts; the vectors must have the same bytes.
-- ``beside``: the 99th percentile of the time of one text while another thread embeds a corpus, over
-  that of the same texts on an idle engine.
+- ``concurrent``: texts per second of 16 threads, and of 64 tasks that use `Embedder.aencode`, with
+  one text per call, relative to one call with all texts. The vectors must have the same bytes.
+- ``beside``: the 99th percentile of the latency of one text while another thread embeds a corpus,
+  relative to the same texts on an idle engine.
 - ``startup``: seconds from the start of a process to its first vector.
 - ``memory``: peak resident memory of a process that loads the bundle and embeds 1,000 texts.
 - ``shared``: private memory that a second process adds when it has loaded the bundle.
-- ``long``: seconds and memory, above that of the loaded bundle, for one text of maximum length.
+- ``long``: seconds, and memory above that of the loaded bundle, for one text of maximum length.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from embedrt.bench.measure import PASSAGE
 
 THREADS = 16
 TASKS = 64
-TEXTS = 640  # of a round, a multiple of both
-LONE = 200  # texts whose time is measured on an idle engine, and as many beside a corpus
+TEXTS = 640  # per round; a multiple of the numbers of threads and of tasks
+LONE = 200  # texts whose latency is measured, once on an idle engine and once beside a corpus
 PROCESSES = 9
 PRIVATE = """
 import sys
@@ -75,7 +75,7 @@ class Figure:
     note: str = ""
 
     def __str__(self) -> str:
-        """Row of a table."""
+        """Format as a row of the table."""
         digits = 0 if self.unit == "MB" else 3
         return f"| {self.what} | {self.value:.{digits}f} {self.unit} | {self.note} |"
 
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def concurrent(bundle: Path, rounds: int) -> Iterator[Figure]:
-    """Many callers with one text each, against one call with all texts."""
+    """Compare many callers of one text each with one call of all texts."""
     texts = sentences()[:TEXTS]
     with Embedder.load(bundle) as embedder:
         ways: dict[str, Callable[[], Vectors]] = {
@@ -141,7 +141,7 @@ async def by_tasks(embedder: Embedder, texts: Sequence[str]) -> Vectors:
 
 
 def beside(bundle: Path, rounds: int) -> Iterator[Figure]:
-    """One text at a time, on an idle engine and beside a corpus."""
+    """Compare the latency of single texts beside a corpus with that on an idle engine."""
     del rounds
     lone, corpus = sentences()[:LONE], mixed_texts(2000, seed=1)
     with Embedder.load(bundle) as embedder:
@@ -169,7 +169,7 @@ def beside(bundle: Path, rounds: int) -> Iterator[Figure]:
 
 
 def startup(bundle: Path, rounds: int) -> Iterator[Figure]:
-    """From the start of a process to its first vector."""
+    """Measure the time from the start of a process to its first vector."""
     del rounds
     runs = [measure_process(bundle)[0] for _ in range(PROCESSES)]
     phases = ("python", "importing", "loading", "first_vector")
@@ -178,7 +178,7 @@ def startup(bundle: Path, rounds: int) -> Iterator[Figure]:
 
 
 def memory(bundle: Path, rounds: int) -> Iterator[Figure]:
-    """Peak of a process that loads the bundle and embeds 1,000 texts."""
+    """Measure the peak memory of a process that loads the bundle and embeds 1,000 texts."""
     del rounds
     found = measure_process(bundle, many_texts(1000, seed=0))[1]
     note = f"{(found.after_import or 0) / 1e6:.0f} MB after the imports"
@@ -186,7 +186,7 @@ def memory(bundle: Path, rounds: int) -> Iterator[Figure]:
 
 
 def shared(bundle: Path, rounds: int) -> Iterator[Figure]:
-    """Private memory of a second process, above that of the imports."""
+    """Measure the private memory of a second process, above that of the imports."""
     del rounds
     with _process(PRIVATE, bundle) as first, _process(PRIVATE, bundle) as second:
         for process in (first, second):
@@ -198,7 +198,7 @@ def shared(bundle: Path, rounds: int) -> Iterator[Figure]:
 
 
 def long(bundle: Path, rounds: int) -> Iterator[Figure]:
-    """One text of maximum length in a process of its own."""
+    """Measure one text of maximum length in a new process."""
     del rounds
     with Embedder.load(bundle) as embedder:
         tokens = embedder.max_tokens

@@ -1,7 +1,7 @@
-"""MTEB's own STSBenchmark and SciFact on bundles, with local files in place of its downloads.
+"""Runs MTEB's STSBenchmark and SciFact on bundles, with local files instead of downloads.
 
 python -m benchmarks.mteb_scores DATA BUNDLE...: DATA has `stsb/stsb-en-test.csv` and
-`scifact_beir/{corpus.jsonl,queries.jsonl,qrels/test.tsv}`, as their authors publish them. Needs
+`scifact_beir/{corpus.jsonl,queries.jsonl,qrels/test.tsv}`, as their authors publish them. Requires
 embedrt[mteb].
 """
 
@@ -20,7 +20,7 @@ PUBLISHED = {"STSBenchmark": 0.82032, "SciFact": 0.64508}
 
 
 def sts_benchmark(data: Path) -> Any:
-    """Return MTEB's task, with the test set in place."""
+    """Return MTEB's STSBenchmark with the local test set."""
     import mteb  # noqa: PLC0415  # in an environment of its own
     from datasets import Dataset, DatasetDict  # noqa: PLC0415
 
@@ -38,7 +38,7 @@ def sts_benchmark(data: Path) -> Any:
 
 
 def scifact(folder: Path) -> Any:
-    """Return MTEB's task, with the test set in place."""
+    """Return MTEB's SciFact with the local test set."""
     qrels: dict[str, dict[str, int]] = defaultdict(dict)
     with (folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
@@ -52,7 +52,7 @@ def scifact_of(
     queries: Sequence[dict[str, str]],
     qrels: dict[str, dict[str, int]],
 ) -> Any:
-    """Return MTEB's task SciFact with these documents, queries and judgments in place."""
+    """Return MTEB's SciFact with these documents, queries and judgments."""
     import mteb  # noqa: PLC0415  # in an environment of its own
     from datasets import Dataset  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Padded batches for contenders without a tokenizer: sorted by length, of similar cost."""
+"""Padded batches, sorted by length and of similar cost, for contenders without a tokenizer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-# Within a few percent of the best of 128 to 2,048, for each contender that uses it.
+# Within a few percent of the best of 128 to 2,048 for each contender that uses it.
 TOKENS_PER_BATCH = 512
 
 
@@ -21,9 +21,9 @@ class PaddedBatch:
     """Texts of similar length."""
 
     positions: list[int]
-    """Index of each text in the call."""
+    """The index of each text in the call."""
     input_ids: NDArray[np.int64]
-    """Padded with 0. Shape: (texts, tokens of the longest)."""
+    """The token ids, padded with 0. Shape: (texts, tokens of the longest)."""
     attention_mask: NDArray[np.int64]
     """1 for a token, 0 for padding. Shape: (texts, tokens of the longest)."""
 
@@ -48,10 +48,10 @@ def open_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
 def padded_batches(
     tokenizer: Tokenizer, texts: Sequence[str], texts_per_batch: int | None = None
 ) -> Iterator[PaddedBatch]:
-    """Tokenize the texts and group them by length, the longest first.
+    """Tokenize the texts and group them by length, longest first.
 
-    Without `texts_per_batch`, a batch has at most `TOKENS_PER_BATCH` tokens, including padding, or
-    a single text.
+    Without `texts_per_batch`, a batch has at most `TOKENS_PER_BATCH` tokens including padding, or a
+    single text.
     """
     encodings = tokenizer.encode_batch_fast(list(texts))
     order = sorted(range(len(texts)), key=lambda position: -len(encodings[position]))
@@ -77,8 +77,8 @@ def encode_padded(
 ) -> NDArray[np.float32]:
     """Run the batches of `texts` on `workers`, or a single batch in this thread.
 
-    Without workers, all run in this thread. Returns the vectors in the order of the texts. Shape:
-    (texts, dimension).
+    Without workers, all batches run in this thread. Returns the vectors in the order of the texts.
+    Shape: (texts, dimension).
     """
     batches = list(padded_batches(tokenizer, texts, texts_per_batch))
     if workers is None or len(batches) == 1:

@@ -17,7 +17,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is not measured yet."""
+    """Run the workloads that have no rows yet."""
     known = contenders()
     parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__)
     parser.add_argument("output", type=Path, metavar="ROWS.jsonl", help="append rows to this file")
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--beir", type=Path, metavar="FOLDER", help="retrieval task to score")
     parser.add_argument("--timeout", type=float, default=900, metavar="S", help="for one answer")
     options = parser.parse_intermixed_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # which closes the workers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # which ends the workers
     names = options.contenders or (QUICK_CONTENDERS if options.quick else tuple(known))
     run = Run(
         {name: known[name] for name in names},

@@ -1,5 +1,5 @@
 # ruff: noqa: A005 - imported as benchmarks.statistics, and nothing here is run as a script
-"""Statistics of raw repetitions, and how a figure is written."""
+"""Statistics of raw repetitions, and the format of figures."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ AGREEMENT = 0.10  # relative difference up to which the ratios of two runs agree
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How two contenders compare that were measured in turns."""
+    """The ratio of two contenders that were measured alternately."""
 
     value: float
-    """Median of numerator / denominator over the repetitions."""
+    """The median of numerator / denominator over the repetitions."""
     spread: float
-    """Interquartile range of the same, as a share of the median."""
+    """The interquartile range of the ratios, as a share of the median."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which this share (0 to 1) lies, interpolating linearly."""
+    """Return the value below which this share (0 to 1) of them lies, interpolating linearly."""
     if not values:
         raise ValueError("a percentile needs at least one value")
     if not 0 <= share <= 1:
@@ -45,9 +45,9 @@ def spread(values: Sequence[float]) -> float:
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """Compare two interleaved series by pairs, which a slowdown of the machine affects alike.
+    """Compare two interleaved series pairwise, because a slowdown affects both of a pair.
 
-    ValueError if the series are empty or differ in length: they were not interleaved.
+    Raises ValueError if the series are empty or differ in length and so were not interleaved.
     """
     if len(numerator) != len(denominator) or not numerator:
         raise ValueError(
@@ -64,7 +64,7 @@ def agree(first: float, second: float, tolerance: float = AGREEMENT) -> bool:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Write a figure with so many significant digits, never with an exponent."""
+    """Format a figure with `digits` significant digits, never with an exponent."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     rounded = float(f"{value:.{digits - 1}e}")

@@ -33,7 +33,7 @@ TOKENS = {
     **dict.fromkeys(["bos_token_id", "cls_token_id"], 0),
     **dict.fromkeys(["eos_token_id", "sep_token_id"], 2),
 }
-# What an architecture needs beside that.
+# Settings that an architecture needs in addition.
 NEEDS: dict[str, dict[str, Any]] = {
     "big_bird": {"attention_type": "original_full"},
     "convbert": {"embedding_size": 16},
@@ -46,7 +46,7 @@ NEEDS: dict[str, dict[str, Any]] = {
         "share_att_key": True,
         "conv_kernel_size": 3,
     },
-    "falcon": {"head_dim": None},  # its hidden size and heads give it
+    "falcon": {"head_dim": None},  # the hidden size and the number of heads determine it
     "gemma3_text": {"use_bidirectional_attention": True},
     "xlnet": {"max_position_embeddings": None},
     "mobilebert": {

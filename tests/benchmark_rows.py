@@ -1,4 +1,4 @@
-"""Benchmark rows with figures that can be checked by hand."""
+"""Benchmark rows with figures that can be verified by hand."""
 
 from __future__ import annotations
 

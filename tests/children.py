@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# Python 3.12 warns about forking a process with threads, which these tests do on purpose.
+# Python 3.12 warns about forking a process that has threads, which these tests do on purpose.
 WARNINGS = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
 
 SECONDS = 60  # timeout, longer than any program takes on a busy machine
@@ -76,7 +76,7 @@ def run(program: str, *arguments: str | Path) -> str:
 
 
 def output_of(program: str, *arguments: str | Path) -> str:
-    """Run a program for as long as the test may take; return its output.
+    """Run a program without a timeout; return its output.
 
     Asserts that it exits with status 0. It may write to stderr.
     """
@@ -98,5 +98,5 @@ print(peak_bytes())
 
 
 def peak_of(program: str, *arguments: str | Path) -> int:
-    """Run a program like `output_of`; return the most memory that it took, in bytes."""
+    """Run a program like `output_of`; return its peak memory in bytes."""
     return int(output_of(program + PRINT_PEAK, *arguments).splitlines()[-1])

@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to over a pipe in its own protocol."""
+"""A headless Chromium, controlled over a pipe with the DevTools protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLAGS = [
 
 
 class Page:
-    """One tab, and what it asked for and complained about."""
+    """One tab, with the requests that it made and the errors that it reported."""
 
     def __init__(self, messages: BinaryIO, write_to: int) -> None:
         self._messages = messages
@@ -36,7 +36,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command and wait for its result; keep the events that come before it."""
+        """Send a command and wait for its result; store the events that arrive before it."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -56,7 +56,7 @@ class Page:
         return result["result"].get("value")
 
     def wait_for(self, expression: str, seconds: float = 20) -> Any:
-        """Evaluate until the value is true; return it."""
+        """Evaluate repeatedly until the value is true; return it."""
         end = time.monotonic() + seconds
         while not (value := self.evaluate(expression)):
             assert time.monotonic() < end, expression
@@ -77,7 +77,7 @@ class Page:
 
 @contextmanager
 def browsing(profile: Path) -> Iterator[Page]:
-    """Start a browser with a profile of its own, and open a tab."""
+    """Start a browser with a new profile, and open a tab."""
     assert PROGRAM is not None
     commands, write_to = os.pipe()
     read_from, answers = os.pipe()
@@ -89,7 +89,7 @@ def browsing(profile: Path) -> Iterator[Page]:
 
     process = subprocess.Popen(
         [PROGRAM, *FLAGS, f"--user-data-dir={profile}"],
-        preexec_fn=move,  # noqa: PLW1509 - no threads run yet
+        preexec_fn=move,  # noqa: PLW1509 - no other threads exist yet
         close_fds=False,
         stderr=subprocess.DEVNULL,
     )

@@ -52,7 +52,7 @@ def original(folder: Path) -> SentenceTransformer:
 
 
 def embed_alone(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Embed texts with the original one at a time, without padding and prompts."""
+    """Embed texts with the original, one per call, without padding and prompts."""
     return np.stack([model.encode(text, prompt="") for text in texts])
 
 
@@ -85,13 +85,13 @@ def assert_agrees(pair: Pair, texts: Sequence[str]) -> None:
 def largest_difference(
     found: NDArray[np.float32], expected: NDArray[np.float32], *, normalized: bool
 ) -> float:
-    """Largest difference of a component: absolute, or relative to its text's largest component."""
+    """Return the largest difference of a component, absolute or relative to the text's largest."""
     scale = 1.0 if normalized else np.abs(expected).max(axis=1, keepdims=True)
     return float((np.abs(found - expected) / scale).max())
 
 
 def smallest_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Smallest cosine between rows of the same index."""
+    """Return the smallest cosine between rows of the same index."""
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
     return float(((a64 * b64).sum(axis=1) / lengths).min())

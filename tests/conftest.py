@@ -14,13 +14,22 @@ from embedrt import Embedder
 from sharing import made_once
 
 # Shells start background jobs with interrupts ignored. Child processes inherit that, which would
-# break tests that interrupt them.
+# break tests that send interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Needs packages of an environment of its own: make test-cluster.
+# These tests need a separate environment: make test-cluster.
 collect_ignore = [] if find_spec("ray") else ["cluster"]
 
 GIVEN_BUNDLE = "EMBEDRT_TEST_BUNDLE"
+
+SLOW_SECONDS = 2400  # timeout of a slow test: minutes of work, on a busy machine
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time before they count as hanging."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Makes small corpora, and says what must come out of them, by other means than embedrt.corpus."""
+"""Makes small corpora, and computes their expected output without embedrt.corpus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ODD = ["", " ", "w1", "w2 w3", "w4\nw5", "w1 " * 20, "\u2028", "null", "NA", 'sa
 
 
 def texts_of(rows: int, start: int = 0) -> list[str | None]:
-    """Return texts of which one in ten is null, one in ten empty, and many repeated."""
+    """Return texts: one in ten null, one in ten empty, many repeated."""
     return [
         None if row % 10 == 0 else "" if row % 10 == 1 else f"w{row % 7} w{row % 3} " * (row % 4)
         for row in range(start, start + rows)
@@ -46,7 +46,7 @@ def expected_vectors(bundle: Path, texts: Sequence[str | None]) -> list[NDArray[
 
 
 def expected_digest(rows: Iterable[tuple[str, int, NDArray[Any] | None]]) -> str:
-    """Return the digest of rows, given as path, number and vector."""
+    """Return the digest of rows, each given as path, row number and vector."""
     total = 0
     for path, number, vector in rows:
         content = b"" if vector is None else np.asarray(vector, "<f4").tobytes()
@@ -56,7 +56,7 @@ def expected_digest(rows: Iterable[tuple[str, int, NDArray[Any] | None]]) -> str
 
 
 def digest_of_source(folder: Path, bundle: Path, column: str = "text") -> str:
-    """Return the digest that an output of this folder of Parquet files must have."""
+    """Return the digest that the output of this folder of Parquet files must have."""
     found: list[tuple[str, int, str | None]] = []
     for file in sorted(folder.rglob("*.parquet")):
         texts = pq.read_table(file).column(column).to_pylist()
@@ -69,7 +69,7 @@ def digest_of_source(folder: Path, bundle: Path, column: str = "text") -> str:
 
 
 def run_command(arguments: Sequence[str]) -> None:
-    """Run `embedrt` in this process; for processes of `forked`."""
+    """Run `embedrt` in this process. The target of processes that `forked` starts."""
     import sys
 
     from embedrt.cli import main
@@ -78,7 +78,7 @@ def run_command(arguments: Sequence[str]) -> None:
 
 
 def forked(*arguments: str | Path) -> Any:
-    """Start `embedrt` in a process that has imported what it needs already, to be killed soon."""
+    """Start `embedrt` in a process with its imports done, so that it can be killed early."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["embedrt.cli", "embedrt.corpus"])
     process = context.Process(target=run_command, args=([*map(str, arguments)],))
@@ -87,5 +87,5 @@ def forked(*arguments: str | Path) -> Any:
 
 
 def names(folder: Path) -> list[str]:
-    """Return the names in a folder, sorted."""
+    """Return the sorted names of the entries in a folder."""
     return sorted(entry.name for entry in folder.iterdir())

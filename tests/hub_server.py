@@ -1,7 +1,7 @@
 """A local model hub with the routes that huggingface_hub uses, serving local folders.
 
-It takes uploads where it has a folder for them, and fails on request: it cuts connections, sends
-other bytes, or moves a branch.
+It accepts uploads if it has a folder for them, and fails on request: it closes connections, sends
+wrong bytes, or moves a branch.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Repository:
     withheld: Collection[str] = ()
     """Files that are listed but not sent."""
     older: Mapping[str, Path] = field(default_factory=dict)
-    """The folders of other commits than the last."""
+    """The folders of commits other than the last."""
 
     def folder_at(self, commit: str) -> Path:
-        """Return the files of a commit."""
+        """Return the folder with the files of a commit."""
         return self.older.get(commit, self.folder)
 
     def commit(self, revision: str) -> str | None:
@@ -52,21 +52,21 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     """Method and path of each request, in order."""
     tokens: set[str] = field(default_factory=set)
-    """The tokens of all requests, "" where there was none."""
+    """The tokens of all requests, including "" if one had none."""
     uploads: Path | None = None
-    """A folder for what is pushed; None refuses it."""
+    """The folder for uploads; None refuses them."""
     cuts: dict[str, list[int]] = field(default_factory=dict)
-    """By name of a file, how many bytes the next requests get before the connection ends."""
+    """By file name, the number of bytes that the next requests get before a disconnect."""
     damaged: set[str] = field(default_factory=set)
-    """Files whose last byte is another one."""
+    """Files that are sent with a wrong last byte."""
     described: Callable[[], object] = bool
-    """Called after a repository has been described."""
+    """A function to call after a repository's description was sent."""
     half_sent: Callable[[str], object] = bool
-    """Called with the name of a file when half of it has been sent."""
+    """A function to call with the name of a file when half of it was sent."""
 
 
 def ask(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the client in this process ask the hub at `url`."""
+    """Configure the client in this process to use the hub at `url`."""
     monkeypatch.setattr(constants, "ENDPOINT", url)
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     for module in (constants, file_download):
@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
 
-    do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
+    do_HEAD = do_GET  # noqa: N815 - http.server requires the name
 
     def do_POST(self) -> None:
         path = self._path()
@@ -220,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.served.repositories = {**self.served.repositories, id_: repository}
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _describe(self, id_: str, revision: str) -> None:
         found = self._find(id_, revision)

@@ -91,7 +91,7 @@ def trained_tokenizer(*, unigram: bool = False) -> PreTrainedTokenizerBase:
             vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False
         )
         tokenizer.train_from_iterator(TRAINING_TEXTS, trainer)
-        # The trainer's order and scores differ from run to run, its pieces do not.
+        # The trainer's order and scores vary between runs, its pieces do not.
         pieces = sorted(set(tokenizer.get_vocab()) - set(special))
         vocabulary = [(token, 0.0) for token in special] + [(piece, -1.0) for piece in pieces]
         tokenizer.model = models.Unigram(vocabulary, special.index("<unk>"))
@@ -191,7 +191,7 @@ T5: dict[str, Any] = {
     "num_heads": 4,
     "relative_attention_max_distance": 24,
 }
-# The class of each family's config, and what it needs beside SMALL.
+# The class of each family's config, and the settings it needs in addition to SMALL.
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "albert": ("AlbertConfig", {"embedding_size": 16}),
     "bart": (
@@ -324,7 +324,7 @@ def make_small(
     tail = [Normalize()] if tail is None else tail
     for index, module in enumerate(tail):
         randomize(module, seed + 1 + index)
-    with redirect_stderr(io.StringIO()):  # progress bars, where a test reads what was written
+    with redirect_stderr(io.StringIO()):  # hides progress bars from tests that read stderr
         model.save_pretrained(encoder)
         transformer = Transformer(str(encoder), max_seq_length=max_tokens)
         modules = [transformer, pool, *tail]

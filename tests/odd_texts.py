@@ -53,7 +53,7 @@ ODD_TEXTS: SearchStrategy[str] = (
     | ANYTHING
 )
 
-# 25 texts per example, so that few examples cover many texts. Without `unique` most would repeat.
+# 25 texts per example, so that few examples cover many texts. Without `unique`, most would repeat.
 LISTS: SearchStrategy[list[str]] = st.lists(ODD_TEXTS, min_size=25, max_size=25, unique=True)
 
 

@@ -1,4 +1,4 @@
-"""The story that each integration's test tells: index 200 abstracts of SciFact, ask 20 claims."""
+"""The search that the integrations' tests share: 20 claims against 200 abstracts of SciFact."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _read(name: str) -> list[dict[str, str]]:
 
 ABSTRACTS = _read("corpus.jsonl")
 CLAIMS = _read("queries.jsonl")
-# The beginning alone: whole abstracts take a minute of a core.
+# Only the beginnings, because complete abstracts take a minute on one core.
 DOCUMENTS = [f"{each['title']} {each['text'][:300]}" for each in ABSTRACTS]
 QUERIES = [each["text"] for each in CLAIMS]
 IDS = [each["_id"] for each in ABSTRACTS]

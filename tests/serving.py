@@ -1,4 +1,4 @@
-"""A real `embedrt serve` in a process of its own, on a free port."""
+"""Starts `embedrt serve` in a separate process on a free port."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Serving:
         return self.http.get(self.url + path, **options)  # type: ignore[arg-type]
 
     def wait_for_waiting_texts(self, least: int, seconds: float = 30) -> None:
-        """Wait until texts wait; by connections of its own."""
+        """Wait until at least `least` texts are queued. Uses separate connections."""
         end = time.monotonic() + seconds
         while httpx.get(self.url + "/stats").json()["waiting_texts"] < least:
             assert time.monotonic() < end, self.log()
@@ -66,7 +66,7 @@ class Serving:
 def start(
     bundle: Path, log_file: Path, *options: str, environment: Mapping[str, str] | None = None
 ) -> Serving:
-    """Start a server, and wait until it accepts connections."""
+    """Start a server and wait until it accepts connections."""
     command = [sys.executable, "-m", "embedrt", "serve", str(bundle), *options]
     if "--uds" not in options and "--port" not in options:
         command += ["--port", "0"]
@@ -90,7 +90,7 @@ def start(
 def serving(
     bundle: Path, log_file: Path, *options: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[Serving]:
-    """Start a server, and end it afterwards if it runs still."""
+    """Start a server; on exit, end it if it is still running."""
     server = start(bundle, log_file, *options, environment=environment)
     try:
         yield server

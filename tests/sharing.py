@@ -1,4 +1,4 @@
-"""Shares slow fixtures among the processes of a parallel test run."""
+"""Shares slow fixtures between the processes of a parallel test run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             unfinished = folder.with_name(f"{name}.unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)  # left over from a failed attempt
+            shutil.rmtree(unfinished, ignore_errors=True)  # left by a failed attempt
             make(unfinished)
             unfinished.rename(folder)
     return folder

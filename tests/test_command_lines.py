@@ -1,4 +1,4 @@
-"""Every command line that the documents and the help show is one that works."""
+"""Tests that every command line in the documents and in the help works."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DOCUMENTS = [
     for file in sorted((ROOT / folder).glob("*.md"))
 ]
 
-# What is named in a sentence, and is no whole command line.
+# Fragments in sentences that are not complete command lines.
 MENTIONS = {
     "embedrt encode",
     "embedrt encode --output",
@@ -54,20 +54,20 @@ MENTIONS = {
     "embedrt push",
 }
 
-# An export takes minutes and weights that only the hub has: tests/export exports. A measurement
-# takes a minute: tests/runtime/test_bench.py measures. A server does not end: tests/serve serves. A
-# hub is not there: see tests/runtime/test_hub.py. A comparison needs the original: see
-# tests/export/test_migration.py. A corpus on S3 and Ray: tests/cluster.
+# These commands are only parsed here: exports need minutes and weights from the hub (tests/export),
+# measurements a minute (tests/runtime/test_bench.py), servers do not end (tests/serve), push and
+# pull need a hub (tests/runtime/test_hub.py), comparisons the original
+# (tests/export/test_migration.py), and corpora on S3 and Ray a cluster (tests/cluster).
 ONLY_PARSED = ("export", "bench", "serve", "push", "pull", "compare")
 ELSEWHERE = "s3://"
 
 VERSION_1 = ROOT / "tests" / "data" / "version_1" / "fp32"
 
-# Not tried: `pip` needs the network, `tests/emulation/run` root and an emulator.
+# Not run: `pip` needs the network, `tests/emulation/run` needs root and an emulator.
 
 
 def shown(*programs: str) -> list[str]:
-    """The command lines of the documents that start one of these programs."""
+    """Return the command lines in the documents that start one of these programs."""
     lines: list[str] = []
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
@@ -83,7 +83,7 @@ def shown(*programs: str) -> list[str]:
 EMBEDRT = [line for line in shown("embedrt") if line not in MENTIONS]
 
 
-def test_something_is_shown() -> None:
+def test_the_documents_have_command_lines() -> None:
     assert "embedrt search BUNDLE --query TEXT FILE" in EMBEDRT
     assert "embedrt export all-MiniLM-L6-v2 --output /bundle" in EMBEDRT
     assert len(EMBEDRT) > 10
@@ -120,13 +120,13 @@ def write_abstracts(folder: Path) -> None:
 
 @pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2] for module in COMMANDS])
 def test_usage_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The line that the help shows, with all that may be left out, and with none of it."""
+    """The usage line parses, with all optional arguments and with none."""
     with pytest.raises(SystemExit):
         main([command, "--help"])
     usage = " ".join(capsys.readouterr().out.partition("\n\n")[0].split())
     assert usage.startswith(f"usage: embedrt {command} [-h] ")
     line = usage.removeprefix("usage: embedrt ").replace("[-h] ", "")
-    line = re.sub(r"\{(\w+)[^}]*\}", r"\1", line)  # of a choice, the first
+    line = re.sub(r"\{(\w+)[^}]*\}", r"\1", line)  # the first of several choices
     line = re.sub(r"\b(N|X\.npy)\b(\|\S+?(?=\]))?", "1", line)
     words = line.replace("[", " ").replace("]", " ").split()
     assert vars(parse(words))["command"] == command
@@ -134,12 +134,12 @@ def test_usage_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) ->
     assert vars(parse(re.sub(r" ?\[.*?\]", "", line).split()))["command"] == command
 
 
-# What `python -m` runs of a package.
+# Modules that `python -m` runs for a package.
 MAIN = {name: f"{name}.__main__" for name in ("benchmarks.report", "benchmarks.serving")}
 
 
 def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`run` would install the contenders' environments: what it measures is left out."""
+    """`run` would install the contenders' environments, so its measurements are replaced."""
     monkeypatch.chdir(tmp_path)
     append_rows(tmp_path / "rows.jsonl", run_rows())
     monkeypatch.setattr("benchmarks.report.__main__.FOLDER", tmp_path / "report")
@@ -154,10 +154,10 @@ def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["roofline", "soak", "engine", "corpus", "serving", "report.readme_figures"]
+    "name", ["roofline", "soak", "engine", "corpus", "serving", "static", "report.readme_figures"]
 )
 def test_benchmarks_of_one_bundle(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """They measure for minutes: that the documents' arguments are theirs is looked up."""
+    """These take minutes, so only their arguments are checked."""
     (line,) = shown(f".venv/bin/python -m benchmarks.{name}")
     argument = line.split()[3].rstrip(".")
     with pytest.raises(SystemExit) as ended:
@@ -193,13 +193,13 @@ def test_make(line: str) -> None:
 
 @pytest.mark.parametrize("line", shown("python tests/fuzz/bundles.py"))
 def test_fuzzing(line: str) -> None:
-    """No mutation: it takes the minutes that it is given."""
+    """With zero minutes, there are no mutations."""
     command = [sys.executable, *shlex.split(line.replace("30", "0"))[1:]]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
 def test_tests_that_a_document_names() -> None:
-    """Full-size models take minutes: whether there are such tests, and slow ones, is looked up."""
+    """Full-size models take minutes, so only the existence of the slow tests is checked."""
     (line,) = shown("pytest")
     file = ROOT / line.split()[1]
     assert f"pytest.mark.{line.split()[-1]}" in file.read_text(encoding="utf-8")

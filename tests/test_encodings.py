@@ -1,4 +1,4 @@
-"""All code reads and writes text as UTF-8, regardless of the locale."""
+"""Tests that all code reads and writes text as UTF-8, regardless of the locale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("runtime", "export", "benchmarks", "tests")
 
-# Where in a call the mode stands; before it, a method names no file.
+# Position of the mode argument in a function. A method has no file name before it.
 MODES = {"open": 1, "fdopen": 1, "NamedTemporaryFile": 0, "TemporaryFile": 0}
 BINARY_BY_DEFAULT = {"NamedTemporaryFile", "TemporaryFile"}
 NO_FILES = {"os.open", "Bundle.open"}
@@ -21,13 +21,13 @@ CHILDREN = {"run", "Popen", "check_output", "check_call"}
 
 
 def sources() -> list[str]:
-    """Our files, without the environments that the benchmarks make."""
+    """Return the project's files, without the environments that the benchmarks create."""
     files = [file.relative_to(ROOT) for name in FOLDERS for file in (ROOT / name).rglob("*.py")]
     return sorted(str(file) for file in files if not any(p.startswith(".") for p in file.parts))
 
 
 def unspecified(code: str) -> list[int]:
-    """The lines that read or write text without saying in which encoding."""
+    """Return the lines that read or write text without an explicit encoding."""
     calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
     return sorted({call.lineno for call in calls if _is_text(call) and not _says_encoding(call)})
 
@@ -36,7 +36,7 @@ def _is_text(call: ast.Call) -> bool:
     name = ast.unparse(call.func)
     last = name.rpartition(".")[2]
     if last in ("read_text", "write_text"):
-        return last != name  # of a Path
+        return last != name  # a method of Path
     if last in CHILDREN:
         switches = (_keyword(call, word) for word in ("text", "universal_newlines"))
         return any(isinstance(switch, ast.Constant) and switch.value for switch in switches)
@@ -77,7 +77,7 @@ def test_every_text_has_its_encoding(file: str) -> None:
         "tempfile.NamedTemporaryFile('w')",
     ],
 )
-def test_what_is_found(code: str) -> None:
+def test_calls_that_are_found(code: str) -> None:
     assert unspecified(f"pass\n{code}") == [2]
 
 
@@ -98,7 +98,7 @@ def test_what_is_found(code: str) -> None:
         "tempfile.NamedTemporaryFile()",
     ],
 )
-def test_what_is_not(code: str) -> None:
+def test_calls_that_are_not_found(code: str) -> None:
     assert unspecified(code) == []
 
 

@@ -1,4 +1,4 @@
-"""The README's code runs, and prints what the README says."""
+"""Tests that the README's code runs and prints what the README says."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 
 from embedrt import Embedder
 from embedrt_export.source.recipe import load_recipes
+from tiny_sparse import make_tiny_sparse
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SETUP = 'from embedrt import Embedder\ntexts = ["a text", "another"]\n'
 
 
 def python_blocks() -> list[str]:
-    """Each block of Python, without the half of it that shows another library."""
+    """Return the Python blocks, without parts that show another library."""
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     return [block[block.find("# after") :] if "# after" in block else block for block in blocks]
 
@@ -24,8 +25,9 @@ def python_blocks() -> list[str]:
 def test_code_runs(
     block: str, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in load_recipes():
+    for name in (*load_recipes(), "potion-base-8M"):
         (tmp_path / f"{name}-fp32").symlink_to(minilm)
+    make_tiny_sparse(tmp_path / "splade-v3-fp32")
     monkeypatch.chdir(tmp_path)
     exec(compile(SETUP + block, "README.md", "exec"), {})
 
@@ -38,7 +40,7 @@ def test_demo_prints_these_scores(embedder: Embedder) -> None:
     assert [score for score, _ in printed] == [f"{score:.4f}" for score in scores]
 
 
-def test_table_of_models_is_that_of_the_recipes() -> None:
+def test_table_of_models_matches_the_recipes() -> None:
     rows = {
         cells[0].strip("`"): cells[1:]
         for line in README.splitlines()

@@ -1,4 +1,4 @@
-"""What the processes of a test run share is made once."""
+"""Tests that what the processes of a test run share is made once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_made_by_one_of_many(tmp_path_factory: pytest.TempPathFactory, tmp_path:
     assert len(made) == 1
 
 
-def test_what_failed_is_tried_again(
+def test_a_failed_attempt_is_repeated(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     tries: list[Path] = []
@@ -49,7 +49,7 @@ def test_what_failed_is_tried_again(
 def test_workers_share_a_folder(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker's own folder lies in one of the run."""
+    """A worker's base folder is inside that of the run."""
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
     root = tmp_path_factory.getbasetemp().parent
     assert made_once(tmp_path_factory, tmp_path.name, Path.mkdir).parent == root

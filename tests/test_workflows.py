@@ -1,4 +1,4 @@
-"""The workflows and hooks run what .ci/run and `make lint` run, and nothing else."""
+"""Tests that workflows and hooks run what .ci/run and `make lint` run, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def jobs(workflow: Path) -> dict[str, dict[str, Any]]:
 
 
 def commands(workflow: Path) -> list[str]:
-    """Each step's command, without make's options."""
+    """Return each step's command, without make's options."""
     steps = [step for job in jobs(workflow).values() for step in job.get("steps", [])]
     lines = [shlex.split(step["run"]) for step in steps if "run" in step]
     return [" ".join(word for word in line if not word.startswith("--")) for line in lines]
@@ -39,7 +39,7 @@ def test_the_commands_are_those_of_ci() -> None:
     assert sorted(found) == sorted(expected)
 
 
-def test_every_python_is_tried() -> None:
+def test_every_python_is_tested() -> None:
     project = tomllib.loads(read("pyproject.toml"))["project"]
     versions = re.findall(r":: (3\.\d+)", "\n".join(project["classifiers"]))
     assert f">={versions[0]}" == project["requires-python"]

@@ -1,7 +1,7 @@
-"""The libraries that are measured, one module for each or for several variants of one.
+"""The libraries that are measured, one module for each library or for several variants of it.
 
 A worker imports a contender's module in the contender's own environment, so the module may import
-anything at its top. The harness reads its constants without importing it: they must be literals.
+anything at its top. The harness reads its constants without importing it, so they must be literals.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # an import that a contender does not need would count as its
     from numpy.typing import NDArray
 
 Encode = Callable[[list[str]], "NDArray[np.float32]"]
-"""Texts to vectors of length 1, in the order of the texts. Shape: (texts, dimension)."""
+"""Maps texts to vectors of length 1 in the order of the texts. Shape: (texts, dimension)."""
 
 Purpose = Literal["latency", "throughput"]
 """What a load is tuned for: one text at a time, or many texts in a call and many callers."""
@@ -24,14 +24,14 @@ Purpose = Literal["latency", "throughput"]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a contender is loaded with."""
+    """The arguments of `load`."""
 
     name: str
-    """One of its module's `CONTENDERS`."""
+    """A key of the module's `CONTENDERS`."""
     artifact: Path
-    """Folder with the files that this contender runs."""
+    """The folder with the files that this contender runs."""
     max_tokens: int
-    """Length at which every contender truncates a text, special tokens included."""
+    """The length to which every contender truncates a text, including special tokens."""
     purpose: Purpose
     threads: int
 
@@ -42,10 +42,10 @@ class Contender(Protocol):
     ENVIRONMENT: str
     """The file ``environments/<this>.txt`` lists the packages that it needs."""
     CONTENDERS: Mapping[str, str]
-    """Names in tables and charts, each with the artifact that it runs: see ``preparations``.
+    """The names in tables and charts, each with the artifact that it runs: see ``preparations``.
 
     A module may also set ``COMPILES = True`` if its first vector of a shape waits for a compiler.
     """
 
     def load(self, setup: Setup) -> Encode:
-        """Load with the best settings for the purpose and this number of threads."""
+        """Load the model with the best settings for the purpose and number of threads."""

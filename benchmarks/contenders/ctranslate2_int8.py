@@ -16,7 +16,7 @@ CONTENDERS = {"ctranslate2 int8": "ctranslate2-int8"}
 
 
 def load(setup: Setup) -> Encode:
-    """Load with all cores for a single run, or with one core for each of several runs."""
+    """Load with all cores for one run at a time, or one core for each of several parallel runs."""
     tokenizer = open_tokenizer(setup.artifact, setup.max_tokens)
     runs, cores_per_run = (1, setup.threads) if setup.purpose == "latency" else (setup.threads, 1)
     encoder = ctranslate2.Encoder(

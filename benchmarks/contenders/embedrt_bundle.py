@@ -1,4 +1,4 @@
-"""embedrt, used as in its README."""
+"""embedrt, used as its README shows."""
 
 from __future__ import annotations
 

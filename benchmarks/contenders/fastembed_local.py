@@ -10,19 +10,24 @@ from benchmarks.contenders import Encode, Setup
 
 ENVIRONMENT = "fastembed"
 CONTENDERS = {"fastembed": "fastembed"}
-NAME = "benchmarks/local"  # a name that fastembed knows would stand for files of its own
+NAME = "benchmarks/local"  # a name that fastembed knows would select its own files
 
 
 def load(setup: Setup) -> Encode:
-    """Register the folder as a custom model, in the same way for both purposes."""
+    """Load in the same way for both purposes."""
+    found = encoder(setup)
+    # fastembed pads a batch to its longest text and does not sort: a batch of 1 is its fastest.
+    return lambda texts: np.stack(list(found.embed(texts, batch_size=1))).astype(np.float32)
+
+
+def encoder(setup: Setup) -> TextEmbedding:
+    """Register the folder as a custom model and load it."""
     TextEmbedding.add_custom_model(
         model=NAME,
         pooling=PoolingType.MEAN,
         normalization=True,
         sources=ModelSource(hf=NAME),
-        dim=0,  # not used
+        dim=0,  # ignored
         model_file="model.onnx",
     )
-    encoder = TextEmbedding(NAME, specific_model_path=str(setup.artifact), threads=setup.threads)
-    # fastembed pads a batch to its longest text and does not sort: a batch of 1 is its fastest.
-    return lambda texts: np.stack(list(encoder.embed(texts, batch_size=1))).astype(np.float32)
+    return TextEmbedding(NAME, specific_model_path=str(setup.artifact), threads=setup.threads)

@@ -1,4 +1,4 @@
-"""ONNX Runtime's dynamic int8 quantization of optimum's export: the usual way without embedrt."""
+"""ONNX Runtime's dynamic int8 quantization of optimum's export: the common way without embedrt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO through its own API, which is the fastest way to use it.
+"""OpenVINO through its own API, the fastest way to use it.
 
 The hint LATENCY is for one text at a time; THROUGHPUT is for many, with as many simultaneous
 requests as OpenVINO recommends.
@@ -24,7 +24,7 @@ CONTENDERS = {
     "openvino int8 (nncf)": "openvino-int8",
 }
 
-# With int8 it applies to the layers that NNCF leaves in floating point; bf16 is the faster there.
+# With int8, this applies to the layers that NNCF leaves in floating point; bf16 is faster there.
 PRECISIONS = {"openvino f32": "f32", "openvino bf16": "bf16", "openvino int8 (nncf)": "bf16"}
 
 

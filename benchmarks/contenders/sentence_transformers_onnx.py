@@ -18,7 +18,7 @@ TEXTS_PER_BATCH = 8  # as in torch
 
 
 def load(setup: Setup) -> Encode:
-    """Load the only graph in the artifact, in the same way for both purposes."""
+    """Load the only graph of the artifact, in the same way for both purposes."""
     torch.set_num_threads(setup.threads)
     options = ort.SessionOptions()
     options.intra_op_num_threads = setup.threads

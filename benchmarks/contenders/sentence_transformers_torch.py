@@ -19,7 +19,7 @@ DTYPES = {
 
 
 def load(setup: Setup) -> Encode:
-    """Load the model in the dtype that the name says, in the same way for both purposes."""
+    """Load the model in the dtype of its name, in the same way for both purposes."""
     torch.set_num_threads(setup.threads)
     encoder = SentenceTransformer(
         str(setup.artifact), device="cpu", model_kwargs={"dtype": DTYPES[setup.name]}

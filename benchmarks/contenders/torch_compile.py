@@ -1,4 +1,4 @@
-"""torch.compile in bf16: the fastest that torch gets on this machine.
+"""torch.compile in bf16: the fastest configuration of torch on this machine.
 
 Inductor with freezing and max-autotune compiles code for one shape at a time, so texts are padded
 to a few lengths and batches to one size. Each shape is compiled at its first use.

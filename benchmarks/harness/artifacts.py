@@ -1,4 +1,4 @@
-"""The artifacts of a model, each made once, in the environment of its preparation, and kept."""
+"""The artifacts of a model, each made once in the environment of its preparation, then kept."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Artifacts:
     def __init__(self, model: str, folder: Path) -> None:
         self.model = model
         self.folder = folder / model
-        self._preparations = preparations()  # here, because ast.parse is not safe in threads
+        self._preparations = preparations()  # not in a thread: ast.parse is not thread-safe
         self._failures: dict[str, str] = {}
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
 
     def artifact(self, name: str) -> Path:
-        """Folder of the artifact, made if missing; ContenderError if that fails or has failed."""
+        """Return the artifact's folder, made if missing; raise ContenderError if that fails."""
         preparation = self._preparations[name]
         output = self._output(preparation)
         with self._locks[name]:
@@ -43,7 +43,7 @@ class Artifacts:
             return output
 
     def environments(self, name: str) -> list[str]:
-        """Names of the environments that making the artifact takes; none if it exists."""
+        """Return the environments that making the artifact needs; none if it exists."""
         preparation = self._preparations[name]
         if self._output(preparation).is_dir():
             return []

@@ -23,17 +23,17 @@ class Entry:
 
 
 def contenders(folder: Path = FOLDER / "contenders") -> dict[str, Entry]:
-    """All contenders by name, in the order of their files."""
+    """Return all contenders by name, in the order of their files."""
     return _entries(folder, "CONTENDERS")
 
 
 def preparations(folder: Path = FOLDER / "preparations") -> dict[str, Entry]:
-    """All preparations by the artifact that they make."""
+    """Return all preparations by the artifact that they make."""
     return _entries(folder, "ARTIFACTS")
 
 
 def _entries(folder: Path, what: str) -> dict[str, Entry]:
-    """Entries that the constant `what` of each module names, each with the artifact it needs."""
+    """Return the entries in the constant `what` of each module, with the artifact they need."""
     entries, wanted = {}, {what, "ENVIRONMENT", "OF_THIS_CHECKOUT"}
     for file in sorted(folder.glob("*.py")):
         found = {}

@@ -1,4 +1,4 @@
-"""Virtual environments, one for each file in ``environments/``, made at their first use.
+"""Virtual environments, one for each file in ``environments/``, made at first use.
 
 ``python -m benchmarks.harness.environments`` describes the environment that runs it, in JSON.
 """
@@ -24,11 +24,11 @@ from benchmarks.harness.errors import ContenderError
 
 REQUIREMENTS = FOLDER / "environments"
 ENVIRONMENTS = FOLDER / ".environments"
-HARNESS = "harness"  # the interpreter that runs this
-SIDE_BY_SIDE = 2  # environments or artifacts made at once; each keeps about one core busy
+HARNESS = "harness"  # the interpreter that runs the harness
+SIDE_BY_SIDE = 2  # environments or artifacts made in parallel; each keeps about one core busy
 QUIET = {  # variables for everything that runs in an environment
     "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "true",  # the default, set to avoid the warning about it
+    "TOKENIZERS_PARALLELISM": "true",  # the default; setting it avoids a warning
     "PYTHONDONTWRITEBYTECODE": "",
 }
 PACKAGES = """
@@ -43,19 +43,19 @@ class Installed:
     """The content of an environment."""
 
     versions: dict[str, str]
-    """Of Python and of those of `PACKAGES` that are installed."""
+    """The versions of Python and of the installed `PACKAGES`."""
     installed_bytes: int
-    """Size of all files, without pip and without compiled copies of Python files."""
+    """The size of all files, without pip and without compiled copies of Python files."""
 
 
 def install(names: Iterable[str]) -> None:
-    """Make these environments side by side; `interpreter` raises the errors."""
+    """Make these environments in parallel; `interpreter` raises their errors."""
     with ThreadPoolExecutor(SIDE_BY_SIDE) as executor:
         list(executor.map(_make, dict.fromkeys(name for name in names if name != HARNESS)))
 
 
 def interpreter(name: str) -> Path:
-    """The environment's Python, made if missing or outdated; ContenderError if that fails."""
+    """Return the environment's Python, made if missing or outdated; may raise ContenderError."""
     if name == HARNESS:
         return Path(sys.executable)
     if reason := _make(name):
@@ -65,12 +65,12 @@ def interpreter(name: str) -> Path:
 
 @cache
 def installed(name: str) -> Installed:
-    """What the environment contains; ContenderError if it cannot be installed."""
+    """Return what the environment contains; raise ContenderError if it cannot be installed."""
     return Installed(**json.loads(run_command([str(interpreter(name)), "-m", __name__])))
 
 
 def describe() -> Installed:
-    """What the environment of this process contains."""
+    """Return what the environment of this process contains."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -89,26 +89,27 @@ def describe() -> Installed:
 
 @cache
 def _make(name: str) -> str:
-    """Make the environment unless it is up to date; return what failed. Nothing is tried twice."""
+    """Make the environment unless it is current; return the error message. Tries only once."""
     requirements = REQUIREMENTS / f"{name}.txt"
     folder = ENVIRONMENTS / name
-    # It is made of its file, and of embedrt's code if that is installed from the checkout.
+    # An environment depends on its file, and on embedrt's code if that is installed from the
+    # checkout.
     text = requirements.read_text(encoding="utf-8")
     made_of = text + (code_digest() if "." in text.splitlines() else "")
     stamp, wanted = folder / "stamp", hashlib.sha256(made_of.encode()).hexdigest()
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return ""
     print(f"installing {requirements.name}", file=sys.stderr, flush=True)
-    # PIP_ARGS as in the Makefile, for machines on which PyPI's torch brings CUDA.
+    # PIP_ARGS as in the Makefile, for machines on which PyPI's torch installs CUDA.
     extra = shlex.split(os.environ.get("PIP_ARGS", ""))
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *extra]
-    # Most modules are never imported; the others are compiled by their first import.
+    # Most modules are never imported; the others are compiled at their first import.
     pip += ["--no-compile", "--disable-pip-version-check"]
     try:
         run_command([sys.executable, "-m", "venv", str(folder)])
         run_command([*pip, "--requirement", str(requirements)])
     except (OSError, subprocess.SubprocessError) as error:
-        # Of pip's output, the first line that is an error, else the last.
+        # Of pip's output, the first line that is an error, otherwise the last.
         output = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
         lines = (output.strip() or str(error)).splitlines()
         reason = next((line for line in lines if line.startswith("ERROR")), lines[-1])

@@ -1,8 +1,8 @@
-"""Reasons for which a contender has no figures."""
+"""Errors that explain why a contender has no figures."""
 
 
 class ContenderError(Exception):
-    """A contender cannot be installed or prepared, crashes, hangs, or answers wrongly."""
+    """A contender cannot be installed or prepared, crashes, hangs, or returns wrong vectors."""
 
 
 class HungError(ContenderError):

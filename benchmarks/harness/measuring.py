@@ -1,6 +1,6 @@
-"""How each kind of workload is measured. A kind is one function and its entry in `KINDS`.
+"""How each kind of workload is measured. A kind is a function and its entry in `KINDS`.
 
-Contenders do a workload in turns, so that a slow phase of the machine affects all of them.
+Contenders alternate at a workload, so that a slow phase of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from benchmarks.harness.plan import Workload
 from benchmarks.harness.processes import Pool
 from benchmarks.harness.texts import BLOCK, Retrieval, Texts, pairs, sentences
 
-TEXTS_PER_BATCH = 32  # where vectors of batches are compared with those of single texts
-PAUSE = 0.05  # seconds between the calls of a service with little load
+TEXTS_PER_BATCH = 32  # for workloads that compare batches with single texts
+PAUSE = 0.05  # seconds between the calls to a service with little load
 UNITS = {
     **dict.fromkeys(("seconds", "latency"), "seconds"),
     **dict.fromkeys(("total", "python", "import", "load", "first vector", "compile"), "seconds"),
@@ -33,12 +33,12 @@ BYTES = "bytes"  # the unit of all other measures
 
 Vectors = NDArray[np.float32]
 Answer = dict[str, Any]
-"""Values by measure, one or a list of them for each."""
+"""Maps a measure to its value or a list of values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every measurement of a model uses."""
+    """What every measurement of a model needs."""
 
     pool: Pool
     texts: Texts
@@ -50,7 +50,7 @@ class Bench:
 
 
 Once = Callable[[Bench, Workload, str], Answer]
-"""One repetition of a workload by the contender of this name."""
+"""Runs one repetition of a workload with the contender of this name."""
 
 
 def _all_texts(bench: Bench, workload: Workload) -> tuple[int, int]:
@@ -65,21 +65,21 @@ class Kind:
     timed: bool = False
     """Whether the first repetition warms up and is not counted."""
     compared: bool = False
-    """Whether it compares vectors with the reference's; timed work does so before it begins."""
+    """Whether vectors are compared with the reference's; timed work does so before it begins."""
     fresh: bool = False
     """Whether each repetition starts a process, while no other process is loaded."""
     extent: Callable[[Bench, Workload], tuple[int, int]] = _all_texts
-    """Texts and tokens of a repetition."""
+    """Returns the numbers of texts and tokens of a repetition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The answers of all contenders."""
+    """The answers of all contenders at one workload."""
 
     answers: dict[str, list[Answer]]
-    """One for each repetition, of each contender that never failed."""
+    """One answer per repetition for each contender that never failed."""
     failures: dict[str, str]
-    """Reasons of the others."""
+    """The reasons for which the others failed."""
 
 
 def take_turns(
@@ -88,9 +88,9 @@ def take_turns(
     warm_up: Callable[[str], object],
     once: Callable[[str], Answer],
 ) -> Turns:
-    """Warm up each contender, then have all of them do the work once a round.
+    """Warm up each contender, then let all of them do the work once per round.
 
-    Another contender is first in each round. A contender that fails takes no further part.
+    A different contender is first in each round. A contender that fails is skipped from then on.
     """
     turns = Turns({name: [] for name in names}, {})
     for turn in range(-1, repetitions):
@@ -110,7 +110,7 @@ def take_turns(
 
 
 def measure(bench: Bench, workload: Workload, names: Sequence[str]) -> Turns:
-    """Measure these contenders at a workload, in turns."""
+    """Measure these contenders at a workload, alternating between them."""
     kind = KINDS[workload.kind]
     bench.pool.tune(workload.purpose)
     if kind.fresh:
@@ -134,7 +134,7 @@ def measure(bench: Bench, workload: Workload, names: Sequence[str]) -> Turns:
 
 
 def _asked(do: str, **arguments: float) -> Once:
-    """Have a worker do it with the texts."""
+    """Return a function that sends the request `do` with the texts to a contender's worker."""
 
     def once(bench: Bench, workload: Workload, name: str) -> Answer:
         return bench.pool.ask(name, do, texts=str(bench.texts.file(workload.texts)), **arguments)
@@ -143,12 +143,12 @@ def _asked(do: str, **arguments: float) -> Once:
 
 
 def _concurrent(bench: Bench, workload: Workload, name: str) -> Answer:
-    """Several threads that call with one text at a time."""
+    """Measure several threads that call with one text at a time."""
     return _asked("concurrent", callers=workload.count)(bench, workload, name)
 
 
 def _memory(bench: Bench, workload: Workload, name: str) -> Answer:
-    """Memory of a process after each block of texts."""
+    """Measure the memory of a process after each block of texts."""
     files = [str(bench.texts.file(key)) for key in _blocks(workload)]
     answers = [bench.pool.ask(name, "remember", texts=file) for file in files]
     if not answers[0]["peak"]:
@@ -164,7 +164,7 @@ def _memory(bench: Bench, workload: Workload, name: str) -> Answer:
 
 
 def _size(bench: Bench, workload: Workload, name: str) -> Answer:
-    """Bytes on disk of the artifact and of the environment."""
+    """Measure the bytes on disk of the artifact and of the environment."""
     del workload
     files = (file for file in bench.pool.artifact(name).rglob("*") if file.is_file())
     return {
@@ -174,7 +174,7 @@ def _size(bench: Bench, workload: Workload, name: str) -> Answer:
 
 
 def _stsb(bench: Bench, workload: Workload, name: str) -> Answer:
-    """Correlation of cosines with the human scores of the STS benchmark."""
+    """Compute the correlation of cosines with the human scores of the STS benchmark."""
     rows = {text: row for row, text in enumerate(sentences())}
     first, second, scores = zip(*pairs(), strict=True)
     vectors = _known_vectors(bench, workload, name)
@@ -185,7 +185,7 @@ def _stsb(bench: Bench, workload: Workload, name: str) -> Answer:
 
 
 def _cosine(bench: Bench, workload: Workload, name: str) -> Answer:
-    """Cosine of each vector with the fp32 reference's."""
+    """Compute the cosine of each vector with that of the fp32 reference."""
     found = quality.cosines(_known_vectors(bench, workload, name), _reference(bench, workload))
     return {
         "mean": float(found.mean()),
@@ -195,7 +195,7 @@ def _cosine(bench: Bench, workload: Workload, name: str) -> Answer:
 
 
 def _same_bytes(bench: Bench, workload: Workload, name: str) -> Answer:
-    """Share of texts whose vectors are the same bytes alone and in a batch."""
+    """Compute the share of texts whose vectors have the same bytes alone and in a batch."""
     texts = bench.texts.file(workload.texts)
     alone = _vectors(bench, name, texts, batch=1)
     together = _vectors(bench, name, texts, batch=TEXTS_PER_BATCH)
@@ -205,7 +205,7 @@ def _same_bytes(bench: Bench, workload: Workload, name: str) -> Answer:
 def _beir(bench: Bench, workload: Workload, name: str) -> Answer:
     """Rank the documents for each query."""
     del workload
-    assert bench.retrieval is not None  # only with --beir is this workload in the plan
+    assert bench.retrieval is not None  # this workload is in the plan only with --beir
     task = bench.retrieval
     path = bench.scratch / "retrieval.json"
     vectors = []
@@ -232,9 +232,9 @@ def _all_documents(bench: Bench, workload: Workload) -> tuple[int, int]:
 
 
 KINDS = {
-    "each": Kind(_asked("each"), timed=True, compared=True),  # a call for each text
+    "each": Kind(_asked("each"), timed=True, compared=True),  # one call per text
     "spaced": Kind(_asked("each", pause=PAUSE), timed=True, compared=True),
-    "call": Kind(_asked("call"), timed=True, compared=True),  # a call with all texts
+    "call": Kind(_asked("call"), timed=True, compared=True),  # one call with all texts
     "concurrent": Kind(_concurrent, timed=True, compared=True),
     "startup": Kind(_asked("first"), timed=True, fresh=True, extent=_one_text),
     "memory": Kind(_memory, fresh=True, extent=_all_blocks),
@@ -266,5 +266,5 @@ def _reference(bench: Bench, workload: Workload) -> Vectors:
 
 
 def _blocks(workload: Workload) -> list[str]:
-    """Keys of the blocks of texts."""
+    """Return the keys of the blocks of texts."""
     return [f"block/{number}" for number in range(workload.count)]

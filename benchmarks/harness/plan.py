@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks import MAIN_MODEL
 from benchmarks.contenders import Purpose
 
-# Where all contenders truncate a text; models besides the main one have random weights.
+# The length to which all contenders truncate. Models other than the main one have random weights.
 MAX_TOKENS = {MAIN_MODEL: 256, "all-mpnet-base-v2": 384, "multi-qa-distilbert-cos-v1": 512}
 LENGTHS = (8, 16, 32, 64, 128, 256)
 QUICK_CONTENDERS = (
@@ -23,18 +23,18 @@ class Workload:
 
     id: str
     kind: str
-    """How it is measured: a key of `benchmarks.harness.measuring.KINDS`."""
+    """How the workload is measured: a key of `benchmarks.harness.measuring.KINDS`."""
     texts: str
-    """Which texts: a key that `benchmarks.harness.texts.texts_of` knows."""
+    """The key of the texts, for `benchmarks.harness.texts.texts_of`."""
     repetitions: int = 1
-    """Those that count; work that is timed is done once before them, to warm up."""
+    """The repetitions that count; timed work is done once before them as a warm-up."""
     purpose: Purpose = "throughput"
     count: int = 1
-    """Concurrent threads, or blocks of texts if memory is measured."""
+    """The number of concurrent threads, or of blocks of texts if memory is measured."""
 
 
 def full_plan(model: str, *, beir: bool) -> list[Workload]:
-    """Every workload; only speed for models with random weights."""
+    """Return every workload; for models with random weights, only those that measure speed."""
     if model != MAIN_MODEL:
         return [*_latency((16, 64, 256), 3), Workload("corpus", "call", "mixed/64", 3)]
     return [
@@ -57,7 +57,7 @@ def full_plan(model: str, *, beir: bool) -> list[Workload]:
 
 
 def quick_plan(model: str, *, beir: bool) -> list[Workload]:
-    """A selection that takes minutes; the main model only."""
+    """Return a selection that takes minutes, for the main model only."""
     if model != MAIN_MODEL:
         return []
     return [

@@ -1,4 +1,4 @@
-"""The processes of contenders: started, asked, watched for crashes and timeouts, kept for reuse."""
+"""The processes of contenders: starting, requests, detection of crashes and timeouts, reuse."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Process:
     """A process with one loaded contender: see `benchmarks.harness.worker`."""
 
     def __init__(self, python: Path, file: Path, setup: Setup, *, timeout: float) -> None:
-        """Start a worker and have it load the contender; ContenderError if it fails or is slow."""
+        """Start a worker and load the contender; raise ContenderError on failure or timeout."""
         self._timeout = timeout
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         job = {"file": str(file), "setup": asdict(setup), "started": time.monotonic()}
@@ -51,7 +51,8 @@ class Process:
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Call a method of the worker and return its answer.
 
-        ContenderError if it fails, crashes or exceeds the timeout. The last two end the process.
+        Raises ContenderError if the method fails, or if the worker crashes or exceeds the timeout,
+        which both end the process.
         """
         assert self._process.stdin is not None
         try:
@@ -63,11 +64,11 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End the process and every process that it started."""
+        """End the process and all processes that it started."""
         if self.alive:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
@@ -94,7 +95,7 @@ class Process:
 
 @dataclass(slots=True)
 class Pool:
-    """Processes for one model, kept between workloads so that contenders can take turns.
+    """Processes for one model, kept between workloads so that contenders can alternate.
 
     There is at most one for each contender, and all are tuned for the same purpose. A contender
     that hangs or cannot be loaded is not started again; one that crashes is.
@@ -124,7 +125,7 @@ class Pool:
             self._purpose = purpose
 
     def ask(self, name: str, do: str, **arguments: Any) -> dict[str, Any]:
-        """Ask the contender's process, started if it does not run; ContenderError if it fails."""
+        """Send a request to the contender's process, which is started if necessary."""
         if name in self._excluded:
             raise ContenderError(self._excluded[name])
         process = self._kept.get(name)
@@ -152,7 +153,7 @@ class Pool:
         return process
 
     def artifact(self, name: str) -> Path:
-        """Folder that the contender runs; ContenderError if it cannot be made."""
+        """Return the folder that the contender runs; raise ContenderError if it cannot be made."""
         return self.artifacts.artifact(self.contenders[name].needs)
 
     def close(self) -> None:

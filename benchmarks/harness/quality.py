@@ -1,4 +1,4 @@
-"""Scores of vectors: cosine, rank correlation, retrieval; and the check of an answer."""
+"""Scores of vectors (cosine, rank correlation, retrieval), and a plausibility check of vectors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from benchmarks.harness.errors import ContenderError
 
 FloatArray = NDArray[np.float32]
 
-# A contender below these answers wrongly. NNCF's int8, the least exact peer, passes with a mean
-# cosine of 0.97 and a smallest of 0.6; exchanged texts or the wrong pooling do not.
+# Below these, a contender's vectors are wrong. The least exact contender, NNCF's int8, has a mean
+# cosine of 0.97 and a smallest cosine of 0.6 and passes. Exchanged texts or the wrong pooling do
+# not.
 LOWEST_MEAN_COSINE = 0.95
 LOWEST_COSINE = 0.5
-LENGTH_TOLERANCE = 0.01  # difference from 1 that bf16 needs
+LENGTH_TOLERANCE = 0.01  # deviation from length 1 that bf16 needs
 
 
 def check_answer(vectors: FloatArray, reference: FloatArray) -> None:
@@ -25,7 +26,7 @@ def check_answer(vectors: FloatArray, reference: FloatArray) -> None:
         raise ContenderError(f"{wrong} vectors of shape {vectors.shape}, not {reference.shape}")
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     off = np.abs(lengths - 1)
-    if not np.all(off <= LENGTH_TOLERANCE):  # also finds NaN
+    if not np.all(off <= LENGTH_TOLERANCE):  # true for NaN, too
         raise ContenderError(f"{wrong} a vector has length {lengths[np.argmax(off)]:.3f}")
     found = cosines(vectors, reference)
     mean, least = found.mean(), found.min()
@@ -35,7 +36,7 @@ def check_answer(vectors: FloatArray, reference: FloatArray) -> None:
 
 
 def cosines(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
-    """Cosine of each row with the same row of the other. Shape: (n, dimension) twice to (n,)."""
+    """Return the cosine of each row with the other's same row. Shape: (n, dimension) to (n,)."""
     a, b = first.astype(np.float64), second.astype(np.float64)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     found: NDArray[np.float64] = np.sum(a * b, axis=1) / lengths
@@ -43,7 +44,7 @@ def cosines(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Rank correlation; equal values share their mean rank."""
+    """Return the rank correlation. Equal values share their mean rank."""
     return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
 
 
@@ -54,10 +55,10 @@ def ndcg(
     *,
     depth: int = 10,
 ) -> float:
-    """Mean over the queries of the normalized discounted gain of the `depth` nearest documents.
+    """Return the mean normalized discounted cumulative gain of the `depth` nearest documents.
 
-    Vectors have length 1. Shape: (queries, dimension) and (documents, dimension). `judgments` are,
-    for each query, the relevance of its relevant documents, by their row.
+    Vectors have length 1. Shape: (queries, dimension) and (documents, dimension). `judgments` has,
+    for each query, the relevance of its relevant documents by their row.
     """
     scores = queries @ documents.T  # (queries, documents)
     nearest = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
@@ -71,7 +72,7 @@ def ndcg(
 
 
 def share_of_equal_rows(first: FloatArray, second: FloatArray) -> float:
-    """Share of rows that are equal byte for byte."""
+    """Return the share of rows that are equal byte for byte."""
     same = [a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True)]
     return float(np.mean(same))
 

@@ -1,7 +1,7 @@
-"""Rows: the raw measurements that a benchmark keeps, one JSON object a line.
+"""Rows: the raw measurements that a benchmark keeps, one JSON object per line.
 
-A row is complete by itself: what was measured, on which machine, with which versions, and the value
-of every repetition. Medians and ratios are computed from rows and never stored.
+A row is self-contained: what was measured, on which machine, with which versions, and the value of
+every repetition. Medians and ratios are computed from rows and never stored.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ class Row:
     measure: str
     unit: str
     values: tuple[float, ...]
-    """In the order measured: one for each repetition, or for each call if calls are timed."""
+    """One value per repetition, or per call if calls are timed, in the order measured."""
     texts: int
-    """In one repetition."""
+    """The number of texts in one repetition."""
     tokens: int
-    """In one repetition, special tokens included."""
+    """The number of tokens in one repetition, including special tokens."""
     machine: Machine
     versions: dict[str, str]
     commit: str
     error: str = ""
-    """Why there are no values: not installed, crashed, hung, answered wrongly."""
+    """The reason for missing values: not installed, crashed, hung, wrong vectors."""
 
     @classmethod
     def from_json(cls, line: str) -> Self:
-        """Parse a line that `to_json` wrote."""
+        """Parse a line written by `to_json`."""
         fields: dict[str, Any] = json.loads(line)
         machine = fields["machine"]
         machine["instruction_sets"] = tuple(machine["instruction_sets"])
@@ -52,19 +52,19 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read all rows of a file, without a last line that an interrupted run left incomplete."""
+    """Read all rows of a file, except a last line that an interrupted run left incomplete."""
     lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     return [Row.from_json(line.decode()) for line in lines if line.endswith(b"\n")]
 
 
 def latest_rows(rows: Iterable[Row]) -> list[Row]:
-    """Keep the last row of each measure of each contender, which may have been measured again."""
+    """Keep the latest row of each measure of each contender."""
     latest = {(row.model, row.workload, row.contender, row.measure): row for row in rows}
     return list(latest.values())
 
 
 def append_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Append rows and sync them to disk; an incomplete last line is removed first."""
+    """Append rows and sync them to disk. Removes an incomplete last line first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = path.read_bytes() if path.is_file() else b""
     with path.open("ab") as file:

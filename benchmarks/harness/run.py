@@ -1,4 +1,4 @@
-"""A run: every workload of a model that is not measured yet, with its rows."""
+"""A run: measures every workload of a model that has no rows yet."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Run:
     output: Path
     """File that rows are appended to."""
     reference: Entry
-    """Embeds in fp32, in the environment of the harness; the others are compared with it."""
+    """The fp32 contender, in the harness's environment, with which the others are compared."""
     timeout: float
     """Seconds that a contender may take to load or to answer."""
     folder: Path = FOLDER / ".models"
@@ -54,7 +54,7 @@ class Run:
 
 
 def run_model(run: Run, model: str, workloads: Sequence[Workload]) -> None:
-    """Measure one model, and append the rows of each workload when all contenders have done it."""
+    """Measure one model. Appends the rows of a workload when all contenders have done it."""
     if not workloads:
         return
     artifacts = Artifacts(model, run.folder)
@@ -89,7 +89,7 @@ def run_model(run: Run, model: str, workloads: Sequence[Workload]) -> None:
 
 
 def _blank(contender: Entry, model: str, workload: Workload) -> Row:
-    """The row of a contender at a workload, without the figures."""
+    """Return the row of a contender at a workload, without figures."""
     try:
         versions = installed(contender.environment).versions
     except ContenderError:
@@ -105,7 +105,7 @@ def _is_done(rows: Sequence[Row], blanks: Iterable[Row]) -> bool:
 
 
 def _rows(blanks: Mapping[str, Row], turns: Turns, texts: int, tokens: int) -> Iterator[Row]:
-    """One row for each measure of a contender, or one with the reason of its failure."""
+    """Yield a row for each measure of a contender, or one with the reason of its failure."""
     for name, blank in blanks.items():
         row = replace(blank, texts=texts, tokens=tokens)
         if name in turns.failures:
@@ -121,7 +121,7 @@ def _rows(blanks: Mapping[str, Row], turns: Turns, texts: int, tokens: int) -> I
 
 
 def _make_reference(run: Run, artifacts: Artifacts, texts: Path) -> None:
-    """Have the reference embed these texts, unless an earlier run did; save the vectors beside."""
+    """Embed these texts with the reference, unless saved vectors exist; save the vectors."""
     vectors = texts.with_suffix(".npy")
     if vectors.is_file():
         return

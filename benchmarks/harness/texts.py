@@ -1,7 +1,7 @@
-"""The texts of every workload: made once for a model's tokenizer, the same for all contenders.
+"""The texts of every workload: made once per tokenizer, the same for all contenders.
 
 Sentences come from the test set of the STS benchmark; longer texts join sentences. The texts of a
-workload all differ. Random choices have fixed seeds, so every run has the same texts.
+workload are all different. Random choices have fixed seeds, so every run has the same texts.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from benchmarks.checkout import ROOT
 from benchmarks.padding import open_tokenizer
 
 STSB = ROOT / "tests" / "data" / "stsb" / "stsb-en-test.csv"
-JOINED = (4, 8, 12, 16)  # sentences in a longer text
+JOINED = (4, 8, 12, 16)  # sentences per longer text
 SHARE_JOINED = 0.4
 CALLS = 20  # different texts of one length
 GROWTH_TEXTS = 16
-BLOCK = 1000  # texts in a call of the memory workload
+BLOCK = 1000  # texts per call of the memory workload
 UNLIMITED = 10**6  # tokens
 
 
 def pairs() -> list[tuple[str, str, float]]:
-    """Pairs of sentences of the STS benchmark's test set, with their human score."""
+    """Return pairs of sentences of the STS benchmark's test set, with their human score."""
     with STSB.open(newline="", encoding="utf-8") as file:
         return [(first, second, float(score)) for first, second, score in csv.reader(file)]
 
 
 def sentences() -> list[str]:
-    """All sentences of the test set, without duplicates."""
+    """Return all sentences of the test set, without duplicates."""
     return list(dict.fromkeys(text for first, second, _ in pairs() for text in (first, second)))
 
 
 def mixed_texts(count: int, seed: int) -> list[str]:
-    """Different texts in random order: single sentences, and texts of several sentences."""
+    """Return different texts in random order: single sentences, and texts of several sentences."""
 
     def size(generator: random.Random) -> int:
         return generator.choice(JOINED) if generator.random() < SHARE_JOINED else 1
@@ -51,16 +51,16 @@ def mixed_texts(count: int, seed: int) -> list[str]:
 
 
 def many_texts(count: int, seed: int) -> list[str]:
-    """Different texts of many lengths, most of them short."""
+    """Return different texts of many lengths, most of them short."""
     return _joined_texts(count, seed, lambda random: min(40, int(random.paretovariate(1.5))))
 
 
 def exact_texts(tokenizer: Tokenizer, tokens: int, count: int) -> list[str]:
-    """Different texts of exactly so many tokens, including special tokens."""
+    """Return different texts of exactly `tokens` tokens, including special tokens."""
     special = len(tokenizer.encode("").ids)
     words = dict.fromkeys(word for text in sentences() for word in text.lower().split())
     plain = (word for word in words if word.isascii() and word.isalpha())
-    # Words that are one token each, at any position.
+    # Words that are a single token at any position.
     single = [word for word in plain if len(tokenizer.encode(f"a {word}").ids) == special + 2]
     generator = random.Random(tokens)  # noqa: S311
     texts = [" ".join(generator.choices(single, k=tokens - special)) for _ in range(count)]
@@ -70,7 +70,7 @@ def exact_texts(tokenizer: Tokenizer, tokens: int, count: int) -> list[str]:
 
 
 def texts_of(tokenizer: Tokenizer, key: str) -> list[str]:
-    """The texts that a workload names, as ``kind/number``."""
+    """Return the texts of a workload's key, ``kind/number``."""
     kind, _, number = key.partition("/")
     match kind:
         case "exact":
@@ -91,17 +91,18 @@ class Retrieval:
     """A retrieval task: queries, documents, and the relevance of documents to queries."""
 
     queries: list[str]
-    """Those that have judgments."""
+    """The queries that have judgments."""
     documents: list[str]
-    """Title and text, joined by a space."""
+    """The title and text of each document, joined by a space."""
     judgments: list[dict[int, int]]
-    """For each query, the relevance of its documents, by their index; above 0."""
+    """For each query, the relevance (above 0) of its documents by their index."""
 
 
 def read_retrieval(folder: Path) -> Retrieval:
     """Read a task in BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``.
 
-    OSError if a file is missing, ValueError if a judgment names what is in neither of the others.
+    Raises OSError if a file is missing, ValueError if a judgment names an unknown query or
+    document.
     """
     corpus = _entries(folder / "corpus.jsonl")
     queries = _entries(folder / "queries.jsonl")
@@ -120,7 +121,7 @@ def read_retrieval(folder: Path) -> Retrieval:
 
 
 class Texts:
-    """Files of texts for one model, written at their first use."""
+    """Files of texts for one model, written at first use."""
 
     def __init__(self, folder: Path, source: Path, max_tokens: int) -> None:
         made_of = Path(__file__).read_bytes() + STSB.read_bytes()
@@ -129,7 +130,7 @@ class Texts:
         self._max_tokens = max_tokens
 
     def file(self, key: str) -> Path:
-        """Path of a JSON list with the texts."""
+        """Return the path of a JSON list of the texts."""
         path = self.folder / f"{key.replace('/', '-')}.json"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,19 +139,19 @@ class Texts:
         return path
 
     def read(self, key: str) -> list[str]:
-        """The texts themselves."""
+        """Return the texts."""
         texts: list[str] = json.loads(self.file(key).read_text(encoding="utf-8"))
         return texts
 
     @cache  # noqa: B019 - there are few of these
     def tokens(self, key: str) -> int:
-        """Number of tokens of all the texts, truncated as by the model."""
+        """Return the total number of tokens of the texts, truncated as the model truncates them."""
         tokenizer = open_tokenizer(self._source, self._max_tokens)
         return sum(len(encoding) for encoding in tokenizer.encode_batch_fast(self.read(key)))
 
 
 def _joined_texts(count: int, seed: int, size: Callable[[random.Random], int]) -> list[str]:
-    """Different texts that join random sentences, `size` of them in each."""
+    """Return different texts, each of `size` random sentences."""
     source, generator, texts = sentences(), random.Random(seed), dict[str, None]()  # noqa: S311
     while len(texts) < count:
         texts[" ".join(generator.sample(source, size(generator)))] = None
@@ -158,7 +159,7 @@ def _joined_texts(count: int, seed: int, size: Callable[[random.Random], int]) -
 
 
 def _entries(path: Path) -> dict[str, str]:
-    """Texts by identifier."""
+    """Return texts by identifier."""
     with path.open(encoding="utf-8-sig") as file:
         entries = [json.loads(line) for line in file if line.strip()]
     return {

@@ -1,7 +1,7 @@
-"""One contender in a process of its own, which answers requests from stdin, a JSON line for each.
+"""One contender in a process of its own. Reads requests from stdin, one JSON object per line.
 
-The process has nothing but the contender's environment, so this module imports only the standard
-library before it imports the contender. Import, load and first vector of the contender are timed.
+The process runs in the contender's environment, so this module imports only the standard library
+before it imports the contender. Import, load and first vector of the contender are timed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Worker:
         self.memory = {"after import": after_import, "after load": memory_bytes("VmRSS")}
 
     def first(self, texts: str) -> Answer:
-        """Time the first vector; the second tells how much of the first was compiling."""
+        """Time the first and the second vector. The difference is the time spent compiling."""
         text = _read(texts)[0]
         loaded = time.monotonic()
         self._encode([text])
@@ -61,7 +61,7 @@ class Worker:
         return stages | compiling if self._compiles else stages
 
     def vectors(self, texts: str, output: str, batch: int | None = None) -> Answer:
-        """Embed all texts in one call, or `batch` texts in a call, and save the vectors."""
+        """Embed all texts in one call, or in calls of `batch` texts, and save the vectors."""
         import numpy as np  # noqa: PLC0415 - importing it counts as start-up
 
         every = _read(texts)
@@ -78,7 +78,7 @@ class Worker:
         return {"seconds": [_since(start)]}
 
     def each(self, texts: str, pause: float = 0.0) -> Answer:
-        """Time a call for each text, with a pause of so many seconds before it."""
+        """Time one call per text, with a pause of `pause` seconds before each."""
         seconds = []
         for text in _read(texts):
             time.sleep(pause)
@@ -86,7 +86,7 @@ class Worker:
         return {"seconds": seconds}
 
     def concurrent(self, texts: str, callers: int) -> Answer:
-        """Time so many threads that share the texts, each calling with one text at a time."""
+        """Time `callers` threads that share the texts, each calling with one text at a time."""
         every = _read(texts)
         latencies: list[list[float]] = [[] for _ in range(callers)]
         gate = threading.Barrier(callers + 1)
@@ -121,12 +121,12 @@ class Worker:
 
 
 def _since(start: float) -> float:
-    """Seconds since then, rounded to microseconds to keep the rows short."""
+    """Return the seconds since `start`, rounded to microseconds to keep the rows short."""
     return round(time.perf_counter() - start, 6)
 
 
 def memory_bytes(field: str) -> int:
-    """Resident memory of this process, now (VmRSS) or at its peak (VmHWM); 0 if unknown."""
+    """Return this process's resident memory, now (VmRSS) or at its peak (VmHWM); 0 if unknown."""
     lines = STATUS.read_text(encoding="utf-8").splitlines() if STATUS.is_file() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
 
@@ -152,7 +152,7 @@ def main() -> NoReturn:
     def listen() -> None:
         for line in sys.stdin:
             requests.put(line)
-        os._exit(0)  # the harness ended; some libraries would hang in their shutdown
+        os._exit(0)  # the harness has ended, and some libraries hang during shutdown
 
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=listen, daemon=True).start()

@@ -1,18 +1,21 @@
-"""What files cost: ``python -m benchmarks.corpus BUNDLE [--rows N] [--ray] [--memory]``.
+"""Measures the cost of files: ``python -m benchmarks.corpus BUNDLE``.
 
-The same rows are embedded by one call of `encode`, and from Parquet to Parquet, in turns; the
-speed of the second is given as a share of the first. ``--ray`` does the same with a Ray cluster of
-this machine, its start and end not counted. ``--memory`` embeds once, and prints the private memory
-of the process as it goes.
+The same rows are embedded by one call of `encode` and from Parquet to Parquet, alternating. The
+speed of the latter is given as a share of the former. ``--ray`` does the same with a Ray cluster on
+this machine, not counting its start and end. ``--peers MODEL`` embeds them with the process pool of
+sentence-transformers and the parallel processes of fastembed, which return vectors and write no
+files; MODEL is the name of the bundle's original. ``--memory`` embeds once and prints the private
+memory of the process at intervals.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -34,15 +37,15 @@ SHORT = 8  # tokens
 
 @dataclass(slots=True)
 class Timed:
-    """An engine, and the seconds from its first part to its last."""
+    """An engine that measures the seconds from its first part to its last."""
 
     engine: Any
     seconds: float = 0.0
     memory: list[tuple[int, float]] = field(default_factory=list)
-    """Rows and megabytes, after each part."""
+    """The number of rows and the memory in megabytes after each part."""
 
     def run(self, *arguments: Any) -> Iterator[Any]:
-        """Run the parts."""
+        """Run the parts and record time and memory."""
         rows, start = 0, time.perf_counter()
         for outcome, tokens in self.engine.run(*arguments):
             self.seconds = time.perf_counter() - start
@@ -51,30 +54,39 @@ class Timed:
             yield outcome, tokens
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+Peers = Mapping[str, Callable[[Sequence[str]], float]]
+"""Other libraries by name, as functions of texts to seconds."""
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    peers_of: Callable[[str], Peers] = lambda model: {},  # noqa: ARG005
+) -> int:
     """Measure one bundle."""
     parser = argparse.ArgumentParser(prog="benchmarks.corpus", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--rows", type=int, default=24_000, metavar="N")
     parser.add_argument("--repetitions", type=int, default=3, metavar="N")
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--peers", metavar="MODEL")
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_intermixed_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with Embedder.load(options.bundle) as embedder:
-            # Memory is a matter of many rows: short ones, of which there are more in an hour.
+            # Memory depends on the number of rows; short ones run faster, so more fit into an hour.
             longest = SHORT if options.memory else embedder.max_tokens
         write_source(folder / "source", options.rows, longest)
         if options.memory:
             show_memory(options.bundle, folder)
         else:
-            compare(options.bundle, folder, options.repetitions, ray=options.ray)
+            peers = peers_of(options.peers) if options.peers else {}
+            compare(options.bundle, folder, options.repetitions, ray=options.ray, peers=peers)
     return 0
 
 
 def write_source(folder: Path, rows: int, longest: int) -> None:
-    """Write files of texts of all lengths."""
+    """Write Parquet files with texts of all lengths."""
     folder.mkdir()
     texts = texts_of_all_lengths(longest)
     for start in range(0, rows, ROWS_PER_FILE):
@@ -83,15 +95,15 @@ def write_source(folder: Path, rows: int, longest: int) -> None:
         pq.write_table(table, folder / f"{start:09d}.parquet", row_group_size=ROWS_PER_GROUP)
 
 
-def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool) -> None:
-    """Print the seconds of each way, in turns, and the share of `encode`'s speed."""
+def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool, peers: Peers) -> None:
+    """Print the seconds of each alternative and its share of `encode`'s speed."""
     texts = pq.read_table(folder / "source").column("text").to_pylist()
     engines: dict[str, Callable[[], Any]] = {"local": LocalEngine}
     if ray:
         from embedrt.corpus.on_ray import RayEngine  # noqa: PLC0415 - needs another extra
 
         engines["ray"] = RayEngine
-    ways: dict[str, list[tuple[float, float]]] = {"encode": [], **{name: [] for name in engines}}
+    ways: dict[str, list[tuple[float, float]]] = {name: [] for name in ("encode", *engines, *peers)}
     for turn in range(repetitions):
         with Embedder.load(bundle) as embedder:
             embedder.encode(texts[:100])
@@ -102,6 +114,8 @@ def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool) -> None:
             timed, cpu = Timed(make()), time.process_time()
             embed(folder / "source", folder / f"{name}-{turn}", bundle=bundle, engine=timed)
             ways[name].append((timed.seconds, time.process_time() - cpu))
+        for name, seconds in peers.items():
+            ways[name].append((seconds(texts), math.nan))  # in processes of their own
     whole, _ = map(statistics.median, zip(*ways["encode"], strict=True))
     print(f"{len(texts):,} rows, median of {repetitions} in turns\n")
     print("| way | s | CPU s of this process | rows/s | share of encode |")
@@ -109,12 +123,13 @@ def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool) -> None:
     for name, found in ways.items():
         wall, cpu = map(statistics.median, zip(*found, strict=True))
         print(
-            f"| {name} | {wall:.1f} | {cpu:.1f} | {len(texts) / wall:,.0f} | {whole / wall:.2f} |"
+            f"| {name} | {wall:.1f} | {'' if math.isnan(cpu) else f'{cpu:.1f}'} "
+            f"| {len(texts) / wall:,.0f} | {whole / wall:.2f} |"
         )
 
 
 def show_memory(bundle: Path, folder: Path) -> None:
-    """Print the private memory after parts of one run."""
+    """Print the private memory during one run."""
     timed = Timed(LocalEngine())
     embed(folder / "source", folder / "output", bundle=bundle, engine=timed, columns=["id"])
     points = timed.memory

@@ -17,20 +17,20 @@ INSTRUCTION_SETS = (
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What figures depend on besides the software."""
+    """The properties of a machine that figures depend on."""
 
     processor: str
     instruction_sets: tuple[str, ...]
-    """Those of `INSTRUCTION_SETS` that it has: matrix products depend on them."""
+    """The supported `INSTRUCTION_SETS`, on which the speed of matrix products depends."""
     cores: int
-    """That the process may use: affinity mask and CPU quota."""
+    """The cores that the process may use, by its affinity mask and CPU quota."""
     memory_bytes: int
     platform: str
 
 
 @cache
 def describe_machine() -> Machine:
-    """Describe the machine that runs this."""
+    """Describe this machine."""
     lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.is_file() else []
     fields = {key.strip(): value for key, _, value in (line.partition(":") for line in lines)}
     flags = (fields.get("flags") or fields.get("Features") or "").split()

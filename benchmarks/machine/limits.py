@@ -1,6 +1,6 @@
-"""The highest rates of this machine, measured instead of taken from a data sheet.
+"""The maximum rates of this machine, measured rather than taken from a data sheet.
 
-Matrix products run in ONNX Runtime's kernels, on matrices so large that overhead does not matter.
+Matrix products run in ONNX Runtime's kernels, on matrices so large that overhead is negligible.
 Memory bandwidth is that of a copy larger than the caches.
 """
 
@@ -17,7 +17,7 @@ import onnx
 import onnxruntime as ort
 from onnx import numpy_helper, parser
 
-SIDE = 1536  # of the matrices
+SIDE = 1536  # rows and columns of the matrices
 COPIED = 256 * 2**20  # bytes
 REPETITIONS = 7
 GRAPH = """
@@ -28,19 +28,19 @@ GRAPH = """
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The highest rates of this machine on so many threads."""
+    """The maximum rates of this machine on `threads` threads."""
 
     threads: int
     fp32: float
-    """Operations a second; a multiplication and an addition count as two."""
+    """Operations per second; a multiplication and an addition count as two."""
     int8: float
-    """Operations a second."""
+    """Operations per second."""
     memory: float
-    """Bytes a second, read or written."""
+    """Bytes per second, read or written."""
 
 
 def measure_limits(threads: int) -> Limits:
-    """Measure on so many threads; the fastest of several repetitions counts."""
+    """Measure the rates on `threads` threads; the fastest of several repetitions counts."""
     generator = np.random.default_rng(0)
     weights = generator.integers(-127, 128, (SIDE, SIDE), np.int8)
     left = generator.integers(0, 256, (SIDE, SIDE), np.uint8)
@@ -65,7 +65,7 @@ def measure_limits(threads: int) -> Limits:
 
 
 def _product(threads: int, kind: str, node: str, **constants: Any) -> Any:
-    """Open a session that multiplies a square matrix by constant weights, as a bundle's graph."""
+    """Open a session that multiplies a square matrix by constant weights, like a bundle's graph."""
     model = parser.parse_model(GRAPH.format(kind=kind, node=node))
     for name, value in constants.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
@@ -78,7 +78,7 @@ def _product(threads: int, kind: str, node: str, **constants: Any) -> Any:
 
 
 def _copy(threads: int) -> Callable[[], object]:
-    """Return a function that copies memory, a part in each thread."""
+    """Return a function that copies memory, one part per thread."""
     source = np.ones(COPIED // 8)
     target = np.empty_like(source)
     parts = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))

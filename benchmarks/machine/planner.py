@@ -1,7 +1,7 @@
-"""What a plan costs: ``python -m benchmarks.planner [--files N]``.
+"""Measures the cost of plans: ``python -m benchmarks.planner [--files N]``.
 
-Plans of made-up footers, 10**6 to 10**10 rows in N files, are hashed, stored and gone through as a
-run does it; and real footers are read from this machine's disk.
+Plans of synthetic footers, 10**6 to 10**10 rows in N files, are hashed, stored and iterated as a
+run does. The rate of reading real footers from this machine's disk is measured, too.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from embedrt.corpus.source import SourceFile
 ROWS = (10**6, 10**8, 10**10)
 ROWS_PER_GROUP = 100_000
 REAL_FILES = 1000
-PARTS_OF_LARGE = 100_000  # rows a part, beside the default
+PARTS_OF_LARGE = 100_000  # rows per part, measured besides the default
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure."""
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="benchmarks.planner", description=__doc__)
     parser.add_argument("--files", type=int, default=100_000, metavar="N")
     options = parser.parse_intermixed_args(arguments)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(rows: int, files: int, rows_per_part: int) -> str:
-    """Return a row of the table."""
+    """Measure one plan and return its row of the table."""
     before = private_bytes() or 0
     plan = made_up(rows, files, rows_per_part)
     megabytes = ((private_bytes() or 0) - before) / 1e6
@@ -67,7 +67,7 @@ def measure(rows: int, files: int, rows_per_part: int) -> str:
 
 
 def made_up(rows: int, files: int, rows_per_part: int) -> Plan:
-    """Return a plan of files of equal size that nobody has written."""
+    """Return a plan for files of equal size that do not exist."""
     schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
     groups = [ROWS_PER_GROUP] * (rows // files // ROWS_PER_GROUP)
     groups += [rest] if (rest := rows // files % ROWS_PER_GROUP) else []
@@ -91,7 +91,7 @@ def made_up(rows: int, files: int, rows_per_part: int) -> Plan:
 
 
 def footers_per_second() -> float:
-    """Return how many footers a plan reads in a second."""
+    """Return how many footers a plan reads per second."""
     with tempfile.TemporaryDirectory() as folder:
         table = pa.table({"id": [1], "text": ["a"]})
         for number in range(REAL_FILES):

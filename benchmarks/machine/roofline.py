@@ -1,9 +1,9 @@
 """The share of the machine's limits that a bundle reaches, operator by operator.
 
-``python -m benchmarks.roofline BUNDLE...`` measures the limits first: see `limits`. The bundle then
-runs in the runtime's own session with ONNX Runtime's profiler. Operators that multiply matrices are
-compared with the rate of their number type, all others with the memory bandwidth; data that stays
-in the caches can exceed that.
+``python -m benchmarks.roofline BUNDLE...`` measures the limits first (see `limits`). The bundle
+then runs in the runtime's own session with ONNX Runtime's profiler. Operators that multiply
+matrices are compared with the rate of their number type, all others with the memory bandwidth; data
+that stays in the caches can exceed that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from embedrt.engine.session import Session
 
 SHAPES = ((1, 16), (1, 256), (16, 64))  # (texts, tokens) of the profiled calls
 WARM_UP, RUNS = 3, 10
-SMALL = 0.01  # share of the time below which the table sums operators
+SMALL = 0.01  # share of the time below which the table groups operators
 IN_PLACE = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity", "Shape"})
 INT8 = frozenset({"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QGemm"})
 FP32 = frozenset({"MatMul", "Gemm", "FusedMatMul", "FusedGemm"})
@@ -49,13 +49,13 @@ class Share:
     nodes: int
     seconds: float
     share: float
-    """Of the time of all nodes."""
+    """The share of the time of all nodes."""
     work: float
-    """Operations of a product, bytes of anything else."""
+    """Operations of matrix products, bytes of other operators."""
     limit: str
-    """The field of `Limits` that it is compared with; empty for an operator that copies nothing."""
+    """The field of `Limits` for comparison; empty for an operator that copies nothing."""
     reached: float
-    """Work a second as a share of that limit."""
+    """Work per second as a share of that limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,12 @@ class Profile:
     tokens: int
     threads: int
     seconds: float
-    """In nodes, median of the runs."""
+    """The time in nodes, the median of the runs."""
     shares: tuple[Share, ...]
 
     @property
     def reached(self) -> float:
-        """Shortest time that the limits allow for the work, as a share of the time that it took."""
+        """The shortest time that the limits allow, as a share of the measured time."""
         return sum(share.share * min(1.0, share.reached) for share in self.shares)
 
 
@@ -108,7 +108,7 @@ def profile_bundle(path: Path, limits: Mapping[int, Limits]) -> Iterator[Profile
     for texts, tokens in SHAPES:
         if tokens > bundle.manifest.max_tokens:
             continue
-        # Every vocabulary has these ids.
+        # These ids are in every vocabulary.
         ids = np.random.default_rng(0).integers(5, 1000, (texts, tokens), np.int64)
         threads, runs = _profiled_runs(bundle, ids)
         limit = limits.get(threads) or limits[max(limits)]
@@ -141,7 +141,7 @@ def shares(runs: Sequence[Sequence[Event]], limits: Limits) -> Iterator[Share]:
 
 
 def work_of(event: Event) -> tuple[str, float]:
-    """Return the limit that applies to a node, and its work: operations or bytes."""
+    """Return the limit that applies to a node, and its work in operations or bytes."""
     details = event["args"]
     name = details["op_name"]
     inputs = [_shape(one) for one in details["input_type_shape"]]
@@ -149,7 +149,7 @@ def work_of(event: Event) -> tuple[str, float]:
         # Two products: queries (batch, ..., tokens, size) by keys, and their result by values.
         return "fp32", 4.0 * math.prod(inputs[0]) * inputs[1][-2]
     if name in INT8 or name in FP32:
-        # Weights that were packed at load are not among the inputs.
+        # Weights packed at load are not among the inputs.
         output = math.prod(_shape(details["output_type_shape"][0]))
         return ("int8" if name in INT8 else "fp32"), 2.0 * output * inputs[0][-1]
     if name in IN_PLACE:
@@ -160,7 +160,7 @@ def work_of(event: Event) -> tuple[str, float]:
 
 
 def table(profile: Profile) -> Iterator[str]:
-    """Yield the lines of a table for people."""
+    """Yield the lines of a table for human readers."""
     yield (
         f"{profile.bundle}, {profile.texts} x {profile.tokens} tokens, "
         f"{profile.threads} thread(s): {profile.seconds * 1e3:.2f} ms, "
@@ -185,7 +185,7 @@ def _line(name: str, found: Sequence[Share]) -> str:
 
 def _profiled_runs(bundle: Bundle, input_ids: NDArray[np.int64]) -> tuple[int, list[list[Event]]]:
     """Profile the runtime's own session; return its threads and the nodes of each run."""
-    made: list[Any] = []  # the last is the graph's; one before it may probe int8 on this processor
+    made: list[Any] = []  # the last is the graph's; an earlier one may probe int8 on this processor
     original = ort.InferenceSession
 
     def profiling(*arguments: Any, sess_options: Any, **keywords: Any) -> Any:
@@ -211,5 +211,5 @@ def _profiled_runs(bundle: Bundle, input_ids: NDArray[np.int64]) -> tuple[int, l
 
 
 def _shape(one: Mapping[str, Sequence[int]]) -> Sequence[int]:
-    """The sizes in ``{"float": [16, 64]}``."""
+    """Return the sizes in ``{"float": [16, 64]}``."""
     return next(iter(one.values()), [])

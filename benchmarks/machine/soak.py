@@ -1,9 +1,10 @@
-"""Whether memory stays constant: ``python -m benchmarks.soak BUNDLE [--texts N]``.
+"""Checks that memory stays constant: ``python -m benchmarks.soak BUNDLE [--texts N]``.
 
-One process embeds texts of all lengths, up to beyond the bundle's maximum and most of them short,
-and records its resident memory after each block of 1,000. The first texts of a block come one in a
-call, as in a service, the others in one call. At the end the memory must be within 10 % of what it
-was after the first block, or the exit status is 1. ``--record FOLDER`` writes a table and a chart.
+One process embeds texts of all lengths, most of them short and some beyond the bundle's maximum,
+and records its resident memory after each block of 1,000. The first texts of a block are embedded
+one per call, as in a service, the others in one call. At the end the memory must be within 10 % of
+that after the first block, otherwise the exit status is 1. ``--record FOLDER`` writes a table and a
+chart.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ from embedrt.bench.memory import peak_bytes, resident_bytes
 from embedrt.engine.cpu import available_threads
 
 BLOCK = 1000
-SINGLE = 50  # texts of a block that come one in a call
+SINGLE = 50  # texts of a block that are embedded one per call
 ALLOWED = 0.10
 TAIL = 0.7  # of the Pareto distribution of lengths: two texts in a hundred reach the maximum
-BEYOND = 1.2  # length of the longest text, in maximums
+BEYOND = 1.2  # length of the longest text, as a multiple of the maximum
 ROWS = 20  # of the table; the chart has all points
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The state of the process after so many texts."""
+    """The state of the process after a number of texts."""
 
     texts: int
     seconds: float
     megabytes: float
-    """Resident."""
+    """The resident memory."""
 
     def __str__(self) -> str:
-        """Row of a table."""
+        """Format as a row of the table."""
         return f"| {self.texts:,} | {self.seconds:.0f} | {self.megabytes:.1f} MB |"
 
 
@@ -53,11 +54,11 @@ class Soak:
     points: tuple[Point, ...]
     """One for each block of texts."""
     peak_megabytes: float
-    """The most that the process held at any time."""
+    """The peak memory of the process."""
 
     @property
     def growth(self) -> float:
-        """Difference between the end and the first block, as a share of the latter."""
+        """The memory at the end relative to that after the first block, minus 1."""
         return self.points[-1].megabytes / self.points[0].megabytes - 1
 
     @property
@@ -73,7 +74,7 @@ class Soak:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one bundle; return 0 if its memory stays constant, 1 if not."""
+    """Run one bundle; return 0 if its memory stays constant, otherwise 1."""
     parser = argparse.ArgumentParser(prog="benchmarks.soak", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--texts", type=int, default=100_000, metavar="N")
@@ -107,7 +108,7 @@ def run(bundle: Path, count: int) -> Soak:
 
 def texts_of_all_lengths(max_tokens: int, seed: int = 0) -> Iterator[str]:
     """Yield texts of one word to more than `max_tokens`, most of them short, without end."""
-    generator = random.Random(seed)  # noqa: S311 - chance, not secrets
+    generator = random.Random(seed)  # noqa: S311 - not for cryptography
     longest = int(BEYOND * max_tokens)
     while True:
         words = min(longest, int(generator.paretovariate(TAIL)))
@@ -116,7 +117,7 @@ def texts_of_all_lengths(max_tokens: int, seed: int = 0) -> Iterator[str]:
 
 def record(soak: Soak, folder: Path) -> None:
     """Write ``soak-PRECISION.md``, and the chart that it shows, to `folder`."""
-    # Here, because at the top they would be part of the memory that is measured.
+    # Imported here because at the top they would count toward the measured memory.
     import matplotlib as mpl  # noqa: PLC0415
 
     from benchmarks.chart_style import RC, looks, memory_chart  # noqa: PLC0415

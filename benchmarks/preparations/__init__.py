@@ -1,4 +1,4 @@
-"""Artifacts that contenders run: exports, quantized copies, conversions, each made once and kept.
+"""The artifacts that contenders run (exports, quantized copies, conversions), each made once.
 
 A module names its `ENVIRONMENT` and its `ARTIFACTS`, each with the artifact that it is made from;
 ``OF_THIS_CHECKOUT = True`` says that embedrt's own code makes them. As in `contenders`, the harness

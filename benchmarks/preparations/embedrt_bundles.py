@@ -19,5 +19,5 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
     precision: Precision = "int8" if artifact.endswith("int8") else "fp32"
     if load_recipes()[model].package:
         export_model(model, files=needed, output=output, precision=precision)
-    else:  # the recipe pins real weights; these are random
+    else:  # the recipe pins the published weights; these are random
         export_model(str(needed), output=output, precision=precision)

@@ -15,7 +15,7 @@ FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_toke
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
-    """Copy the files and set the maximum length, which the tokenizer takes from its config."""
+    """Copy the files and set the maximum length in the config, where the tokenizer reads it."""
     del artifact
     for file in FILES:
         shutil.copy(needed / file, output)

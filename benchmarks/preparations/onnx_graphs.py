@@ -25,7 +25,7 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
             device="cpu",
         )
         return
-    # As the documentation of ONNX Runtime recommends.
+    # As ONNX Runtime's documentation recommends.
     clean = output / "clean.onnx"
     quant_pre_process(str(needed / "model.onnx"), str(clean), skip_symbolic_shape=True)
     quantize_dynamic(clean, output / "model.onnx", weight_type=QuantType.QInt8, per_channel=True)

@@ -21,7 +21,7 @@ ARTIFACTS = {
 
 
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
-    """Export with its own functions and keep only the graph of this artifact."""
+    """Export with the library's own functions and keep only the graph of this artifact."""
     del model
     encoder = SentenceTransformer(
         str(needed), backend="onnx", device="cpu", model_kwargs={"export": True}
@@ -42,7 +42,7 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
 
 
 def _quantization() -> str:
-    """Name of its quantization configuration for this processor."""
+    """Return the name of the library's quantization configuration for this processor."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "arm64"
     flags = (

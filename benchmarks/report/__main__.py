@@ -1,7 +1,7 @@
 """Write a report from rows: ``python -m benchmarks.report ROWS.jsonl [SECOND-RUN.jsonl]``.
 
 The same rows give the same bytes of ``report.md`` and of its charts. The figures are those of the
-first file; the report says whether the ratios of a second agree.
+first file; the report says whether the ratios of the second file agree.
 """
 
 from __future__ import annotations

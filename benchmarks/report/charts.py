@@ -19,7 +19,7 @@ from benchmarks.report.sections import CURVE, PARTS
 from benchmarks.statistics import median, significant
 
 SHADES = (1.0, 0.7, 0.45, 0.25)  # of a contender's color, one for each part of the start-up
-FAR = 3.0  # a longest bar this many times the next is cut, because it would hide the others
+FAR = 3.0  # a longest bar this many times the next is cut, because it would dwarf the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Chart:
     """A chart, drawn from the results of one model."""
 
     heading: str
-    """Section of the report that shows it."""
+    """The section of the report that shows the chart."""
     alt: str
-    """What it shows, for people who cannot see it."""
+    """The text alternative of the image."""
     draw: Callable[[Results], Figure | None]
     """Returns None if there is nothing to show."""
 
@@ -50,7 +50,7 @@ def write_charts(results: Results, folder: Path) -> tuple[str, ...]:
 
 
 def draw_quality(results: Results) -> Figure | None:
-    """Throughput to the right, quality upward: one point for each contender."""
+    """Draw throughput against quality, one point per contender."""
     points = {
         name: (row.texts / median(row.values), quality)
         for name, quality in results.medians("quality/stsb", "spearman").items()
@@ -78,7 +78,7 @@ def draw_quality(results: Results) -> Figure | None:
 
 
 def draw_latency(results: Results) -> Figure | None:
-    """Median time of one text by its length, both on logarithmic axes."""
+    """Draw the median latency of one text against its length, on logarithmic axes."""
     workloads = results.workloads("latency/")
     lines: dict[str, list[style.Point]] = {}
     for workload in workloads:
@@ -100,7 +100,7 @@ def draw_latency(results: Results) -> Figure | None:
 
 
 def draw_memory(results: Results) -> Figure | None:
-    """Resident memory while texts are embedded."""
+    """Draw the resident memory while texts are embedded."""
     curves = {}
     for name in results.contenders:
         row = results.row(name, "memory", CURVE)
@@ -118,7 +118,7 @@ def draw_memory(results: Results) -> Figure | None:
 
 
 def draw_startup(results: Results) -> Figure | None:
-    """Seconds from the start of a process to its first vector, one bar for each contender."""
+    """Draw the seconds from the start of a process to its first vector, one bar per contender."""
     totals = results.medians("startup", "total")
     if not totals:
         return None
@@ -159,13 +159,13 @@ def draw_startup(results: Results) -> Figure | None:
 
 
 def right_end(totals: Sequence[float]) -> float:
-    """Where the axis of bars ends: at the longest, or at the next if the longest is far longer."""
+    """Return where the axis of bars ends: at the longest, or at the next if that is far shorter."""
     *_, second, longest = [0.0, *sorted(totals)]
     return second if second and longest > FAR * second else longest
 
 
 def _plain_numbers(axis: Axis, locator: ticker.Locator) -> None:
-    """Label a logarithmic axis with plain numbers, only where the locator says."""
+    """Label a logarithmic axis with plain numbers, only at the locator's positions."""
     axis.set_major_locator(locator)
     axis.set_minor_locator(ticker.NullLocator())
     axis.set_major_formatter(ticker.StrMethodFormatter("{x:,g}"))

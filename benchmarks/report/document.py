@@ -36,7 +36,7 @@ class Pair:
 
     @property
     def apart(self) -> float:
-        """Share by which the larger exceeds the smaller."""
+        """The share by which the larger ratio exceeds the smaller."""
         return max(self.first, self.second) / min(self.first, self.second) - 1
 
 
@@ -103,7 +103,7 @@ def _ratios(results: Results) -> Iterator[tuple[tuple[str, str, str], float]]:
 
 
 def _targets(findings: Sequence[Finding]) -> list[str]:
-    """A table of each target, the figure, and a mark if it is missed."""
+    """Return a table of each target, its figure, and a mark if it is missed."""
     body = []
     for finding in findings:
         missing = f"no figure of {', '.join(finding.missing)}" if finding.missing else ""
@@ -116,7 +116,7 @@ def _targets(findings: Sequence[Finding]) -> list[str]:
 
 
 def _failures(results: Results) -> list[str]:
-    """A table of failures, with a line for each contender, model and reason."""
+    """Return a table of failures, with a line for each contender, model and reason."""
     workloads: dict[tuple[str, str, str], dict[str, None]] = {}
     for row in results.failures:
         key = row.contender, row.model, " ".join(row.error.split()).replace("|", "\\|")
@@ -128,7 +128,7 @@ def _failures(results: Results) -> list[str]:
 
 
 def _remarks(results: Results, targets: Targets) -> Iterator[str]:
-    """Remarks on the first table: contenders that are no peers, contenders that failed."""
+    """Yield remarks on the first table: contenders that do not count as peers, and failures."""
     yardsticks = ", ".join(name for name in targets.yardsticks if name in results.contenders)
     failed = ", ".join(dict.fromkeys(row.contender for row in results.failures))
     if yardsticks:

@@ -31,7 +31,7 @@ def headline(results: Results, peers: Sequence[str]) -> list[str]:
 
 
 def _times_as_fast(results: Results, ours: str) -> Column:
-    """How many times as fast as each contender `ours` is."""
+    """Return a column that says how many times as fast as each contender `ours` is."""
     mine = results.medians(CORPUS).get(ours)
 
     def cell(row: Row) -> str:
@@ -64,7 +64,7 @@ def _sentences(results: Results, peers: Sequence[str]) -> Iterator[str]:
 
 
 def _provenance(results: Results) -> str:
-    """The machine and the commit, with a warning if there are several."""
+    """Return the machine and the commit, with a warning if there are several."""
     commits = list(dict.fromkeys(row.commit for row in results.rows))
     machines = list(dict.fromkeys(row.machine for row in results.rows))
     described = "; ".join(

@@ -1,6 +1,6 @@
 """The figures in the README: ``python -m benchmarks.report.readme_figures ROWS.jsonl [--check]``.
 
-They come from the rows and stand between two comments. The rest of the README stays as it is.
+The figures come from the rows and stand between two comments. The rest of the README is unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ END = "<!-- figures: end -->"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the figures; with --check, exit with status 1 if they are not those of the rows."""
+    """Write the figures; with --check, exit with status 1 if they differ from those of the rows."""
     parser = argparse.ArgumentParser(prog="benchmarks.report.readme_figures", description=__doc__)
     parser.add_argument("rows", type=Path, metavar="ROWS.jsonl")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")

@@ -26,7 +26,7 @@ class Results:
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> Self:
-        """Keep the rows that count: the last of a contender at a workload says if it failed."""
+        """Select the rows that count. A contender's last row at a workload decides if it failed."""
         every = list(rows)
         failed = {(row.contender, row.model, row.workload): bool(row.error) for row in every}
         return cls(
@@ -43,7 +43,7 @@ class Results:
 
     @cached_property
     def contenders(self) -> tuple[str, ...]:
-        """Those of embedrt first, then the others in the order in which they ran."""
+        """Contenders: embedrt's first, then the others in the order in which they ran."""
         found = dict.fromkeys(row.contender for row in self.rows)
         return tuple(dict.fromkeys([*(name for name in OURS if name in found), *found]))
 

@@ -1,4 +1,4 @@
-"""The sections that the report has for each model: headings, notes and columns of their tables."""
+"""The sections of the report for each model: headings, notes, and the columns of their tables."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PERCENTILES = tables.percentiles(0.50, 0.95, 0.99)
 P99 = tables.percentiles(0.99)
 TWO, FOUR = tables.decimals(2), tables.decimals(4)
 
-# By heading, and there by the note above each table. A column whose workload ends with a slash
-# stands for one of each size: for "8 tokens" of latency/8, "16 tokens" of latency/16, and so on.
+# By heading, then by the note above each table. A column whose workload ends with a slash stands
+# for one column per size: "8 tokens" for latency/8, "16 tokens" for latency/16, and so on.
 SECTIONS: Mapping[str, Mapping[str, Sequence[Column]]] = {
     "Many texts of mixed lengths": {
         "": [
@@ -88,7 +88,7 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[Column]]] = {
 
 
 def section(results: Results, heading: str, peers: Sequence[str]) -> list[str]:
-    """Return the lines below a heading: the notes and tables that have figures of this model."""
+    """Return the lines below a heading: the notes and tables for which this model has figures."""
     lines: list[str] = []
     for note, columns in SECTIONS[heading].items():
         found = comparison(results, list(_of_sizes(results, columns)), peers)

@@ -1,4 +1,4 @@
-"""Tables in Markdown that compare contenders: a row for each, and the best peer in the last."""
+"""Markdown tables that compare contenders: a row for each, and a last row with the best peer."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ NOTHING = "-"
 FAILED = "failed"
 
 Cell = Callable[[Row], str]
-"""What a column shows of a row."""
+"""Formats a row's figure for a column."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a column shows of each contender."""
+    """The figure that a column shows for each contender."""
 
     title: str
     workload: str
     cell: Cell
     measure: str = SECONDS
     highest: bool = False
-    """Whether higher is better; of seconds and bytes, lower is."""
+    """Whether higher figures are better, unlike seconds and bytes."""
 
 
 def comparison(results: Results, columns: Sequence[Column], peers: Sequence[str]) -> list[str]:
-    """Return the lines of a table of all contenders with figures, the best first; none if none."""
+    """Return the lines of a table of all contenders with figures, best first; none if none."""
     medians = [results.medians(column.workload, column.measure) for column in columns]
     orders = [
         sorted(found, key=found.__getitem__, reverse=column.highest)
@@ -61,17 +61,17 @@ def table(
 
 
 def scaled(factor: float) -> Cell:
-    """Show the median in another unit."""
+    """Return a cell that shows the median in another unit."""
     return lambda row: significant(median(row.values) * factor)
 
 
 def decimals(digits: int) -> Cell:
-    """Show the median with so many decimals."""
+    """Return a cell that shows the median with `digits` decimals."""
     return lambda row: f"{median(row.values):.{digits}f}"
 
 
 def percentiles(*shares: float) -> Cell:
-    """Show percentiles in milliseconds."""
+    """Return a cell that shows percentiles in milliseconds."""
     return lambda row: " / ".join(significant(percentile(row.values, p) * 1e3) for p in shares)
 
 
@@ -79,22 +79,22 @@ milliseconds, seconds, megabytes = scaled(1e3), scaled(1), scaled(1e-6)
 
 
 def texts_per_second(row: Row) -> str:
-    """From the median time."""
+    """Return the texts per second at the median time."""
     return significant(row.texts / median(row.values))
 
 
 def tokens_per_second(row: Row) -> str:
-    """From the median time."""
+    """Return the tokens per second at the median time."""
     return significant(row.tokens / median(row.values))
 
 
 def middle_half(row: Row) -> str:
-    """The interquartile range as a share of the median."""
+    """Return the interquartile range as a share of the median."""
     return f"{spread(row.values):.1%} wide"
 
 
 def same_bytes(row: Row) -> str:
-    """Whether every text has the same bytes alone and in a batch."""
+    """Say whether every text has the same bytes alone and in a batch."""
     share = median(row.values)
     return "yes" if share == 1 else f"no: {share:.1%} of the texts"
 

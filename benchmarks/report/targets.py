@@ -45,12 +45,12 @@ class Target:
 
     @property
     def limit(self) -> str:
-        """The limit, as text."""
+        """The limit as text."""
         number = self.at_least if self.at_least is not None else self.at_most
         return f"{'≥' if self.at_least is not None else '≤'} {self.shown or self.figure(number)}"
 
     def figure(self, value: float | None) -> str:
-        """Write a figure in the form of the limit: as a fraction of 1 if that is one."""
+        """Format a figure like the limit, as a fraction of 1 if the limit is one."""
         if value is None:
             return "not measured"
         if self.shown.startswith("1/") and value:
@@ -66,14 +66,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A target with its figure, which is None if it or all that it is compared with is missing."""
+    """A target and its figure, which is None if it, or all that it is compared with, is missing."""
 
     target: Target
     value: float | None
     peer: str = ""
-    """The contender that it is compared with: the fastest of several."""
+    """The contender for comparison, the fastest if there are several."""
     missing: tuple[str, ...] = ()
-    """Contenders that the target names and that have no figure; they might be faster."""
+    """Contenders of the target without a figure, which might be faster."""
 
     @property
     def met(self) -> bool | None:
@@ -83,7 +83,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """All targets, and the contenders that are yardsticks instead of peers."""
+    """All targets, and the contenders that are yardsticks rather than peers."""
 
     targets: tuple[Target, ...]
     yardsticks: Sequence[str]
@@ -103,7 +103,7 @@ class Targets:
 
 
 def load_targets(path: Path = PATH) -> Targets:
-    """Read the targets; raise ValueError or TypeError that names a wrong field."""
+    """Read the targets; raise ValueError or TypeError that names an invalid field."""
     content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     targets = tuple(Target(**one) for one in content["target"])
     return Targets(targets, tuple(content["yardsticks"]))

@@ -1,5 +1,6 @@
-"""`embedrt serve` under load, beside other servers of the same model.
+"""`embedrt serve` under load, compared with other servers of the same model.
 
-The load comes from wrk, because a client in Python would eat the cores that it measures. Ratios to
-`Embedder.encode` are measured in turns, and are what to look at on a machine that is not idle.
+wrk generates the load, because a client in Python would use the cores that are measured. Ratios to
+`Embedder.encode` come from alternating measurements; they are the figures to use on a machine that
+is not idle.
 """

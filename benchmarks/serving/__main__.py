@@ -21,7 +21,7 @@ SHORTEST_TEXT = 16  # characters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what the arguments choose."""
+    """Run the measurements that the arguments select."""
     parser = argparse.ArgumentParser(prog="benchmarks.serving", description=__doc__)
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
     parser.add_argument("--measures", nargs="+", choices=MEASURES, default=MEASURES)
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def findings(options: argparse.Namespace) -> Iterator[Finding]:
     """Yield the rows of the table."""
     texts = [text for text in sentences() if len(text) >= SHORTEST_TEXT]
-    random.Random(0).shuffle(texts)  # noqa: S311 - not for secrets
+    random.Random(0).shuffle(texts)  # noqa: S311 - not for cryptography
     bundle, chosen = options.bundle.absolute(), options.measures
     with Embedder.load(bundle) as embedder:
         embedder.encode(texts[:500])

@@ -1,4 +1,4 @@
-"""sentence-transformers behind FastAPI, as people write it first."""
+"""sentence-transformers behind FastAPI, as in a typical first version."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Question(BaseModel):
 
 @app.get("/ready")
 def ready() -> dict[str, str]:
-    """Answer when the model is loaded."""
+    """Return status 200. The model is loaded at import."""
     return {}
 
 
 @app.post("/v1/embeddings")
 def embeddings(question: Question) -> dict[str, list[dict[str, object]]]:
-    """Run in FastAPI's pool of threads."""
+    """Embed the texts in FastAPI's thread pool."""
     texts = [question.input] if isinstance(question.input, str) else question.input
     vectors = model.encode(texts).tolist()
     return {"data": [{"index": i, "embedding": vector} for i, vector in enumerate(vectors)]}

@@ -1,4 +1,4 @@
-"""What is measured, each with its target."""
+"""The measurements of the server, each with its target."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Finding:
 
 
 def body(texts: str | list[str]) -> str:
-    """Return a request as OpenAI's client sends it."""
+    """Return the body of a request as OpenAI's client sends it."""
     return json.dumps({"input": texts, "model": "any", "encoding_format": "base64"})
 
 
 def throughput(
     bundle: Path, embedder: Embedder, texts: Sequence[str], seconds: float
 ) -> Iterator[Finding]:
-    """Texts a second over HTTP, as a share of `encode` on all of them, in turns."""
+    """Measure texts per second over HTTP as a share of `encode` on all texts, alternating."""
     groups = [list(texts[start : start + 32]) for start in range(0, len(texts) - 31, 32)]
     kinds = [("32 connections, one text", list(texts), 32, 1, 0.75)]
     kinds += [("4 connections, 32 texts", groups, 4, 32, 0.85)]  # type: ignore[list-item]
@@ -66,7 +66,7 @@ def throughput(
 def contenders(
     bundle: Path, others: Sequence[Command], texts: Sequence[str], seconds: float
 ) -> Iterator[Finding]:
-    """Texts a second at 32 connections, of each server in turns with ours."""
+    """Measure texts per second at 32 connections of each server, alternating with embedrt's."""
     bodies = [body(text) for text in texts]
     for command in others:
         ratios, rates = [], []
@@ -87,7 +87,7 @@ def contenders(
 
 
 def latency(bundle: Path, embedder: Embedder, texts: Sequence[str]) -> Iterator[Finding]:
-    """One connection, one text of 16 tokens; and half of the capacity in an open loop."""
+    """Measure one text of 16 tokens on one connection, and an open loop at half the capacity."""
     bodies = [body(text) for text in texts]
     sixteen = [text for text in texts if embedder.count_tokens(text) == 16][:20]
     with running(embedrt(bundle, *NO_CACHE)) as server:
@@ -112,7 +112,7 @@ def latency(bundle: Path, embedder: Embedder, texts: Sequence[str]) -> Iterator[
 
 
 def overload(bundle: Path, texts: Sequence[str], seconds: float) -> Iterator[Finding]:
-    """Four times the capacity in an open loop, with a short queue; then back to normal."""
+    """Measure an open loop at four times the capacity with a short queue, and the recovery."""
     bodies = [body(text) for text in texts]
     limit = 10_000
     with running(embedrt(bundle, *NO_CACHE, "--max-waiting-tokens", str(limit))) as server:
@@ -154,11 +154,11 @@ def overload(bundle: Path, texts: Sequence[str], seconds: float) -> Iterator[Fin
 
 
 def repeated(bundle: Path, texts: Sequence[str], seconds: float) -> Iterator[Finding]:
-    """Half of the texts were asked for before."""
+    """Measure the cache with texts of which half were requested before."""
     few = list(texts[:50])
     half = [text for pair in zip(texts, few * len(texts), strict=False) for text in pair]
     rates, bytes_equal = [], True
-    for options in (NO_CACHE, ("--cache-mb", "1")):  # too small for those that do not return
+    for options in (NO_CACHE, ("--cache-mb", "1")):  # too small for the texts that occur once
         with running(embedrt(bundle, *options)) as server:
             answers = [_ask(server, text) for text in (*few, *few)]
             bytes_equal &= answers[: len(few)] == answers[len(few) :]
@@ -172,7 +172,7 @@ def repeated(bundle: Path, texts: Sequence[str], seconds: float) -> Iterator[Fin
 
 
 def start(bundle: Path) -> Iterator[Finding]:
-    """From the start of the process to the first 200 of ``/ready``."""
+    """Measure the time from the start of the process to the first 200 of ``/ready``."""
     found = []
     for _ in range(STARTS):
         with running(embedrt(bundle)) as server:
@@ -185,7 +185,7 @@ def start(bundle: Path) -> Iterator[Finding]:
 
 
 def minutes(bundle: Path, texts: Sequence[str], seconds: float) -> Iterator[Finding]:
-    """Mixed load with clients that vanish, and SIGTERM at the end."""
+    """Measure mixed load with clients that disconnect, and SIGTERM at the end."""
     with running(embedrt(bundle)) as server:
         found = soak(server, texts, seconds)
     shown = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
@@ -195,7 +195,7 @@ def minutes(bundle: Path, texts: Sequence[str], seconds: float) -> Iterator[Find
 
 
 class _probing:  # noqa: N801 - used as a function
-    """Asks for one text now and then, and notes status and seconds."""
+    """Requests one text at intervals, and records status and seconds."""
 
     def __init__(
         self, server: Running, texts: Sequence[str], noted: list[tuple[int, float]]

@@ -1,4 +1,4 @@
-"""The servers: a process each, started, waited for, and ended."""
+"""The servers: starting each in a process, waiting until it is ready, ending it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_END = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """How a server is started."""
+    """The command that starts a server."""
 
     name: str
     arguments: list[str]
@@ -34,11 +34,11 @@ class Command:
 
 @dataclass(slots=True)
 class Running:
-    """A server that answers."""
+    """A running server."""
 
     process: subprocess.Popen[bytes]
     url: str
-    """Of the embeddings."""
+    """The URL of the embeddings route."""
     base: str
     seconds_to_ready: float
 
@@ -59,13 +59,13 @@ class Running:
 
 
 def embedrt(bundle: Path, *options: str) -> Command:
-    """Return the command of our own server."""
+    """Return the command that starts embedrt's server."""
     arguments = [sys.executable, "-m", "embedrt", "serve", str(bundle), "--port", str(PORT)]
     return Command(name="embedrt serve", arguments=[*arguments, *options], variables={})
 
 
 def infinity(model: Path, threads: int) -> Command:
-    """Return the command of infinity's server, with its torch engine."""
+    """Return the command that starts infinity's server with its torch engine."""
     program = str(interpreter("infinity").with_name("infinity_emb"))
     options = ["--engine", "torch", "--device", "cpu", "--no-bettertransformer", "--port"]
     arguments = [program, "v2", "--model-id", str(model), *options, str(PORT)]
@@ -80,7 +80,7 @@ def infinity(model: Path, threads: int) -> Command:
 
 
 def fastapi(model: Path, threads: int) -> Command:
-    """Return the command of the minimal handler around sentence-transformers."""
+    """Return the command that starts the minimal handler around sentence-transformers."""
     arguments = [str(interpreter("fastapi")), "-m", "uvicorn", "--port", str(PORT)]
     arguments += ["--log-level", "error", "benchmarks.serving.fastapi_handler:app"]
     variables = {"MODEL": str(model), "THREADS": str(threads), "HF_HUB_OFFLINE": "1"}

@@ -1,4 +1,4 @@
-"""Mixed load for minutes, with clients that vanish, and SIGTERM in the middle of it."""
+"""Minutes of mixed load, with clients that disconnect, and SIGTERM during the load."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from threading import Event, Thread
 
 from benchmarks.serving.servers import PORT, Running
 
-CLIENTS = 6  # that wait for each answer
-VANISHING = 2  # that close the connection before it
-SIZES = (1, 1, 1, 1, 4, 32)  # texts of a request
+CLIENTS = 6  # wait for each answer
+VANISHING = 2  # disconnect before the answer
+SIZES = (1, 1, 1, 1, 4, 32)  # texts per request
 
 
 def soak(server: Running, texts: Sequence[str], seconds: float) -> dict[str, float]:
@@ -39,15 +39,15 @@ def soak(server: Running, texts: Sequence[str], seconds: float) -> dict[str, flo
 
 
 def _ask(texts: Sequence[str], seed: int, counts: Counter[str], ending: Event) -> None:
-    """Ask until the server no longer listens. An answer that does not come is a lost request."""
-    choose = random.Random(seed)  # noqa: S311 - not for secrets
+    """Send requests until the server no longer listens. A missing answer is a lost request."""
+    choose = random.Random(seed)  # noqa: S311 - not for cryptography
     connection: http.client.HTTPConnection | None = None
     while not ending.is_set():
         try:
             if connection is None:
                 connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
                 connection.connect()
-        except OSError:  # it no longer listens
+        except OSError:  # the server no longer listens
             return
         body = json.dumps({"input": choose.choices(texts, k=choose.choice(SIZES))})
         try:
@@ -64,7 +64,7 @@ def _ask(texts: Sequence[str], seed: int, counts: Counter[str], ending: Event) -
 
 
 def _vanish(texts: Sequence[str], seed: int, counts: Counter[str], ending: Event) -> None:
-    choose = random.Random(seed)  # noqa: S311 - not for secrets
+    choose = random.Random(seed)  # noqa: S311 - not for cryptography
     while not ending.is_set():
         body = json.dumps({"input": choose.choices(texts, k=32)}).encode()
         head = b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body)

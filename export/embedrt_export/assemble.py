@@ -25,13 +25,16 @@ from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import Encoder, TokenTypes
 from embedrt_export.families import find_reader, read_encoder
 from embedrt_export.families.classifiers import read_classifier
+from embedrt_export.families.masked import read_masked_head
 from embedrt_export.graph.arithmetic import Arithmetic
 from embedrt_export.graph.float32 import Float32
 from embedrt_export.graph.fuse import OPSET, add_encoder
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.graph.vocabulary import SlicedFloat32
 from embedrt_export.graph.weights import Weights, read_graph, write_graph
 from embedrt_export.head import Head, fit_head, is_normalized, pooling_of, reads_first
 from embedrt_export.heads.head import add_head
+from embedrt_export.heads.masked import add_masked_head
 from embedrt_export.int8 import scheme as int8
 from embedrt_export.int8 import traced as int8_traced
 from embedrt_export.int8.calibration import join_ranges, measure_ranges
@@ -39,10 +42,14 @@ from embedrt_export.int8.quality import measure_quality
 from embedrt_export.int8.scheme import Int8
 from embedrt_export.int8.selection import Figures, Measure, Quantized, choose_scheme
 from embedrt_export.int8.smoothing import smooth_products, smooth_values
+from embedrt_export.int8.vocabulary import SlicedInt8
+from embedrt_export.masked import MaskedHead
 from embedrt_export.memory import trim
 from embedrt_export.source.checkpoint import load_tensors
 from embedrt_export.source.settings import Settings
 from embedrt_export.traced.trace import trace_model
+
+ReadMasked = Callable[[Encoder], MaskedHead]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,9 @@ class Built:
     inputs: Mapping[str, str]
     """Name of the input activation of each linear layer in the encoder, by layer name."""
     head: Head
+    """Empty with a masked-LM head."""
+    masked: ReadMasked | None
+    """Reads the masked-LM head of a sparse encoder, for an encoder's word embeddings."""
     dimension: int
     positions: int | None
     """Number of positions in the encoder; None if the encoder has no limit."""
@@ -89,7 +99,12 @@ def build_graph(settings: Settings, config: PretrainedConfig, folder: Path) -> B
     """
     reader = find_reader(config)
     head = _read_head(settings, config)
+    masked = _read_masked(settings, config)
     if reader is None:
+        if masked is not None:
+            raise UnsupportedModelError(
+                f"embedrt does not export sparse encoders of the architecture {config.model_type}"
+            )
         return _trace(settings, config, head, folder)
 
     def read() -> Encoder:
@@ -97,12 +112,25 @@ def build_graph(settings: Settings, config: PretrainedConfig, folder: Path) -> B
         encoder = read_encoder(reader, config, tensors, settings.max_seq_length)
         return replace(encoder, first_only=settings.task == "reranking" and reads_first(head))
 
-    return _draw(settings.task, folder, read, head)
+    return _draw(settings.task, folder, read, head, masked)
 
 
 def inputs_of(task: Task, types: TokenTypes) -> tuple[Value, ...]:
     """Return the inputs of a task's graph."""
     return INPUTS[task] + (FURTHER_INPUTS[task] if types.given else ())
+
+
+def _read_masked(settings: Settings, config: PretrainedConfig) -> ReadMasked | None:
+    """Return what reads the masked-LM head; None for other tasks."""
+    sparse = settings.sparse
+    if sparse is None:
+        return None
+
+    def read(encoder: Encoder) -> MaskedHead:
+        tensors = load_tensors(settings.transformer)
+        return read_masked_head(config, tensors, encoder.word_embeddings, sparse)
+
+    return read
 
 
 def _read_head(settings: Settings, config: PretrainedConfig) -> Head:
@@ -141,6 +169,7 @@ def fit_texts(built: Built, types: TokenTypes, max_tokens: int) -> Built:
         built.graph.parent,
         lambda: replace(read(), types=types, max_tokens=max_tokens),
         built.head,
+        built.masked,
     )
 
 
@@ -148,11 +177,17 @@ def _numbers_of(types: TokenTypes) -> set[int]:
     return {0, 1} if types.given else {*types.first, types.rest}
 
 
-def _draw(task: Task, folder: Path, read: Callable[[], Encoder], head: Head) -> Built:
+def _draw(
+    task: Task,
+    folder: Path,
+    read: Callable[[], Encoder],
+    head: Head,
+    masked: ReadMasked | None,
+) -> Built:
     encoder = read()
     head = fit_head(head, encoder.hidden)
-    arithmetic = Float32()
-    graph, dimension = _fuse(task, folder, encoder, head, arithmetic)
+    arithmetic = SlicedFloat32() if masked else Float32()
+    graph, dimension = _fuse(task, folder, encoder, head, masked, arithmetic)
     onnx.checker.check_model(graph, full_check=True)
     return Built(
         task,
@@ -160,6 +195,7 @@ def _draw(task: Task, folder: Path, read: Callable[[], Encoder], head: Head) -> 
         read,
         arithmetic.inputs,
         head,
+        masked,
         dimension,
         encoder.positions,
         len(encoder.word_embeddings),
@@ -177,6 +213,7 @@ def _trace(settings: Settings, config: PretrainedConfig, head: Head, folder: Pat
         None,
         {},
         head,
+        None,
         traced.dimension,
         positions if positions > 0 else None,  # XLNet has -1, and no limit
         config.vocab_size,
@@ -216,8 +253,10 @@ def quantize_graph(
         smoothed = smooth_values(encoder, join_ranges(encoder, ranges))
         encoder, smooth = smooth_products(*smoothed)
         gated = encoder.layers[0].gate is not None
-        arithmetic = Int8(scheme, smooth, None if gated else encoder.activation)
-        graph, _ = _fuse(built.task, folder.with_name(scheme), encoder, head, arithmetic)
+        kind = SlicedInt8 if built.masked else Int8
+        arithmetic = kind(scheme, smooth, None if gated else encoder.activation)
+        place = folder.with_name(scheme)
+        graph, _ = _fuse(built.task, place, encoder, head, built.masked, arithmetic)
         int8.require_products(read_graph(graph), len(built.inputs))
         return graph
 
@@ -232,14 +271,25 @@ def quantize_graph(
 
 
 def _fuse(
-    task: Task, folder: Path, encoder: Encoder, head: Head, arithmetic: Arithmetic
+    task: Task,
+    folder: Path,
+    encoder: Encoder,
+    head: Head,
+    masked: ReadMasked | None,
+    arithmetic: Arithmetic,
 ) -> tuple[Path, int]:
     """Write the graph and its weights to `folder`; return its path and the dimension."""
     ends = _ends(task, encoder.types)
     with Weights(folder) as weights:
         nodes = Nodes(weights=weights)
         vectors = add_encoder(nodes, encoder, arithmetic)
-        result, dimension = add_head(nodes, vectors, encoder.hidden, head)
+        if masked is None:
+            result, dimension = add_head(nodes, vectors, encoder.hidden, head)
+        else:
+            assert isinstance(arithmetic, SlicedFloat32 | SlicedInt8)
+            words = masked(encoder)
+            result = add_masked_head(nodes, vectors, encoder.hidden, words, arithmetic)
+            dimension = words.vocabulary
         nodes.name_output(result, *ends.outputs)
     model = nodes.to_model(opset=OPSET, dimension=dimension, ends=ends)
     return write_graph(folder, model), dimension

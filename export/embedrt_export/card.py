@@ -48,6 +48,18 @@ and in batches.
 {quality}
 """
 
+SPARSE = """\
+| sparse row | a weight for each of {dimension} words, most of them 0, {precision} |
+| longest text | {max_tokens} tokens, cut on the {truncation_side} |
+| pooling | {pooling}{queries} |
+| score | {similarity} |
+
+Measured at export against {reference} on {texts} texts: largest difference of a weight
+{max_difference:.1e} of the text's largest (allowed: {tolerance:g}); each text gave the same bytes
+alone and in batches.
+{quality}
+"""
+
 USE = """\
 ## Use
 
@@ -86,6 +98,16 @@ reranker.predict([("a question", "a document")])
 ```
 """
 
+SPARSE_ENCODER = """\
+```python
+from embedrt import SparseEncoder
+
+encoder = SparseEncoder.load("{name}")  # or "hub:ORG/NAME@COMMIT"
+rows = encoder.encode_document(["a text", "another"])  # indices, values, indptr: CSR
+encoder.similarity(encoder.encode_query("a question"), rows)
+```
+"""
+
 QUALITY = """
 int8, scheme {scheme}, against fp32 on {texts} texts that it was not fitted to: cosine
 {mean_cosine:.4f} in the mean, {first_percentile_cosine:.4f} at the first percentile and
@@ -96,6 +118,13 @@ ORDER = """
 int8, scheme {scheme}, against fp32 on {texts} pairs that it was not fitted to: Kendall's tau
 {kendall_tau:.3f} between the orders of a query's documents, {top_agreement:.0%} of the ten best are
 the same; the scores differ by {score_error:.3f} of their standard deviation.
+"""
+
+
+TERMS = """
+int8, scheme {scheme}, against fp32 on {texts} texts that it was not fitted to: cosine
+{mean_cosine:.4f} in the mean and {min_cosine:.4f} at the least; Kendall's tau {order_agreement:.3f}
+between the orders of the dot products; {term_overlap:.1%} of the weight is in the same terms.
 """
 
 
@@ -124,6 +153,13 @@ PAGES: dict[Task, Page] = {
         what="the token ids of two texts to their scores",
         pipeline_tag="text-ranking",
         tag="reranker",
+    ),
+    "sparse": Page(
+        template=HEAD + SPARSE + USE + SPARSE_ENCODER,
+        quality=TERMS,
+        what="token ids to a weight for each word",
+        pipeline_tag="feature-extraction",
+        tag="sparse-encoder",
     ),
 }
 
@@ -154,7 +190,8 @@ def model_card(manifest: Manifest) -> str:
         precision=manifest.precision,
         max_tokens=manifest.max_tokens,
         truncation_side=manifest.truncation_side,
-        pooling=" + ".join(manifest.pooling),
+        pooling=_pooling(manifest),
+        queries=_queries(manifest),
         similarity=manifest.similarity,
         reference=agreement.reference,
         texts=agreement.texts,
@@ -162,6 +199,17 @@ def model_card(manifest: Manifest) -> str:
         tolerance=agreement.tolerance,
         min_cosine=agreement.min_cosine,
     )
+
+
+def _pooling(manifest: Manifest) -> str:
+    sparse = manifest.sparse
+    return f"{sparse.pooling} of {sparse.activation}" if sparse else " + ".join(manifest.pooling)
+
+
+def _queries(manifest: Manifest) -> str:
+    """Return the note on queries that run no encoder."""
+    free = manifest.sparse is not None and manifest.sparse.queries is not None
+    return "; of a query, a fixed weight for each token" if free else ""
 
 
 def _ignored(code: tuple[str, ...]) -> str:

@@ -96,21 +96,21 @@ def places(module: HeadModule) -> tuple[str, str]:
     return (TOKENS if isinstance(module, Pooling) else EMBEDDING), EMBEDDING
 
 
-def fit_head(head: Head, hidden: int) -> Head:
-    """Return the head for token vectors of `hidden` components.
+def fit_head(head: Head, hidden: int, *, reads: str = TOKENS) -> Head:
+    """Return the head for token vectors, or what else it `reads`, of `hidden` components.
 
     Truncations that remove no component are dropped. Raises UnsupportedModelError if a module
     expects another number of components than it receives.
     """
-    widths: dict[str, int] = {}
+    widths = {reads: hidden}
     fitted: list[HeadModule] = []
     for module in head:
-        reads, writes = places(module)
-        if reads not in widths and not isinstance(module, Pooling):
+        source, writes = places(module)
+        if source not in widths:
             raise UnsupportedModelError(
-                f"a Dense module reads {reads}, which no earlier module writes"
+                f"a Dense module reads {source}, which no earlier module writes"
             )
-        width = hidden if isinstance(module, Pooling) else widths[reads]
+        width = widths[source]
         if isinstance(module, Truncate) and module.dimension >= width:
             continue
         widths[writes] = _width_after(module, width)
@@ -120,7 +120,7 @@ def fit_head(head: Head, hidden: int) -> Head:
 
 def pooling_of(head: Head) -> tuple[PoolingMode, ...]:
     """Return the pooling modes, in the order of concatenation."""
-    return next(module.modes for module in head if isinstance(module, Pooling))
+    return next((module.modes for module in head if isinstance(module, Pooling)), ())
 
 
 def reads_first(head: Head) -> bool:
@@ -130,7 +130,7 @@ def reads_first(head: Head) -> bool:
 
 def is_normalized(head: Head) -> bool:
     """Whether the embedding has length 1."""
-    return isinstance(head[-1], Normalize)
+    return bool(head) and isinstance(head[-1], Normalize)
 
 
 def _width_after(module: HeadModule, width: int) -> int:

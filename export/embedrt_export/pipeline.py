@@ -3,64 +3,49 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
 from transformers import PretrainedConfig
 
-from embedrt import Bundle
-from embedrt.bundle.graph_rules import Ends, graph_problems
 from embedrt.bundle.manifest import (
     FORMAT_VERSION,
     OUTPUTS,
-    REMEDY,
     Agreement,
     Manifest,
     Precision,
-    Similarity,
 )
-from embedrt.bundle.manifest import Source as ManifestSource
-from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
-from embedrt.bundle.weights import WEIGHTS
-from embedrt.bundle.writer import Staging, staged_bundle
+from embedrt.bundle.writer import staged_bundle
 from embedrt.errors import (
-    BundleError,
-    NonFiniteEmbeddingError,
-    ProofError,
     UnsupportedModelError,
 )
 from embedrt.files import expand
 from embedrt.loaded import LoadedBundle
-from embedrt.tasks import load_any
-from embedrt.text.tokenizer import Tokenizer
 from embedrt_export.assemble import Built, build_graph, fit_texts, inputs_of, quantize_graph
-from embedrt_export.card import model_card
+from embedrt_export.bundling import (
+    default_similarity,
+    describe_source,
+    hash_weights,
+    name_of,
+    publish_proven,
+    rehearse_staged,
+    versions,
+)
 from embedrt_export.encoder import TokenTypes
 from embedrt_export.int8.calibration import read_calibration
 from embedrt_export.int8.selection import Quantized
 from embedrt_export.proof.original import Original
-from embedrt_export.source.card import read_license
-from embedrt_export.source.checkpoint import weight_files
 from embedrt_export.source.config import own_code, read_config
 from embedrt_export.source.find import Source, find_source
 from embedrt_export.source.prompts import refuse_unpooled_prompts
 from embedrt_export.source.recipe import Fact, Recipe
 from embedrt_export.source.settings import Settings, read_settings
+from embedrt_export.source.static import read_static, static_family
 from embedrt_export.stages import STAGES, Stages
+from embedrt_export.static.original import StaticOriginal
+from embedrt_export.static.pipeline import export_static
 
-TOOLS = (
-    "embedrt",
-    "onnx",
-    "onnxruntime",
-    "sentence-transformers",
-    "tokenizers",
-    "torch",
-    "transformers",
-)
 LONGEST = 1 << 20  # transformers reports 1e30 for a tokenizer without a limit
 
 logger = logging.getLogger(__name__)
@@ -76,7 +61,7 @@ def export_model(
     calibration: Path | None = None,
     ignore_remote_code: bool = False,
 ) -> Path:
-    """Export a model to a bundle and verify it against sentence-transformers.
+    """Export a model to a bundle and verify it against the library that runs it.
 
     Parameters
     ----------
@@ -119,18 +104,15 @@ def export_model(
         raise ValueError("calibration is for precision='int8'")
     source = find_source(_at_home(model), revision=revision, files=files and expand(files))
     logger.info("reading %s from %s", source.id, source.folder)
+    target = expand(output or Path("models") / name_of(source, precision))
+    if static_family(source.folder):
+        export_static(source, target, precision, calibration)
+        return target
     refuse_unpooled_prompts(source.id)
     settings = read_settings(source.folder)
     stages = STAGES[settings.task]
     config = read_config(settings, ignore_remote_code=ignore_remote_code)
-    weights = {
-        str(file.relative_to(settings.folder)): describe_file(file).sha256
-        for folder in settings.weight_folders
-        for file in weight_files(folder)
-    }
-    if source.recipe:
-        source.recipe.check_weights(weights)
-    target = expand(output or Path("models") / _name(source, precision))
+    weights = hash_weights(source, settings.weight_folders)
     with staged_bundle(target) as staging:
         built = build_graph(settings, config, staging.scratch / "fp32")
         oracle = stages.load(settings.folder)
@@ -140,12 +122,7 @@ def export_model(
         oracle.limit(manifest.max_tokens)
         if source.recipe:
             source.recipe.check(_facts(manifest, config))
-        staging.add(TOKENIZER, oracle.tokenizer_json().encode())
-        staging.add(PROBES, stages.probes(oracle))
-        staging.add(CARD, b"")
-        _rehearse(staging, manifest, stages, oracle)
-        # From here on, no stage and the original are in memory at the same time.
-        oracle.release()
+        rehearse_staged(staging, manifest, oracle.tokenizer_json(), stages, oracle)
         built = fit_texts(built, types, manifest.max_tokens)
         graph = built.graph
         if precision == "int8":
@@ -153,40 +130,20 @@ def export_model(
                 built, stages, oracle, manifest, source.recipe, calibration
             )
             graph = quantized.graph
-        size = graph.stat().st_size + graph.with_name(WEIGHTS).stat().st_size
-        logger.info("writing a %s graph of %d bytes", built.builder, size)
-        staging.take_graph(graph)
-        _check_graph(staging.path, manifest)
-        manifest = _prove(staging, manifest, stages, oracle)
-        staging.add(CARD, model_card(manifest).encode())
-        staging.seal(manifest)
-        staging.publish()
+        publish_proven(staging, graph, manifest, stages, oracle)
     return target
-
-
-def _name(source: Source, precision: Precision) -> str:
-    name = source.recipe.name if source.recipe else source.id.rpartition("/")[2]
-    return f"{name}-{precision}"
 
 
 def _at_home(model: str) -> str:
     return str(expand(model)) if model.startswith("~") else model
 
 
-def _check_graph(bundle: Path, manifest: Manifest) -> None:
-    """Raise UnsupportedModelError if the finished graph breaks the rules for bundles."""
-    size = (bundle / WEIGHTS).stat().st_size
-    problems = graph_problems(bundle / GRAPH, size, Ends.of(manifest))
-    if problems:
-        raise UnsupportedModelError(
-            f"the graph of the architecture {manifest.family} breaks the rules for bundles: "
-            f"{'; '.join(problems)}. Use sentence-transformers for this model, or another one"
-        )
-
-
 def prove_bundle(loaded: LoadedBundle, model: str) -> Agreement:
     """Compare a loaded bundle with the original `model`; raise ProofError if they disagree."""
-    settings = read_settings(find_source(_at_home(model)).folder)
+    folder = find_source(_at_home(model)).folder
+    if static_family(folder):
+        return STAGES["embedding"].prove(loaded, StaticOriginal(read_static(folder)))
+    settings = read_settings(folder)
     task = loaded.manifest.task
     if settings.task != task:
         raise UnsupportedModelError(
@@ -210,22 +167,13 @@ def _describe(
     precision: Precision,
 ) -> Manifest:
     """Return the manifest without the agreement, the quantization and the files."""
-    recipe = source.recipe
-    license_ = recipe.license if recipe and recipe.license else read_license(settings.folder)
     return Manifest(
         format_version=FORMAT_VERSION,
-        name=_name(source, precision),
+        name=name_of(source, precision),
         task=settings.task,
         inputs=inputs_of(settings.task, types),
         outputs=OUTPUTS[settings.task],
-        source=ManifestSource(
-            id=source.id,
-            origin=source.origin,
-            revision=source.revision,
-            license=license_,
-            weights=weights,
-            ignored_code=own_code(settings),
-        ),
+        source=describe_source(source, weights, own_code(settings)),
         family=config.model_type,
         builder=built.builder,
         precision=precision,
@@ -234,10 +182,10 @@ def _describe(
         truncation_side=oracle.truncation_side,
         pooling=built.pooling,
         normalized=built.normalized,
-        similarity=settings.similarity or _default_similarity(source),
+        similarity=settings.similarity or default_similarity(source),
         prompts=settings.prompts,
         default_prompt_name=settings.default_prompt_name,
-        tools={tool: metadata.version(tool) for tool in (*TOOLS, *filter(None, [built.tracer]))},
+        tools=versions(*filter(None, [built.tracer])),
         agreement=None,
         quantization=None,
         files={},
@@ -284,12 +232,6 @@ def _require_rows(settings: Settings, oracle: Original, built: Built) -> None:
         )
 
 
-def _default_similarity(source: Source) -> Similarity:
-    """Return the similarity for a model whose files set none: the recipe's, else cosine."""
-    expected = source.recipe.expect.get("similarity") if source.recipe else None
-    return "dot" if expected == "dot" else "cosine"
-
-
 def _max_tokens(settings: Settings, oracle: Original, built: Built) -> int:
     bounds = [oracle.max_tokens] + ([built.positions] if built.positions else [])
     if min(bounds) > LONGEST:
@@ -320,41 +262,3 @@ def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
         "similarity": manifest.similarity,
         "prompts": manifest.prompts,
     }
-
-
-def _rehearse(staging: Staging, manifest: Manifest, stages: Stages, oracle: Original) -> None:
-    """Run the texts of the proof in the original, tokenizing as the bundle will."""
-    logger.info("embedding the texts of the comparison with %s", oracle.name)
-    with _faults_of(manifest):
-        tokenizer = Tokenizer(
-            staging.path / TOKENIZER,
-            max_tokens=manifest.max_tokens,
-            truncation_side=manifest.truncation_side,
-        )
-        stages.rehearse(oracle, manifest.max_tokens, tokenizer.count)
-
-
-def _prove(staging: Staging, manifest: Manifest, stages: Stages, oracle: Original) -> Manifest:
-    """Verify the staged bundle in the runtime; return the manifest with the agreement."""
-    staging.seal(manifest)
-    logger.info("comparing the bundle with %s", oracle.name)
-    with _faults_of(manifest), load_any(Bundle.open(staging.path)) as loaded:
-        agreement = stages.prove(loaded, oracle)
-    logger.info(
-        "it agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
-        agreement.max_difference,
-        agreement.min_cosine,
-    )
-    return replace(manifest, agreement=agreement)
-
-
-@contextmanager
-def _faults_of(manifest: Manifest) -> Iterator[None]:
-    """Report faults of the bundle as ProofError."""
-    try:
-        yield
-    except (BundleError, NonFiniteEmbeddingError) as error:
-        raise ProofError(
-            f"the bundle of {manifest.source.id} does not run: "
-            f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
-        ) from error

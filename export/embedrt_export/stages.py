@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from embedrt.bundle.manifest import (
     ScoreActivation,
     ScoreQuantization,
     Task,
+    TermQuantization,
 )
 from embedrt.engine.call import Text
 from embedrt.text.tokenizer import TokenIds
@@ -22,12 +23,14 @@ from embedrt_export.int8.calibration import DOCUMENTS, CalibrationTexts, pairs_o
 from embedrt_export.int8.order import OrderQuality, measure_order
 from embedrt_export.int8.quality import Quality, measure_quality
 from embedrt_export.int8.selection import Figures, Measure
-from embedrt_export.proof.agreement import prove
+from embedrt_export.int8.terms import TermQuality, measure_terms
+from embedrt_export.proof.agreement import prove, prove_rows
 from embedrt_export.proof.comparison import rehearse
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.pair_oracle import PairOracle
-from embedrt_export.proof.probes import pair_probes, probes
+from embedrt_export.proof.probes import pair_probes, probes, sparse_probes
 from embedrt_export.proof.scores import prove_scores, rehearse_scores
+from embedrt_export.proof.sparse_oracle import SparseOracle
 from embedrt_export.source.settings import Settings
 
 
@@ -58,7 +61,7 @@ class Stages:
     """Returns the token ids to fit int8 to, and to judge it by."""
     least: Callable[..., Figures]
     """The quality that int8 must reach; keywords replace the defaults."""
-    record: Callable[..., Quantization | ScoreQuantization]
+    record: Callable[..., Quantization | ScoreQuantization | TermQuantization]
     """What the manifest records of int8."""
 
 
@@ -106,5 +109,15 @@ STAGES: dict[Task, Stages] = {
         trial=_try_pairs,
         least=OrderQuality,
         record=ScoreQuantization,
+    ),
+    "sparse": Stages(
+        load=SparseOracle,
+        describe=lambda oracle, settings: {"sparse": oracle.sparsity(settings)},
+        probes=sparse_probes,
+        rehearse=rehearse,
+        prove=prove_rows,
+        trial=lambda oracle, texts: replace(_try_texts(oracle, texts), measure=measure_terms),
+        least=TermQuality,
+        record=TermQuantization,
     ),
 }

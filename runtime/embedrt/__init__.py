@@ -10,8 +10,17 @@ from embedrt.similarity import semantic_search as semantic_search
 
 if TYPE_CHECKING:
     from embedrt.reranker import Reranker as Reranker
+    from embedrt.sparse import SparseEncoder as SparseEncoder
 
-__all__ = ["Bundle", "Embedder", "Manifest", "Reranker", "quantize_embeddings", "semantic_search"]
+__all__ = [
+    "Bundle",
+    "Embedder",
+    "Manifest",
+    "Reranker",
+    "SparseEncoder",
+    "quantize_embeddings",
+    "semantic_search",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,6 +29,10 @@ def __getattr__(name: str) -> Any:
         from embedrt.reranker import Reranker  # noqa: PLC0415  # on demand
 
         return Reranker
+    if name == "SparseEncoder":
+        from embedrt.sparse import SparseEncoder  # noqa: PLC0415  # on demand
+
+        return SparseEncoder
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415  # slow to import
 

@@ -145,7 +145,8 @@ class Embedder(LoadedBundle):
         shown = bool(show_progress_bar)
         with progress_bar(len(request.call.vectors), shown=shown) as advance:
             self._engine.run(request.call, advance if shown else None)
-        return request.result()
+        vectors: NDArray[Any] = request.result()
+        return vectors
 
     async def aencode(
         self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
@@ -154,7 +155,8 @@ class Embedder(LoadedBundle):
 
         Uses no additional thread. Cancellation drops the texts that have not been run.
         """
-        return (await self.aembed(texts, **options)).vectors
+        vectors: NDArray[Any] = (await self.aembed(texts, **options)).vectors
+        return vectors
 
     async def aembed(
         self,

@@ -49,7 +49,7 @@ class LoadOptions:
     sentence-transformers; ``"warn"`` and truncate it; or ``"error"``: raise OverlongTextError."""
     cache_mb: float = 0
     """Size in megabytes of a cache for the results of recent texts. The cache is exact: it returns
-    the same bytes as a computation."""
+    the same bytes as a computation. Static models do not use it."""
     max_waiting_tokens: int | None = None
     """Limit of the tokens in the queue: a call that would exceed it raises OverloadedError. By
     default all calls are queued. An idle engine accepts any call."""
@@ -87,6 +87,7 @@ class LoadedBundle:
         self._tokenizer = Tokenizer(
             bundle.tokenizer,
             max_tokens=manifest.max_tokens,
+            max_characters=manifest.max_characters,
             truncation_side=manifest.truncation_side,
         )
         self._engine = Engine(
@@ -99,6 +100,7 @@ class LoadedBundle:
             cache_bytes=int(options.cache_mb * MEGABYTE),
             max_waiting_tokens=options.max_waiting_tokens,
             convert=self._convert(),
+            runs_at_once=manifest.is_static,
         )
         if self._engine.dimension not in (None, manifest.dimension):
             raise BundleCorruptError(
@@ -149,9 +151,9 @@ class LoadedBundle:
         """Return what tokenizes the texts of calls."""
         return self._tokenizer.batch_ids
 
-    def _convert(self) -> Convert:
-        """Return what makes results, one a row, of the graph's output."""
-        return list
+    def _convert(self) -> Convert | None:
+        """Return what makes results of the graph's output; None if its rows are the results."""
+        return None
 
     @property
     def manifest(self) -> Manifest:

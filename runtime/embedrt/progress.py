@@ -23,3 +23,16 @@ def progress_bar(
 
 def _nothing(_finished: int) -> None:
     pass
+
+
+def increments(count: Callable[[], int], advance: Callable[[int], object]) -> Callable[[], None]:
+    """Return a function that calls `advance` with the growth of a count since its last call."""
+    last = 0
+
+    def report() -> None:
+        nonlocal last
+        now = count()
+        advance(now - last)
+        last = now
+
+    return report

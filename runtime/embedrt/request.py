@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Unpack
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import Manifest, Side
-from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, Share
+from embedrt.engine.cache import Known
+from embedrt.engine.call import Call, Row, Share
 from embedrt.engine.scheduler import Engine
 from embedrt.loaded import check_at_least
 from embedrt.postprocess import EmbeddingPrecision, Finish
@@ -39,12 +39,16 @@ class EncodeOptions(Spellings, total=False):
     truncate_dim: int | None
 
 
+Finisher = Callable[[NDArray[Any]], Any]
+"""Makes the caller's result of the results of all texts, or of the only one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
     """Vectors, and how many tokens they stand for."""
 
-    vectors: NDArray[Any]
-    """As `Embedder.encode` returns them."""
+    vectors: Any
+    """As `encode` returns them."""
     token_counts: NDArray[np.int32]
     """Tokens of each text, after truncation and with special tokens. Shape: (texts,)."""
 
@@ -54,12 +58,12 @@ class Request:
     """A call of the engine, and the postprocessing of its vectors."""
 
     call: Call
-    finish: Finish
+    finish: Finisher
     truncations: Truncations
     is_one: bool
     """Whether the caller passed one str."""
 
-    def result(self) -> NDArray[Any]:
+    def result(self) -> Any:
         """Return the caller's result after the call is done; warn about truncated texts."""
         vectors = self.call.vectors
         self.truncations.warn(len(vectors))
@@ -71,13 +75,27 @@ class Request:
 
 
 class Requests:
-    """Creates the requests for one model. Options are validated before any text is read."""
+    """Creates the requests for one model. Options are validated before any text is read.
 
-    def __init__(self, manifest: Manifest, tokenizer: Tokenizer, overlong: Overlong) -> None:
+    If `empty` is the result for a text without tokens, the results differ in size. With `known`,
+    which has the result of any token ids, nothing is run, and `tokenizer` replaces the engine's.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        tokenizer: Tokenizer,
+        overlong: Overlong,
+        *,
+        empty: Row | None = None,
+        known: Known | None = None,
+    ) -> None:
         self.prompts = Prompts.of(manifest)
         self._dimension = manifest.dimension
         self._tokenizer = tokenizer
         self._overlong: Overlong = overlong
+        self._empty = empty
+        self._known = known
 
     def one(
         self,
@@ -96,7 +114,28 @@ class Requests:
     ) -> Request:
         """Return the request of one call of `encode` or `aembed`, which have the same keywords."""
         texts = read_spellings(texts, spellings)
-        finish = Finish(self._dimension, truncate_dim, normalize_embeddings, precision)
+        return self.finished(
+            texts,
+            Finish(self._dimension, truncate_dim, normalize_embeddings, precision),
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            overlong=overlong,
+            truncation_side=truncation_side,
+        )
+
+    def finished(
+        self,
+        texts: Texts,
+        finish: Finisher,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        overlong: Overlong | None = None,
+        truncation_side: Side | None = None,
+    ) -> Request:
+        """Return the request of one call, whose results are postprocessed by `finish`."""
         prefix = self.prompts.choose(prompt_name, prompt)
         check_at_least("batch_size", batch_size, 1, "or None")
         is_one = isinstance(texts, str)
@@ -120,7 +159,7 @@ class Requests:
         precision: EmbeddingPrecision,
         normalize_embeddings: bool,
         truncate_dim: int | None,
-        cache: VectorCache | None,
+        cache: Known | None,
     ) -> Iterator[Request]:
         """Yield requests for successive blocks of a stream, which are scheduled as one call."""
         if precision in ("int8", "uint8"):
@@ -128,7 +167,26 @@ class Requests:
                 f"precision={precision!r} needs the ranges of all texts; stream float32 and apply "
                 "quantize_embeddings(..., ranges=)"
             )
-        finish = Finish(self._dimension, truncate_dim, normalize_embeddings, precision)
+        return self.finished_blocks(
+            texts,
+            Finish(self._dimension, truncate_dim, normalize_embeddings, precision),
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            cache=cache,
+        )
+
+    def finished_blocks(
+        self,
+        texts: Texts,
+        finish: Finisher,
+        *,
+        prompt_name: str | None,
+        prompt: str | None,
+        batch_size: int | None,
+        cache: Known | None,
+    ) -> Iterator[Request]:
+        """Yield requests like `blocks`, whose results are postprocessed by `finish`."""
         prefix = self.prompts.choose(prompt_name, prompt)
         check_at_least("batch_size", batch_size, 1, "or None")
         return self._blocks(stream(texts), prefix, batch_size, finish, cache)
@@ -138,8 +196,8 @@ class Requests:
         texts: Iterator[str],
         prefix: str,
         batch_size: int | None,
-        finish: Finish,
-        cache: VectorCache | None,
+        finish: Finisher,
+        cache: Known | None,
     ) -> Iterator[Request]:
         share = Share()
         for start in count(step=STREAM_BLOCK):
@@ -158,21 +216,26 @@ class Requests:
         *,
         first_index: int | None,
         share: Share | None = None,
-        cache: VectorCache | None = None,
+        cache: Known | None = None,
         overlong: Overlong | None = None,
         truncation_side: Side | None = None,
     ) -> tuple[Call, Truncations]:
         overlong = overlong or self._overlong
         side = truncation_side or self._tokenizer.truncation_side
         truncations = Truncations(self._tokenizer, allowed=overlong != "error")
+        own = None if self._known is None else self._tokenizer.batch_ids
+        varied = self._empty is not None
         call = Call(
             texts=texts,
-            vectors=np.empty((len(texts), self._dimension), np.float32),
+            vectors=np.empty(len(texts), object)
+            if varied
+            else np.empty((len(texts), self._dimension), np.float32),
+            empty=0.0 if self._empty is None else self._empty,
             batch_size=batch_size,
             first_index=first_index,
             share=share or Share(),
-            cache=cache,
-            tokenize=None if side == self._tokenizer.truncation_side else self._from_other_side,
+            cache=cache if self._known is None else self._known,
+            tokenize=own if side == self._tokenizer.truncation_side else self._from_other_side,
             check=None if overlong == "truncate" else truncations.check,
         )
         return call, truncations
@@ -181,7 +244,7 @@ class Requests:
         return self._tokenizer.other_side().batch_ids(texts)
 
 
-def run_ahead(engine: Engine, requests: Iterator[Request]) -> Iterator[NDArray[Any]]:
+def run_ahead(engine: Engine, requests: Iterator[Request]) -> Iterator[Any]:
     """Start each request before waiting for the previous one, to keep the workers busy."""
     started: deque[Request] = deque()
     try:

@@ -28,6 +28,19 @@ class Spellings(TypedDict, total=False):
     chunk_size: int | None
 
 
+class SparseSpellings(TypedDict, total=False):
+    """The same for `SparseEncoder.encode`."""
+
+    sentences: Texts
+    inputs: Texts
+    convert_to_tensor: bool
+    convert_to_sparse_tensor: bool
+    save_to_cpu: bool
+    device: str | None
+    pool: None
+    chunk_size: int | None
+
+
 class PairSpellings(TypedDict, total=False):
     """Keywords that `Reranker.predict` accepts for compatibility. None of them changes a result."""
 
@@ -47,14 +60,16 @@ class PairSpellings(TypedDict, total=False):
 
 OMITTED: Any = object()
 TEXTS: Final = ("sentences", "inputs")
-# The accepted values of each keyword, and the advice in the error for any other value.
-ACCEPTED: dict[str, tuple[tuple[object, ...], str]] = {
+Accepted = Mapping[str, tuple[tuple[object, ...], str]]
+"""The accepted values of each keyword, and the advice in the error for any other value."""
+
+ACCEPTED: Accepted = {
     "convert_to_numpy": ((True, None), "the result is a numpy array; wrap it in list() for a list"),
     "convert_to_tensor": (
         (False, None),
         "the result is a numpy array; torch.from_numpy(...) makes a tensor of it",
     ),
-    "device": ((None, "cpu"), "it runs on the CPU; choose its cores with Embedder.load(threads=)"),
+    "device": ((None, "cpu"), "it runs on the CPU; choose its cores with load(threads=)"),
     "output_value": (
         ("sentence_embedding",),
         "a bundle gives one vector a text; use sentence-transformers for token embeddings",
@@ -63,20 +78,35 @@ ACCEPTED: dict[str, tuple[tuple[object, ...], str]] = {
 }
 
 
+SPARSE_ACCEPTED: Accepted = {
+    "convert_to_tensor": (
+        (False, None),
+        "the result is CSR parts; torch.from_numpy(rows.to_dense()) makes a tensor of them",
+    ),
+    "convert_to_sparse_tensor": ((True, None), "the result is sparse; to_dense() makes an array"),
+    "device": ACCEPTED["device"],
+    "pool": ACCEPTED["pool"],
+}
+
+
 def read_spellings(
-    texts: Any, options: Mapping[str, Any], method: str = "encode", known: type = Spellings
+    texts: Any,
+    options: Mapping[str, Any],
+    method: str = "encode",
+    known: type = Spellings,
+    restricted: Accepted = ACCEPTED,
 ) -> Any:
     """Return the texts, from the positional argument or from a keyword.
 
-    `texts` is OMITTED if the positional argument is absent; `known` declares the keywords of the
-    method. Raises TypeError for an unknown keyword and for texts that are passed twice or not at
-    all, ValueError for an unsupported value.
+    `known` declares the keywords of the method, of which those in `restricted` take only some
+    values. `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown
+    keyword and for texts that are passed twice or not at all, ValueError for an unsupported value.
     """
     for name, value in options.items():
         if name not in known.__annotations__:
             raise TypeError(f"{method}() got an unexpected keyword argument '{name}'")
-        if name in ACCEPTED:
-            accepted, instead = ACCEPTED[name]
+        if name in restricted:
+            accepted, instead = restricted[name]
             if not any(value is each or value == each for each in accepted):
                 raise ValueError(f"{name}={value!r} cannot be honored: {instead}")
     given = [options[name] for name in TEXTS if name in options]

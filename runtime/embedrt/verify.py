@@ -29,6 +29,8 @@ from embedrt.text.inputs import as_pair, as_text, start_of
 
 FloatArray = NDArray[np.float32]
 
+TINY = 1e-12
+
 # Other processors round differently: a difference may be this multiple of the export's tolerance.
 # The tolerance of int8 already includes a margin.
 SLACK: dict[Precision, float] = {"fp32": 10, "int8": 1}
@@ -51,6 +53,13 @@ class Probes:
     """What the results are called, for messages."""
 
 
+def _documents(encoder: Any, texts: Sequence[str]) -> FloatArray:
+    """Return all weights of texts, of which none is dropped for being small."""
+    rows = encoder.encode(texts, prompt="", task="document", max_active_dims=encoder.dimension)
+    dense: FloatArray = rows.to_dense()
+    return dense
+
+
 # By task; all results have the shape (n, dimension).
 PROBES: dict[Task, Probes] = {
     "embedding": Probes(
@@ -69,6 +78,14 @@ PROBES: dict[Task, Probes] = {
         content="pairs with their scores",
         results="scores",
     ),
+    "sparse": Probes(
+        text="text",
+        read=as_text,
+        result="weights",
+        compute=_documents,
+        content="texts with their weights",
+        results="weights",
+    ),
 }
 
 
@@ -77,7 +94,9 @@ def row_differences(found: FloatArray, expected: FloatArray, *, normalized: bool
 
     Shape: (n, dimension) twice to (n,).
     """
-    scale = 1.0 if normalized else np.abs(expected).max(axis=1, keepdims=True)
+    # A static model's text and a sparse row may have no term.
+    largest = np.abs(expected).max(axis=1, keepdims=True)
+    scale = 1.0 if normalized else np.where(largest > 0, largest, 1.0)
     differences: FloatArray = np.max(np.abs(found - expected) / scale, axis=1)
     return differences
 

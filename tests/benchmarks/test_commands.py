@@ -1,4 +1,4 @@
-"""What the benchmarks' modules import when they run, and that the commands start."""
+"""Tests of the imports of the benchmarks' modules, and that the commands start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.checkout import ROOT
 
 
 def foreign(module: str) -> set[str]:
-    """Packages outside the standard library that a module of the harness imports."""
+    """Return the packages outside the standard library that a module of the harness imports."""
     script = f"import sys; before = {{*sys.modules}}; import benchmarks.harness.{module}"
     process = subprocess.run(
         [sys.executable, "-c", f"{script}; print(*sys.modules.keys() - before)"],
@@ -21,7 +21,7 @@ def foreign(module: str) -> set[str]:
     return loaded - {*sys.stdlib_module_names, "benchmarks"}
 
 
-def test_what_runs_in_other_environments_needs_only_the_standard_library() -> None:
+def test_modules_run_in_other_environments_import_only_the_standard_library() -> None:
     assert foreign("worker") == foreign("environments") == set()
     assert "embedrt" in foreign("rows")
 

@@ -1,4 +1,4 @@
-"""Scores against their obvious or established twins."""
+"""Tests of the scores against simple or established implementations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def random_vectors(count: int, seed: int, dimension: int = 16) -> Vectors:
 def slow_ndcg(
     queries: Vectors, documents: Vectors, judgments: list[dict[int, int]], depth: int
 ) -> float:
-    """Word for word as the definition goes."""
+    """Compute nDCG literally as it is defined."""
     total = 0.0
     for query, judged in zip(queries, judgments, strict=True):
         scores = [float(np.dot(query, document)) for document in documents]
@@ -46,7 +46,7 @@ def slow_ndcg(
 
 
 @given(st.integers(1, 5), st.integers(1, 30), st.integers(1, 12), st.data())
-def test_ndcg_is_its_definition(
+def test_ndcg_matches_its_definition(
     queries: int, documents: int, depth: int, data: st.DataObject
 ) -> None:
     judged = st.dictionaries(st.integers(0, documents - 1), st.integers(1, 3), min_size=1)
@@ -65,7 +65,7 @@ def test_ndcg_of_known_ranks() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3))
-def test_spearman_is_scipys(pairs: list[tuple[int, int]]) -> None:
+def test_spearman_matches_scipy(pairs: list[tuple[int, int]]) -> None:
     first, second = [float(a) for a, _ in pairs], [float(b) for _, b in pairs]
     if len(set(first)) > 1 and len(set(second)) > 1:
         expected = spearmanr(first, second).statistic
@@ -80,7 +80,7 @@ def test_equal_bytes_are_counted() -> None:
     assert share_of_equal_rows(vectors, other) == 0.75
 
 
-def test_a_right_answer_passes_as_roughly_as_int8() -> None:
+def test_vectors_as_inexact_as_int8_pass() -> None:
     reference = random_vectors(50, 0, dimension=384)
     noisy = reference + 0.2 * random_vectors(50, 1, dimension=384)
     check_answer(noisy / np.linalg.norm(noisy, axis=1, keepdims=True), reference)
@@ -97,14 +97,14 @@ def test_a_right_answer_passes_as_roughly_as_int8() -> None:
         (lambda v: np.concatenate([v[1::-1], v[2:]]), "at the least"),
     ],
 )
-def test_a_wrong_answer_is_told_as_one(spoil: object, reason: str) -> None:
+def test_wrong_vectors_are_reported(spoil: object, reason: str) -> None:
     reference = random_vectors(50, 0, dimension=384)
     assert callable(spoil)
     with pytest.raises(ContenderError, match=f"answered wrongly: .*{reason}"):
         check_answer(spoil(reference), reference)
 
 
-def test_retrieval_is_read_as_beir_lays_it_out(tmp_path: Path) -> None:
+def test_retrieval_is_read_from_beirs_layout(tmp_path: Path) -> None:
     write_task(tmp_path, judgments=["q1\td2\t1", "q1\td1\t0", "q3\td1\t2"])
     task = read_retrieval(tmp_path)
     assert task.queries == ["first?", "third?"]
@@ -120,7 +120,7 @@ def test_files_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert read_retrieval(tmp_path) == plain
 
 
-def test_a_judgment_of_nothing_is_an_error(tmp_path: Path) -> None:
+def test_a_judgment_of_an_unknown_document_is_an_error(tmp_path: Path) -> None:
     write_task(tmp_path, judgments=["q1\td9\t1"])
     with pytest.raises(ValueError, match="no query q1 or no document d9"):
         read_retrieval(tmp_path)

@@ -1,4 +1,4 @@
-"""Rows in, rows out, and what an interrupted run leaves."""
+"""Tests that rows survive being written and read, also after an interrupted run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROW = Row(
 )
 
 
-def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+def test_rows_round_trip(tmp_path: Path) -> None:
     file = tmp_path / "new" / "rows.jsonl"
     failed = replace(ROW, values=(), measure="", unit="", error="crashed: \ud800 \n \r \u2028 é")
     append_rows(file, [ROW, failed])
@@ -37,7 +37,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 @given(st.text(), st.lists(st.floats(allow_nan=False), max_size=3))
-def test_any_text_and_any_value_survive(text: str, values: list[float]) -> None:
+def test_any_text_and_any_value_round_trip(text: str, values: list[float]) -> None:
     row = replace(ROW, contender=text, error=text, values=tuple(values))
     assert Row.from_json(row.to_json()) == row
 
@@ -52,7 +52,7 @@ def test_no_file_has_no_rows(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "rows.jsonl") == []
 
 
-def test_a_file_cut_anywhere_keeps_its_whole_rows(tmp_path: Path) -> None:
+def test_a_truncated_file_keeps_its_complete_rows(tmp_path: Path) -> None:
     rows = [replace(ROW, texts=number) for number in range(3)]
     file = tmp_path / "rows.jsonl"
     append_rows(file, rows)
@@ -65,7 +65,7 @@ def test_a_file_cut_anywhere_keeps_its_whole_rows(tmp_path: Path) -> None:
         assert read_rows(file) == [*rows[:whole], ROW]
 
 
-def test_what_is_measured_anew_replaces() -> None:
+def test_new_measurements_replace_old_ones() -> None:
     other = replace(ROW, contender="fastembed")
     newer = replace(ROW, values=(9.0,))
     assert latest_rows([ROW, other, newer]) == [newer, other]

@@ -1,4 +1,4 @@
-"""The harness with real processes of fake contenders: what they did, and what went wrong."""
+"""Tests of the harness with real processes of fake contenders, some of which fail."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LATENCY = Workload("latency/16", "each", "exact/16", 2, "latency")
 
 @pytest.fixture
 def folder(tmp_path: Path, minilm: Path) -> Path:
-    """What was prepared of a model: here nothing but its tokenizer."""
+    """A folder of prepared models, with only a tokenizer in it."""
     source = tmp_path / "models" / MAIN_MODEL / "source"
     source.mkdir(parents=True)
     shutil.copy(minilm / "tokenizer.json", source)
@@ -63,13 +63,13 @@ def measured(run: Run, *workloads: Workload) -> list[Row]:
 
 
 def loads(log: Path) -> list[str]:
-    """Who was loaded, in order."""
+    """Return the contenders that were loaded, in order."""
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     return [line.rpartition(" ")[0] for line in lines]
 
 
 def assert_all_ended(log: Path) -> None:
-    """Whatever was under way, a worker outlives its harness by no more than a moment."""
+    """Assert that every worker ends within seconds of its harness."""
     left = {int(line.rpartition(" ")[2]) for line in log.read_text(encoding="utf-8").splitlines()}
     deadline = time.monotonic() + 10
     while left and time.monotonic() < deadline:
@@ -92,7 +92,7 @@ def test_contenders_have_a_value_for_each_repetition(folder: Path) -> None:
     assert [(row.contender, row.workload, row.measure, len(row.values)) for row in rows] == [
         ("right", "corpus", "seconds", 3),
         ("right too", "corpus", "seconds", 3),
-        ("right", "latency/16", "seconds", 40),  # 20 texts, one by one, twice
+        ("right", "latency/16", "seconds", 40),  # 20 texts, one per call, in two repetitions
         ("right too", "latency/16", "seconds", 40),
     ]
     assert all(value > 0 for row in rows for value in row.values)
@@ -116,7 +116,7 @@ def test_contenders_have_a_value_for_each_repetition(folder: Path) -> None:
         ("refuses", "failed: ValueError: no such thing"),
     ],
 )
-def test_a_failure_is_told_and_stops_nobody_else(folder: Path, name: str, reason: str) -> None:
+def test_a_failure_is_reported_and_affects_no_other(folder: Path, name: str, reason: str) -> None:
     failed, right = measured(make_run(folder, name, "right"), CORPUS)
     assert (failed.contender, failed.values) == (name, ())
     assert re.search(reason, failed.error)
@@ -124,7 +124,7 @@ def test_a_failure_is_told_and_stops_nobody_else(folder: Path, name: str, reason
     assert not right.error
 
 
-def test_a_contender_that_hangs_is_ended_and_not_waited_for_again(
+def test_a_contender_that_hangs_is_killed_and_not_started_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(LOG, str(tmp_path / "log"))
@@ -141,12 +141,12 @@ def test_a_contender_that_hangs_is_ended_and_not_waited_for_again(
     }
 
 
-def test_what_a_library_prints_is_no_answer(folder: Path) -> None:
+def test_output_of_a_library_is_not_taken_for_an_answer(folder: Path) -> None:
     (row,) = measured(make_run(folder, "chatty"), CORPUS)
     assert not row.error
 
 
-def test_one_that_cannot_be_installed_is_told_as_such(
+def test_a_failed_installation_is_reported(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requirements = tmp_path / "environments"
@@ -165,7 +165,7 @@ def test_one_that_cannot_be_installed_is_told_as_such(
     assert row.versions == {}
 
 
-def test_environments_are_made_side_by_side_and_each_once(
+def test_environments_are_made_in_parallel_and_each_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -194,7 +194,7 @@ def test_environments_are_made_side_by_side_and_each_once(
     assert sorted(made) == ["one", "other"]
 
 
-def test_artifacts_are_made_side_by_side_and_what_both_need_once(
+def test_artifacts_are_made_in_parallel_and_a_shared_one_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -218,11 +218,11 @@ def test_artifacts_are_made_side_by_side_and_what_both_need_once(
     assert sorted(made) == ["onnx", "onnx-dynamic-int8", "openvino"]
 
 
-def test_what_is_prepared_takes_no_environment(folder: Path) -> None:
+def test_an_existing_artifact_needs_no_environment(folder: Path) -> None:
     artifacts = Artifacts(MAIN_MODEL, folder)
     assert artifacts.environments("source") == []
     assert artifacts.environments("openvino") == [
-        "sentence-transformers-onnx",  # the ONNX graph comes first
+        "sentence-transformers-onnx",  # for the ONNX graph, which is made first
         "openvino",
     ]
     (artifacts.folder / "openvino").mkdir()
@@ -232,7 +232,7 @@ def test_what_is_prepared_takes_no_environment(folder: Path) -> None:
 def test_artifacts_are_looked_up_from_many_threads(
     folder: Path,
 ) -> None:
-    # Python 3.11's ast.parse fails in a thread if another parses while garbage is collected.
+    # Python 3.11's ast.parse fails in a thread if another thread parses during garbage collection.
     artifacts = Artifacts(MAIN_MODEL, folder)
     usual = gc.get_threshold(), sys.getswitchinterval()
     gc.callbacks.append(switch_threads)
@@ -253,16 +253,16 @@ def switch_threads(phase: str, details: dict[str, int]) -> None:
     sum(range(50))
 
 
-def test_what_cannot_be_prepared_is_told_as_such(folder: Path) -> None:
+def test_a_failed_preparation_is_reported(folder: Path) -> None:
     run = make_run(folder, "right")
-    # The tokenizer alone is no model that anything could be exported from.
+    # A tokenizer alone is no model that can be exported.
     other = Entry("other", FAKES / "fake.py", "harness", "onnx")
     row, right = measured(replace(run, contenders={"other": other, **run.contenders}), CORPUS)
     assert row.error.startswith("not prepared: onnx: ")
     assert not right.error
 
 
-def test_contenders_take_turns_and_another_begins_each_round() -> None:
+def test_contenders_alternate_and_a_different_one_begins_each_round() -> None:
     seen: list[str] = []
 
     def once(name: str) -> dict[str, float]:
@@ -274,7 +274,7 @@ def test_contenders_take_turns_and_another_begins_each_round() -> None:
     assert turns.answers["a"] == [{"seconds": 4}, {"seconds": 9}, {"seconds": 11}]
 
 
-def test_startup_is_told_by_stage(folder: Path) -> None:
+def test_startup_is_reported_by_stage(folder: Path) -> None:
     rows = measured(make_run(folder, "right"), Workload("startup", "startup", "exact/16", 2))
     found = {row.measure: row.values for row in rows}
     assert list(found) == ["total", "python", "import", "load", "first vector"]
@@ -284,7 +284,7 @@ def test_startup_is_told_by_stage(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
-def test_memory_is_told_by_block(folder: Path) -> None:
+def test_memory_is_reported_by_block(folder: Path) -> None:
     rows = measured(make_run(folder, "right"), Workload("memory", "memory", "block", count=2))
     found = {row.measure: row.values for row in rows}
     assert list(found) == ["after import", "after load", "peak 1000 texts", "curve"]
@@ -305,7 +305,7 @@ def test_pauses_are_not_counted(folder: Path) -> None:
     work = Workload("spaced/16", "spaced", "exact/16", 1, "latency")
     before = time.monotonic()
     (seconds,) = measured(make_run(folder, "right"), work)
-    assert time.monotonic() - before > 2 * len(seconds.values) * PAUSE  # the warm-up's too
+    assert time.monotonic() - before > 2 * len(seconds.values) * PAUSE  # including the warm-up's
     assert len(seconds.values) == 20
     assert median(seconds.values) < PAUSE
 
@@ -319,7 +319,7 @@ def test_quality_of_the_right_answer(folder: Path) -> None:
     assert values["right", "smallest"] == pytest.approx(1)
     assert values["wrong", "mean"] < 0.5
     assert values["right", "share"] == 1
-    # Alone there is nothing to be mixed up with, in a batch there is.
+    # A single text cannot be mixed up with another, texts in a batch can.
     assert values["wrong", "share"] == 0
 
 
@@ -330,29 +330,29 @@ def test_size_counts_the_files(folder: Path) -> None:
     assert installed.values[0] > 1e6
 
 
-def test_what_is_done_is_not_done_again(
+def test_measured_workloads_are_not_measured_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(LOG, str(tmp_path / "log"))
     run = make_run(folder, "right", "refuses")
     first = measured(run, CORPUS)
     loaded = loads(tmp_path / "log")
-    assert loaded == ["right throughput"] * 2 + ["refuses throughput"]  # the reference is a "right"
+    assert loaded == ["right throughput"] * 2 + ["refuses throughput"]  # one is the reference
     assert measured(run, CORPUS) == first
     assert loads(tmp_path / "log") == loaded
-    # Rows of another commit are no rows of this one.
+    # Rows of another commit do not count.
     run.output.unlink()
     append_rows(run.output, [replace(row, commit="another") for row in first])
     assert len(measured(run, CORPUS)) == 2 * len(first)
 
 
-def test_a_contender_that_joins_takes_turns_with_all(folder: Path) -> None:
+def test_a_new_contender_is_measured_together_with_all_others(folder: Path) -> None:
     rows = measured(make_run(folder, "right"), CORPUS)
     rows = measured(make_run(folder, "right", "right too"), CORPUS)
     assert [row.contender for row in rows] == ["right", "right", "right too"]
 
 
-def test_a_killed_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes(folder: Path, tmp_path: Path) -> None:
     script = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
@@ -373,7 +373,7 @@ run_model(make_run(Path({str(folder)!r}), "right", "hangs"), MAIN_MODEL, [CORPUS
     assert "hangs throughput" in loads(log)
     assert_all_ended(log)
     assert run.output.read_bytes() == kept
-    # The kill may also fall into a write.
+    # The kill may also interrupt a write.
     with run.output.open("ab") as file:
         file.write(kept[: len(kept) // 2])
     rows = measured(run, CORPUS, LATENCY)

@@ -1,4 +1,4 @@
-"""Statistics on numbers whose answers are known."""
+"""Tests of the statistics on numbers with known results."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def test_known_numbers() -> None:
 
 
 @given(st.lists(FINITE, min_size=1), st.floats(0, 1))
-def test_percentile_is_numpys(values: list[float], share: float) -> None:
+def test_percentile_matches_numpy(values: list[float], share: float) -> None:
     expected = np.quantile(values, share)
     assert percentile(values, share) == pytest.approx(expected, rel=1e-9, abs=1e-6)
 
 
 @given(st.lists(FINITE, min_size=1))
-def test_median_is_the_standard_librarys(values: list[float]) -> None:
+def test_median_matches_the_standard_library(values: list[float]) -> None:
     assert median(values) == pytest.approx(standard.median(values), rel=1e-9, abs=1e-9)
 
 
@@ -46,11 +46,11 @@ def test_no_values_have_no_percentile() -> None:
 
 
 def test_ratio_pairs_the_rounds() -> None:
-    # The machine was ten times slower in the second round: the ratio does not notice.
+    # The machine is ten times slower in the second round, which leaves the ratio unchanged.
     found = ratio([2.0, 20.0, 2.0], [1.0, 10.0, 1.0])
     assert found.value == 2
     assert found.spread == 0
-    # The ratio of their medians would be 4 / 3.
+    # The ratio of the medians would be 4 / 3.
     assert ratio([4.0, 9.0, 2.0], [1.0, 3.0, 4.0]).value == 3
 
 
@@ -63,7 +63,7 @@ def test_drift_common_to_both_does_not_matter(
     assert drifted.value == pytest.approx(ratio(above, below).value)
 
 
-def test_series_that_took_no_turns_have_no_ratio() -> None:
+def test_series_of_different_lengths_have_no_ratio() -> None:
     with pytest.raises(ValueError, match="2 and 1 repetitions cannot be paired"):
         ratio([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="interleaved"):

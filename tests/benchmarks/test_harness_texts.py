@@ -1,4 +1,4 @@
-"""The same texts for all, of the lengths that they claim."""
+"""Tests that every contender gets the same texts, of the stated lengths."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def tokenizer(minilm: Path) -> Tokenizer:
 
 
 @pytest.mark.parametrize("tokens", LENGTHS)
-def test_exact_texts_have_so_many_tokens(tokenizer: Tokenizer, tokens: int) -> None:
+def test_exact_texts_have_the_exact_number_of_tokens(tokenizer: Tokenizer, tokens: int) -> None:
     texts = exact_texts(tokenizer, tokens, 20)
     assert {len(tokenizer.encode(text).ids) for text in texts} == {tokens}
     assert len(set(texts)) == 20
     assert texts == exact_texts(tokenizer, tokens, 20)
 
 
-def test_no_text_comes_twice_and_each_comes_again(tokenizer: Tokenizer) -> None:
+def test_texts_are_distinct_and_reproducible(tokenizer: Tokenizer) -> None:
     assert len(set(sentences())) == len(sentences()) > 2000
     for make in (mixed_texts, many_texts):
         texts = make(500, seed=1)
@@ -48,7 +48,7 @@ def test_files_of_texts_are_made_once(minilm: Path, tmp_path: Path) -> None:
     shutil.copy(minilm / "tokenizer.json", tmp_path)
     texts = Texts(tmp_path / "texts", tmp_path, max_tokens=16)
     file = texts.file("exact/64")
-    assert texts.tokens("exact/64") == 20 * 16  # as the model cuts them
+    assert texts.tokens("exact/64") == 20 * 16  # truncated as the model truncates them
     file.write_text('["changed"]', encoding="utf-8")
     assert texts.read("exact/64") == ["changed"]
 
@@ -60,11 +60,11 @@ def test_every_contender_has_what_it_needs() -> None:
     assert {one.needs for one in made.values()} <= made.keys() | {""}
     named = {one.environment for one in known.values()}
     named |= {one.environment for one in made.values()}
-    named |= {"infinity", "fastapi"}  # of benchmarks.serving
+    named |= {"infinity", "fastapi"}  # used by benchmarks.serving
     assert named - {HARNESS} == {file.stem for file in REQUIREMENTS.glob("*.txt")}
     assert set(QUICK_CONTENDERS) <= known.keys()
     assert REFERENCE in known
-    assert CALIBRATION.is_file()  # NNCF's
+    assert CALIBRATION.is_file()  # used by NNCF
 
 
 def test_every_workload_can_be_measured(minilm: Path, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_every_workload_can_be_measured(minilm: Path, tmp_path: Path) -> None:
     plan = [*full_plan(MAIN_MODEL, beir=True), *quick_plan(MAIN_MODEL, beir=True)]
     assert {workload.kind for workload in plan} == KINDS.keys()
     for workload in plan:
-        if workload.kind not in ("memory", "beir"):  # which make the keys, or read a task
+        if workload.kind not in ("memory", "beir"):  # memory makes its own keys, beir reads a task
             assert texts.read(workload.texts)
 
 

@@ -1,4 +1,4 @@
-"""Padded batches against one text at a time."""
+"""Tests that padded batches give the vectors of single texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tokenizer(minilm: Path) -> Tokenizer:
 
 
 def embed(batch: PaddedBatch) -> NDArray[np.float32]:
-    """A vector that depends on the tokens and their order, and not on the padding."""
+    """Return vectors that depend on the tokens and their order, but not on the padding."""
     places = np.arange(1, batch.input_ids.shape[1] + 1)
     tokens = np.stack([batch.input_ids, batch.input_ids * places, places + batch.input_ids * 0], -1)
     return mean_pool(tokens.astype(np.float32), batch.attention_mask)

@@ -1,4 +1,4 @@
-"""The report from rows whose figures are known."""
+"""Tests of the report, from rows with known figures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 def section(text: str, heading: str) -> list[str]:
-    """The lines below a heading, up to the next of any level."""
+    """Return the lines below a heading, up to the next heading of any level."""
     return re.split(r"\n#+ ", text.split(f"# {heading}\n", 1)[1])[0].strip().splitlines()
 
 
@@ -71,7 +71,7 @@ class TestReport:
 
     def test_percentiles(self) -> None:
         values = [milli / 1e3 for milli in range(1, 102)]
-        line, _ = [  # without pauses, and with them
+        line, _ = [  # without and with pauses
             line
             for line in section(made(row("openvino f32", "latency/8", *values)), "One text")
             if line.startswith("| openvino f32 ")
@@ -106,7 +106,7 @@ class TestReport:
             "| fastembed | all-MiniLM-L6-v2 | corpus | hung: no \\| answer in 60 s |"
         ]
 
-    def test_a_failure_after_a_figure_takes_it_back(self) -> None:
+    def test_a_later_failure_replaces_a_figure(self) -> None:
         failure = row("openvino f32", "corpus", measure="", unit="", error="answered wrongly")
         text = made(failure)
         assert "answered wrongly" in text
@@ -117,7 +117,7 @@ class TestReport:
             line for line in text.splitlines() if line.startswith("| openvino f32 ")
         )
 
-    def test_a_figure_after_a_failure_mends_it(self) -> None:
+    def test_a_later_figure_replaces_a_failure(self) -> None:
         text = made(row("fastembed", "corpus", 1.0))
         assert section(text, "What failed") == ["Nothing."]
 
@@ -128,12 +128,12 @@ class TestReport:
         assert "33.3" in below
         assert "### Memory" not in below
 
-    def test_several_machines_or_commits_are_told(self) -> None:
+    def test_several_machines_or_commits_are_reported(self) -> None:
         other = replace(MACHINE, processor="Another")
         text = made(row("new", "corpus", 1.0, machine=other, commit="def5678"))
         assert "Rows of several machines and commits: their ratios are not of one run." in text
 
-    def test_nothing_measured_is_said(self) -> None:
+    def test_missing_measurements_are_reported(self) -> None:
         text = report(Results.of([row("embedrt int8", "corpus", 1.0)]), None, load_targets())
         assert section(text, "Memory") == ["Not measured."]
         assert "charts/" not in text
@@ -287,7 +287,7 @@ def test_significant_digits(value: float, written: str) -> None:
 
 
 def contrast(first: str, second: str) -> float:
-    """WCAG's contrast ratio of two colors."""
+    """Return WCAG's contrast ratio of two colors."""
     low, high = sorted(map(luminance, (first, second)))
     return (high + 0.05) / (low + 0.05)
 

@@ -1,4 +1,4 @@
-"""The machine's limits, and the work of single operators."""
+"""Tests of the machine's limits, and of the work of single operators."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMITS = Limits(threads=1, fp32=100e9, int8=400e9, memory=10e9)
 def event(
     operator: str, microseconds: int, inputs: list[Any], output: list[int], **sizes: int
 ) -> Any:
-    """A node as ONNX Runtime's profiler tells of it."""
+    """Return a node as ONNX Runtime's profiler reports it."""
     return {
         "dur": microseconds,
         "args": {
@@ -34,7 +34,7 @@ def event(
     }
 
 
-GEMM = event("Gemm", 100, [[10, 20], [30]], [10, 30])  # its packed weights are not told
+GEMM = event("Gemm", 100, [[10, 20], [30]], [10, 30])  # its packed weights are not reported
 ADD = event("Add", 100, [[10], [10]], [10], output_size=40, activation_size=80)
 
 

@@ -1,4 +1,4 @@
-"""Promises beside what was found."""
+"""Tests of the comparison of targets with measured figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find(target: Target, *rows: Row, yardsticks: tuple[str, ...] = ()) -> Findin
 
 
 class TestTargets:
-    def test_speed_is_held_against_the_fastest(self) -> None:
+    def test_speed_is_compared_with_the_fastest_peer(self) -> None:
         rows = row("embedrt int8", "corpus", 9, 1, 1.5), row("openvino f32", "corpus", 6)
         finding = find(SPEED, *rows, row("openvino bf16", "corpus", 3))
         assert (finding.value, finding.peer, finding.met) == (2.0, "openvino bf16", True)
@@ -39,7 +39,7 @@ class TestTargets:
         assert finding.met is False
         assert finding.missing == ("openvino f32",)
 
-    def test_time_goes_the_other_way(self) -> None:
+    def test_lower_times_are_better(self) -> None:
         target = Target("t", "embedrt int8", "corpus", "time", against=("openvino f32",), at_most=1)
         peer = row("openvino f32", "corpus", 2.0)
         assert find(target, row("embedrt int8", "corpus", 1.0), peer).value == 0.5
@@ -65,13 +65,13 @@ class TestTargets:
         assert find(target, *rows).peer == "torch.compile bf16"
 
     @pytest.mark.parametrize("missing", ["embedrt int8", "openvino"])
-    def test_what_was_not_measured_is_neither_met_nor_missed(self, missing: str) -> None:
+    def test_an_unmeasured_target_is_neither_met_nor_missed(self, missing: str) -> None:
         rows = [row(name, "corpus", 1.0) for name in CORPUS if not name.startswith(missing)]
         finding = find(SPEED, *rows)
         assert (finding.value, finding.met) == (None, None)
         assert SPEED.figure(finding.value) == "not measured"
 
-    def test_another_model_s_figure_is_no_figure(self) -> None:
+    def test_figures_of_other_models_are_ignored(self) -> None:
         rows = row("embedrt int8", "corpus", 1.0, model="other"), row("openvino f32", "corpus", 9.0)
         assert find(SPEED, *rows).value is None
 
@@ -106,7 +106,7 @@ class TestFile:
             ("at_least = 6.0", "at_lest = 6.0", "at_lest"),
         ],
     )
-    def test_a_wrong_file_is_told(self, tmp_path: Path, old: str, new: str, message: str) -> None:
+    def test_an_error_is_reported(self, tmp_path: Path, old: str, new: str, message: str) -> None:
         path = tmp_path / "targets.toml"
         path.write_text(PATH.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
         with pytest.raises((ValueError, TypeError), match=message):

@@ -1,4 +1,4 @@
-"""Clients in environments of their own: `make test-clients` runs these tests, and nothing else."""
+"""Fixtures for the tests of HTTP clients in their own environments: `make test-clients`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ collect_ignore_glob = [] if os.environ.get("EMBEDRT_TEST_CLIENTS") else ["test_*
 
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
-    """Two short ones, and one that is truncated."""
+    """Two short texts and one that is truncated."""
     return TEXTS
 
 
 @pytest.fixture(scope="session")
 def server(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """The real MiniLM, which takes the ids of OpenAI's tokenizer where the environment has them."""
+    """A server of MiniLM that accepts OpenAI's token ids where EMBEDRT_TEST_TIKTOKEN is set."""
     options = []
     if file := os.environ.get("EMBEDRT_TEST_TIKTOKEN"):
         options = ["--tiktoken", file]

@@ -1,4 +1,4 @@
-"""Frameworks' own clients, unmodified, against a real server, bit for bit."""
+"""Tests that frameworks' own clients get the exact vectors from a real server."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def test_langchain_openai(server: Serving, texts: list[str], embedder: Embedder)
 def test_langchain_openai_with_token_ids(
     server: Serving, texts: list[str], embedder: Embedder
 ) -> None:
-    """As it does by default: text to ids of OpenAI's tokenizer, which the server turns back."""
+    """LangChain sends ids of OpenAI's tokenizer by default, which the server decodes."""
     embeddings = langchain(server, check=True)
     texts = [*texts, "naïve 🦙 text"]
     expected = embedder.encode(texts)
-    # It normalizes once more what it has split.
+    # LangChain normalizes again the vectors of texts that it has split.
     found = np.array(embeddings.embed_documents(texts), np.float32)
     assert np.abs(found - expected).max() < 1e-6
 

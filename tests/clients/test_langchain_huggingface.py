@@ -1,4 +1,4 @@
-"""LangChain's HuggingFaceEndpointEmbeddings, which takes a URL only after it has been made."""
+"""Test of the recipe for LangChain's HuggingFaceEndpointEmbeddings, which sets its URL late."""
 
 from __future__ import annotations
 

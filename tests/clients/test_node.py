@@ -1,4 +1,4 @@
-"""The packages of OpenAI and Hugging Face for Node, against a real server, bit for bit."""
+"""Tests that the Node packages of OpenAI and Hugging Face get the exact vectors from a server."""
 
 from __future__ import annotations
 

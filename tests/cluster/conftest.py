@@ -10,7 +10,7 @@ import pytest
 from corpora import write_parquet
 from tiny_bundle import make_tiny
 
-# Before Ray is imported by any test: as the runtime does it.
+# Set before any test imports Ray, as the runtime does.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 

@@ -1,4 +1,4 @@
-"""Ray as the engine: the same bytes, whatever is killed, and nothing left behind."""
+"""Tests of Ray as the engine: the same bytes whatever is killed, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from embedrt.errors import CorpusError
 from fuzz.crashing_graphs import write_crashing_bundle
 
 pytestmark = [
-    # Ray leaves sockets and files of its own to the garbage collector.
+    # Ray leaves sockets and files to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
@@ -75,7 +75,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
 
 
 def workers() -> list[psutil.Process]:
-    """Return the processes that make parts, of whatever cluster."""
+    """Return the worker processes of all clusters."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -105,7 +105,7 @@ def assert_finished(output: Path, digest: str) -> None:
 
 
 class TestOwnCluster:
-    def test_the_same_bytes_and_nothing_left(
+    def test_the_same_bytes_and_nothing_left_behind(
         self, source: Path, tmp_path: Path, tiny: Path, home: Path
     ) -> None:
         temporary = Path("/tmp")
@@ -118,7 +118,7 @@ class TestOwnCluster:
         assert_finished(tmp_path / "output", digest)
         assert set(temporary.glob("embedrt-ray-*")) == before[0]
         wait_for(lambda: ray_processes() <= before[1], 60)
-        assert list(home.rglob("*")) == []  # no token that others can read
+        assert list(home.rglob("*")) == []  # no token that other users can read
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted(self, tmp_path: Path, tiny: Path, number: signal.Signals) -> None:
@@ -126,7 +126,7 @@ class TestOwnCluster:
         process = start(tiny, tmp_path, "--workers", "1")
         wait_for(lambda: parts_in(tmp_path / "output"))
         if number == signal.SIGINT:
-            os.killpg(process.pid, number)  # as a terminal does it
+            os.killpg(process.pid, number)  # as a terminal does
         else:
             process.send_signal(number)
         out, err = process.communicate(timeout=SECONDS)
@@ -141,7 +141,7 @@ class TestOwnCluster:
 
     @pytest.mark.parametrize("whole", [False, True], ids=["driver", "everything"])
     def test_killed(self, tmp_path: Path, tiny: Path, whole: bool) -> None:
-        """SIGKILL of the driver, or of all its processes at once, and then run again."""
+        """A new run completes the output after SIGKILL of the driver or of all its processes."""
         source = write_parquet(tmp_path / "source", files=60)
         output = tmp_path / "output"
         before = set(Path("/tmp").glob("embedrt-ray-*"))
@@ -154,11 +154,11 @@ class TestOwnCluster:
             one.kill()
         process.communicate()
         if whole:
-            for one in workers():  # in sessions of their own
+            for one in workers():  # they are in sessions of their own
                 one.kill()
         wait_for(lambda: not workers(), 60)
         for folder in set(Path("/tmp").glob("embedrt-ray-*")) - before:
-            shutil.rmtree(folder, ignore_errors=True)  # whose owner could not
+            shutil.rmtree(folder, ignore_errors=True)  # which the killed owner could not remove
         kept = parts_in(output)
         assert 0 < len(kept) < 60 * 13
         report = embed(source, output, bundle=tiny, rows_per_part=ROWS_PER_PART)
@@ -169,7 +169,7 @@ class TestOwnCluster:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A cluster of a node without work for the driver, and one with two cores."""
+    """A cluster of a driver's node without cores for work and a node with two cores."""
     cluster = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 0, "include_dashboard": False},
@@ -244,7 +244,7 @@ class TestCluster:
         assert_finished(tmp_path / "output", digest_of_source(source, tiny))
         cluster.remove_node(node, allow_graceful=False)
 
-    def test_a_part_that_kills_every_worker_is_reported_and_the_rest_goes_on(
+    def test_a_part_that_kills_every_worker_is_reported_and_others_complete(
         self, tmp_path: Path
     ) -> None:
         source = write_parquet(tmp_path / "source", files=1, rows=40)
@@ -284,9 +284,9 @@ class TestCluster:
         folder = Path(ray.get(find.remote(elsewhere, [shipped])))
         assert folder.stat().st_mode & 0o077 == 0
         assert Bundle.open(folder, verify="sha256").manifest == Bundle.open(tiny).manifest
-        assert ray.get(find.remote(elsewhere, [shipped])) == str(folder)  # once a node
+        assert ray.get(find.remote(elsewhere, [shipped])) == str(folder)  # once per node
         weights = folder / "weights.bin"
-        weights.write_bytes(b"x" * weights.stat().st_size)  # changed since
+        weights.write_bytes(b"x" * weights.stat().st_size)  # changed after it was sent
         again = Path(ray.get(find.remote(elsewhere, [shipped])))
         assert Bundle.open(again, verify="sha256")
         for one in {folder, again}:

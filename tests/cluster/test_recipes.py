@@ -1,4 +1,4 @@
-"""The recipes of the corpus room's README, each executed, on real vectors."""
+"""Executes each recipe of the corpus README on real vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), 
 TEXTS = ["Around 9 Million people live in London", None, "London is known for its finance", "", "x"]
 
 pytestmark = [
-    # Databases and clusters leave sockets of their own to the garbage collector.
+    # Databases and clusters leave sockets to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -29,7 +29,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def namespace(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the first block leaves, which embeds a folder of abstracts."""
+    """The variables after the README's first block, which embeds a folder of abstracts."""
     folder = tmp_path_factory.mktemp("recipes")
     (folder / "abstracts").mkdir()
     table = pa.table({"id": range(len(TEXTS)), "abstract": TEXTS})
@@ -44,7 +44,7 @@ def namespace(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def execute(start: str, namespace: dict[str, Any]) -> dict[str, Any]:
-    """Execute the block of the README that has this line."""
+    """Execute the block of the README that contains this text."""
     (block,) = [block for block in BLOCKS if start in block]
     exec(compile(block, str(README), "exec"), namespace)
     return namespace
@@ -58,7 +58,7 @@ def there(namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[st
 
 @pytest.fixture(scope="module")
 def scores(minilm: Path) -> list[tuple[int, float]]:
-    """Ids and scores of the rows with a text, best first, by other means."""
+    """The ids and scores of the rows with a text, best first, computed with `similarity`."""
     rows = [row for row, text in enumerate(TEXTS) if text is not None]
     with Embedder.load(minilm) as embedder:
         found = embedder.similarity(
@@ -77,7 +77,7 @@ def check_frame(found: pd.DataFrame, there: dict[str, Any]) -> None:
     found = found.sort_values("id")
     expected = there["embedder"].encode([text for text in TEXTS if text is not None])
     assert found["id"].tolist() == list(range(len(TEXTS)))
-    # Null is None or NaN, and a vector a list or an array: Ray Data converts as it likes.
+    # Null is None or NaN, and a vector a list or an array, depending on the library.
     vectors = [vector for vector in found["embedding"] if np.ndim(vector) == 1]
     assert np.array(vectors, np.float32).tobytes() == expected.tobytes()
 
@@ -119,3 +119,20 @@ def test_ray_data(there: dict[str, Any]) -> None:
         check_frame(execute("ray.data.read_parquet", there)["table"], there)
     finally:
         ray.shutdown()
+
+
+def test_dask(there: dict[str, Any]) -> None:
+    check_frame(execute("import dask.dataframe", there)["table"], there)
+
+
+def test_daft(there: dict[str, Any]) -> None:
+    check_frame(execute("import daft", there)["table"], there)
+
+
+def test_spark(there: dict[str, Any]) -> None:
+    """Spark needs Java and 430 MB, so the environment of these tests does not install it."""
+    pytest.importorskip("pyspark")
+    try:
+        check_frame(execute("from pyspark.sql", there)["table"], there)
+    finally:
+        there["spark"].stop()

@@ -1,4 +1,4 @@
-"""Object stores, which have no rename: against a server that speaks S3."""
+"""Tests of object stores, which cannot rename, against a server with the S3 protocol."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def test_from_bucket_to_bucket(
 
 
 def test_nothing_is_renamed(bucket: Any, server: str) -> None:
-    """An object appears under its own name, and whole."""
+    """An object is written under its final name and appears complete."""
     place = find_place(uri(server, "output"))
     assert place.is_object_store
-    write_file(place, "a", b"x" * 20_000_000)  # more than one piece of an upload
+    write_file(place, "a", b"x" * 20_000_000)  # several pieces of a multipart upload
     assert names(bucket, "output") == ["a"]
     assert bucket.get_file_info(f"{BUCKET}/output/a").size == 20_000_000
 

@@ -1,4 +1,4 @@
-"""`embedrt embed` and `embedrt corpus verify`, as processes: output, interrupts, kills."""
+"""Tests of `embedrt embed` and `embedrt corpus verify` as processes: output, interrupts, kills."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KILLS = 20
 
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a source, which is the current one."""
+    """A folder with a source, set as the current directory."""
     write_parquet(tmp_path / "source")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -37,7 +37,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def embedding(bundle: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Start `embedrt embed source output`; kill what is left of it."""
+    """Start `embedrt embed source output`; kill the process on exit if it still runs."""
     command = [sys.executable, "-m", "embedrt", "embed", "source", "output", "--bundle", bundle]
     with subprocess.Popen(
         [*map(str, command), "--rows-per-part", str(ROWS_PER_PART), *options],
@@ -67,7 +67,7 @@ def wait_for_parts(output: Path, count: int) -> None:
 
 
 class TestEmbed:
-    def test_a_run_and_another(
+    def test_a_run_and_a_second_run(
         self, corpus: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (corpus / "source" / "README.md").touch()
@@ -127,7 +127,7 @@ class TestEmbed:
         assert found.returncode == 1
         assert found.stderr == "embedrt: corpora need pyarrow: pip install 'embedrt[corpus]'\n"
 
-    def test_two_kinds_of_processors_are_said(
+    def test_two_kinds_of_processors_are_reported(
         self,
         corpus: Path,
         tiny: Path,
@@ -142,7 +142,7 @@ class TestEmbed:
         assert main(command) == 0
         assert "another: the vectors of one kind of processor" in capsys.readouterr().err
 
-    def test_what_is_skipped_makes_the_status_1(
+    def test_skipped_rows_give_exit_status_1(
         self, corpus: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (corpus / "source" / "part-1.parquet").write_bytes(b"x")
@@ -209,7 +209,7 @@ class TestInterrupts:
         assert digest_of_source(corpus / "source", tiny) in out
 
     def test_a_second_interrupt_ends_at_once(self, corpus: Path, minilm: Path) -> None:
-        """One part, which would take minutes."""
+        """A second interrupt ends the process during a part that would take minutes."""
         text = pa.array([f"{row} " + "a long text of many words " * 50 for row in range(20_000)])
         pq.write_table(pa.table({"text": text}), corpus / "source" / "a.parquet")
         with embedding(minilm, "--rows-per-part", "20000", "--columns", "text") as process:
@@ -232,10 +232,10 @@ class TestInterrupts:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 class TestKills:
     def test_killed_twenty_times(self, corpus: Path, tiny: Path) -> None:
-        """SIGKILL at random moments, from the first to the last; what is written stays."""
+        """Parts survive SIGKILL at random moments, are not made again, and the output completes."""
         output = corpus / "output"
         command = ["embed", str(corpus / "source"), str(output), "--bundle", str(tiny)]
-        forked("--help").join()  # starts the server of processes
+        forked("--help").join()  # starts the fork server
         begin = time.monotonic()
         process = forked(*command, "--rows-per-part", str(ROWS_PER_PART))
         process.join(60)
@@ -252,9 +252,9 @@ class TestKills:
             process.join(60)
             ended.add(process.exitcode)
             found = parts_in(output)
-            assert kept.items() <= found.items()  # no part is lost, or made again
+            assert kept.items() <= found.items()  # no part is lost or made again
             for name in found:
-                pq.read_table(output / name)  # whole
+                pq.read_table(output / name)  # raises if the file is incomplete
             kept = found
         assert -signal.SIGKILL in ended
         assert kept

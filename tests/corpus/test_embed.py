@@ -1,4 +1,4 @@
-"""A corpus from end to end: what comes out, what resumes, and what is refused."""
+"""End-to-end tests of embedding a corpus: output, resuming, refusals."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TestOutput:
         with pytest.raises(dataclasses.FrozenInstanceError):
             report.rows = 0  # type: ignore[misc]
 
-    def test_texts_cut_are_counted(self, tmp_path: Path, output: Path, tiny: Path) -> None:
+    def test_truncated_texts_are_counted(self, tmp_path: Path, output: Path, tiny: Path) -> None:
         pq.write_table(pa.table({"text": ["w1 " * n for n in range(20)]}), tmp_path / "a.parquet")
         assert embed(tmp_path / "a.parquet", output, bundle=tiny).cut == 20 - 9
 
@@ -243,7 +243,7 @@ class TestResume:
 
 @dataclasses.dataclass(frozen=True)
 class StoppingEngine:
-    """A local engine that is asked to stop after some parts."""
+    """A local engine that is asked to stop after `after` parts."""
 
     after: int
     stop: Event
@@ -341,7 +341,7 @@ class TestRefused:
             embed(source, output, bundle=tiny, **options)
         assert not output.exists()
 
-    def test_an_output_column_that_is_there(self, source: Path, output: Path, tiny: Path) -> None:
+    def test_an_output_column_that_exists(self, source: Path, output: Path, tiny: Path) -> None:
         with pytest.raises(CorpusSourceError, match="already has a column 'id'"):
             embed(source, output, bundle=tiny, output_column="id")
         embed(source, output, bundle=tiny, output_column="id", overwrite_column=True)
@@ -349,7 +349,7 @@ class TestRefused:
 
 
 class TestOnError:
-    def test_a_file_that_is_cut_off(self, source: Path, output: Path, tiny: Path) -> None:
+    def test_a_truncated_file(self, source: Path, output: Path, tiny: Path) -> None:
         whole = (source / "part-1.parquet").read_bytes()
         (source / "part-1.parquet").write_bytes(whole[:-10])
         with pytest.raises(CorpusSourceError, match=r"^part-1.parquet cannot be read as parquet"):
@@ -362,14 +362,14 @@ class TestOnError:
         assert report.failures[0].startswith("part-1.parquet cannot be read")
         assert report.rows_done == 500
         assert "_SUCCESS" not in names(output)
-        # Repaired, it is embedded into the same output.
+        # Once repaired, the file is embedded into the same output.
         (source / "part-1.parquet").write_bytes(whole)
         report = embed(source, output, bundle=tiny, on_error="skip")
         assert (report.parts_run, report.rows_run) == (1, 250)
         assert report.digest == digest_of_source(source, tiny)
 
     def damage(self, file: Path) -> None:
-        """Break the data of the second row group, and leave the footer."""
+        """Overwrite the data of the second row group but not the footer."""
         offset = pq.read_metadata(file).row_group(1).column(1).data_page_offset
         content = bytearray(file.read_bytes())
         content[offset : offset + 30] = b"\xff" * 30
@@ -416,7 +416,7 @@ class TestOnError:
 
 
 class FailingEngine:
-    """An engine none of whose parts can be made."""
+    """An engine in which every part fails."""
 
     def run(self, _work: Any, _plan: Any, wanted: Iterator[Any], stop: Event) -> Iterator[Any]:
         for part in wanted:
@@ -466,7 +466,7 @@ class TestMerge:
         assert report.digest == digest
         assert len(parts_in(output)) == 1
 
-    def test_a_merged_file_that_is_gone(self, source: Path, output: Path, tiny: Path) -> None:
+    def test_a_missing_merged_file(self, source: Path, output: Path, tiny: Path) -> None:
         digest = self.merged(source, output, tiny, 0.005).digest
         assert len(parts_in(output)) > 3
         (output / parts_in(output)[1]).unlink()
@@ -489,7 +489,7 @@ class TestFileSystems:
         assert [name for name in names(output) if name.startswith(".")] == []
 
     def test_of_fsspec(self, source: Path, output: Path, tiny: Path) -> None:
-        import fsspec  # which huggingface-hub brings
+        import fsspec  # a dependency of huggingface-hub
 
         local = fsspec.filesystem("file")
         report = embed(

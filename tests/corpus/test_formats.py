@@ -1,4 +1,4 @@
-"""Every format gives the same rows, and each trap of a format is stepped around."""
+"""Tests that every format gives the same rows, and of the peculiarities of each format."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_text_of_3_mb(tmp_path: Path, name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_file_that_is_cut_off_is_named(tmp_path: Path, name: str) -> None:
+def test_a_truncated_file_is_named(tmp_path: Path, name: str) -> None:
     table = pa.table({"text": [f'"text {row}' + "x" * row for row in range(1000)]})
     WRITERS[name](tmp_path / name, table)
     content = (tmp_path / name).read_bytes()
@@ -136,7 +136,7 @@ def test_a_file_that_is_cut_off_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in WRITERS if not name.endswith((".gz", ".zst"))])
 def test_an_empty_file(tmp_path: Path, name: str) -> None:
-    """Of no bytes where the format allows it, of no rows otherwise."""
+    """The file has no bytes where the format allows that, otherwise no rows."""
     if name.endswith((".jsonl", ".ndjson", ".csv")):
         (tmp_path / name).touch()
     else:
@@ -154,7 +154,7 @@ def test_a_file_of_nulls_only(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
-    """Datasets writes streams, and says in JSON what they are."""
+    """`save_to_disk` of Datasets writes Arrow streams and describes them in JSON files."""
     table = pa.table(ROWS)
     table = table.replace_schema_metadata({"huggingface": '{"info": {"features": {}}}'})
     for number in range(2):
@@ -181,7 +181,7 @@ class TestCsv:
         assert self.read(tmp_path, "id,text\n") == []
         assert make_plan(find_place(tmp_path)).schema().names == ["id", "text"]
 
-    def test_columns_stay_what_they_are(self, tmp_path: Path) -> None:
+    def test_columns_keep_their_types(self, tmp_path: Path) -> None:
         (row,) = self.read(tmp_path, "id,day,text\n007,2024-01-01,true\n")
         assert row == {"id": "007", "day": "2024-01-01", "text": "true"}
 
@@ -194,7 +194,7 @@ class TestCsv:
     def test_line_breaks_at_every_block_boundary(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Luck decides in a file of one block; in this one, no boundary is outside of a text."""
+        """Every block boundary lies inside a text, so none is right by chance."""
         monkeypatch.setattr("embedrt.corpus.csv_rows.BLOCK_BYTES", 1 << 16)
         texts = ["a\nb\n" * 1000] * 500
         with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
@@ -273,7 +273,7 @@ class TestJsonLines:
         with pytest.raises(CorpusSourceError, match=r"a.jsonl: column 'n' is string, and int64"):
             self.read(tmp_path, "".join(lines))
 
-    def test_no_json(self, tmp_path: Path) -> None:
+    def test_invalid_json(self, tmp_path: Path) -> None:
         with pytest.raises(CorpusSourceError, match=r"a.jsonl cannot be read as jsonl"):
             self.read(tmp_path, '{"text": "a"}\nno JSON\n')
 

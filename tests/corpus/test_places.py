@@ -1,4 +1,4 @@
-"""Which places are object stores, and which lie in each other."""
+"""Tests of which places are object stores, and which contain each other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_object_stores(kind: str, expected: bool) -> None:
     assert place.is_object_store == expected
 
 
-def test_names_of_fsspec_are_those() -> None:
+def test_names_match_fsspec() -> None:
     import fsspec
 
     local = find_place("/x", fsspec.filesystem("file"))
@@ -38,7 +38,7 @@ def test_a_link_to_a_folder_is_that_folder(tmp_path: Path) -> None:
     assert find_place(tmp_path / "source").contains(find_place(tmp_path / "link" / "output"))
 
 
-def test_a_name_that_begins_alike_is_another_folder(tmp_path: Path) -> None:
+def test_a_name_with_the_same_prefix_is_another_folder(tmp_path: Path) -> None:
     assert not find_place(tmp_path / "a").contains(find_place(tmp_path / "ab"))
     other = fs.SubTreeFileSystem("/", fs.LocalFileSystem())
     assert not find_place(tmp_path).contains(find_place(str(tmp_path / "a"), other))

@@ -1,4 +1,4 @@
-"""The plan: every row in one part, the same parts from the same files, footers alone read."""
+"""Tests of the plan: each row is in one part, parts are deterministic, only footers are read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from embedrt.errors import CorpusOutputError, CorpusSourceError
 
 
 def plan_of(*files: tuple[int, ...], rows_per_part: int = 10) -> Plan:
-    """Return a plan of files with these row groups."""
+    """Return a plan for files with these row groups."""
     return Plan(
         files=tuple(
             PlannedFile(
@@ -68,14 +68,14 @@ def test_large_groups_are_divided_evenly_and_small_ones_joined() -> None:
     ]  # fmt: skip
 
 
-def test_the_name_tells_file_row_group_and_offset(source: Path) -> None:
+def test_the_name_contains_file_row_group_and_offset(source: Path) -> None:
     parts = list(plan(source, rows_per_part=100).parts())
     assert parts[0].name == "000000-part_0-g00000-r0000000000.parquet"
     assert parts[1].name == "000000-part_0-g00001-r0000000060.parquet"
 
 
 def test_only_footers_are_read(source: Path) -> None:
-    """The rows of a file are overwritten, and the plan is the same."""
+    """Overwriting the rows of a file does not change the plan."""
     file = source / "part-0.parquet"
     before = plan(source)
     footer = pq.read_metadata(file).serialized_size
@@ -130,7 +130,7 @@ class TestSchemas:
         )
         assert planned.schema().types == [pa.float64(), pa.large_string()]
 
-    def test_types_that_do_not_go_together(self, tmp_path: Path) -> None:
+    def test_incompatible_types(self, tmp_path: Path) -> None:
         planned = self.write(tmp_path, pa.table({"n": [1]}), pa.table({"n": ["a"]}))
         with pytest.raises(
             CorpusSourceError, match=r"1.parquet: column 'n' is string, and int64 in"
@@ -173,7 +173,7 @@ class TestPlanFile:
         with pytest.raises(CorpusOutputError, match=r"_plan is damaged"):
             load_plan(find_place(tmp_path))
 
-    def test_what_differs_is_named(self, source: Path) -> None:
+    def test_differences_are_named(self, source: Path) -> None:
         planned = plan(source)
         (source / "part-1.parquet").unlink()
         write_parquet(source, files=1, rows=7)

@@ -1,4 +1,4 @@
-"""The pure function: a table to the same table with its embeddings."""
+"""Tests of `embed_table`, which adds embeddings to a table."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_several_columns_are_joined(tiny_embedder: Embedder) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 3])
-def test_no_text_at_all(tiny_embedder: Embedder, rows: int) -> None:
+def test_no_texts(tiny_embedder: Embedder, rows: int) -> None:
     table = pa.table({"text": pa.nulls(rows)})
     assert vectors_in(embed_table(table, tiny_embedder)) == [None] * rows
 
@@ -103,7 +103,7 @@ def test_refused(tiny_embedder: Embedder, table: dict[str, Any], message: str) -
         embed_table(pa.table(table), tiny_embedder)
 
 
-def test_a_column_that_is_there_is_replaced_on_request(tiny_embedder: Embedder) -> None:
+def test_an_existing_column_is_replaced_on_request(tiny_embedder: Embedder) -> None:
     table = pa.table({"embedding": [1], "text": ["w1"]})
     found = embed_table(table, tiny_embedder, overwrite_column=True)
     assert found.column_names == ["text", "embedding"]
@@ -133,7 +133,7 @@ def test_any_texts(texts: list[str | None]) -> None:
 
 
 class _Any:
-    """A bundle for generated tests, which take no fixtures of a function."""
+    """The embedder of a new tiny bundle, for property tests, which cannot use function fixtures."""
 
     def __init__(self) -> None:
         self._embedder: Embedder | None = None
@@ -154,7 +154,7 @@ ANY = _Any()
     ["", "w1", "w1 " * 7, "w1 " * 8, "w1 " * 9, " " * 90 + "w1 " * 8, " " * 5000 + "w1 " * 9,
      "w" * 5000, "é " * 8, "é " * 9, "x " * 600_000],
 )  # fmt: skip
-def test_texts_cut_are_those_with_more_tokens_than_the_model_takes(
+def test_truncated_texts_are_those_with_more_tokens_than_the_maximum(
     tiny_embedder: Embedder, text: str
 ) -> None:
     count = tiny_embedder.count_tokens(text)
@@ -178,3 +178,10 @@ def test_options_survive_json() -> None:
     assert Embedding.from_json({**embedding.to_json(), "plan": "other"}) == embedding
     with pytest.raises(ValueError, match="precision='int8'"):
         Embedding(text=("a",), precision="int8")  # type: ignore[arg-type]
+
+
+def test_texts_that_are_cut_by_their_characters_are_counted(tmp_path: Path) -> None:
+    cut = make_tiny(tmp_path / "cut", max_characters=11, max_tokens=3)
+    with Embedder.load(cut) as embedder:
+        texts = ["w1", "w1 w2 w3 w4", "w1        w2", "w1 w2 w3", "w1       w2"]
+        assert count_cut(texts, embedder) == 2

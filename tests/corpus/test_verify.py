@@ -1,4 +1,4 @@
-"""Whatever is lost, doubled, moved or changed in an output is found."""
+"""Tests that verification finds lost, duplicated, moved and changed rows of an output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Break = Callable[[list[Path]], None]
 
 @pytest.fixture(params=[None, 0.005], ids=["parts", "merged"])
 def output(request: pytest.FixtureRequest, source: Path, tiny: Path) -> Path:
-    """A complete output, in parts and merged."""
+    """A complete output, once in parts and once merged."""
     folder = source.parent / "output"
     embed(source, folder, bundle=tiny, rows_per_part=60, merge_mb=request.param)
     return folder
@@ -35,7 +35,7 @@ def files_of(output: Path) -> list[Path]:
 
 
 def change(file: Path, edit: Callable[[Any], Any]) -> None:
-    """Change the vectors of a file, and nothing else."""
+    """Change only the vectors of a file."""
     with pq.ParquetFile(file) as parquet:
         groups = [parquet.read_row_group(number) for number in range(parquet.num_row_groups)]
     with pq.ParquetWriter(file, groups[0].schema) as writer:
@@ -126,7 +126,7 @@ BREAKS: dict[Break, str] = {
 }
 
 
-def test_a_whole_output(output: Path, source: Path) -> None:
+def test_a_complete_output(output: Path, source: Path) -> None:
     for given in (None, source):
         found = verify_output(output, source=given, sample=750)
         assert (found.rows, found.parts, found.nulls) == (750, 15, 75)
@@ -136,7 +136,7 @@ def test_a_whole_output(output: Path, source: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", BREAKS, ids=lambda spoil: spoil.__name__)
-def test_what_is_wrong_is_found(output: Path, spoil: Break) -> None:
+def test_damage_is_found(output: Path, spoil: Break) -> None:
     spoil(files_of(output))
     before = names(output)
     with pytest.raises(CorpusOutputError, match=BREAKS[spoil]):
@@ -144,10 +144,10 @@ def test_what_is_wrong_is_found(output: Path, spoil: Break) -> None:
     assert names(output) == before
 
 
-def test_a_wrong_vector_that_was_always_wrong_is_found_by_computing_again(
+def test_vectors_of_another_bundle_are_found_by_computing_them_again(
     source: Path, tiny: Path, tmp_path: Path
 ) -> None:
-    """The digests agree: the rows are those that were computed, by another bundle."""
+    """Rows of another bundle have correct digests, and only computing them again finds them."""
     other = make_tiny(tmp_path / "other", table=np.ones((10, 10), np.float32))
     embed(source, tmp_path / "output", bundle=other)
     with pytest.raises(CorpusOutputError, match="another bundle than the one that made it"):
@@ -193,7 +193,7 @@ def test_precisions(source: Path, tiny: Path, tmp_path: Path, precision: Any) ->
 
 
 def test_partitions_and_lines(tmp_path: Path, tiny: Path) -> None:
-    """A text column that the names of folders give, and formats that are read from the start."""
+    """The text column comes from folder names, and the format has no row groups."""
     for word in ("w1", "w2"):
         folder = tmp_path / "source" / f"word={word}"
         folder.mkdir(parents=True)

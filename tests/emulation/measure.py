@@ -1,6 +1,6 @@
-"""What an int8 bundle gives on the processor that this runs on, as a row of a table.
+"""Measures an int8 bundle on the processor that runs this, and prints a row of the README's table.
 
-Without `--processor` it writes what this machine gives, which the others are compared with.
+Without `--processor`, it writes the vectors of this machine, with which the others are compared.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from embedrt.engine.session import clips_int8
 
 FILE = Path(__file__).parents[1] / "data" / "stsb" / "stsb-en-test.csv"
 TEXTS = 200
-ALONE = 20  # so many of them are embedded once more, one by one
+ALONE = 20  # number of texts that are embedded again, one per call
 LOWEST_MEAN, LOWEST_FIRST_PERCENTILE, LOWEST = 0.998, 0.994, 0.988
-# Exact products differ from this machine's by less in the mean cosine, clipped ones by more.
+# The mean cosine with this machine's vectors differs by less with exact products, by more with
+# clipping.
 CLOSE = 5e-5
 
 FloatArray = NDArray[np.float32]
@@ -33,7 +34,7 @@ Cosines = NDArray[np.float64]
 
 
 def main() -> int:
-    """Print a row; return 1 where it is not what it must be."""
+    """Print a row; return 1 if a result is not as expected."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("fp32", type=Path)
     parser.add_argument("int8", type=Path)
@@ -54,7 +55,7 @@ def main() -> int:
 
 
 def measure_here(fp32: Path, int8: Path, reference: Path) -> tuple[str, bool]:
-    """Write the vectors of this machine; return its row and whether it is within the gate."""
+    """Write the vectors of this machine; return its row and whether the quality is sufficient."""
     expected, here = (Embedder.load(path).encode(read_texts()) for path in (fp32, int8))
     np.savez(reference, fp32=expected, int8=here)
     found = cosines(here, expected)
@@ -62,7 +63,7 @@ def measure_here(fp32: Path, int8: Path, reference: Path) -> tuple[str, bool]:
 
 
 def measure(processor: str, int8: Path, reference: Path, clipping: bool) -> tuple[str, bool]:
-    """Return the row of the processor and if it is right, or with `clipping` seen to be wrong."""
+    """Return the processor's row and whether it is as expected (with `clipping`: wrong)."""
     texts = read_texts()
     with np.load(reference) as vectors:
         expected, here = vectors["fp32"], vectors["int8"]
@@ -85,14 +86,14 @@ def measure(processor: str, int8: Path, reference: Path, clipping: bool) -> tupl
 
 
 def read_texts() -> list[str]:
-    """Sentences from all over the test set of the STS benchmark."""
+    """Return sentences spread over the test set of the STS benchmark."""
     with FILE.open(newline="", encoding="utf-8") as file:
         sentences = list(dict.fromkeys(row[0] for row in csv.reader(file)))
     return sentences[:: len(sentences) // TEXTS][:TEXTS]
 
 
 def cosines(a: FloatArray, b: FloatArray) -> Cosines:
-    """Shape: (n, dimension) twice to (n,)."""
+    """Return the cosines of rows of the same index. Shape: (n, dimension) twice to (n,)."""
     left, right = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     quotients: Cosines = (left * right).sum(axis=1) / lengths
@@ -100,18 +101,18 @@ def cosines(a: FloatArray, b: FloatArray) -> Cosines:
 
 
 def within_gate(found: Cosines) -> bool:
-    """Whether the quality is what int8 promises."""
+    """Whether the quality is within the limits for int8."""
     lowest = (LOWEST_MEAN, LOWEST_FIRST_PERCENTILE, LOWEST)
     return all(a >= b for a, b in zip(figures(found), lowest, strict=True))
 
 
 def figures(found: Cosines) -> tuple[float, float, float]:
-    """Mean, first percentile and smallest."""
+    """Return the mean, the first percentile and the smallest of the cosines."""
     return float(found.mean()), float(np.percentile(found, 1)), float(found.min())
 
 
 def verify(bundle: Path) -> str:
-    """Run ``embedrt verify``; return the largest difference that it tells, or nothing."""
+    """Run ``embedrt verify``; return the largest difference that it prints, or "" if it fails."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
         status = embedrt_command(["verify", str(bundle)])
     words = output.getvalue().split()
@@ -119,12 +120,12 @@ def verify(bundle: Path) -> str:
 
 
 def kernel() -> str:
-    """How the runtime multiplies here."""
+    """Return a description of how the runtime multiplies int8 on this processor."""
     return "clips: weights made uint8" if clips_int8() else "exact"
 
 
 def row(processor: str, kernel: str, found: Cosines, same_bytes: str, verified: str) -> str:
-    """A line of the table in README.md."""
+    """Return a line of the table in README.md."""
     quality = (f"{figure:.6f}" for figure in figures(found))
     cells = (processor, ort.__version__, kernel, *quality, same_bytes, verified)
     return f"| {' | '.join(cells)} |"

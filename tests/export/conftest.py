@@ -15,7 +15,7 @@ Exported = Callable[[str], Pair]
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Limit torch's threads, which spend most of their time spinning with small models."""
+    """Limit torch to one thread: with small models, more threads mostly spin."""
     torch.set_num_threads(1)
 
 

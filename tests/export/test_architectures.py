@@ -1,4 +1,4 @@
-"""The architectures that the README lists: each is exported, or refused at once."""
+"""Tests that each architecture that the README lists is exported or refused immediately."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ README = Path(__file__).parents[2] / "README.md"
 BEGIN = "<!-- printed by python -m embedrt_export.architectures: begin -->\n"
 END = "<!-- printed by python -m embedrt_export.architectures: end -->\n"
 
-# One a kind of graph: bounded attention, full and causal; convolutions; a Fourier transform.
+# One for each kind of graph: bounded attention, full and causal; convolutions; a Fourier transform.
 QUICK = ("fnet", "gpt_neox", "squeezebert")
-# Graphs that quantization finds different products in.
+# Architectures in whose graphs quantization finds different products.
 QUANTIZED = ("bloom", "convbert", "deberta-v2", "fnet", "xlnet")
 ATTENTION = {"big_bird": None, "gpt_neox": "GroupQueryAttention"}
 
@@ -78,8 +78,8 @@ def test_attention_is_bounded_where_transformers_lets_it(tmp_path: Path, model_t
 
 
 @pytest.mark.parametrize("model_type", UNTRACEABLE)
-def test_refused_at_once(tmp_path: Path, model_type: str) -> None:
-    """From the config alone: the weights cannot be read."""
+def test_refused_before_weights_are_read(tmp_path: Path, model_type: str) -> None:
+    """The config alone is enough to refuse a model; the weights are not read."""
     folder = make_small(tmp_path / "model", "bert")
     CONFIG_MAPPING[model_type]().save_pretrained(folder)
     (folder / "model.safetensors").write_bytes(b"none")
@@ -93,7 +93,7 @@ def test_the_lists_are_disjoint_and_known_to_transformers() -> None:
     assert not TRACED & UNTRACEABLE.keys()
     assert not TRACED & READERS.keys()
     assert not READERS.keys() & UNTRACEABLE.keys()
-    if not BEFORE_5:  # which has more of them
+    if not BEFORE_5:  # transformers 5 has more of them
         assert not {*TRACED, *UNTRACEABLE, *READERS} - set(CONFIG_MAPPING)
 
 

@@ -1,4 +1,4 @@
-"""The model's own card: it decorates a bundle, and nothing in it stops an export."""
+"""Tests of the model's own card: its metadata is used, and no error in it stops an export."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, card: bytes) -> Non
 
 
 class TestBundleCard:
-    """The README of a bundle, read as a hub reads it."""
+    """The README of a bundle, parsed as a hub parses it."""
 
     INT8 = Quantization(
         scheme="row", rejected=(), texts=100, mean_cosine=0.9991, first_percentile_cosine=0.995,
@@ -155,8 +155,8 @@ class TestBundleCard:
         data = RepoCard(model_card(tiny_manifest(source=source))).data.to_dict()
         assert not data.keys() & {"base_model", "license"}
 
-    def test_its_lines_work(self, minilm: Path, tmp_path: Path) -> None:
-        """The lines in Python; that the server's are its own is tested with the server."""
+    def test_its_example_works(self, minilm: Path, tmp_path: Path) -> None:
+        """The README's Python example works; the serve tests cover its server example."""
         card = model_card(Bundle.open(minilm).manifest)
         (tmp_path / Bundle.open(minilm).manifest.name).symlink_to(minilm)
         (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Weights in every form they come in, and what is refused."""
+"""Tests of weights in every supported form, and of the forms that are refused."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def save_shards(
 
 
 def save_as(folder: Path, form: str) -> list[str]:
-    """Save the weights in another form; return the files that then hold them."""
+    """Save the weights in another form; return the files that then contain them."""
     tensors = take_weights(folder)
     save = torch.save if form.endswith(".bin") else save_safetensors
     name = form.removeprefix("sharded ")
@@ -117,7 +117,7 @@ class Malice:
 
 
 def save_pickled(content: dict[str, Any], file: Path) -> None:
-    """As torch saved before its files were archives."""
+    """Save in the legacy format of torch, a bare pickle."""
     file.write_bytes(pickle.dumps(content))
 
 
@@ -140,7 +140,7 @@ def test_malicious_pickle(tmp_path: Path, where: str, save: Callable[..., object
         load_tensors(part)
 
 
-def test_malice_would_run_were_it_let(tmp_path: Path) -> None:
+def test_the_malicious_pickle_runs_when_loaded(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Malice(tmp_path / "it-ran")))
     assert (tmp_path / "it-ran").exists()
 
@@ -171,7 +171,7 @@ def test_weights_of_another_format_are_named(folder: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("form", ["model.safetensors", "sharded pytorch_model.bin"])
 def test_pointer_of_git_lfs(folder: Path, tmp_path: Path, form: str) -> None:
-    """A clone without Git LFS holds these in place of the weights."""
+    """A clone without Git LFS has pointer files in place of the weights."""
     last = save_as(folder, form)[-1]
     (folder / last).write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
     with pytest.raises(SourceError, match=f"{last} is a pointer of Git LFS.*git lfs pull"):
@@ -223,7 +223,7 @@ def test_index_that_leaves_the_folder(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "mpnet", "distilbert"])
 def test_every_missing_tensor_is_named(tmp_path: Path, family: str) -> None:
-    """Whatever transformers would fill in: random weights, or zeros for a bias."""
+    """The export fails, although transformers would fill in random weights, or zeros for a bias."""
     folder = make_small(tmp_path / "model", family)
     tensors = take_weights(folder)
     for name in [name for name in tensors if "pooler" not in name]:
@@ -246,4 +246,4 @@ def test_missing_tensor_ends_the_export(folder: Path, tmp_path: Path) -> None:
 def read_encoder(folder: Path) -> None:
     config = AutoConfig.from_pretrained(folder)
     encoder = READERS[config.model_type](config, load_tensors(folder))
-    assert len([*encoder.layers]) == config.num_hidden_layers  # each is read when it is used
+    assert len([*encoder.layers]) == config.num_hidden_layers  # each layer is read when it is used

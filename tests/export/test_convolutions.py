@@ -1,4 +1,4 @@
-"""Convolutions, padding and Fourier transforms in operators that a bundle may hold."""
+"""Tests of convolutions, padding and Fourier transforms in operators that a bundle may contain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from embedrt_export.traced.convolutions import replace_convolutions
 from embedrt_export.traced.spectra import mix_tokens
 
 Array = NDArray[Any]
-TOLERANCE = 2e-6  # of numbers of about 1
+TOLERANCE = 2e-6  # for values of about 1
 
 
 def model_of(node: onnx.NodeProto, rank: int, kind: int, **constants: Array) -> onnx.ModelProto:
@@ -38,7 +38,7 @@ def run(model: onnx.ModelProto, x: Array) -> Array:
 
 
 def replaced(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without its Conv and Pad."""
+    """Return a copy of the model with its Conv and Pad nodes replaced."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     replace_convolutions(copy.graph, numpy_helper.to_array)
@@ -55,7 +55,7 @@ def convolutions(draw: st.DrawFn) -> tuple[onnx.ModelProto, Array]:
     groups, taps, dilation = (draw(st.integers(1, most)) for most in (3, 5, 2))
     inputs, outputs = (groups * draw(st.integers(1, 3)) for _ in range(2))
     before, after = (draw(st.integers(0, taps * dilation)) for _ in range(2))
-    second = draw(st.sampled_from([None, 1, 4]))  # a second axis, along which nothing is mixed
+    second = draw(st.sampled_from([None, 1, 4]))  # a second axis, which is not mixed
     tokens = draw(st.integers((taps - 1) * dilation + 1, 12))
     flat = second is None
     random = np.random.default_rng(draw(st.integers(0, 99)))
@@ -139,7 +139,7 @@ def test_padding_with_another_value_or_a_negative_count_is_left() -> None:
 @pytest.mark.parametrize("tokens", [1, 2, 3, 17, 64, 511, 512])
 @pytest.mark.parametrize("width", [4, 96, 768])
 def test_fourier_transform(tokens: int, width: int) -> None:
-    """Against torch's, which FNet uses."""
+    """The result is compared with that of torch's FFT, which FNet uses."""
     rows = torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(tokens))
     exact = torch.fft.fftn(rows.double(), dim=(1, 2)).real
     error, theirs = (

@@ -1,4 +1,4 @@
-"""The Llama family and Gemma 3, whose graphs are drawn from their weights."""
+"""Tests of the Llama family and Gemma 3, whose graphs are built from their weights."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SCALINGS: dict[str, dict[str, Any]] = {
 
 
 def export_fused(parent: Path, family: str, **options: Any) -> Pair:
-    """Export a small model; require that its graph is drawn from its weights."""
+    """Export a small model; assert that its graph is built from its weights."""
     pair = export_small(parent, family, **options)
     with Embedder.load(pair.bundle) as embedder:
         assert embedder.manifest.builder == "fused"
@@ -76,7 +76,7 @@ def test_agrees_at_every_length_and_past_the_maximum(
 
 
 @pytest.mark.parametrize("family", DECODERS)
-def test_agrees_at_every_position_there_is(tmp_path: Path, family: str) -> None:
+def test_agrees_at_every_position(tmp_path: Path, family: str) -> None:
     pair = export_fused(tmp_path, family, max_tokens=None, config={"max_position_embeddings": 40})
     with Embedder.load(pair.bundle) as embedder:
         assert embedder.max_tokens == 40
@@ -108,7 +108,7 @@ def test_windows_of_gemma(tmp_path: Path, window: int, *, bidirectional: bool) -
 
 @pytest.mark.parametrize("family", DECODERS)
 def test_only_causal_encoders_ignore_what_follows(tmp_path: Path, family: str) -> None:
-    """With the vector of the first token, whose text is the same."""
+    """With CLS pooling, later tokens change the vectors of bidirectional encoders only."""
     pair = export_fused(tmp_path, family, pooling="cls")
     with Embedder.load(pair.bundle) as embedder:
         one, other = embedder.encode(["London is old", "London was a market"])
@@ -117,7 +117,7 @@ def test_only_causal_encoders_ignore_what_follows(tmp_path: Path, family: str) -
 
 @pytest.mark.skipif(BEFORE_5, reason="transformers 4 does not read it")
 @pytest.mark.parametrize("family", LLAMAS)
-def test_config_that_looks_both_ways(tmp_path: Path, family: str) -> None:
+def test_config_with_bidirectional_attention(tmp_path: Path, family: str) -> None:
     config: dict[str, Any] = {"is_causal": False}
     if family != "llama":
         config["sliding_window"] = 9
@@ -149,7 +149,7 @@ def test_rotations_of_gemma(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", DECODERS)
 def test_long_texts(tmp_path: Path, family: str) -> None:
-    """Full attention is computed in blocks if a text can be long, and so are two-sided windows."""
+    """If texts can be long, full attention and two-sided windows are computed in blocks."""
     config = {"max_position_embeddings": 2048}
     pair = export_fused(tmp_path, family, config=config, max_tokens=1200)
     assert_agrees_at_every_length(pair)
@@ -193,7 +193,7 @@ LONG = {
 
 @pytest.mark.skipif(BEFORE_5, reason="torch's exporter traces it as transformers 5 writes it")
 @pytest.mark.parametrize("config", [{"head_dim": 12}, {"rope_scaling": LONG}], ids=str)
-def test_what_the_operators_do_not_take_is_traced(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_unsupported_settings_are_traced(tmp_path: Path, config: dict[str, Any]) -> None:
     pair = export_small(tmp_path, "llama", config=config)
     with Embedder.load(pair.bundle) as embedder:
         assert embedder.manifest.builder == "traced"
@@ -203,7 +203,7 @@ def test_what_the_operators_do_not_take_is_traced(tmp_path: Path, config: dict[s
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("family", ["qwen3", "gemma3"])
 def test_checkpoint_of_half_precision(tmp_path: Path, family: str, dtype: torch.dtype) -> None:
-    """`config.json` names the dtype, under one key in transformers 4 and another in 5."""
+    """`config.json` names the dtype, under different keys in transformers 4 and 5."""
     folder = make_small(tmp_path / family, family)
     model = transformers.AutoModel.from_pretrained(folder)
     model.to(dtype).save_pretrained(folder)
@@ -242,7 +242,7 @@ def test_checkpoint_in_shards(tmp_path: Path, files: str) -> None:
 
 @pytest.mark.parametrize("family", DECODERS)
 def test_checkpoint_of_a_language_model(tmp_path: Path, family: str) -> None:
-    """It names the encoder's weights under a prefix, and may have a head of its own."""
+    """Such a checkpoint has a prefix before the encoder's names, and may have a head."""
     folder = make_small(tmp_path / family, family)
     rename_weights(folder, lambda name: f"model.{name}")
     file = folder / "model.safetensors"
@@ -250,7 +250,7 @@ def test_checkpoint_of_a_language_model(tmp_path: Path, family: str) -> None:
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
     save_file(tensors, file, METADATA)
     if family == "gemma3" and BEFORE_5:
-        # The original has random weights then.
+        # In this case, the original has random weights.
         with pytest.raises(ProofError):
             export_model(str(folder), output=tmp_path / "bundle")
         return
@@ -261,7 +261,7 @@ def test_checkpoint_of_a_language_model(tmp_path: Path, family: str) -> None:
 @pytest.mark.parametrize("family", ["qwen3", "mistral"])
 @pytest.mark.parametrize("end", ["<|endoftext|>", ""])
 def test_last_token(tmp_path: Path, family: str, end: str) -> None:
-    """With an end token and without one, with which a text can have no token."""
+    """Last-token pooling agrees with an end token and without, where "" has no tokens."""
     pair = export_fused(
         tmp_path,
         family,
@@ -283,7 +283,7 @@ def alone(embed: Callable[[str], Any]) -> np.ndarray[Any, Any]:
 
 
 def test_text_of_no_tokens(tmp_path: Path) -> None:
-    """sentence-transformers fails on it; the bundle gives zeros, so that no service stops."""
+    """sentence-transformers fails on a text without tokens; the bundle returns zeros."""
     pair = export_fused(tmp_path, "qwen3", pooling="lasttoken", tokenizer=decoder_tokenizer(""))
     with pytest.raises(Exception, match="0"):
         original(pair.folder).encode("")
@@ -316,7 +316,7 @@ def test_every_weight_of_another_shape_is_named(tmp_path: Path, family: str) -> 
     whole = load_file(file)
     for name in whole:
         if "embed_tokens" in name:
-            continue  # its number of rows is free
+            continue  # its number of rows may vary
         for spoiled in (whole[name][None], whole[name][..., :-1]):
             save_file({**whole, name: spoiled.contiguous()}, file, METADATA)
             with pytest.raises(UnsupportedModelError, match="the weights") as caught:
@@ -326,7 +326,7 @@ def test_every_weight_of_another_shape_is_named(tmp_path: Path, family: str) -> 
 
 @pytest.mark.parametrize("family", LLAMAS)
 def test_graph(exported: Callable[[str], Pair], family: str) -> None:
-    """No operator of a causal graph holds the scores of all pairs of tokens."""
+    """No operator of a causal graph computes the scores of all pairs of tokens."""
     model = onnx.load(exported(family).bundle / "model.onnx")
     operators = Counter(node.op_type for node in model.graph.node)
     assert operators["GroupQueryAttention"] == 2
@@ -334,8 +334,8 @@ def test_graph(exported: Callable[[str], Pair], family: str) -> None:
     assert {node.domain for node in model.graph.node} == {"", "com.microsoft"}
 
 
-def test_folder_is_read_where_it_is(tmp_path: Path) -> None:
-    """Weights are mapped: the export must not need the folder once it is done."""
+def test_bundle_does_not_need_the_models_folder(tmp_path: Path) -> None:
+    """Weights are memory-mapped during the export, but the bundle does not need their folder."""
     pair = export_small(tmp_path, "qwen3")
     shutil.rmtree(pair.folder)
     with Embedder.load(pair.bundle) as embedder:

@@ -1,4 +1,4 @@
-"""Encoders other than BERT's first descendants: rotary positions, windows, gates, norms before."""
+"""Tests of encoders with rotary positions, attention windows, gated layers or pre-normalization."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ needs = pytest.mark.skipif
 def test_agrees_at_every_length_and_past_the_maximum(
     exported: Callable[[str], Pair], family: str
 ) -> None:
-    """Beyond 40 tokens, this ModernBERT attends in blocks."""
+    """For texts of more than 40 tokens, this ModernBERT computes attention in blocks."""
     pair = exported(family)
     with Embedder.load(pair.bundle) as embedder:
         assert embedder.max_tokens == MAX_TOKENS
@@ -72,8 +72,8 @@ def test_special_tokens_by_name(exported: Callable[[str], Pair], family: str) ->
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_random_weights_tell_texts_apart(exported: Callable[[str], Pair], family: str) -> None:
-    """Else agreement would say nothing."""
+def test_random_weights_distinguish_texts(exported: Callable[[str], Pair], family: str) -> None:
+    """If all vectors were alike, agreement with the original would prove nothing."""
     texts = ["the lazy dog", "97 42", "How many people live in London?", "敏捷的狐狸 😀 лиса"]
     with Embedder.load(exported(family).bundle) as embedder:
         vectors = embedder.encode(texts)
@@ -97,7 +97,7 @@ def test_int8(exported: Callable[[str], Pair], tmp_path: Path, family: str) -> N
     quantization = Bundle.open(bundle).manifest.quantization
     assert isinstance(quantization, Quantization)
     assert quantization.min_cosine >= 0.985
-    if family not in ("t5", "mt5"):  # whose gates make too much of these random weights
+    if family not in ("t5", "mt5"):  # the gates amplify these random weights too much
         assert quantization.scheme == "static"
     graph = onnx.load(bundle / "model.onnx").graph
     operators = Counter(node.op_type for node in graph.node)
@@ -113,7 +113,7 @@ def test_int8(exported: Callable[[str], Pair], tmp_path: Path, family: str) -> N
         assert [vector.tobytes() for vector in embedder.encode(texts)] == alone
 
 
-# What a config may say, each of it in another of the families that read it.
+# Settings of a config, each with one of the families that read it.
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("albert", {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}),
     ("albert", {"hidden_act": "gelu_new"}),
@@ -152,7 +152,7 @@ def test_settings_of_the_config(tmp_path: Path, family: str, changes: dict[str, 
     assert_agrees(pair, [*TEXTS, "a lazy dog " * 30])
 
 
-MODERN = {  # in the words of transformers 5
+MODERN = {  # with the keys of transformers 5
     "layer_types": [
         "sliding_attention",
         "full_attention",
@@ -182,7 +182,7 @@ def test_layers_of_modernbert_one_by_one(tmp_path: Path, names: list[str]) -> No
         ("roformer", {"rotary_value": True}),
     ],
 )
-def test_what_is_not_drawn_is_traced(
+def test_unsupported_settings_are_traced(
     tmp_path: Path, family: str, changes: dict[str, object]
 ) -> None:
     pair = export_small(tmp_path, family, config=changes)
@@ -191,7 +191,7 @@ def test_what_is_not_drawn_is_traced(
     assert_agrees(pair, TEXTS)
 
 
-def test_buckets_that_end_before_they_begin(tmp_path: Path) -> None:
+def test_position_buckets_with_an_invalid_range(tmp_path: Path) -> None:
     folder = make_small(tmp_path / "t5", "t5")
     change_json(folder / "config.json", relative_attention_max_distance=8)
     with pytest.raises(UnsupportedModelError, match="relative_attention_max_distance to 8"):
@@ -199,8 +199,8 @@ def test_buckets_that_end_before_they_begin(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["modernbert", "nomic_bert"])
-def test_texts_beyond_the_positions_of_the_config(tmp_path: Path, family: str) -> None:
-    """Rotary positions have no end, and sentence-transformers takes what max_seq_length says."""
+def test_texts_longer_than_the_positions_of_the_config(tmp_path: Path, family: str) -> None:
+    """Rotary positions are unlimited, and sentence-transformers obeys max_seq_length."""
     if not is_known(family):
         pytest.skip("for a newer transformers")
     folder = make_small(tmp_path / "model", family, config={"max_position_embeddings": 40})
@@ -213,7 +213,7 @@ def test_texts_beyond_the_positions_of_the_config(tmp_path: Path, family: str) -
 
 @needs(not is_known("nomic_bert"), reason="for a newer transformers")
 def test_keys_of_the_authors_own_code(tmp_path: Path) -> None:
-    """Which transformers would ignore."""
+    """Keys that only the authors' code obeys are refused, although transformers ignores them."""
     folder = make_small(tmp_path / "model", "nomic_bert")
     harmless = {"activation_function": "swiglu", "rotary_emb_fraction": 1.0, "prenorm": False}
     change_json(folder / "config.json", **harmless)
@@ -232,7 +232,7 @@ def test_every_weight_of_another_shape_is_named(tmp_path: Path, family: str) -> 
     free = ("pooler", "word_embeddings", "token_type", "tok_embeddings", "shared", "embed_tokens")
     for name in [name for name in whole if not any(part in name for part in free)]:
         if family in ("t5", "mt5") and name.startswith("decoder."):
-            continue  # it is not read
+            continue  # the tensor is not read
         for spoiled in (whole[name][None], whole[name][..., :-1]):
             save_file({**whole, name: spoiled.contiguous()}, file, METADATA)
             with pytest.raises(UnsupportedModelError, match="the weights") as caught:
@@ -241,7 +241,7 @@ def test_every_weight_of_another_shape_is_named(tmp_path: Path, family: str) -> 
 
 
 def unpack(tensors: dict[str, Tensor], packed: str, names: list[str]) -> None:
-    """Replace tensors by their parts, in all layers, weights and biases."""
+    """Replace packed tensors by their parts, in all layers, weights and biases."""
     for part in ("weight", "bias"):
         for whole in [name for name in tensors if name.endswith(f"{packed}.{part}")]:
             prefix = whole.removesuffix(f"{packed}.{part}")
@@ -251,7 +251,7 @@ def unpack(tensors: dict[str, Tensor], packed: str, names: list[str]) -> None:
 
 
 PROJECTIONS = [f"self_attn.{part}_proj" for part in "qkv"]
-# What the authors' own code packs, and its other names beside those of transformers.
+# The tensors that the authors' own code packs, and its names that differ from transformers'.
 AUTHORS: dict[str, tuple[dict[str, list[str]], dict[str, str]]] = {
     "gte": (
         {
@@ -294,7 +294,7 @@ AUTHORS: dict[str, tuple[dict[str, list[str]], dict[str, str]]] = {
 @needs(not is_known("gte"), reason="for a newer transformers")
 @pytest.mark.parametrize("family", AUTHORS)
 def test_names_of_transformers_and_of_the_authors(tmp_path: Path, family: str) -> None:
-    """Transformers saves those of the authors' code and loads both: the same bytes."""
+    """Both naming schemes, which transformers can load, give bundles with the same bytes."""
     folder = make_small(tmp_path / "model", family)
     authors = export_model(str(folder), output=tmp_path / "authors")
     file = folder / "model.safetensors"
@@ -329,7 +329,7 @@ PREFIXES = [
 
 @pytest.mark.parametrize(("family", "prefix"), PREFIXES)
 def test_weights_of_a_model_with_a_head(tmp_path: Path, family: str, prefix: str) -> None:
-    """Whose names have a prefix, as most on the hub."""
+    """Such checkpoints, which most on the hub are, have a prefix before the encoder's names."""
     if not is_known(family):
         pytest.skip("for a newer transformers")
     folder = make_small(tmp_path / "model", family)
@@ -341,7 +341,7 @@ def test_weights_of_a_model_with_a_head(tmp_path: Path, family: str, prefix: str
 
 
 def test_t5_with_its_decoder(tmp_path: Path) -> None:
-    """Which is not read, as sentence-transformers does not."""
+    """The decoder's weights are not read, as in sentence-transformers."""
     folder = make_small(tmp_path / "model", "t5")
     without = export_model(str(folder), output=tmp_path / "without")
     file = folder / "model.safetensors"
@@ -372,8 +372,8 @@ def test_shared_layers_are_stored_once(tmp_path: Path) -> None:
     assert sizes[:2] == sizes[2:]
 
 
-def test_a_text_of_all_its_positions(tmp_path: Path) -> None:
-    """Beyond the window of every local layer, at the last position of the tables."""
+def test_a_text_at_every_position(tmp_path: Path) -> None:
+    """The text exceeds the window of every local layer and uses the last position of the tables."""
     pair = export_small(tmp_path, "modernbert", max_tokens=256)
     with Embedder.load(pair.bundle) as embedder:
         assert embedder.max_tokens == 256
@@ -386,7 +386,7 @@ def test_a_text_of_all_its_positions(tmp_path: Path) -> None:
 
 
 def test_the_window_matters(tmp_path: Path) -> None:
-    """Else a graph without windows would pass the tests above."""
+    """Without this, a graph that ignores windows would pass the tests above."""
     pair = export_small(tmp_path, "modernbert")
     model = SentenceTransformer(str(pair.folder), device="cpu", local_files_only=True)
     text = " ".join(["fox", "dog", "lazy"] * 20)

@@ -1,4 +1,4 @@
-"""A model's text files are UTF-8, with or without a byte order mark, whatever the locale."""
+"""Tests that a model's text files are read as UTF-8, with or without a BOM, in any locale."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_settings_with_a_mark(folder: Path, name: str) -> None:
 def test_settings_with_a_mark_that_the_original_does_not_read(
     folder: Path, tmp_path: Path, name: str
 ) -> None:
-    """Nothing to prove the bundle against: the file is named, and nothing is left behind."""
+    """Without an original to compare with, the error names the file and nothing is written."""
     write_json(folder / name, json.loads((folder / name).read_text(encoding="utf-8")))
     mark(folder / name)
     with pytest.raises(UnsupportedModelError) as caught:
@@ -110,7 +110,7 @@ def test_recipes_with_a_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_calibration_with_a_mark(tmp_path: Path) -> None:
-    """Lines end at a newline and nowhere else, as those that `embedrt encode` reads."""
+    """Lines end at a newline and nowhere else, as in `embedrt encode`."""
     lines = [f"text {number}\x0c{number}" for number in range(60)]
     (tmp_path / "plain.txt").write_bytes("\n".join(lines).encode())
     (tmp_path / "marked.txt").write_bytes(MARK + "\r\n".join(lines).encode())

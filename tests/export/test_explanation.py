@@ -1,4 +1,4 @@
-"""A proof that fails says where: which texts, which call, which token ids or numbers."""
+"""Tests that a failed proof reports the texts, the call, and the token ids or components."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def embedder(exported: Callable[[str], Pair]) -> Iterator[Embedder]:
 
 @pytest.fixture
 def folder(exported: Callable[[str], Pair], tmp_path: Path) -> Path:
-    """A copy of the original, to be changed."""
+    """A copy of the original that a test may change."""
     return Path(shutil.copytree(exported("bert").folder, tmp_path / "changed"))
 
 
 @pytest.fixture
 def bytewise(exported: Callable[[str], Pair]) -> Iterator[Embedder]:
-    """A model whose tokenizer is all that its tokenizer.json says."""
+    """A model whose tokenizer is completely defined by its tokenizer.json."""
     with Embedder.load(exported("roberta").bundle) as embedder:
         yield embedder
 
@@ -60,7 +60,7 @@ def change_tokenizer(folder: Path, **changes: Any) -> None:
 
 
 def template(*parts: str) -> dict[str, Any]:
-    """A post-processor that puts special tokens around a text, ``A``."""
+    """Return a post-processor that adds special tokens around a text, ``A``."""
     pieces = [
         {"Sequence": {"id": part, "type_id": 0}}
         if part == "A"
@@ -72,7 +72,7 @@ def template(*parts: str) -> dict[str, Any]:
 
 
 def ids_and_tokens(folder: Path, text: str) -> list[str]:
-    """What the plain library makes of a text, as messages say it."""
+    """Return the token ids of a text from the tokenizers library, formatted as in messages."""
     encoding = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text)
     return [
         f"{number} ({token!r})" for number, token in zip(encoding.ids, encoding.tokens, strict=True)
@@ -80,7 +80,7 @@ def ids_and_tokens(folder: Path, text: str) -> list[str]:
 
 
 def explained(embedder: Embedder, folder: Path, text: str, call: Call = PLAIN) -> str:
-    """Return what is said of one text."""
+    """Return the explanation for one text."""
     oracle = Oracle(folder)
     oracle.limit(embedder.max_tokens)
     (told,) = explain(compare_texts(embedder, oracle, call, [text]), embedder, oracle)
@@ -88,7 +88,7 @@ def explained(embedder: Embedder, folder: Path, text: str, call: Call = PLAIN) -
 
 
 def test_numbers(embedder: Embedder, folder: Path) -> None:
-    """Only the texts that hold the word differ; the worst are named, shortened."""
+    """Only texts that contain the word differ; the worst are named and shortened."""
     file = folder / "model.safetensors"
     tensors = load_file(file)
     tensors["embeddings.word_embeddings.weight"][LONDON] += torch.linspace(-1, 1, 32)
@@ -148,7 +148,7 @@ def test_missing_token(bytewise: Embedder, bytewise_folder: Path) -> None:
     assert ": token 2 is 2 ('</s>') in the bundle and missing in the original" in told
 
 
-def test_a_text_cut_elsewhere(bytewise: Embedder, bytewise_folder: Path) -> None:
+def test_a_text_truncated_at_another_length(bytewise: Embedder, bytewise_folder: Path) -> None:
     oracle = Oracle(bytewise_folder)
     oracle.limit(9)
     compared = compare_texts(bytewise, oracle, PLAIN, ["x" * 99])
@@ -166,7 +166,7 @@ def test_a_text_cut_elsewhere(bytewise: Embedder, bytewise_folder: Path) -> None
     ],
 )
 def test_prompts(embedder: Embedder, folder: Path, call: Call, position: int) -> None:
-    """The original's ids are those that it runs, whatever put the prompt there."""
+    """The message shows the ids that the original runs, whatever adds the prompt."""
     prompts = {"query": "find: ", "document": "quick brown dog"}
     write_json(folder / "config_sentence_transformers.json", {"prompts": prompts})
     told = explained(embedder, folder, "quick brown fox", call)
@@ -174,7 +174,7 @@ def test_prompts(embedder: Embedder, folder: Path, call: Call, position: int) ->
     assert f": token {position} is " in told
 
 
-def test_number_that_is_none_comes_first(embedder: Embedder, folder: Path) -> None:
+def test_nan_comes_first(embedder: Embedder, folder: Path) -> None:
     oracle = Oracle(folder)
     oracle.limit(64)
     texts = [f"text {number}" for number in range(6)]
@@ -238,7 +238,7 @@ def test_an_original_that_fails(embedder: Embedder, folder: Path, monkeypatch: A
 
 
 def test_texts_without_tokens_are_left_out(bytewise: Embedder, bytewise_folder: Path) -> None:
-    """The original makes an error of them, and the bundle zeros."""
+    """The original fails on texts without tokens; the bundle returns zeros."""
     change_tokenizer(bytewise_folder, post_processor=None)
     oracle = Oracle(bytewise_folder)
     oracle.limit(64)

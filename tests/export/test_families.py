@@ -1,4 +1,4 @@
-"""Encoders whose graph is built from their weights."""
+"""Tests of encoders whose graph is built from their weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_agrees_at_every_length_and_past_the_maximum(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_agrees_at_every_position_there_is(tmp_path: Path, family: str) -> None:
+def test_agrees_at_every_position(tmp_path: Path, family: str) -> None:
     changes = {"max_position_embeddings": 40}
     pair = export_small(tmp_path, family, max_tokens=32, config=changes)
     with Embedder.load(pair.bundle) as embedder:
@@ -68,7 +68,7 @@ def test_special_tokens_by_name(exported: Callable[[str], Pair], family: str) ->
 
 @pytest.mark.parametrize("family", ["roberta", "mpnet"])
 def test_padding_token_takes_no_position(exported: Callable[[str], Pair], family: str) -> None:
-    """Else the test above could pass for a graph that knows of no padding."""
+    """Without this, the test above could pass for a graph that ignores padding."""
     with Embedder.load(exported(family).bundle) as embedder:
         with_padding, with_another = embedder.encode(["a <pad> b c d", "a <mask> b c d"])
     assert np.abs(with_padding - with_another).max() > 1e-3
@@ -85,7 +85,7 @@ def test_activations(tmp_path: Path, family: str, setting: str, activation: str)
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_checkpoint_of_a_masked_language_model(tmp_path: Path, family: str) -> None:
-    """It names the encoder's weights under a prefix, and has no pooler but weights of its own."""
+    """Such a checkpoint has a prefix before the encoder's names, a head, and no pooler."""
     folder = make_small(tmp_path / family, family)
     prefix = "roberta." if family == "xlm-roberta" else f"{family}."
     rename_weights(folder, lambda name: prefix + name)
@@ -105,7 +105,7 @@ def test_layer_norms_named_as_tensorflow_did(tmp_path: Path) -> None:
     assert_agrees(pair, TEXTS)
 
 
-# transformers 4 does, but for MPNet, whose bias is not pruned with its heads.
+# transformers 4 prunes heads, except MPNet's, whose bias it does not prune with them.
 PRUNES = hasattr(transformers.PreTrainedModel, "prune_heads")
 
 
@@ -145,7 +145,7 @@ def test_pruned_heads_in_int8(tmp_path: Path) -> None:
         ({"1": [4]}, "of 4 heads"),
     ],
 )
-def test_pruned_heads_that_are_not(
+def test_pruned_heads_that_contradict_the_model(
     tmp_path: Path, heads: dict[str, list[int]], reason: str
 ) -> None:
     folder = make_small(tmp_path / "bert", "bert")
@@ -156,13 +156,13 @@ def test_pruned_heads_that_are_not(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_weight_of_another_shape_is_named(tmp_path: Path, family: str) -> None:
-    """Before anything is drawn, in words that say which and what was expected."""
+    """The error comes before the graph is built, and names the weight and the expected shape."""
     folder = make_small(tmp_path / family, family)
     file = folder / "model.safetensors"
     whole = load_file(file)
     for name in [name for name in whole if "pooler" not in name]:
         if "word_embeddings" in name or "token_type" in name:
-            continue  # their numbers of rows are free
+            continue  # their number of rows may vary
         for spoiled in (whole[name][None], whole[name][..., :-1]):
             save_file({**whole, name: spoiled.contiguous()}, file, METADATA)
             with pytest.raises(
@@ -180,7 +180,7 @@ def test_heads_that_do_not_share_the_width_evenly(tmp_path: Path) -> None:
 
 
 def test_config_changed_by_the_settings(tmp_path: Path) -> None:
-    """Of two layers, one runs; the traced form of the same goes by the config too."""
+    """Of two layers, only one runs, in a built and in a traced graph."""
     for name, changes in {
         "one": {"num_hidden_layers": 1},
         "traced": {"num_hidden_layers": 1, "hidden_act": "tanh"},
@@ -194,8 +194,8 @@ def test_config_changed_by_the_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_random_models_tell_texts_apart(exported: Callable[[str], Pair], family: str) -> None:
-    """Else agreement would say nothing."""
+def test_random_models_distinguish_texts(exported: Callable[[str], Pair], family: str) -> None:
+    """If all vectors were alike, agreement with the original would prove nothing."""
     texts = ["the lazy dog", "a market", "How many people live in London?", "敏捷的狐狸"]
     with Embedder.load(exported(family).bundle) as embedder:
         vectors = embedder.encode(texts)

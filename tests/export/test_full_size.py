@@ -1,4 +1,4 @@
-"""The four models whose weights cannot be had here, at full size, with random weights."""
+"""Tests of the four models without published weights at hand, at full size with random weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAST = 20
 def named_pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Pair]]:
-    """One of the models, and what it was exported to; gone from the disk afterwards."""
+    """The name of one of the models, and its folder and bundle, which are deleted afterwards."""
     name: str = request.param
     parent = tmp_path_factory.mktemp("full-size")
     threads = torch.get_num_threads()
@@ -71,8 +71,8 @@ def test_same_bytes(named_pair: tuple[str, Pair]) -> None:
             assert [vector.tobytes() for vector in batch] == alone * 2
 
 
-def test_random_weights_tell_texts_apart(named_pair: tuple[str, Pair]) -> None:
-    """Else agreement would say nothing."""
+def test_random_weights_distinguish_texts(named_pair: tuple[str, Pair]) -> None:
+    """If all vectors were alike, agreement with the original would prove nothing."""
     _, pair = named_pair
     with Embedder.load(pair.bundle) as embedder:
         vectors = embedder.encode(

@@ -1,4 +1,4 @@
-"""What follows the encoder: pooling, Dense, LayerNorm, Normalize."""
+"""Tests of the modules after the encoder: pooling, Dense, LayerNorm, Normalize."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_drawing_opens_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", [[Normalize()], []], ids=["normalized", "as it is"])
 @pytest.mark.parametrize("dimension", [16, HIDDEN, 1000])
 def test_truncated(tmp_path: Path, tail: Sequence[nn.Module], dimension: int) -> None:
-    """Matryoshka: sentence-transformers cuts after the last module and does not normalize again."""
+    """Matryoshka: sentence-transformers truncates after the last module without renormalizing."""
     pair = export_small(tmp_path, "bert", tail=tail, truncate_dim=dimension)
     with Embedder.load(pair.bundle) as embedder:
         assert embedder.dimension == min(dimension, HIDDEN)
@@ -134,7 +134,7 @@ def test_truncated(tmp_path: Path, tail: Sequence[nn.Module], dimension: int) ->
 
 
 def test_a_module_that_writes_beside_the_embedding(tmp_path: Path) -> None:
-    """It counts where a later one reads it, and not at all where none does."""
+    """Its output matters if a later module reads it, and is ignored otherwise."""
     aside = Dense(HIDDEN, 24, module_output_name="aside")
     back = Dense(24, 12, module_input_name="aside", module_output_name="sentence_embedding")
     unread = Dense(12, 5, module_output_name="unread")
@@ -156,7 +156,7 @@ def test_a_module_that_reads_what_none_writes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("outputs", [HIDDEN, 24])
 def test_residual(tmp_path: Path, outputs: int) -> None:
-    """Of sentence-transformers 6: the input, projected where the widths differ, is added."""
+    """sentence-transformers 6 adds the input to the output, projected if their widths differ."""
     if "use_residual" not in Dense.config_keys:
         folder = make_small(tmp_path / "model", "bert", tail=[Dense(HIDDEN, outputs)])
         change_json(folder / "2_Dense" / "config.json", use_residual=True)

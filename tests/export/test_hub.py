@@ -1,4 +1,4 @@
-"""What is downloaded from the hub, and what its client's cache is good for without it."""
+"""Tests of the files that are downloaded from the hub, and of exports from its client's cache."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PICKLES = {"vocab.pkl", "vocab.bin", "corpus.bin"}  # of TransformerXL, which tr
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with a Dense module, and with files that repositories hold besides."""
+    """A model with a Dense module and other files that repositories contain."""
     tail = [Dense(HIDDEN, 16)]
     folder = make_small(tmp_path_factory.mktemp("hub") / "small", "bert", tail=tail)
     for name in (
@@ -55,7 +55,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"never read")
     with (folder / "corpus.json").open("wb") as file:
-        file.truncate(200_000_000)  # of zeros, and taking no room on the disk
+        file.truncate(200_000_000)  # zeros that use no disk space
     return folder
 
 
@@ -70,7 +70,7 @@ def bare(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(model: Path, bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home of the client whose cache sentence-transformers filled with both models."""
+    """A home folder whose hub cache was filled with both models by sentence-transformers."""
     home = tmp_path_factory.mktemp("home")
     load = (
         "import sys; from sentence_transformers import SentenceTransformer\n"
@@ -89,14 +89,14 @@ def loaded(model: Path, bare: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def environment(home: Path, **settings: str) -> dict[str, str]:
-    """Of a process whose hub client keeps its cache under `home`."""
+    """Return the environment of a process whose hub client caches under `home`."""
     kept = {key: value for key, value in os.environ.items() if key not in CACHES}
     return {**kept, "HF_HOME": str(home), **settings}
 
 
 @pytest.fixture
 def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with the model, asked by the client in this process, and an empty cache."""
+    """A hub with the model, used by the client in this process, which has an empty cache."""
     with serve({ID: Repository(model, COMMITS)}) as hub:
         ask(hub.url, monkeypatch)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -105,7 +105,7 @@ def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def fetched(hub: Hub) -> set[str]:
-    """The files that were sent."""
+    """Return the names of the files that the hub sent."""
     sent = (re.match(r"GET /[^/]+/[^/]+/resolve/\w+/(.*)", line) for line in hub.requests)
     return {unquote(match[1]) for match in sent if match}
 
@@ -136,11 +136,11 @@ class TestNeeded:
             *("tf_model.h5.index.json", "flax_model.msgpack.index.json", "CHANGES.md"),
         ],
     )
-    def test_what_nothing_reads(self, name: str) -> None:
+    def test_files_that_nothing_reads(self, name: str) -> None:
         assert needed_files([name, "model.safetensors"]) == ["model.safetensors"]
 
     def test_every_tokenizer_of_transformers(self) -> None:
-        """The names in the installed version's own tables."""
+        """Every file name in the tokenizer tables of the installed transformers is needed."""
         folder = Path(transformers.__file__).parent
         tables = [
             table
@@ -157,7 +157,7 @@ class TestNeeded:
 
 
 class TestDownload:
-    def test_of_the_modules_folders_and_what_is_small(self, hub: Hub, model: Path) -> None:
+    def test_downloads_module_folders_and_small_files(self, hub: Hub, model: Path) -> None:
         source = find_source(ID)
         assert source.revision == COMMITS["main"]
         assert fetched(hub) == {
@@ -186,10 +186,10 @@ class TestDownload:
             find_source(ID)
         assert fetched(hub) == set()
 
-    def test_a_file_that_does_not_come(
+    def test_a_file_whose_download_fails(
         self, model: Path, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What is there of it is not taken for the whole."""
+        """An incomplete download of a new revision is not used."""
         find_source(ID, revision="v1")
         shutil.copytree(model, tmp_path / "newer", ignore=shutil.ignore_patterns("corpus.json"))
         (tmp_path / "newer" / "config.json").write_text("{}", encoding="utf-8")
@@ -208,7 +208,7 @@ def files_of(folder: Path) -> set[str]:
 
 class TestWithoutTheHub:
     @pytest.mark.parametrize("revision", [None, "main", "v1", COMMITS["main"], COMMITS["v1"]])
-    def test_what_was_exported_before(
+    def test_a_model_that_was_exported_before(
         self,
         hub: Hub,
         monkeypatch: pytest.MonkeyPatch,
@@ -226,10 +226,10 @@ class TestWithoutTheHub:
         assert hub.requests
 
     @pytest.mark.parametrize("place", ["HF_HUB_CACHE", "SENTENCE_TRANSFORMERS_HOME"])
-    def test_what_sentence_transformers_loaded_before(
+    def test_a_model_that_sentence_transformers_loaded_before(
         self, hub: Hub, loaded: Path, monkeypatch: pytest.MonkeyPatch, place: str
     ) -> None:
-        """It leaves out what it does not read, and has a variable for a cache of its own."""
+        """Such a cache lacks files that are never read, and may be set by its own variable."""
         if place == "HF_HUB_CACHE":
             monkeypatch.setattr(constants, place, str(loaded / "hub"))
         else:
@@ -243,8 +243,8 @@ class TestWithoutTheHub:
             find_source(ID, revision="v1")
         assert hub.requests == []
 
-    def test_a_hub_that_answers_no_more(self, hub: Hub) -> None:
-        """A model that was removed, made private or gated is still in the cache."""
+    def test_a_model_that_the_hub_no_longer_has(self, hub: Hub) -> None:
+        """A model that was removed, made private or gated is exported from the cache."""
         online = find_source(ID)
         hub.repositories = {}
         assert find_source(ID) == online
@@ -281,10 +281,10 @@ class TestWithoutTheHub:
         assert hub.requests
 
     @pytest.mark.parametrize("name", ["tokenizer.json", "sentence_bert_config.json"])
-    def test_a_link_that_leads_nowhere(
+    def test_a_link_to_a_missing_file(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
-        """It is a file that the repository has; the card would be no loss."""
+        """The file exists in the repository, so it is required; the card is not."""
         folder = find_source(ID).folder
         (folder / "README.md").resolve().unlink()
         (folder / name).resolve().unlink()
@@ -337,7 +337,7 @@ class TestWithoutTheHub:
         *,
         asked: bool,
     ) -> None:
-        """A file that the cache lacks: the hub may have it, unless the client asked for it once."""
+        """A warning names a missing file unless the cache records that the hub lacks it, too."""
         if asked:
             monkeypatch.setattr(constants, "HF_HUB_CACHE", str(loaded / "hub"))
         elif lists_trees():
@@ -362,7 +362,7 @@ class TestWithoutTheHub:
 
 
 def lists_trees() -> bool:
-    """Whether this version of the client keeps the list of a repository's files in its cache."""
+    """Whether this version of the client caches the list of a repository's files."""
     return hasattr(huggingface_hub, "get_cached_repo_tree")
 
 

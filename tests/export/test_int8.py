@@ -1,4 +1,4 @@
-"""int8 bundles: every family, the choice of scheme, the quality limits, unusual activations."""
+"""Tests of int8 bundles: every family, the choice of scheme, the quality limits, outliers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TEXTS = st.lists(st.lists(WORDS, max_size=8).map(" ".join), min_size=1, max_size
 
 @pytest.fixture(scope="session", params=[*FUSED, *TRACED])
 def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An int8 bundle of a small model of each family, its fp32 twin beside it."""
+    """The int8 bundle of a small model of each family, beside its fp32 bundle."""
     family = request.param
     folder = tmp_path_factory.mktemp("int8")
     model = make_small(folder / family, family)
@@ -58,7 +58,7 @@ def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def minilm_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real MiniLM in int8."""
+    """MiniLM with its published weights, in int8."""
     output = tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2-int8"
     return export_model("all-MiniLM-L6-v2", output=output, precision="int8")
 
@@ -118,7 +118,7 @@ def test_same_bytes(small: Path) -> None:
 
 
 def edit_feed_forward(model: Path, edit: Callable[[Tensor, Tensor, Tensor, Tensor], None]) -> None:
-    """Let `edit` change each layer's up weight and bias, and down weight, and the embeddings."""
+    """Apply `edit` to each layer's up weight, up bias and down weight, and to the embeddings."""
     file = model / "model.safetensors"
     tensors = load_file(file)
     for layer in range(LAYERS):
@@ -130,9 +130,9 @@ def edit_feed_forward(model: Path, edit: Callable[[Tensor, Tensor, Tensor, Tenso
 
 
 def widen_channels(model: Path, channels: int, strength: float) -> None:
-    """Widen channels after the activation, narrow what reads them: the model stays much the same.
+    """Scale channels up after the activation and down in the next weight; the output is similar.
 
-    Without care those channels' range hides all others'.
+    Without special treatment, their range leaves little resolution for the other channels.
     """
 
     def edit(up: Tensor, bias: Tensor, down: Tensor, _: Tensor) -> None:
@@ -144,7 +144,7 @@ def widen_channels(model: Path, channels: int, strength: float) -> None:
 
 
 def plant_token(model: Path, token: str, channels: int, strength: float) -> None:
-    """Make many channels answer to one token, far beyond what any other token makes of any."""
+    """Make channels respond to one token far more strongly than to any other."""
     number = AutoTokenizer.from_pretrained(model).convert_tokens_to_ids(token)
 
     def edit(up: Tensor, bias: Tensor, down: Tensor, words: Tensor) -> None:
@@ -152,7 +152,7 @@ def plant_token(model: Path, token: str, channels: int, strength: float) -> None
         direction[::2] = -1
         words[number] = direction
         up[:channels] = direction * strength / len(direction)
-        # Other tokens stay below the threshold, where the activation is nothing.
+        # Other tokens stay below the threshold, where the activation is zero.
         bias[:channels] = -0.8 * strength
         down[:, :channels] /= strength
 
@@ -232,7 +232,7 @@ def test_unusable_calibration(content: bytes | None, tmp_path: Path) -> None:
         read_calibration(file)
 
 
-def test_calibration_of_ones_own(tmp_path: Path) -> None:
+def test_custom_calibration(tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("".join(f"text number {number}\n" for number in range(60)), encoding="utf-8")
     texts = read_calibration(file)
@@ -242,7 +242,7 @@ def test_calibration_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_products_are_exact_on_this_processor(tmp_path: Path) -> None:
-    """Sums that leave 16 bits, as x86 without VNNI clips them unless told otherwise."""
+    """The products exceed 16 bits, where x86 without VNNI saturates by default."""
     generator = np.random.default_rng(0)
     weight = generator.choice([-127, 127], (64, 32)).astype(np.int8)
     values = generator.integers(-127, 128, (5, 64))
@@ -259,7 +259,7 @@ def test_products_are_exact_on_this_processor(tmp_path: Path) -> None:
         assert not np.array_equal(Session(graph).run(values), exact)
 
 
-def test_a_vector_of_no_length_agrees_only_with_another() -> None:
+def test_a_zero_vector_agrees_only_with_another() -> None:
     nothing, something = np.zeros(3, np.float32), np.array([0, 2, 0], np.float32)
     a = np.stack([nothing, nothing, something])
     b = np.stack([nothing, something, something])
@@ -272,7 +272,7 @@ def test_quality_of_known_vectors() -> None:
     quality = measure_quality(found, expected)
     assert quality.min_cosine == pytest.approx(0.5**0.5)
     assert quality.mean_cosine == pytest.approx((3 + 0.5**0.5) / 4)
-    assert quality.rank_agreement == 1.0  # of three others, all three
+    assert quality.rank_agreement == 1.0  # all three of the three others
     assert quality.shortfalls(Quality(min_cosine=0.8, mean_cosine=0.9)) == [
         "first_percentile_cosine 0.71589 is 2.8e-01 below 0.994",
         "min_cosine 0.70711 is 9.3e-02 below 0.8",
@@ -281,7 +281,7 @@ def test_quality_of_known_vectors() -> None:
 
 @pytest.mark.slow
 class TestMiniLM:
-    """The promises, on real weights."""
+    """Tests of size and quality with the published weights."""
 
     def test_size(self, minilm_int8: Path) -> None:
         assert sum(file.stat().st_size for file in minilm_int8.iterdir()) <= 25_000_000

@@ -1,4 +1,4 @@
-"""Each stage of int8 names what it cannot be given and what it must not make."""
+"""Tests that each stage of int8 quantization reports invalid inputs and invalid results."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def ones(*shape: int) -> FloatArray:
 
 
 def spoiled(graph: Path, folder: Path, weight: str, value: float) -> Path:
-    """A copy of the graph with one value of a weight replaced."""
+    """Return a copy of the graph with one value of a weight replaced."""
     model = onnx.load(graph)
     tensor = next(found for found in model.graph.initializer if found.name == weight)
     array = numpy_helper.to_array(tensor).copy()
@@ -80,7 +80,7 @@ class TestCalibration:
         assert all(np.array_equal(found[n].largest, expected[n].largest) for n in expected)
 
     @pytest.mark.parametrize("value", ODD)
-    def test_a_layer_that_reads_no_number(self, built: Built, tmp_path: Path, value: float) -> None:
+    def test_a_layer_with_nonfinite_input(self, built: Built, tmp_path: Path, value: float) -> None:
         graph = spoiled(built.graph, tmp_path, "layer_0.output_norm.bias", value)
         with pytest.raises(QuantizationError, match=r"calibration: what layer_1\.query_key_value"):
             measure_ranges(graph, built.inputs, IDS)
@@ -105,7 +105,7 @@ class TestSmoothing:
             assert (factors > 0).all()
 
     @pytest.mark.parametrize("value", ODD)
-    def test_ranges_and_weights_that_are_no_numbers(self, value: float) -> None:
+    def test_ranges_and_weights_that_are_not_finite(self, value: float) -> None:
         with pytest.raises(QuantizationError, match="smoothing: ranges"):
             smoothing(np.array([1, value], np.float32), ones(2, 3), 0.5)
         with pytest.raises(QuantizationError, match="smoothing: weights"):
@@ -130,14 +130,14 @@ class TestSmoothing:
 
 class TestScheme:
     @pytest.mark.parametrize("value", ODD)
-    def test_weights_that_are_no_numbers(self, value: float) -> None:
+    def test_weights_that_are_not_finite(self, value: float) -> None:
         weight = ones(2, 3)
         weight[0, 1] = value
         with pytest.raises(QuantizationError, match="up, weights"):
             quantize_weight("up", weight)
 
     @pytest.mark.parametrize("scale", [*ODD, 0.0, -1.0])
-    def test_scales_that_are_none(self, scale: float) -> None:
+    def test_invalid_scales(self, scale: float) -> None:
         with pytest.raises(QuantizationError, match="up, scales"):
             to_int8("up", ones(2, 1), np.array([scale], np.float32))
 
@@ -157,7 +157,7 @@ class TestScheme:
         with pytest.raises(QuantizationError, match=r"layer_0\.up has no range"):
             Int8("static", {}, "gelu").add_linear(Nodes(), "layer_0.up", linear, "vectors")
 
-    def test_a_static_range_that_is_no_number(self) -> None:
+    def test_a_static_range_that_is_not_finite(self) -> None:
         linear = Linear(ones(HIDDEN, 8), ones(8))
         endless = Range(-ones(HIDDEN), np.full(HIDDEN, np.inf, np.float32))
         with pytest.raises(QuantizationError):
@@ -166,7 +166,7 @@ class TestScheme:
             )
 
     def test_a_layer_that_reads_zeros(self) -> None:
-        """Its scales are positive all the same."""
+        """The scales are positive nevertheless."""
         linear, zeros = Linear(ones(HIDDEN, 8), ones(8)), np.zeros(HIDDEN, np.float32)
         nodes = Nodes()
         arithmetic = Int8("static", {"layer_0.up": Range(zeros, zeros)}, "gelu")
@@ -206,7 +206,7 @@ class TestLadder:
             measure_quality(ones(3, 4), ones(3, 5))
 
     @pytest.mark.parametrize("value", ODD)
-    def test_a_reference_that_is_no_number(self, value: float) -> None:
+    def test_a_reference_that_is_not_finite(self, value: float) -> None:
         expected = ones(3, 4)
         expected[1, 2] = value
         with pytest.raises(QuantizationError, match="embeddings in fp32"):

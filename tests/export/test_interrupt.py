@@ -1,4 +1,4 @@
-"""Whatever ends an export: the old bundle or none, never a broken one, and no litter for long."""
+"""Tests that an export that ends early leaves the old bundle or none, and no files for long."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ STAGED = ".bundle.partial-*"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another small model than that of the old bundle."""
+    """A small model other than that of the old bundle."""
     return make_small(tmp_path_factory.mktemp("model") / "bert", "bert", seed=7)
 
 
 @pytest.fixture(params=[True, False], ids=["over-an-old-bundle", "anew"])
 def target(request: pytest.FixtureRequest, exported: Callable[[str], Pair], tmp_path: Path) -> Path:
-    """Where the bundle goes; half of the time there is one already."""
+    """The output path, without and with an existing bundle."""
     target = tmp_path / "bundle"
     if request.param:
         export_model(str(exported("bert").folder), output=target)
@@ -39,7 +39,7 @@ def target(request: pytest.FixtureRequest, exported: Callable[[str], Pair], tmp_
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a bundle, or nothing where there is none."""
+    """Return the files of a bundle, or nothing if there is none."""
     return {file.name: file.read_bytes() for file in folder.glob("*") if file.is_file()}
 
 
@@ -49,7 +49,7 @@ def assert_whole_or_absent(target: Path) -> None:
 
 
 def wait_for(target: Path, name: str) -> None:
-    """Wait until an export has written a file into its staging folder."""
+    """Wait until an export has written a file to its staging folder."""
     deadline = time.monotonic() + 120
     while not any(target.parent.glob(f"{STAGED}/{name}" if name else STAGED)):
         assert time.monotonic() < deadline
@@ -155,7 +155,7 @@ def test_file_that_may_not_grow(model: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 3 MB."""
+    """A file system of 3 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
@@ -202,8 +202,8 @@ def test_output_that_is_no_bundle(model: Path, tmp_path: Path, what: str) -> Non
     assert output.exists()
 
 
-def test_litter_of_a_living_export_stays(model: Path, tmp_path: Path) -> None:
-    """Two exports to one place do not sweep each other away."""
+def test_staging_folder_of_a_running_export_stays(model: Path, tmp_path: Path) -> None:
+    """Concurrent exports to one path do not delete each other's staging folders."""
     target = tmp_path / "bundle"
     process = start_export(model, target)
     wait_for(target, "model.onnx")

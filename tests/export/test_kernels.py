@@ -1,4 +1,4 @@
-"""A model's files may not name code for transformers to fetch and run: kernels of the hub."""
+"""Tests that a model's files cannot make transformers download and run kernels from the hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from model_folders import BEFORE_5, make_small, write_json
 NAMES_A_KERNEL = {"attn_implementation": "someone/kernel"}
 TAKES_KERNELS = {"use_kernels": True}
 INTERNAL = "_attn_implementation_internal"
-# What config.json may say to one major version of transformers and not to the other.
+# The key that config.json may have in one major version of transformers and not in the other.
 IGNORED = "attn_implementation" if BEFORE_5 else INTERNAL
 ATTACKS = [
     ("config.json", NAMES_A_KERNEL),
@@ -34,12 +34,12 @@ ATTACKS = [
 
 
 class FetchedError(BaseException):
-    """Code would have been fetched and run; no Exception, which could be taken for a refusal."""
+    """Code would be downloaded and run. Not an Exception, which could be mistaken for a refusal."""
 
 
 @pytest.fixture(autouse=True)
 def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the package kernels is installed."""
+    """Simulate that the package kernels is installed."""
 
     def fetch(*_arguments: Any, **_options: Any) -> None:
         raise FetchedError

@@ -1,4 +1,4 @@
-"""Every key that the libraries obey at load is known, and becomes what its table says."""
+"""Tests that every key that the libraries obey at load is known and handled as its table says."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PROCESSING = TRANSFORMER.inside["processing_kwargs"]
 CALL = PROCESSING.inside["text"]
 ODD: tuple[Any, ...] = (None, True, False, 5, -1.5, "x", ["x"], [[1]], {"a": [1]}, "\ud800")
 
-# What these functions take from their own caller, and no file says.
+# Arguments of these functions that only their caller passes and no file contains.
 ARGUMENTS = set(
     """
     code_revision config force_download merges_file proxies resume_download tokenizer
@@ -50,7 +50,7 @@ ARGUMENTS = set(
 
 
 def keys_read(code: str, *objects: str) -> set[str]:
-    """The string keys that code takes from objects of these names."""
+    """Return the string keys that code reads from objects with these names."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(code)):
         match node:
@@ -85,10 +85,10 @@ def module_class(kind: str) -> Any:
 
 
 class TestEveryKeyIsKnown:
-    """Fails where a newer version of a library obeys a key that the tables do not have."""
+    """These tests fail if a newer version of a library obeys a key that the tables lack."""
 
     def test_keys_read(self) -> None:
-        """Else the tests below could pass because nothing is found."""
+        """Without this, the tests below could pass because no key is found."""
         code = "if 'a' in x: y = x['b']\nx.get('c', x.pop('d'))\nother['e']\nx['_f']"
         assert keys_read(code, "x") == set("abcd")
 
@@ -153,7 +153,7 @@ class TestEveryKeyIsKnown:
         assert read - ARGUMENTS <= TOKENIZER.keys.keys()
 
     def test_files_that_are_read(self) -> None:
-        """A further settings file would be read by a further function."""
+        """A new settings file would need a new function to read it."""
         modules = [
             sentence_transformers.base.model,
             sentence_transformers.sentence_transformer.model,
@@ -172,7 +172,7 @@ class TestEveryKeyIsKnown:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A model with a module of every kind, and every settings file; weights of the head alone."""
+    """A model with a module of every kind and every settings file; only the head has weights."""
     folder = tmp_path / "model"
     paths = ["", "1_Pooling", "2_Dense", "3_LayerNorm", "4_Normalize", "5_Dropout"]
     kinds = ["Transformer", *(path.partition("_")[2] for path in paths[1:])]
@@ -206,7 +206,7 @@ Place = tuple[str, tuple[str, ...], Key]
 
 
 def places(table: Table, file: str, above: tuple[str, ...] = ()) -> Iterator[Place]:
-    """The keys of a table and of those inside it."""
+    """Yield the keys of a table and of the tables inside it."""
     for name, key in table.keys.items():
         yield file, (*above, name), key
     for name, inner in table.inside.items():
@@ -217,7 +217,7 @@ PLACES = [place for file, table in FILES.items() for place in places(table, file
 
 
 def set_key(file: Path, path: tuple[str, ...], value: Any) -> None:
-    """Set a key of a JSON file, in an object of an object where the path has several names."""
+    """Set a key of a JSON file, nested if the path has several names."""
     content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     inner = content
     for name in path[:-1]:
@@ -233,8 +233,8 @@ def restore(file: Path, content: bytes | None) -> None:
         file.write_bytes(content)
 
 
-def test_the_folder_is_taken_as_it_is(folder: Path) -> None:
-    """Else everything below would be refused for another reason."""
+def test_the_unchanged_folder_is_accepted(folder: Path) -> None:
+    """Without this, everything below could be refused for another reason."""
     settings = read_settings(folder)
     assert [type(module).__name__ for module in settings.head] == [
         "Pooling",
@@ -262,7 +262,7 @@ def test_refused_keys_are_named(folder: Path) -> None:
         restore(folder / file, kept)
 
 
-# Of these, `source.prompts` says which of the values is wrong.
+# For these, `source.prompts` says which value is wrong.
 IN_OTHER_WORDS = {"prompts": "", "default_prompt_name": "null or one of"}
 
 
@@ -307,7 +307,7 @@ def test_every_name_of_the_transformers_file(folder: Path, name: str) -> None:
         read_settings(folder)
 
 
-def test_an_empty_file_is_passed_over(folder: Path) -> None:
+def test_an_empty_file_is_ignored(folder: Path) -> None:
     write_json(folder / TRANSFORMER_FILES[0], {})
     write_json(folder / TRANSFORMER_FILES[1], {"query_length": 32})
     with pytest.raises(UnsupportedModelError, match=TRANSFORMER_FILES[1]):

@@ -1,4 +1,4 @@
-"""Models beyond the 2 GB of a protobuf: no stage holds the weights in a graph, or twice."""
+"""Tests of models beyond protobuf's 2 GB: no stage holds the weights in a graph, or twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 def test_no_stage_holds_the_weights_in_a_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, precision: Precision
 ) -> None:
-    """Every graph that is written, read, checked or loaded is small; traced ones too."""
+    """Every graph that is written, read, checked or loaded is small, traced ones too."""
     sizes: dict[str, list[int]] = {"written": [], "read": [], "checked": [], "loaded": []}
     write, read, check, load = (
         Path.write_bytes,
@@ -81,7 +81,7 @@ class TestWeights:
     @pytest.mark.parametrize("dtype", [np.float32, np.int8, np.int64, np.uint8, np.float64])
     @pytest.mark.parametrize("shape", [(), (1,), (7, 3), (300, 70), (0, 4), (3, 50, 7)])
     @pytest.mark.parametrize("transposed", [False, True])
-    def test_arrays_are_found_again(
+    def test_arrays_round_trip(
         self, tmp_path: Path, shape: tuple[int, ...], dtype: type, transposed: bool
     ) -> None:
         counted = np.arange(np.prod(shape, dtype=int)).reshape(shape)
@@ -96,7 +96,7 @@ class TestWeights:
         assert bool(tensor.external_data) is (array.nbytes >= MINIMUM_SIZE)
 
     def test_the_bytes_are_those_of_onnx(self, tmp_path: Path) -> None:
-        """Transposed and longer than one block."""
+        """The array is transposed and longer than one block."""
         array = np.random.default_rng(0).random((3, BLOCK // 5), np.float32).T
         with Weights(tmp_path) as weights:
             weights.add("array", array)
@@ -124,7 +124,7 @@ def test_layers_are_read_when_they_are_used() -> None:
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "legacy"])
 def test_torch_files(tmp_path: Path, name: str) -> None:
-    """Mapped, but for those of torch before 1.6, which cannot be."""
+    """Torch files are memory-mapped, except those of torch before 1.6, which cannot be."""
     folder = make_small(tmp_path / "bert", "bert")
     file = folder / "model.safetensors"
     expected = export_model(str(folder), output=tmp_path / "expected")
@@ -147,7 +147,7 @@ def xlmr_large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         hidden=1024,
         vocabulary=250_002,
         positions=514,
-        max_tokens=64,  # so that the proof takes minutes
+        max_tokens=64,  # so that the proof takes only minutes
     )
     shutil.rmtree(parent)
 
@@ -174,7 +174,7 @@ class TestFullSize:
 
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_memory(self, xlmr_large: Path, tmp_path: Path, precision: Precision) -> None:
-        """At export at most 1.5 times the weights in fp32, then at most what the file has."""
+        """The peak is at most 1.5 times the fp32 weights to export, and about the file's to run."""
         bundle = tmp_path / "bundle"
         exported = peak_of(MEASURED, xlmr_large, bundle, precision)
         size = (xlmr_large / "model.safetensors").stat().st_size

@@ -1,4 +1,4 @@
-"""ModernBERT at its real size: the memory that an export and a process with the bundle take."""
+"""Tests of ModernBERT at full size: the memory of an export and of a process with the bundle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model_folders import make_small
 pytestmark = pytest.mark.slow
 
 MAX_TOKENS = 512
-MOST_TO_EXPORT, MOST_TO_RUN = 2.2, 1.2  # times the weights in float32
+MOST_TO_EXPORT, MOST_TO_RUN = 2.2, 1.2  # as multiples of the weights in float32
 
 EXPORT = """
 import sys
@@ -35,9 +35,10 @@ with Embedder.load(sys.argv[1], threads=1) as embedder:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak")
 def test_memory(tmp_path: Path) -> None:
-    """Of the export, beyond what the same libraries take for a small model.
+    """The export is measured beyond what the same libraries use for a small model.
 
-    On one thread: for single texts on all cores, an embedder loads a second session.
+    The bundle runs on one thread: for single texts on all cores, an embedder loads a second
+    session.
     """
     make_small(tmp_path / "small", "modernbert")
     libraries = peak_of(EXPORT, tmp_path / "small", tmp_path / "small-fp32", "fp32")

@@ -1,4 +1,4 @@
-"""What the exporter needs of other libraries, and what of them reaches a terminal."""
+"""Tests of the exporter's requirements, and of what other libraries write to a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 STAGES = re.compile(
     r"reading \S+ from \S+|tracing \w+ by [\w-]+ [\d.]+|calibrating int8 on \d+ texts|rejected .*|"
     r"int8 scheme \w+: .*|writing a (fused|traced) graph of \d+ bytes|"
-    r"embedding the texts of the comparison with sentence-transformers [\d.]+|"
+    r"running the texts of the comparison in sentence-transformers [\d.]+|"
     r"comparing the bundle with sentence-transformers [\d.]+|it agrees: .*"
 )
 SETTINGS = ("HF_", "TRANSFORMERS_", "TQDM_", "PYTHONWARNINGS", "TOKENIZERS_")
@@ -43,8 +43,8 @@ def installed(package: str) -> bool:
     return True
 
 
-def test_export_extra_takes_no_library_down() -> None:
-    """No upper bound, and not optimum, which has one on transformers."""
+def test_export_extra_downgrades_no_library() -> None:
+    """The extra has no upper bounds, and does not include optimum, which limits transformers."""
     extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     for requirement in extras["optional-dependencies"]["export"]:
         assert re.fullmatch(r"[\w-]+>=[\d.]+", requirement)
@@ -63,7 +63,7 @@ def test_optimum_is_imported_by_a_model_that_needs_it(
 
 
 def on_a_terminal(*arguments: str | Path) -> list[str]:
-    """Run the command as a person does, its stderr a terminal; return the lines that it wrote."""
+    """Run the command with a terminal as its stderr; return the lines that it wrote there."""
     terminal, theirs = os.openpty()
     surroundings = {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS)}
     with subprocess.Popen(
@@ -77,7 +77,7 @@ def on_a_terminal(*arguments: str | Path) -> list[str]:
         try:
             while block := os.read(terminal, 4096):
                 written += block
-        except OSError:  # what Linux says where a terminal has no writer any more
+        except OSError:  # Linux raises this when no process has the terminal open any more
             pass
         os.close(terminal)
         assert process.stdout is not None
@@ -87,7 +87,7 @@ def on_a_terminal(*arguments: str | Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("family", "precision"), [("bert", "int8"), ("big_bird", "fp32")])
-def test_an_export_writes_our_lines_alone(
+def test_an_export_writes_only_our_lines(
     exported: Callable[[str], Pair], family: str, precision: str, tmp_path: Path
 ) -> None:
     folder = exported(family).folder

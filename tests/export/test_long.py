@@ -1,4 +1,4 @@
-"""Models for long texts: attention in bounded memory, and a proof that does not take hours."""
+"""Tests of models for long texts: attention in bounded memory, and a proof that takes minutes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from transformers import AutoConfig
 
-from children import run
+from children import output_of
 from comparison import Pair, assert_agrees, export_small
 from embedrt import Embedder
 from embedrt.bundle.manifest import Precision
@@ -47,7 +47,7 @@ def attentions(bundle: Path) -> set[str]:
 
 
 def texts_of(lengths: Sequence[int]) -> list[str]:
-    """Texts of about these lengths in tokens."""
+    """Return texts of about these lengths in tokens."""
     words = "the quick brown fox jumps over 12 lazy dogs".split()
     return [" ".join(words[n % 9] for n in range(length)) for length in lengths]
 
@@ -74,7 +74,7 @@ def test_same_bytes(long_pair: Pair, tmp_path: Path, precision: Precision) -> No
         with Embedder.load(bundle, threads=threads) as embedder:
             vectors = embedder.encode([*texts, *(f"{text} again" for text in texts)] * 2)
             assert [vector.tobytes() for vector in vectors[: len(texts)]] == alone
-            for _ in range(2):  # on all cores, the second time
+            for _ in range(2):  # the second time on all cores
                 assert [embedder.encode(text).tobytes() for text in texts] == alone
 
 
@@ -92,7 +92,7 @@ def test_a_bias_on_scores_keeps_its_attention(tmp_path: Path) -> None:
 
 
 class TestProof:
-    """A text of 8,192 tokens takes a minute."""
+    """A text of 8,192 tokens takes a minute, so the proof has few of them."""
 
     def test_texts(self) -> None:
         longest = [text for text in proof_texts([], 8192, len) if len(text) >= 1000]
@@ -103,7 +103,7 @@ class TestProof:
     def test_the_longest_text_runs_once(
         self, long_pair: Pair, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """In the bundle and in the original, and not in a batch."""
+        """The bundle and the original run it once each, and not in a batch."""
         ours: list[int] = []
         session_run = Session.run
 
@@ -133,8 +133,8 @@ class TestProof:
             with pytest.raises(RuntimeError, match="released"):
                 oracle.embed(["a text that was not embedded before"])
 
-    def test_texts_cut_elsewhere(self, long_pair: Pair) -> None:
-        """Their vectors are not compared, but their tokens are."""
+    def test_texts_truncated_at_another_length(self, long_pair: Pair) -> None:
+        """If texts are truncated differently, the tokens are compared, but not the vectors."""
         oracle = Oracle(long_pair.folder)
         oracle.limit(1023)
         with (
@@ -147,18 +147,19 @@ class TestProof:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_memory_of_a_text_of_8192_tokens(tmp_path: Path, precision: Precision) -> None:
-    """12 layers of 768: less than 700 MB above load, where all scores take 3 GB."""
+    """12 layers of 768 need less than 700 MB above load; the full matrix of scores takes 3 GB."""
     folder = make_random(tmp_path / "model", layers=12, hidden=768, vocabulary=500, positions=8194)
     built = build_graph(read_settings(folder), AutoConfig.from_pretrained(folder), tmp_path / "g")
     graph = built.graph
     if precision == "int8":
         ids = [np.arange(5, 60) % (400 + n) for n in range(40)]
         graph = quantize_graph(built, ids, ids, Quality(min_cosine=0, rank_agreement=0)).graph
-    grown = float(run(MEMORY_OF_A_TEXT, graph, precision))
+    grown = float(output_of(MEMORY_OF_A_TEXT, graph, precision))
     assert 50 < grown < 700
 
 
 MEMORY_OF_A_TEXT = """
+import sys
 from pathlib import Path
 import numpy as np
 from embedrt.bench.memory import peak_bytes, resident_bytes

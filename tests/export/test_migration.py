@@ -1,4 +1,4 @@
-"""embedrt compare, on real MiniLM and on models that differ by a known amount."""
+"""Tests of `embedrt compare`, on real MiniLM and on models that differ by a known amount."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bundle(model: Path) -> Path:
 
 
 def test_figures(model: Path, bundle: Path) -> None:
-    """By sentence-transformers itself, written out."""
+    """The figures equal those computed directly from sentence-transformers' vectors."""
     found = compare(str(model), bundle, TEXTS)
     expected = SentenceTransformer(str(model), device="cpu").encode(TEXTS)
     with Embedder.load(bundle) as embedder:
@@ -48,7 +48,7 @@ def test_figures(model: Path, bundle: Path) -> None:
 
 
 def test_another_model(bundle: Path, tmp_path: Path) -> None:
-    """It agrees on nothing: the figures say so."""
+    """The figures show that another model agrees on nothing."""
     other = make_small(tmp_path / "other", "distilbert")
     found = compare(str(other), bundle, TEXTS)
     assert found.cosines.mean() < 0.9

@@ -1,4 +1,4 @@
-"""Real all-MiniLM-L6-v2, whose weights are at hand."""
+"""Tests of all-MiniLM-L6-v2 with its published weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that people did not write for a tokenizer, beside sentence-transformers in torch."""
+"""Compares unusual texts with sentence-transformers in torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Both = tuple[Embedder, SentenceTransformer]
 
 @pytest.fixture(scope="module")
 def both(minilm: Path, exported: Callable[[str], Pair]) -> Iterator[Callable[[str], Both]]:
-    """Return a function from a model's name to its bundle and the original, loaded."""
+    """Return a function that maps a model's name to its loaded bundle and the loaded original."""
     with ExitStack() as stack:
 
         @cache
@@ -36,7 +36,7 @@ def both(minilm: Path, exported: Callable[[str], Pair]) -> Iterator[Callable[[st
 
 
 def check(both: Both, texts: list[str]) -> None:
-    """Compare with the original, which takes no unpaired surrogates."""
+    """Compare with the original, which accepts no unpaired surrogates."""
     embedder, model = both
     plain = [plainly_well_formed(text) for text in texts]
     expected = np.asarray(model.encode(plain, prompt=""))
@@ -62,7 +62,7 @@ def test_agrees_on_many_more(both: Callable[[str], Both], name: str, texts: list
 
 @pytest.mark.parametrize("name", MODELS)
 def test_agrees_on_long_texts(both: Callable[[str], Both], name: str) -> None:
-    """Of which we tokenize a part, and the original all."""
+    """The bundle tokenizes only part of these texts, the original all."""
     pieces = ["the lazy dog, ", "dog", "лиса ", "敏捷", " ", "\u0301", "\x00", "</s>", "[SEP]"]
     lengths = [0, 1, 3, 1_000, 10_000, 100_000]
     check(both(name), [(piece * length)[:length] for piece in pieces for length in lengths])
@@ -72,12 +72,12 @@ def test_agrees_on_long_texts(both: Callable[[str], Both], name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("piece", ["the lazy dog, ", "dog "])
 def test_agrees_on_ten_megabytes(both: Callable[[str], Both], name: str, piece: str) -> None:
-    """All of them takes the original half a minute and gigabytes."""
+    """One piece per test: all of them would take the original half a minute and gigabytes."""
     check(both(name), [piece * (10_000_000 // len(piece))])
 
 
 def test_an_unpaired_surrogate_is_refused_by_the_original(both: Callable[[str], Both]) -> None:
-    """Else the rule for them would be needless."""
+    """Without this, the rule for unpaired surrogates would be unnecessary."""
     embedder, model = both(MODELS[0])
     with pytest.raises(TypeError, match="TextEncodeInput"):
         model.encode(["a \udc80 b"])

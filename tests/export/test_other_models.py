@@ -1,4 +1,4 @@
-"""Models that give no dense embedding from one transformer are called what they are."""
+"""Tests that refusals of models without a dense embedding name the kind of model."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ MODULES = "sentence_transformers.models."
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Settings of a model that is taken; no weights."""
+    """The settings of a supported model, without weights."""
     write_settings(tmp_path / "model", max_tokens=256, normalized=True, dimension=384)
     return tmp_path / "model"
 
 
 def refusal(folder: Path) -> str:
-    """Why a model is refused: one sentence on its kind, and one on what to do."""
+    """Return the message of a refusal."""
     with pytest.raises(UnsupportedModelError) as caught:
         read_settings(folder)
     return str(caught.value)
 
 
 def kind_of(folder: Path) -> str:
-    """The kind that a refusal names, if it names nothing else."""
+    """Return the kind that a refusal names; assert that it names nothing else."""
     message = refusal(folder)
     start, end = " cannot be exported: it", ". Use the library that it was made with"
     assert message.count(start) == 1
@@ -74,8 +74,8 @@ def test_models_of_another_kind(folder: Path, file: str, content: object, what: 
 @pytest.mark.parametrize(
     ("modules", "what"),
     [
-        (["StaticEmbedding", "Normalize"], "a static model"),
-        (["MLMTransformer", "SpladePooling"], "a sparse encoder"),
+        (["Transformer", "Pooling", "SparseAutoEncoder"], "a sparse encoder whose modules are"),
+        (["MLMTransformer", "Dense", "SpladePooling"], "a sparse encoder whose modules are"),
         (["Transformer", "Dense", "MultiVectorMask"], "a late interaction model"),
         (["Transformer", "LogitScore"], "a reranker that answers yes or no"),
         (["Router", "Normalize"], "a router between several encoders"),
@@ -97,17 +97,16 @@ def test_modules_of_another_kind(folder: Path, modules: list[str], what: str) ->
         ({"architectures": ["Qwen3ForCausalLM"]}, "a reranker that answers yes or no"),
         ({"architectures": ["HF_ColBERT"]}, "a late interaction model"),
         ({"architectures": ["ColQwen2ForRetrieval"]}, "a late interaction model"),
-        ({"architectures": ["StaticModel"], "model_type": "model2vec"}, "a static model"),
     ],
 )
 def test_folders_of_another_kind(tmp_path: Path, config: object, what: str) -> None:
-    """Without ``modules.json``, where the encoder's config says it."""
+    """Without ``modules.json``, the encoder's config tells the kind."""
     write_json(tmp_path / "config.json", config)
     assert what in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("architectures", [None, [], 5, "BertModel", [5], ["BertForMaskedLM"]])
-def test_folders_that_are_just_encoders(tmp_path: Path, architectures: object) -> None:
+def test_folders_of_plain_encoders(tmp_path: Path, architectures: object) -> None:
     write_json(tmp_path / "config.json", {"architectures": architectures})
     with pytest.raises(SourceError, match="choose its pooling"):
         read_settings(tmp_path)
@@ -159,7 +158,7 @@ def test_modalities(folder: Path, changes: dict[str, Any], reason: str | None) -
         assert reason in refusal(folder)
 
 
-def test_an_output_name_without_modalities_is_passed_over(folder: Path) -> None:
-    """As sentence-transformers does."""
+def test_an_output_name_without_modalities_is_ignored(folder: Path) -> None:
+    """sentence-transformers ignores it, too."""
     write_json(folder / "sentence_bert_config.json", {"module_output_name": "elsewhere"})
     read_settings(folder)

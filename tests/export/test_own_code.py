@@ -1,4 +1,4 @@
-"""Models that come with code of their authors' (``auto_map``): none of it is run."""
+"""Tests that no code of a model's authors (``auto_map``) is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way to ask for a prompt, beside sentence-transformers."""
+"""Compares every way to select a prompt with sentence-transformers."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ SETS: dict[str, tuple[Mapping[str, str | None] | None, str | None]] = {
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model without prompts, to whose tokenizer a space is a character like another."""
+    """A model without prompts, whose tokenizer treats a space as an ordinary character."""
     return make_small(tmp_path_factory.mktemp("prompts") / "model", "roberta")
 
 
 @pytest.fixture
 def prompted(plain: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that gives the model these settings of sentence-transformers."""
+    """Return a function that gives the model these prompt settings."""
 
     def prompted(prompts: object, default: object = None) -> Path:
         folder = tmp_path / "model"
@@ -71,7 +71,7 @@ def prompted(plain: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_every_call_gives_what_the_original_does(
+def test_every_call_agrees_with_the_original(
     prompted: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
     prompts, default = SETS[name]
@@ -88,7 +88,7 @@ def test_every_call_gives_what_the_original_does(
         for method, options in calls:
             as_documented = (method, options)
             if as_documented == ("encode_document", {}) and "document" not in (prompts or {}):
-                # The original documents these two, and its code never gets there.
+                # The original documents these two names, but its code never reaches them.
                 first = next((n for n in ("passage", "corpus") if n in (prompts or {})), "document")
                 as_documented = ("encode", {"prompt_name": first})
             expected = alone(model, *as_documented)
@@ -102,7 +102,7 @@ def alone(model: Any, method: str, options: dict[str, str]) -> Any:
     return np.stack([getattr(model, method)(text, **options) for text in TEXTS])
 
 
-def test_the_table_tells_prompts_apart(exported: Callable[[str], Pair]) -> None:
+def test_the_prompts_give_different_vectors(exported: Callable[[str], Pair]) -> None:
     prompts = {text or "" for named, _ in SETS.values() for text in (named or {}).values()}
     assert len(prompts) > 10
     with Embedder.load(exported("roberta").bundle) as embedder:
@@ -159,7 +159,7 @@ class TestReading:
 def test_prompts_that_an_id_leaves_out_of_the_pooling(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files do not say so: sentence-transformers knows the id."""
+    """The files do not say so, but sentence-transformers knows the id."""
     source = Source(plain, "hkunlp/instructor-base", "hub", "0" * 40, None)
     monkeypatch.setattr("embedrt_export.pipeline.find_source", lambda *_, **__: source)
     with pytest.raises(UnsupportedModelError, match=r"instructor-base.*include_prompt"):
@@ -182,7 +182,7 @@ def lose_the_default(extras: Mapping[str, Any], file: Path) -> tuple[dict[str, s
 
 
 class TestProof:
-    """Prompts are proven as they are used: by the original's own methods."""
+    """Prompts are proven through the original's own methods."""
 
     @pytest.mark.parametrize(
         ("fault", "prompts", "default", "call"),
@@ -198,7 +198,7 @@ class TestProof:
             (lose_the_default, {"cluster": "group: "}, "cluster", "encode()"),
         ],
     )
-    def test_an_exporter_that_reads_them_wrong_fails(
+    def test_an_exporter_that_misreads_prompts_fails(
         self,
         prompted: Callable[..., Path],
         tmp_path: Path,
@@ -216,7 +216,7 @@ class TestProof:
         assert not (tmp_path / "bundle").exists()
 
         monkeypatch.setattr("embedrt_export.proof.comparison.prompted_calls", lambda *_: [])
-        export_model(str(folder), output=tmp_path / "bundle")  # texts without a prompt miss it
+        export_model(str(folder), output=tmp_path / "bundle")  # no prompt, no error
 
     def test_a_runtime_that_prefers_the_default_fails(
         self, prompted: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -234,7 +234,7 @@ class TestProof:
     def test_verify_against_the_original(
         self, prompted: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """A bundle of old, without the empty prompts, and one that was put right by hand."""
+        """A bundle without empty prompts, from an earlier version, and one repaired by hand."""
         folder = prompted({**QUERY, "document": "", "passage": "passage: "})
         bundle = export_model(str(folder), output=tmp_path / "bundle")
         assert main(["verify", str(bundle), "--against", str(folder)]) == 0

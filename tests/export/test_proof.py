@@ -1,4 +1,4 @@
-"""A bundle that does not agree with its original does not come to be."""
+"""Tests that no bundle is written unless it agrees with its original."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_agreement_passes() -> None:
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "mpnet", "distilbert"])
 def test_lengths_of_the_texts(exported: Callable[[str], Pair], family: str) -> None:
-    """From nothing but special tokens to past the maximum, close to it on both sides."""
+    """Lengths range from special tokens only to beyond the maximum, and include its neighbors."""
     with Embedder.load(exported(family).bundle) as embedder:
         texts = proof_texts(["<pad>"], embedder.max_tokens, embedder.count_tokens)
         lengths = {embedder.count_tokens(text) for text in texts}
@@ -83,7 +83,7 @@ def test_lengths_of_the_texts(exported: Callable[[str], Pair], family: str) -> N
     assert {maximum - 1, maximum, maximum + 1} <= lengths
 
 
-def test_texts_hold_special_tokens_scripts_and_nothing() -> None:
+def test_texts_include_special_tokens_scripts_and_the_empty_text() -> None:
     texts = proof_texts(["<pad>", "[MASK]"], 64, len)
     assert "" in texts
     assert any("<pad>" in text and not text.startswith("<pad>") for text in texts)
@@ -105,7 +105,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[[Encoder], Encoder]) -> None:
-    """Make the graph from other weights than the checkpoint's."""
+    """Build the graph from weights other than the checkpoint's."""
 
     def add_spoiled(nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic) -> str:
         return fuse.add_encoder(nodes, change(encoder), arithmetic)
@@ -115,7 +115,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[[Encoder], Encoder])
 
 def nudge_one_weight(encoder: Encoder) -> Encoder:
     word_embeddings = encoder.word_embeddings.copy()
-    word_embeddings[101, 0] += 1e-3  # [CLS], which every text has
+    word_embeddings[101, 0] += 1e-3  # [CLS], which is in every text
     return dataclasses.replace(encoder, word_embeddings=word_embeddings)
 
 
@@ -156,7 +156,7 @@ def test_disagreement_leaves_the_old_bundle(
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_weights_that_are_no_numbers(folder: Path, tmp_path: Path, value: float) -> None:
+def test_weights_that_are_not_finite(folder: Path, tmp_path: Path, value: float) -> None:
     file = folder / "model.safetensors"
     tensors = load_file(file)
     tensors["encoder.layer.0.output.dense.bias"][3] = value
@@ -166,11 +166,11 @@ def test_weights_that_are_no_numbers(folder: Path, tmp_path: Path, value: float)
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_weight_that_is_no_number_for_one_rare_word(folder: Path, tmp_path: Path) -> None:
-    """No text of the proof holds it: the weights themselves must be looked at."""
+def test_weight_that_is_nan_for_one_rare_word(folder: Path, tmp_path: Path) -> None:
+    """No text of the proof contains the word, so the weights themselves are checked."""
     file = folder / "model.safetensors"
     tensors = load_file(file)
-    tensors["embeddings.word_embeddings.weight"][500, 5] = torch.nan  # of [unused499]
+    tensors["embeddings.word_embeddings.weight"][500, 5] = torch.nan  # [unused499]
     save_file(tensors, file, METADATA)
     with pytest.raises(EmbedrtError, match=r"embeddings\.word_embeddings\.weight"):
         export_model(str(folder), output=tmp_path / "bundle")
@@ -189,7 +189,7 @@ def test_figures_in_manifest_and_card(exported: Callable[[str], Pair]) -> None:
     assert 0 < agreement.max_difference <= agreement.tolerance == 2e-6
     assert 0.999999 <= agreement.min_cosine <= 1.000001
     assert agreement.same_bytes
-    # Two prompts of our own, three methods, the two names that sentence-transformers always has.
+    # Two prompts of the proof, three methods, the two names that sentence-transformers always has.
     assert agreement.texts == len(texts) + 7 * len(PROMPTED) + 1
     assert len(texts) > 40
     card = (pair.bundle / "README.md").read_text(encoding="utf-8")
@@ -232,7 +232,7 @@ def test_prove_against_another_dimension(exported: Callable[[str], Pair], tmp_pa
 
 
 def test_calls_of_the_proof() -> None:
-    """What people call, and prompts that tokenizers take in odd ways."""
+    """The calls include what users call, and prompts that are unusual for tokenizers."""
     calls = prompted_calls(["query", "none"], ["<pad>", "<mask>"])
     assert [str(call) for call in calls] == [
         "encode_document(prompt='query: ')",

@@ -1,4 +1,4 @@
-"""What is kept of other libraries' messages."""
+"""Tests of shortening the messages of other libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipes, and the refusal of files that are not what a recipe describes."""
+"""Tests of the recipes, and of the refusal of files that do not match a recipe."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_other_weights_than_the_recipe_has() -> None:
 
 
 def test_export_of_another_model_by_a_recipe_name(tmp_path: Path) -> None:
-    """Every field in which a small model differs from all-mpnet-base-v2."""
+    """The error names every field in which a small model differs from all-mpnet-base-v2."""
     folder = make_small(tmp_path / "model", "bert", pooling="cls", tail=[])
     output = tmp_path / "bundle"
     with pytest.raises(RecipeMismatchError) as caught:

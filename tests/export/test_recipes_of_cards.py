@@ -1,7 +1,7 @@
-"""The recipes of today's models, against stand-ins with their real settings and narrow encoders.
+"""Tests of recipes against small models with the real models' settings and random weights.
 
-The hub cannot be reached here. `CARDS` says what the models' public cards and config files say, of
-which each recipe is one reading and this is another.
+The tests have no access to the hub. `CARDS` contains what the models' public cards and config files
+say, read independently of the recipes.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from embedrt_export.source.recipe import load_recipes
 from model_folders import METADATA, change_json, trained_tokenizer, write_json, write_settings
 
 SLOW = pytest.mark.slow  # tracing
-SIZES = {"layers", "hidden", "dimension"}  # of a stand-in, which has the real number of heads
+SIZES = {"layers", "hidden", "dimension"}  # of a stand-in, which has the model's number of heads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """What a model's public pages say."""
+    """The contents of a model's public pages."""
 
     config: str
-    """Class of its config in transformers."""
+    """The class of the model's config in transformers."""
     sizes: tuple[int, int, int]
     """Layers, hidden size and heads."""
     settings: dict[str, Any]
-    """Other keys of its config that change the graph, as published."""
+    """Other published keys of the config that change the graph."""
     pooling: str
     max_tokens: int
     normalized: bool | None = True
-    """None if the card leaves it open."""
+    """Whether vectors are normalized; None if the card does not say."""
     prompts: dict[str, str] = field(default_factory=dict)
     dense: tuple[int, ...] = ()
     """Widths of the Dense modules after the pooling."""
@@ -152,7 +152,7 @@ CARDS = {
 
 
 def make_stand_in(folder: Path, card: Card) -> Path:
-    """Save a model with the settings of a card and a narrow encoder of random weights."""
+    """Save a narrow model of random weights with the settings of a card."""
     tokenizer = trained_tokenizer()
     tokenizer.model_max_length = card.max_tokens
     hidden = 8 * card.sizes[2]
@@ -205,7 +205,7 @@ def _add_dense(folder: Path, width: int, widths: tuple[int, ...]) -> None:
         width = wide
 
 
-def test_every_recipe_of_today_has_a_card() -> None:
+def test_every_current_recipe_has_a_card() -> None:
     first_five = re.compile("all-M|all-m|multi-qa|msmarco")
     assert CARDS.keys() == {name for name in load_recipes() if not first_five.match(name)}
 

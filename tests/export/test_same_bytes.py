@@ -1,4 +1,4 @@
-"""The same text gives the same bytes: alone, in any batch, any order, on any number of threads."""
+"""Tests that a text gives the same bytes in any batch, in any order, on any number of threads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAMILIES = [
 ]
 WORDS = ["the", "lazy", "dog", "лиса", "敏捷", "😀", "London"]
 
-# Of words, so that many have the same length, and of anything.
+# Texts of words, many of equal length, and arbitrary texts.
 TEXTS = st.lists(
     st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join) | st.text(max_size=40),
     min_size=1,
@@ -36,7 +36,7 @@ Loaded = Callable[[str], tuple[Embedder, ...]]
 
 @pytest.fixture(scope="module")
 def loaded(exported: Callable[[str], Pair]) -> Iterator[Loaded]:
-    """Return a function from a family's name to embedders with each number of threads."""
+    """Return a function that maps a family to embedders with different numbers of threads."""
     with ExitStack() as stack:
 
         @cache

@@ -1,4 +1,4 @@
-"""What is read from a model's own files, and what is refused because of them."""
+"""Tests of the settings in a model's files, and of the refusals that they cause."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OLD = "sentence_transformers.models."
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Settings as the hub's copies of 2021 have them; no weights."""
+    """Settings in the layout of 2021, as on the hub; no weights."""
     write_settings(tmp_path / "model", max_tokens=256, normalized=True, dimension=384)
     return tmp_path / "model"
 
@@ -78,7 +78,7 @@ def test_transformer_in_its_own_folder(folder: Path) -> None:
 
 
 def test_export_of_a_transformer_in_its_own_folder(tmp_path: Path) -> None:
-    """With 512 positions, its own word on the longest text, and a tokenizer that says 128."""
+    """It has 512 positions, its own maximum length, and a tokenizer with a maximum of 128."""
     folder = make_small(tmp_path / "model", "bert")
     inner = folder / "0_Transformer"
     inner.mkdir()
@@ -232,7 +232,7 @@ def test_module_path_that_leaves_the_folder_by_a_link(folder: Path, tmp_path: Pa
         ([("", "Transformer"), ("1_Pooling", "Pooling"), ("2_LSTM", "LSTM")], "LSTM"),
     ],
 )
-def test_modules_that_are_not_taken(
+def test_modules_that_are_not_supported(
     folder: Path, modules: list[tuple[str, str]], reason: str
 ) -> None:
     write_modules(folder, *((path, OLD + kind) for path, kind in modules))
@@ -256,8 +256,8 @@ def test_every_reason_at_once(folder: Path) -> None:
         assert reason in message
 
 
-def test_nothing_of_a_foreign_module_runs(tmp_path: Path) -> None:
-    """sentence-transformers runs such a file, unasked, where the model is a local folder."""
+def test_no_code_of_a_custom_module_runs(tmp_path: Path) -> None:
+    """sentence-transformers runs such a file without asking if the model is a local folder."""
     folder = make_small(tmp_path / "model", "bert")
     marker = tmp_path / "it-ran"
     (folder / "theirs.py").write_text(
@@ -272,7 +272,7 @@ def test_nothing_of_a_foreign_module_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model_type", ["bert", "theirs"])
-def test_nothing_of_an_architecture_of_its_own_runs(tmp_path: Path, model_type: str) -> None:
+def test_no_code_of_a_custom_architecture_runs(tmp_path: Path, model_type: str) -> None:
     folder = make_small(tmp_path / "model", "bert")
     marker = tmp_path / "it-ran"
     code = f"open({str(marker)!r}, 'w')\nclass TheirConfig: pass\nclass TheirModel: pass\n"

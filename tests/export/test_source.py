@@ -1,4 +1,4 @@
-"""Where a model's files come from."""
+"""Tests of where a model's files are found: package, folder, hub."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_what_cannot_be_found(
 
 
 def test_a_home_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell leaves the ``~`` of ``--output=~/bundle`` as it is."""
+    """A shell does not expand the ``~`` of ``--output=~/bundle``."""
     make_small(tmp_path / "model", "bert")
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(SourceError, match=f"{tmp_path}/files"):
@@ -122,7 +122,7 @@ def test_needed_files(files: Sequence[str], needed: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a command left."""
+    """The result of a command."""
 
     folder: Path
     status: int
@@ -139,7 +139,7 @@ FOREIGN = ("pytorch_model.bin", "tf_model.h5", "onnx/model.onnx", "openvino/conf
 
 @pytest.fixture(scope="module")
 def hub_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with the files that its repository might hold besides."""
+    """A small model, with other files that its repository might contain."""
     folder = make_small(tmp_path_factory.mktemp("hub") / "small-bert", "bert")
     for name in FOREIGN:
         (folder / name).parent.mkdir(exist_ok=True)
@@ -150,7 +150,7 @@ def hub_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(hub_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """The command against a hub, in several situations, all at the same time."""
+    """The command's results with a hub in several situations, run concurrently."""
     repositories = {
         "someone/small-bert": Repository(hub_model, COMMITS),
         "sentence-transformers/all-mpnet-base-v2": Repository(
@@ -216,7 +216,7 @@ def test_download(runs: Runs, hub_model: Path) -> None:
 def test_only_what_is_needed_is_downloaded_at_one_commit(runs: Runs, hub_model: Path) -> None:
     files = [path for path in runs["tag"].requests if "/resolve/" in path]
     fetched = {path.rpartition(f"/resolve/{COMMITS['v1']}/")[2] for path in files}
-    # Which files tokenizers and modules have depends on the versions that saved them.
+    # The files of tokenizers and modules depend on the versions that saved them.
     saved = {file.relative_to(hub_model).as_posix() for file in hub_model.rglob("*.*")}
     assert {"README.md", "model.safetensors", "modules.json", "1_Pooling/config.json"} <= fetched
     assert fetched == saved - set(FOREIGN)
@@ -251,7 +251,7 @@ def test_failed_download_names_the_way_without(runs: Runs, situation: str, way: 
 
 
 def test_export_of_the_downloaded_files_by_folder(runs: Runs, tmp_path: Path) -> None:
-    """What was downloaded is what is needed: it exports without the network, from a copy."""
+    """A copy of the downloaded files exports without the network."""
     (snapshot,) = (runs["tag"].folder / "home" / "hub").glob("models--*/snapshots/*")
     shutil.copytree(snapshot, tmp_path / "small-bert")
     bundle = Bundle.open(export_model(str(tmp_path / "small-bert"), output=tmp_path / "bundle"))

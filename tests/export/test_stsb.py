@@ -1,4 +1,4 @@
-"""What embeddings are for: on a public test set, the score that the model is known by."""
+"""Test of the model's published score on a public test set."""
 
 from __future__ import annotations
 

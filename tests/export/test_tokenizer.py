@@ -1,4 +1,4 @@
-"""What becomes of a model's tokenizer."""
+"""Tests of the conversion of a model's tokenizer."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_sentencepiece_model_alone_is_converted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_no_vocabulary(tmp_path: Path, family: str) -> None:
-    """Of no file at all transformers 5 makes a tokenizer of special tokens, and it runs."""
+    """The export fails, although transformers 5 makes a working tokenizer of special tokens."""
     folder = make_small(tmp_path / "model", family)
     for name in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"):
         (folder / name).unlink(missing_ok=True)
@@ -79,7 +79,7 @@ def test_no_vocabulary(tmp_path: Path, family: str) -> None:
 
 
 def save_as_transformers_5_does(folder: Path, **settings: Any) -> None:
-    """Everything in tokenizer.json, and a class that transformers 4 does not have."""
+    """Save all settings in tokenizer.json, with a class that transformers 4 does not have."""
     for name in ("special_tokens_map.json", "vocab.txt"):
         (folder / name).unlink(missing_ok=True)
     common = {"backend": "tokenizers", "is_local": False, "model_max_length": 64}
@@ -113,7 +113,7 @@ def test_no_advice_on_other_broken_tokenizers(folder: Path) -> None:
     assert "saved by" not in str(caught.value)
 
 
-def test_fixed_padding_and_truncation_are_not_taken_over(folder: Path) -> None:
+def test_fixed_padding_and_truncation_are_removed(folder: Path) -> None:
     file = folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.enable_padding(length=128)
@@ -143,7 +143,7 @@ def test_truncation_on_the_left(tmp_path: Path, family: str) -> None:
 
 
 def test_lower_case_by_the_settings(tmp_path: Path) -> None:
-    """sentence-transformers adds it to the tokenizer."""
+    """sentence-transformers adds lower-casing to the tokenizer."""
     folder = make_small(tmp_path / "model", "roberta")
     change(folder / "sentence_bert_config.json", do_lower_case=True)
     pair = export(folder)
@@ -155,7 +155,7 @@ def test_lower_case_by_the_settings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("says", "means"), [(32, 32), (None, 512), (100_000, 512)])
 def test_longest_text(tmp_path: Path, says: int | None, means: int) -> None:
-    """By the settings, else as many as there are positions."""
+    """The maximum is that of the settings, otherwise the number of positions."""
     folder = make_small(tmp_path / "model", "bert", max_tokens=says)
     pair = export(folder)
     with Embedder.load(pair.bundle) as embedder:
@@ -165,7 +165,7 @@ def test_longest_text(tmp_path: Path, says: int | None, means: int) -> None:
 
 
 def test_words_added_to_the_vocabulary(tmp_path: Path, exported: Callable[[str], Pair]) -> None:
-    """A tokenizer that knows more than the encoder would read past the end of its table."""
+    """With more tokens than the encoder has rows, lookups would exceed the embedding table."""
     folder = make_small(tmp_path / "model", "bert")
     file = folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(file))
@@ -177,7 +177,7 @@ def test_words_added_to_the_vocabulary(tmp_path: Path, exported: Callable[[str],
 
 
 def test_a_word_whose_id_is_beyond_the_table(folder: Path) -> None:
-    """Fewer tokens than rows, and yet one of them has no row."""
+    """There are fewer tokens than rows, but the id of one of them has no row."""
     content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     del content["model"]["vocab"]["zu"]
     content["model"]["vocab"]["blorb"] = 31000
@@ -197,7 +197,7 @@ def test_a_special_token_whose_id_is_beyond_the_table(folder: Path) -> None:
 
 
 def template(*, first: int, text: int, last: int, ids: tuple[int, int] = (101, 102)) -> object:
-    """A post-processor: ``[CLS] text [SEP]`` with these token types."""
+    """Return a post-processor for ``[CLS] text [SEP]`` with these token types."""
     names = "[CLS]", "[SEP]"
     return {
         "type": "TemplateProcessing",
@@ -221,7 +221,7 @@ def give_types(folder: Path, first: int, text: int, last: int) -> Path:
     content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     content["post_processor"] = template(first=first, text=text, last=last)
     write_json(folder / "tokenizer.json", content)
-    # A class of its own would write its own post-processor over this one.
+    # A specific tokenizer class would replace this post-processor with its own.
     names = ["input_ids", "token_type_ids", "attention_mask"]
     change_json(
         folder / "tokenizer_config.json",
@@ -295,7 +295,7 @@ def test_the_rule_of_token_types(rows: list[list[int]], types: TokenTypes | None
 @pytest.mark.parametrize("bucket", ["text", "common"])
 @pytest.mark.parametrize("length", [12, 100])
 def test_longest_text_by_a_keyword_of_the_call(folder: Path, bucket: str, length: int) -> None:
-    """It counts more than max_seq_length, which is 64 here."""
+    """The keyword takes precedence over max_seq_length, which is 64 here."""
     keywords = {bucket: {"max_length": length}}
     change_json(folder / "sentence_bert_config.json", processing_kwargs=keywords)
     pair = export(folder)
@@ -326,7 +326,7 @@ def test_int8_without_special_tokens(tmp_path: Path) -> None:
         assert embedder.count_tokens("dog") == 1
 
 
-def test_settings_of_the_tokenizers_own(folder: Path) -> None:
+def test_settings_of_the_tokenizer(folder: Path) -> None:
     keywords = {"model_max_length": 16, "truncation_side": "left", "do_lower_case": False}
     change_json(folder / "sentence_bert_config.json", tokenizer_args=keywords, max_seq_length=None)
     pair = export(folder)
@@ -336,7 +336,7 @@ def test_settings_of_the_tokenizers_own(folder: Path) -> None:
     assert_agrees(pair, [*TEXTS, "a LAZY dog " * 40 + "London"])
 
 
-def test_no_room_beside_the_special_tokens(folder: Path) -> None:
+def test_no_room_for_text_besides_special_tokens(folder: Path) -> None:
     change_json(folder / "sentence_bert_config.json", max_seq_length=1)
     with pytest.raises(UnsupportedModelError, match="to 1 tokens, and the tokenizer adds 2"):
         export(folder)
@@ -351,8 +351,8 @@ def test_tokenizer_with_dropout(tmp_path: Path) -> None:
         export(folder)
 
 
-def test_tokenizer_of_the_authors_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of it runs, and nobody is asked whether it may."""
+def test_tokenizer_with_custom_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No code of it runs, and the user is not asked for permission."""
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
     (folder / "theirs.py").write_text("raise SystemExit\n", encoding="utf-8")
     change_json(
@@ -362,15 +362,15 @@ def test_tokenizer_of_the_authors_own(folder: Path, monkeypatch: pytest.MonkeyPa
     )
     if hasattr(
         PreTrainedTokenizerFast, "convert_to_native_format"
-    ):  # transformers 5: its own class
+    ):  # transformers 5 uses its own class
         assert_agrees(export(folder), TEXTS)
         return
     with pytest.raises(UnsupportedModelError, match="code of the model's author"):
         export(folder)
 
 
-def test_tokenizer_that_breaks_on_a_text(folder: Path) -> None:
-    """It knows the text that a model is tried with first, and not the characters of another."""
+def test_tokenizer_that_fails_on_a_text(folder: Path) -> None:
+    """It accepts the first text that the export tries, but not the characters of another."""
     content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     del content["model"]["vocab"]["[UNK]"]
     write_json(folder / "tokenizer.json", content)

@@ -1,4 +1,4 @@
-"""Encoders of other architectures, by way of a tracer."""
+"""Tests of encoders of other architectures, which are traced."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from model_folders import BEFORE_5, METADATA, change_json, make_small, write_jso
 FAMILIES = ["big_bird", "bloom"]
 INSTALLED = {package.name for package in metadata.distributions()}
 TRACERS = {tracer.package: tracer for tracer in trace.TRACERS if tracer.package in INSTALLED}
-# Encoder-decoders that read sounds or images, and one that is saved without its decoder.
+# Encoder-decoders for sounds or images, and one that is saved without its decoder.
 OF_NO_TEXTS = {"moonshine", "whisper", "udop", "t5gemma2_text"}
 TEXTS = ["", "a", "How many people live in London?", "a lazy dog " * 30]
 
@@ -44,7 +44,7 @@ Traced = Callable[[str, str], Pair]
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
-    """Return a function from a family and a tracer to a small model and its bundle."""
+    """Return a function that maps a family and a tracer to a small model and its bundle."""
 
     @cache
     def export(family: str, tracer: str) -> Pair:
@@ -55,8 +55,8 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     return export
 
 
-def test_torch_traces_where_the_tests_run() -> None:
-    """Without optimum in one environment, beside it in the other: both are tested by these."""
+def test_torchs_tracer_is_tested() -> None:
+    """The tracer of torch is tested in both environments, with and without optimum."""
     assert "onnxscript" in TRACERS
 
 
@@ -94,7 +94,7 @@ def test_graph(traced: Traced, family: str, tracer: str) -> None:
     reason="ELECTRA's attention cannot be replaced in transformers 4",
 )
 def test_attention_takes_memory_that_grows_linearly(tmp_path: Path) -> None:
-    pair = export_small(tmp_path, "electra", config={"hidden_act": "tanh"})  # which is traced
+    pair = export_small(tmp_path, "electra", config={"hidden_act": "tanh"})  # this one is traced
     graph = onnx.load(pair.bundle / "model.onnx").graph
     operators = [node.op_type for node in graph.node]
     assert operators.count("MultiHeadAttention") == 2
@@ -104,7 +104,7 @@ def test_attention_takes_memory_that_grows_linearly(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("heads", "operator"), [(2, "GroupQueryAttention"), (8, "Attention")])
 def test_causal_attention(tmp_path: Path, heads: int, operator: str) -> None:
-    """The first with 16 channels a head, the second with 4, which the bounded operator lacks."""
+    """Attention is bounded with 16 channels per head, but not with 4, which the operator lacks."""
     folder = make_any(tmp_path / "model", "gpt2", n_head=heads, num_attention_heads=heads)
     pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
     graph = onnx.load(pair.bundle / "model.onnx").graph
@@ -112,12 +112,12 @@ def test_causal_attention(tmp_path: Path, heads: int, operator: str) -> None:
     assert_agrees(pair, TEXTS)
 
 
-def test_classes_are_those_of_sentence_transformers() -> None:
-    """Of encoder-decoders for texts, it loads only the encoder."""
+def test_classes_match_sentence_transformers() -> None:
+    """Of encoder-decoders for texts, sentence-transformers loads only the encoder."""
     theirs = {
         kind.model_type: f"{module}.{name}".removeprefix("transformers.")
         for kind, module, name in getattr(transformer, "_ENCODER_ONLY_MODELS", ())
-        if hasattr(kind, "model_type")  # not where transformers is too old to have it
+        if hasattr(kind, "model_type")  # older versions of transformers lack it
     }
     ours = {name: path for name, path in ENCODERS.items() if name in theirs}
     assert ours == {name: path for name, path in theirs.items() if name not in OF_NO_TEXTS}
@@ -145,7 +145,7 @@ def test_architecture_that_optimum_does_not_know(tmp_path: Path) -> None:
 
 
 def test_positions_are_filled(tmp_path: Path) -> None:
-    """Decoders have an input for them where optimum traces."""
+    """Decoders that optimum traces have an input for positions."""
     inputs = [("input_ids", 7), ("attention_mask", 7), ("position_ids", 7)]
     values = [helper.make_tensor_value_info(n, kind, ["b", "t"]) for n, kind in inputs]
     encoded = helper.make_tensor_value_info(ENCODED, TensorProto.FLOAT, ["b", "t", 1])
@@ -177,7 +177,7 @@ def test_an_input_that_cannot_be_filled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["config.json", "sentence_bert_config.json"])
 @pytest.mark.parametrize("family", ["bert", "big_bird"])
 def test_weights_of_half_precision_run_in_float32(tmp_path: Path, family: str, place: str) -> None:
-    """By itself, transformers 5 keeps their dtype, and every version what the files ask for."""
+    """Version 5 of transformers keeps the weights' dtype, and all versions obey the config's."""
     folder = make_small(tmp_path / family, family)
     file = folder / "model.safetensors"
     tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(file).items()}
@@ -202,7 +202,7 @@ def test_another_head(tmp_path: Path) -> None:
     "changes", [{"position_embedding_type": "relative_key"}, {"hidden_act": "tanh"}]
 )
 def test_variant_of_a_known_family(tmp_path: Path, changes: dict[str, str]) -> None:
-    """What the fused graph does not know is traced, not guessed."""
+    """Variants that the fused graph does not support are traced."""
     pair = export_small(tmp_path, "bert", config=changes)
     with Embedder.load(pair.bundle) as embedder:
         assert embedder.manifest.builder == "traced"
@@ -231,7 +231,7 @@ def test_unknown_architecture(tmp_path: Path) -> None:
 
 
 def refusal(folder: Path) -> str:
-    """Why a model is refused: a short sentence, without what other libraries advise."""
+    """Return the message of a refusal; assert that it contains no advice of other libraries."""
     with pytest.raises(UnsupportedModelError) as caught:
         export_model(str(folder), output=folder.with_name("bundle"))
     message = str(caught.value)
@@ -243,7 +243,7 @@ def refusal(folder: Path) -> str:
 
 
 def test_architecture_that_is_known_not_to_be_traceable(tmp_path: Path) -> None:
-    """It is refused from its config alone, before the weights are read."""
+    """The model is refused because of its config, before the weights are read."""
     folder = make_small(tmp_path / "model", "bert")
     change_json(folder / "config.json", model_type="longformer")
     (folder / "model.safetensors").write_bytes(b"none")
@@ -258,7 +258,7 @@ def test_mixture_of_experts(tmp_path: Path) -> None:
     assert "a mixture of experts" in refusal(folder)
 
 
-def test_operators_that_a_bundle_may_not_hold(
+def test_operators_that_a_bundle_may_not_contain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(finish, "OPERATORS", OPERATORS - {"Tanh"})
@@ -272,7 +272,7 @@ def test_operators_that_a_bundle_may_not_hold(
 
 
 def test_other_libraries_messages_are_short(tmp_path: Path) -> None:
-    """Where they would list two hundred architectures."""
+    """The message does not list the two hundred architectures that transformers lists."""
     folder = make_small(tmp_path / "model", "bert")
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     del content["model_type"]
@@ -291,8 +291,8 @@ def test_weights_that_are_quantized(tmp_path: Path) -> None:
     assert "config.json sets quantization_config" in refusal(folder)
 
 
-def test_no_number_comes_out(tmp_path: Path) -> None:
-    """The graph's own check says so in words about bundles; here there is none yet."""
+def test_the_result_is_not_finite(tmp_path: Path) -> None:
+    """Before there is a bundle, the error must not mention one, as the graph's own check does."""
     folder = make_small(tmp_path / "model", "bert", tail=[])
     file = folder / "model.safetensors"
     tensors = load_file(file)

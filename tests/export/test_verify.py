@@ -1,4 +1,4 @@
-"""``embedrt verify --against``, and the errors of the command line."""
+"""Tests of ``embedrt verify --against``, and of error messages on the command line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_verify_against_nothing(
 def test_export_of_an_unknown_architecture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Other libraries' messages have many lines."""
+    """The message is one line, although those of other libraries have many."""
     folder = make_small(tmp_path / "model", "bert")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     write_json(folder / "config.json", config | {"model_type": "hypercube"})

@@ -1,4 +1,4 @@
-"""The libraries' own reading of models, recorded, beside what is downloaded for them."""
+"""Tests that every file that the libraries access is downloaded, from recorded loads of models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sentencepiece import SentencePieceTrainer
 from embedrt_export.source import needed_files
 from model_folders import HIDDEN, TRAINING_TEXTS, make_small, write_json
 
-FOLDERS = {"additional_chat_templates"}  # for conversations
+FOLDERS = {"additional_chat_templates"}  # chat templates, which encoders do not need
 SENTENCEPIECE = {
     "spm.model": "DebertaV2Tokenizer",
     "sentencepiece.model": "RemBertTokenizer",
@@ -29,7 +29,7 @@ SENTENCEPIECE = {
 
 
 def make_models(parent: Path) -> dict[str, Path]:
-    """Models whose settings, tokenizers and weights lie in files of different names."""
+    """Make models whose settings, tokenizers and weights are in files of different names."""
     models = {"bert": make_small(parent / "bert", "bert")}
 
     models["vocab.txt"] = copy(models["bert"], "vocabulary")
@@ -81,7 +81,7 @@ def sentencepiece_model() -> bytes:
 
 
 def old_layout(folder: Path) -> Path:
-    """The transformer in a folder of its own, and a Dense module in torch's format."""
+    """Make a model with the transformer in a subfolder and a Dense module in torch's format."""
     make_small(folder, "bert", tail=[Dense(HIDDEN, 16)])
     inner = folder / "0_Transformer"
     inner.mkdir()
@@ -105,7 +105,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def wanted(models: Mapping[str, Path]) -> dict[str, set[str]]:
-    """The names that sentence-transformers and transformers asked for, by model."""
+    """The names of the files that the libraries accessed, by model."""
     run = subprocess.run(
         [sys.executable, Path(__file__).parents[1] / "loading.py", *models.values()],
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
@@ -121,7 +121,7 @@ def wanted(models: Mapping[str, Path]) -> dict[str, set[str]]:
 
 
 def test_nothing_else_is_wanted(models: Mapping[str, Path], wanted: Mapping[str, set[str]]) -> None:
-    """Whatever the libraries ask for is downloaded, where the hub has it."""
+    """Every file that the libraries access is downloaded if the hub has it."""
     for name, folder in models.items():
         files = {path for path in wanted[name] - FOLDERS if not (folder / path).is_dir()}
         assert sorted(path for path in files if not needed_files([path])) == []
@@ -138,10 +138,10 @@ def test_nothing_else_is_wanted(models: Mapping[str, Path], wanted: Mapping[str,
         *((file, {file}) for file in SENTENCEPIECE),
     ],
 )
-def test_the_record_sees_all(
+def test_the_record_is_complete(
     models: Mapping[str, Path], wanted: Mapping[str, set[str]], model: str, read: set[str]
 ) -> None:
-    """The record itself: it has what each of these models cannot be loaded without."""
+    """The record is complete: it contains the files that each model cannot be loaded without."""
     assert read <= wanted[model]
     weights = {"model.safetensors", "0_Transformer/model.safetensors"}
     assert weights & wanted[model]

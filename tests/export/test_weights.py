@@ -1,4 +1,4 @@
-"""Weights beside the graph, as the onnx package reads them."""
+"""Tests that the onnx package reads the weights file beside the graph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_model_is_the_same(tmp_path: Path, precision: str) -> None:
     upgrade_bundle(DATA / precision, tmp_path / "new")
     onnx.checker.check_model(tmp_path / "new" / GRAPH, full_check=precision == "fp32")
     old, new = (onnx.load(folder / GRAPH) for folder in (DATA / precision, tmp_path / "new"))
-    for tensor in new.graph.initializer:  # loaded from the file, it lies in the graph again
+    for tensor in new.graph.initializer:  # its data was loaded into the graph
         tensor.ClearField("data_location")
         assert not tensor.external_data
     assert new == old

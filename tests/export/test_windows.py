@@ -1,4 +1,4 @@
-"""Local attention, alone: exact at every length around its blocks, and the same in any batch."""
+"""Tests of local attention: exact at every length around its blocks, and the same in any batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.windows import SMALLEST_BLOCK, add_window_attention, add_windows
 
 Arrays = dict[str, NDArray[np.float32]]
-SIZE = 8  # of a head
+SIZE = 8  # channels per head
 HEADS = [(2, 2), (4, 2), (3, 1)]
 REACHES = [0, 1, 5, 40]
 
@@ -61,7 +61,7 @@ def run(session: ort.InferenceSession, vectors: Arrays) -> NDArray[np.float32]:
 
 
 def attend_exactly(vectors: Arrays, reach: int, heads: int, key_heads: int) -> NDArray[np.float64]:
-    """The definition, in float64."""
+    """Compute the attention by its definition, in float64."""
     batch, tokens, width = vectors["query"].shape
 
     def by_head(name: str, count: int) -> NDArray[np.float64]:
@@ -78,7 +78,7 @@ def attend_exactly(vectors: Arrays, reach: int, heads: int, key_heads: int) -> N
 
 
 def lengths_of(reach: int) -> list[int]:
-    """Lengths around those at which a text becomes blocks, and at which a block is full."""
+    """Return lengths around those at which texts are split into blocks and blocks are full."""
     block = max(reach, SMALLEST_BLOCK)
     edges = [block + 2 * reach, *(block * count for count in (1, 2, 3, 5))]
     return sorted({1, 2, 3, *(edge + step for edge in edges for step in (-1, 0, 1))})
@@ -106,8 +106,8 @@ def test_same_bytes_in_any_batch(reach: int) -> None:
                 assert run(session, alone).tobytes() == together[row : row + 1].tobytes()
 
 
-def test_the_scores_of_a_long_text_are_those_of_windows(tmp_path: Path) -> None:
-    """All pairs of 20,000 tokens would be 1.6 GB, and no operator here gives more than 30 MB."""
+def test_only_scores_within_windows_are_computed(tmp_path: Path) -> None:
+    """No operator returns more than 30 MB; all pairs of 20,000 tokens would need 1.6 GB."""
     reach, tokens = 40, 20_000
     nodes = Nodes()
     windows = add_windows(nodes, reach)

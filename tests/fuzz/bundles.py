@@ -58,7 +58,7 @@ class Outcome:
 
     @property
     def is_fault(self) -> bool:
-        """Whether the outcome is a bug."""
+        """Whether the outcome reveals a bug."""
         return self.is_lost or self.kind == "fault"
 
 

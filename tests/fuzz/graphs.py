@@ -1,4 +1,4 @@
-"""Structured mutations of graphs; the result is valid protobuf."""
+"""Structured mutations of graphs. The result is valid protobuf."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from embedrt.bundle.graph_rules import OPERATORS
 from fuzz.odd_values import NUMBERS, STRINGS, mutate_bytes
 from tiny_bundle import varint
 
-# Field numbers that hold messages, in ModelProto and the messages of its graph.
+# Numbers of the fields that contain messages, in ModelProto and the messages of its graph.
 TYPE: dict[int, Any] = {2: {1: {2: {1: {}}}}}
 NODE: dict[int, Any] = {5: {5: {}}}
 TENSOR: dict[int, Any] = {13: {}}

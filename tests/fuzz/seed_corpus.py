@@ -1,4 +1,4 @@
-"""Small valid bundles that the fuzzer mutates, with many operators and tokenizers."""
+"""Small valid bundles that the fuzzer mutates, covering many operators and tokenizers."""
 
 from __future__ import annotations
 

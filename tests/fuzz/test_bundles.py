@@ -1,4 +1,4 @@
-"""Mutated bundles: each loads and encodes, or is refused with a helpful message."""
+"""Tests that each mutated bundle loads and encodes, or is refused with a helpful message."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_mutated_bundles_load_or_raise_our_errors() -> None:
     assert len(behind) == 5
 
 
-def test_the_same_number_is_the_same_bundle() -> None:
+def test_the_same_number_gives_the_same_bundle() -> None:
     first, second = (
         [outcome.digest for outcome in run(partial(write_mutated, SEED), range(20))]
         for _ in range(2)

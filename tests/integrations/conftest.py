@@ -1,6 +1,6 @@
-"""Each file tests one framework, and is collected where the framework is installed.
+"""Each test file covers one framework and is collected only where the framework is installed.
 
-`make test-integrations` installs them all and names each file, so that none is left out there.
+`make test-integrations` installs all of them and names each file, so that none is skipped.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from tiny_bundle import make_tiny_reranker
 
 FRAMEWORKS = {
     "chroma": "chromadb",
+    "chroma_sparse": "chromadb",
     "dspy": "dspy",
     "haystack": "haystack",
+    "haystack_sparse": "haystack",
     "haystack_reranker": "haystack",
     "lancedb": "lancedb",
     "langchain": "langchain_tests",
@@ -38,7 +40,7 @@ PROMPTS = {"query": "claim: ", "passage": "abstract: ", "other": "another: "}
 
 @pytest.fixture(scope="session")
 def prompted(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MiniLM with a prompt for each side, and one by default that neither side may use."""
+    """MiniLM with a prompt for queries, one for documents, and a default prompt for neither."""
     folder = tmp_path_factory.mktemp("prompted")
     for name in FILES:
         (folder / name).symlink_to(minilm / name)
@@ -51,7 +53,7 @@ def prompted(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["plain", "prompted"])
 def bundle(request: pytest.FixtureRequest, minilm: Path, prompted: Path) -> Path:
-    """MiniLM without prompts, and with them."""
+    """MiniLM without prompts, then with prompts."""
     return minilm if request.param == "plain" else prompted
 
 

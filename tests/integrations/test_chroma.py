@@ -1,4 +1,4 @@
-"""Chroma: a collection that is made here and searched by another process."""
+"""Tests of the Chroma adapter, including a collection that another process searches."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def client(folder: Path) -> Any:
     )
 
 
-def test_same_bits(bundle: Path) -> None:
+def test_same_bytes(bundle: Path) -> None:
     function = EmbedrtEmbeddingFunction(bundle, threads=1)
     with Embedder.load(bundle) as plain:
         documents, queries = plain.encode_document(QUERIES), plain.encode_query(QUERIES)
@@ -66,7 +66,7 @@ def test_no_space_for_the_model(tmp_path: Path) -> None:
         assert function.default_space() == "l2"
 
 
-def test_story(minilm: Path, tmp_path: Path) -> None:
+def test_search_in_another_process(minilm: Path, tmp_path: Path) -> None:
     collection = client(tmp_path).create_collection(
         "abstracts", embedding_function=EmbedrtEmbeddingFunction(minilm)
     )

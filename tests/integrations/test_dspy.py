@@ -1,4 +1,4 @@
-"""DSPy: caches that tell bundles apart, and a search with its retriever."""
+"""Tests of the DSPy adapter: a cache per bundle, and a search with DSPy's retriever."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dspy, "cache", cache)
 
 
-def test_same_bits(bundle: Path) -> None:
+def test_same_bytes(bundle: Path) -> None:
     model = embedder(bundle, batch_size=7)
     with Embedder.load(bundle) as plain:
         expected, queries = plain.encode(QUERIES), plain.encode_query(QUERIES)
     assert np.array_equal(model(QUERIES), expected)
-    assert np.array_equal(model(QUERIES), expected)  # from the cache
+    assert np.array_equal(model(QUERIES), expected)  # cached
     assert np.array_equal(asyncio.run(model.acall(QUERIES)), expected)
     assert np.array_equal(model(QUERIES[0]), expected[0])
     assert np.array_equal(embedder(bundle, prompt_name="query")(QUERIES), queries)
 
 
-def test_caches_tell_bundles_apart(minilm: Path, prompted: Path) -> None:
+def test_caches_distinguish_bundles(minilm: Path, prompted: Path) -> None:
     first, second = embedder(minilm), embedder(prompted)
     assert not np.array_equal(first(QUERIES), second(QUERIES))
     assert np.array_equal(first(QUERIES), embedder(minilm)(QUERIES))
 
 
-def test_the_trap_is_there(minilm: Path, prompted: Path) -> None:
-    """If this fails, DSPy's cache has learned to tell functions apart, and the adapter may go."""
+def test_dspys_own_cache_does_not_distinguish_bundles(minilm: Path, prompted: Path) -> None:
+    """If this fails, DSPy's cache distinguishes functions, and the adapter is no longer needed."""
     with Embedder.load(minilm) as one, Embedder.load(prompted) as other:
         wrong = dspy.Embedder(one.encode)(QUERIES), dspy.Embedder(other.encode)(QUERIES)
         assert np.array_equal(*wrong)
         assert not np.array_equal(one.encode(QUERIES), other.encode(QUERIES))
 
 
-def test_what_is_cached_is_not_computed(minilm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_vectors_are_reused(minilm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = embedder(minilm)(QUERIES)
     monkeypatch.setattr(Embedder, "encode", lambda *_, **__: 1 / 0)
     assert np.array_equal(embedder(minilm)(QUERIES), expected)
 
 
-def test_story(minilm: Path) -> None:
+def test_search(minilm: Path) -> None:
     search = Embeddings(corpus=DOCUMENTS, embedder=embedder(minilm), k=TOP)
     found = [[IDS[index] for index in search(query).indices] for query in QUERIES]
     assert found == ranking(minilm)

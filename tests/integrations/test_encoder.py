@@ -1,4 +1,4 @@
-"""What the adapters have in common, and what each says where its framework is missing."""
+"""Tests of what the adapters share, and of their errors without the framework."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ sys.meta_path.insert(0, Missing())
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_what_installs_a_missing_framework(name: str) -> None:
+def test_the_error_names_the_extra_of_a_missing_framework(name: str) -> None:
     imported = f"import embedrt\n{WITHOUT}\nimport embedrt.integrations.{name}"
     process = subprocess.run(
         [sys.executable, "-c", imported],
@@ -112,7 +112,7 @@ def test_each_module_has_its_extra() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_an_adapter_is_short(name: str) -> None:
-    """In lines of code; what repeats belongs into `encoder`."""
+    """An adapter has few lines of code; shared code belongs in `encoder`."""
     file = ROOT / "runtime" / "embedrt" / "integrations" / f"{name}.py"
     source = file.read_text(encoding="utf-8")
     texts = {

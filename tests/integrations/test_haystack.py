@@ -1,4 +1,4 @@
-"""Haystack: components alone, saved and loaded, and in pipelines over its document store."""
+"""Tests of the Haystack components: alone, saved and loaded, and in pipelines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def vectors(result: dict[str, Any]) -> list[list[float]]:
     return [each.embedding for each in result["documents"]]
 
 
-def test_same_bits(bundle: Path) -> None:
+def test_same_bytes(bundle: Path) -> None:
     text, documents = EmbedrtTextEmbedder(str(bundle)), EmbedrtDocumentEmbedder(str(bundle))
     with Embedder.load(bundle) as plain:
         query = plain.encode_query("a text").tolist()
@@ -64,7 +64,7 @@ def test_a_component_is_light_until_it_warms_up(tmp_path: Path, minilm: Path) ->
     embedder.warm_up()
 
 
-def test_story(minilm: Path) -> None:
+def test_indexing_and_search(minilm: Path) -> None:
     store = InMemoryDocumentStore(embedding_similarity_function="cosine")
     index = Pipeline()
     index.add_component("embedder", EmbedrtDocumentEmbedder(str(minilm), options={"threads": 1}))

@@ -1,4 +1,4 @@
-"""LanceDB: a table that embeds its column, opened again by another process."""
+"""Tests of the LanceDB adapter, including a table that another process opens again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_table(folder: Path, bundle: Path) -> Any:
     return lancedb.connect(folder).create_table("abstracts", schema=Abstract)
 
 
-def test_same_bits(bundle: Path) -> None:
+def test_same_bytes(bundle: Path) -> None:
     function = EmbedrtFunction.create(bundle=str(bundle))
     with Embedder.load(bundle) as plain:
         documents, query = plain.encode_document(QUERIES), plain.encode_query(QUERIES[:1])
@@ -49,7 +49,7 @@ def test_same_bits(bundle: Path) -> None:
     assert np.array_equal([first, second], documents[:2])
 
 
-def test_story(prompted: Path, tmp_path: Path) -> None:
+def test_search_in_another_process(prompted: Path, tmp_path: Path) -> None:
     table = make_table(tmp_path, prompted)
     table.add([{"id": name, "text": text} for name, text in zip(IDS, DOCUMENTS, strict=True)])
     assert found_by(SEARCH, tmp_path) == ranking(prompted)

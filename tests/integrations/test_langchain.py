@@ -1,4 +1,4 @@
-"""LangChain: its own conformance tests, the same bits, and a search in its vector store."""
+"""Tests of the LangChain adapter, including LangChain's own conformance tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scifact import CLAIMS, DOCUMENTS, IDS, QUERIES, TOP, ranking
 
 
 class OfMiniLM:
-    """What the conformance tests ask of a test class."""
+    """The attributes that the conformance tests require of a test class."""
 
     @pytest.fixture(autouse=True)
     def _find(self, minilm: Path) -> None:
@@ -34,16 +34,16 @@ class OfMiniLM:
 
 
 class TestUnit(OfMiniLM, EmbeddingsUnitTests):
-    """LangChain's."""
+    """LangChain's own unit tests."""
 
 
 @pytest.mark.asyncio
 @pytest.mark.filterwarnings("ignore:.*it is not an async function")
 class TestIntegration(OfMiniLM, EmbeddingsIntegrationTests):
-    """LangChain's."""
+    """LangChain's own integration tests."""
 
 
-def test_same_bits(bundle: Path) -> None:
+def test_same_bytes(bundle: Path) -> None:
     model = EmbedrtEmbeddings(bundle)
     with Embedder.load(bundle) as plain:
         documents = plain.encode_document(QUERIES).tolist()
@@ -54,7 +54,7 @@ def test_same_bits(bundle: Path) -> None:
     assert asyncio.run(model.aembed_query(QUERIES[0])) == query
 
 
-def test_story(minilm: Path) -> None:
+def test_search(minilm: Path) -> None:
     store = InMemoryVectorStore(EmbedrtEmbeddings(minilm))
     store.add_texts(DOCUMENTS, ids=IDS)
     found = [[hit.id for hit in store.similarity_search(query, k=TOP)] for query in QUERIES]

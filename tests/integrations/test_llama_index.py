@@ -1,4 +1,4 @@
-"""LlamaIndex: batches in one call, async, saved and loaded, and a search in its index."""
+"""Tests of the LlamaIndex adapter: one call per batch, async, saving, and a search in an index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embedrt.integrations.llama_index import EmbedrtEmbedding
 from scifact import DOCUMENTS, IDS, QUERIES, TOP, ranking
 
 
-def test_same_bits(bundle: Path) -> None:
+def test_same_bytes(bundle: Path) -> None:
     model = EmbedrtEmbedding(bundle)
     with Embedder.load(bundle) as plain:
         documents = plain.encode_document(QUERIES).tolist()
@@ -53,7 +53,7 @@ def test_saved(prompted: Path) -> None:
     assert pickled.get_query_embedding("a") == again.get_query_embedding("a")
 
 
-def test_story(minilm: Path) -> None:
+def test_search(minilm: Path) -> None:
     texts = zip(IDS, DOCUMENTS, strict=True)
     nodes = [TextNode(id_=name, text=text) for name, text in texts]
     index = VectorStoreIndex(nodes, embed_model=EmbedrtEmbedding(minilm))

@@ -1,4 +1,4 @@
-"""MTEB: its protocol, prompts by task, the STS benchmark, and SciFact's task on 200 abstracts."""
+"""Tests of the MTEB adapter: protocol, prompts by task, and the scores of two tasks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_protocol(minilm: Path) -> None:
     assert meta.similarity_fn_name.value == "cosine"
 
 
-def test_same_bits(bundle: Path) -> None:
+def test_same_bytes(bundle: Path) -> None:
     model = EmbedrtModel(bundle)
     with Embedder.load(bundle) as plain:
         queries, documents = plain.encode_query(QUERIES), plain.encode_document(QUERIES)
@@ -53,7 +53,7 @@ def test_same_bits(bundle: Path) -> None:
 
 
 def test_prompts_by_task(prompted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order is MTEB's: task and side, task, type and side, type, side."""
+    """MTEB's order of precedence is: task and side, task, type and side, type, side."""
     model = EmbedrtModel(prompted)
     prompts = dict(model.embedder.manifest.prompts)
     for name in ("query", "Retrieval", "Retrieval-query", "SciFact", "SciFact-query"):
@@ -64,12 +64,12 @@ def test_prompts_by_task(prompted: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_sts_benchmark(minilm: Path) -> None:
-    """The published main score, to the digits of the leaderboard and three more."""
+    """The score equals the published one in all digits of the leaderboard and three more."""
     (score,) = main_scores(minilm, [sts_benchmark(DATA)]).values()
     assert round(score, 5) == PUBLISHED["STSBenchmark"]
 
 
-def test_story(minilm: Path, tmp_path: Path) -> None:
+def test_scifact(minilm: Path, tmp_path: Path) -> None:
     texts = zip(ABSTRACTS, DOCUMENTS, strict=True)
     corpus = [{"_id": each["_id"], "title": "", "text": text} for each, text in texts]
     judged = {each["_id"]: {each["abstract"]: 1} for each in CLAIMS}

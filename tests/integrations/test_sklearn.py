@@ -1,4 +1,4 @@
-"""scikit-learn: its own checks, pipelines, searches for parameters, and a search for neighbors."""
+"""Tests of the scikit-learn transformer: the library's checks, pipelines and searches."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SKIPPED = {
 
 
 class Checked(TextEmbedder):
-    """The checks pass tables of numbers: each row becomes a text."""
+    """A transformer for the checks, which pass tables of numbers: each row becomes a text."""
 
     def fit(self, X: Any, y: object = None) -> Checked:  # noqa: N803
         super().fit(as_texts(X), y)
@@ -63,7 +63,7 @@ def as_texts(table: Any) -> list[str]:
 
 
 def test_check_estimator(minilm: Path) -> None:
-    """All of scikit-learn's checks that the installed version has, but those that are named."""
+    """All checks of the installed scikit-learn pass, except the listed ones."""
     estimator = Checked(str(minilm), options={"threads": 1})
     results = check_estimator(estimator, on_skip=None, on_fail=None, expected_failed_checks=SKIPPED)
     outcomes = {each["check_name"]: each["status"] for each in results}
@@ -72,7 +72,7 @@ def test_check_estimator(minilm: Path) -> None:
     assert sum(status == "passed" for status in outcomes.values()) >= 30
 
 
-def test_same_bits(bundle: Path) -> None:
+def test_same_bytes(bundle: Path) -> None:
     with Embedder.load(bundle) as plain:
         expected, queries = plain.encode(QUERIES), plain.encode_query(QUERIES)
     embedder = TextEmbedder(bundle)
@@ -84,7 +84,7 @@ def test_same_bits(bundle: Path) -> None:
     assert embedder.transform([]).shape == (0, 384)
 
 
-def test_one_text_is_no_list_of_texts(minilm: Path) -> None:
+def test_a_single_text_is_refused(minilm: Path) -> None:
     with pytest.raises(TypeError, match=r"list of texts, \['a text'\]"):
         TextEmbedder(minilm).transform("a text")
     with pytest.raises(ValueError, match="2 columns"):
@@ -125,7 +125,7 @@ def test_search_for_parameters(minilm: Path, prompted: Path) -> None:
     assert search.predict(["a white sheep", "purple"]).tolist() == [0, 1]
 
 
-def test_story(minilm: Path) -> None:
+def test_neighbors(minilm: Path) -> None:
     embedder = TextEmbedder(minilm)
     neighbors = NearestNeighbors(n_neighbors=TOP, metric="cosine")
     search = make_pipeline(embedder, neighbors).fit(DOCUMENTS)

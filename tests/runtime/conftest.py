@@ -31,7 +31,7 @@ def tiny_embedder(tiny: Path) -> Iterator[Embedder]:
 
 @pytest.fixture(scope="session")
 def minilm_with(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Make a MiniLM bundle with changed manifest fields."""
+    """Return a function that makes a MiniLM bundle with changed manifest fields."""
 
     def make(**changes: Any) -> Path:
         folder = tmp_path_factory.mktemp("minilm") / "bundle"

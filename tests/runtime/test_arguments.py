@@ -1,4 +1,4 @@
-"""Command lines: options and positional arguments in any order, on every Python."""
+"""Tests that options and positional arguments may be in any order, on every Python."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from embedrt.cli import COMMANDS, main, parse
 
-# Positional arguments, then options with their values; a command line is any order of these in
-# which the positional ones keep theirs.
+# Positional arguments, then options with their values. A command line is any permutation of these
+# that preserves the order of the positional ones.
 LINES: dict[str, tuple[list[str], list[list[str]]]] = {
     "encode": (["B", "F"], [["--threads", "1"], ["--normalize"], ["--output", "x.npy"]]),
     "search": (["B", "F"], [["--query", "t"], ["--top-k", "1"], ["--field=f"]]),
@@ -41,12 +41,12 @@ def told(*arguments: str) -> dict[str, object]:
     return vars(parse(arguments))
 
 
-def test_every_command_is_tried() -> None:
+def test_every_command_is_covered() -> None:
     assert set(LINES) == {command.__name__.rpartition(".")[2] for command in COMMANDS}
 
 
 @pytest.mark.parametrize("command", LINES)
-def test_any_order_means_the_same(command: str) -> None:
+def test_the_order_does_not_matter(command: str) -> None:
     positional, options = LINES[command]
     expected = told(command, *positional, *itertools.chain(*options))
     assert set(positional) <= {str(value) for value in expected.values()}
@@ -56,7 +56,7 @@ def test_any_order_means_the_same(command: str) -> None:
 
 @pytest.mark.parametrize("command", LINES)
 def test_names_that_begin_with_a_dash_follow_two(command: str) -> None:
-    """Wherever the two dashes stand: before all names, before the last, or after."""
+    """The two dashes may be before all names, before the last, or after."""
     positional, options = LINES[command]
     for order in orders(positional, options):
         for cut in range(len(order) + 1):
@@ -68,7 +68,7 @@ def test_names_that_begin_with_a_dash_follow_two(command: str) -> None:
                 assert names <= {str(value) for value in found.values()}
 
 
-def test_a_file_left_out_is_stdin() -> None:
+def test_the_default_file_is_stdin() -> None:
     for order in orders(["B"], [["--query", "t"], ["--top-k", "1"]]):
         assert told("search", *itertools.chain(*order))["file"] == "-"
     assert told("encode", "B", "--normalize", "-")["file"] == "-"
@@ -89,7 +89,7 @@ def test_a_file_left_out_is_stdin() -> None:
         ("--bogus info B", "the following arguments are required: COMMAND"),
     ],
 )
-def test_what_is_wrong_is_told(
+def test_usage_errors_are_reported(
     line: str, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -102,7 +102,7 @@ def test_what_is_wrong_is_told(
 
 @pytest.mark.parametrize("command", LINES)
 @pytest.mark.parametrize("before", [[], ["x"]])
-def test_help_tells_of_every_argument(
+def test_help_lists_every_argument(
     command: str, before: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:

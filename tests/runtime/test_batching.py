@@ -1,4 +1,4 @@
-"""Which texts run next and together: a model of the scheduler, driven by chance."""
+"""Tests of the queue with random schedules: which texts run next, and in which batches."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from hypothesis import strategies as st
 from embedrt.engine.batching import (
     FEWEST_TOKENS,
     OLDEST_EVERY,
+    SHORT_BATCH,
     TEXTS_AHEAD,
     TEXTS_AT_ONCE,
     TOKENS_PER_BATCH,
-    Batch,
+    TURNS_SHARED,
     Queue,
-    Tokenize,
 )
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, Share, TokenIds
+from embedrt.engine.work import Batch, Tokenize
 
 MAX_TOKENS = 64
 
 
 def ids_of(text: str) -> TokenIds:
-    """Token ids of ``word*count``: texts that differ in spaces have the same ones."""
+    """Return the token ids of ``word*count``. Spaces around it make a text with the same ids."""
     word, _, count = text.strip().partition("*")
     return np.full(int(count), int(word), np.int64)
 
 
 def vector_of(ids: TokenIds) -> list[float]:
-    """What the model gives: nothing for no tokens."""
+    """Return the model's vector for token ids: zeros if there are none."""
     return [float(ids[0]), float(len(ids))] if ids.size else [0.0, 0.0]
 
 
 def call_of(texts: list[str], batch_size: int | None = None, share: Share | None = None) -> Call:
-    """A call whose vectors are not numbers yet."""
+    """Return a call whose vectors are NaN until they are computed."""
     return Call(
         texts=texts,
         vectors=np.full((len(texts), 2), np.nan, np.float32),
@@ -48,20 +49,20 @@ def call_of(texts: list[str], batch_size: int | None = None, share: Share | None
 
 
 def tokenize(queue: Queue, work: Tokenize) -> None:
-    """Do what a worker does with texts."""
-    for call, count in work.slices:
-        texts = call.texts[call.tokenized : call.tokenized + count]
-        queue.put(call, [ids_of(str(text)) for text in texts])
+    """Tokenize texts as a worker does."""
+    for call, part in work.slices:
+        texts = call.texts[part.start : part.stop]
+        queue.put(call, part, [ids_of(str(text)) for text in texts])
 
 
 def run(queue: Queue, batch: Batch) -> None:
-    """Do what a worker does with a batch."""
+    """Run a batch as a worker does."""
     vectors = [vector_of(row) for row in batch.input_ids]
     queue.finish(batch, np.array(vectors, np.float32))
 
 
 def drain(queue: Queue, workers: int = 1) -> Iterator[Batch]:
-    """Work alone until nothing is left, yielding each batch before it is run."""
+    """Process the queue with a single worker, yielding each batch before it runs."""
     while (work := queue.take(workers)) is not None:
         if isinstance(work, Tokenize):
             tokenize(queue, work)
@@ -77,7 +78,7 @@ def check_vectors(call: Call, given: list[str]) -> None:
 
 
 class Driver:
-    """Callers and workers whose steps are chosen by chance."""
+    """Callers and workers that take random steps."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -184,7 +185,7 @@ class Driver:
 
 @pytest.mark.parametrize("start", range(0, 3000, 500))
 def test_thousands_of_schedules(start: int) -> None:
-    """Nothing is lost, nothing runs twice at once, every vector is at its text's place."""
+    """No text is lost, none runs twice at once, and every vector is at its text's index."""
     for seed in range(start, start + 500):
         driver = Driver(seed)
         steps = [driver.call, driver.take, driver.take, driver.do, driver.do, driver.cancel]
@@ -195,8 +196,8 @@ def test_thousands_of_schedules(start: int) -> None:
 
 
 @given(st.lists(st.integers(1, 40), max_size=60), st.none() | st.integers(1, 10))
-def test_one_call_is_cut_as_the_plain_plan_says(lengths: list[int], texts: int | None) -> None:
-    """Grouped by length, each group cut into pieces that keep both budgets; long ones first."""
+def test_batches_of_one_call_match_a_simple_plan(lengths: list[int], texts: int | None) -> None:
+    """Texts are grouped by length, longest first, and each group split within both budgets."""
     queue = Queue(max_tokens=MAX_TOKENS)
     given = [f"{number}*{length}" for number, length in enumerate(lengths)]
     call = call_of(given, texts)
@@ -251,17 +252,63 @@ def test_a_text_never_waits_behind_a_corpus() -> None:
     queue = Queue(max_tokens=MAX_TOKENS)
     corpus = call_of([f"{number}*{1 + number % 40}" for number in range(20_000)])
     queue.add(corpus)
-    for number, batch in enumerate(drain(queue)):
+    batches = drain(queue)
+    for _ in range(50):
+        next(batches)
+    lone = call_of(["7*11"])
+    queue.add(lone)
+    batch = next(batches)
+    assert [call for job in batch.jobs for call, _ in job.rows] == [lone]
+
+
+def test_tokenization_of_a_corpus_does_not_keep_a_text_waiting() -> None:
+    queue = Queue(max_tokens=MAX_TOKENS)
+    corpus = call_of([f"{number}*40" for number in range(20_000)])
+    queue.add(corpus)
+    for number, _ in enumerate(drain(queue)):
         if number == 50:
-            lone = call_of(["7*11"])
-            queue.add(lone)
-        if number > 50 and any(call is lone for job in batch.jobs for call, _ in job.rows):
             break
-    assert number <= 51 + 1  # one of the corpus may be the one that had waited longest
+    while not isinstance(work := queue.take(1), Tokenize):
+        assert work is not None
+        run(queue, work)
+    tokenize(queue, work)
+    lone = call_of(["7*11"])
+    queue.add(lone)
+    work = queue.take(1)
+    assert isinstance(work, Tokenize)
+    assert work.slices[0] == (lone, range(1))
 
 
-def test_no_corpus_starves_behind_texts_that_keep_coming() -> None:
-    """Whatever comes after it, it is given every so many batches."""
+def test_a_corpus_leaves_one_worker_to_short_batches_while_texts_arrive() -> None:
+    queue = Queue(max_tokens=MAX_TOKENS)
+    corpus = call_of([f"{number}*{8 if number % 2 else 200}" for number in range(20_000)])
+    queue.add(corpus)
+    taken: list[Batch] = []
+
+    def sizes(turns: int) -> set[tuple[int, int]]:
+        """Run two workers; return the token counts of batches that run at the same time."""
+        found = set[tuple[int, int]]()
+        for _ in range(turns):
+            work = queue.take(2)
+            assert work is not None
+            if isinstance(work, Tokenize):
+                tokenize(queue, work)
+                continue
+            taken.append(work)
+            if len(taken) == 2:
+                shorter, longer = sorted(batch.input_ids.size for batch in taken)
+                found.add((shorter, longer))
+                run(queue, taken.pop(0))
+        return found
+
+    assert (200, 200) in sizes(200)
+    queue.add(call_of(["7*11"]))
+    sizes(4)  # ends the batches that ran when the text arrived
+    assert max(shorter for shorter, _ in sizes(TURNS_SHARED - 5)) <= SHORT_BATCH
+
+
+def test_a_corpus_progresses_while_texts_keep_arriving() -> None:
+    """Its batches run at regular intervals, whatever arrives after it."""
     queue = Queue(max_tokens=MAX_TOKENS)
     corpus = call_of([f"{number}*40" for number in range(200)])
     queue.add(corpus)
@@ -275,7 +322,7 @@ def test_no_corpus_starves_behind_texts_that_keep_coming() -> None:
     assert runs >= 100 // OLDEST_EVERY
 
 
-def test_a_new_call_shares_alike_with_one_that_was_served_for_long() -> None:
+def test_a_new_call_gets_the_same_share_as_an_old_one() -> None:
     queue = Queue(max_tokens=MAX_TOKENS)
     old = call_of([f"{number}*32" for number in range(9000)])
     queue.add(old)
@@ -302,7 +349,7 @@ def test_calls_of_one_share_are_served_in_order() -> None:
     assert (False, True) not in done
 
 
-def test_tokens_are_kept_ahead_and_no_more() -> None:
+def test_a_limited_number_of_tokens_is_queued_ahead() -> None:
     queue = Queue(max_tokens=MAX_TOKENS)
     call = call_of([f"{number}*{1 + number % 30}" for number in range(10 * TEXTS_AHEAD)])
     queue.add(call)
@@ -310,7 +357,7 @@ def test_tokens_are_kept_ahead_and_no_more() -> None:
     assert TEXTS_AHEAD - TOKENS_PER_BATCH < most <= TEXTS_AHEAD + TEXTS_AT_ONCE
 
 
-def test_the_cache_gives_what_was_computed() -> None:
+def test_the_cache_returns_computed_vectors() -> None:
     queue = Queue(max_tokens=MAX_TOKENS, cache=VectorCache(10_000))
     first, again = call_of(["5*3", "6*2"]), call_of(["5*3 ", "7*2"])
     queue.add(first)
@@ -322,8 +369,8 @@ def test_the_cache_gives_what_was_computed() -> None:
 
 
 @given(st.lists(st.integers(0, 30), max_size=200), st.integers(0, 5000))
-def test_the_cache_keeps_what_was_used_last(keys: list[int], size: int) -> None:
-    """Against a plain list of what was used, newest last."""
+def test_the_cache_keeps_the_most_recently_used(keys: list[int], size: int) -> None:
+    """The cache agrees with a plain list of the keys in order of use."""
     cache, used = VectorCache(size), list[int]()
     entry = 8 + 8 + 300
     for key in keys:
@@ -337,7 +384,7 @@ def test_the_cache_keeps_what_was_used_last(keys: list[int], size: int) -> None:
     assert len(cache) == len(used)
 
 
-def test_the_cache_does_not_follow_its_caller_s_array() -> None:
+def test_the_cache_copies_its_callers_array() -> None:
     cache = VectorCache(10_000)
     vector = np.array([1.0, 2.0], np.float32)
     cache.put(b"key", vector)

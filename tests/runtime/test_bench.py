@@ -1,4 +1,4 @@
-"""``embedrt bench``: measured in real processes, on bundles of a few hundred bytes."""
+"""Tests of ``embedrt bench`` in real processes, on bundles of a few hundred bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def only_numbers(content: dict[str, Any]) -> bool:
 
 
 @LINUX
-def test_json_has_what_is_promised(tiny: Path) -> None:
+def test_json_fields(tiny: Path) -> None:
     start = time.perf_counter()
     process = run_bench(tiny, "--quick", "--json")
     elapsed = time.perf_counter() - start
@@ -44,7 +44,7 @@ def test_json_has_what_is_promised(tiny: Path) -> None:
         "name", "precision", "processor", "threads", "versions",
         "latency", "throughput", "startup", "memory", "texts_in_memory",
     }  # fmt: skip
-    (latency,) = told["latency"]  # the bundle takes no more than 8 tokens
+    (latency,) = told["latency"]  # the bundle's maximum is 8 tokens
     assert (latency["tokens"], latency["calls"]) == (8, 20)
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"] < elapsed
     assert [row["threads"] for row in told["throughput"]] == thread_counts(available_threads())
@@ -100,11 +100,11 @@ def test_table_of_known_figures() -> None:
     ]
 
 
-def test_texts_have_their_tokens(embedder: Embedder) -> None:
+def test_texts_have_the_requested_tokens(embedder: Embedder) -> None:
     for tokens in (8, 64, 256):
         counts = {embedder.count_tokens(text_of(embedder, tokens, number)) for number in range(9)}
         assert max(counts) == tokens
-        assert min(counts) >= tokens - 3  # a word of more tokens than were left
+        assert min(counts) >= tokens - 3  # the next word may have more tokens than are left
 
 
 def test_no_two_texts_are_equal(embedder: Embedder) -> None:
@@ -126,7 +126,7 @@ def test_thread_counts(available: int, counts: list[int]) -> None:
     assert thread_counts(available) == counts
 
 
-def test_a_process_that_fails_is_told(tmp_path: Path) -> None:
+def test_a_failed_process_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ChildProcessError, match=r"ended with status 1: .*BundleNotFoundError"):
         measure_process(tmp_path / "nowhere")
 
@@ -139,7 +139,7 @@ def test_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @LINUX
-def test_memory_is_this_process_s() -> None:
+def test_memory_is_that_of_this_process() -> None:
     before = memory.resident_bytes()
     content = b"\x01" * 200_000_000
     after = memory.resident_bytes()
@@ -151,7 +151,7 @@ def test_memory_is_this_process_s() -> None:
     assert peak >= after * 0.99
 
 
-def test_memory_that_no_system_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_memory_of_other_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "STATUS", tmp_path / "nowhere")
     assert memory.resident_bytes() is None
     (tmp_path / "status").write_text("Name:\tpython\n", encoding="utf-8")

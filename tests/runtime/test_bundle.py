@@ -1,4 +1,4 @@
-"""Bundles on disk: what is opened, and what is refused with place and remedy."""
+"""Tests of opening bundles, and of errors that say what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def flip_last_byte(file: Path) -> None:
 
 @pytest.mark.parametrize("verify", ["size", "sha256"])
 @pytest.mark.parametrize("kind", [Path, str])
-def test_a_whole_bundle_opens(tiny: Path, kind: Any, verify: Verify) -> None:
+def test_a_complete_bundle_opens(tiny: Path, kind: Any, verify: Verify) -> None:
     bundle = Bundle.open(kind(tiny), verify=verify)
     assert bundle.path == tiny
     assert bundle.manifest.name == "tiny"
@@ -87,7 +87,7 @@ def test_no_folder_is_a_file_not_found(tmp_path: Path) -> None:
         Embedder.load(tmp_path / "nowhere")
 
 
-def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleNotFoundError, match=r"no manifest\.json.*embedrt export"):
         Embedder.load(tmp_path)
 
@@ -104,7 +104,7 @@ def test_a_manifest_that_cannot_be_read(tiny: Path) -> None:
 def test_a_file_that_may_not_be_read(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Root may read anything, so the refusal is ours."""
+    """Root may read any file, so the test raises the error itself."""
     whole = Path.open
 
     def refuse(path: Path, *arguments: Any) -> Any:
@@ -121,7 +121,7 @@ def test_a_file_that_may_not_be_read(
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
 def test_pipe_in_place_of_a_file(tiny: Path, name: str) -> None:
-    """Opening one to read waits for a writer, for ever."""
+    """Opening a pipe to read would wait for a writer forever."""
     (tiny / name).unlink()
     os.mkfifo(tiny / name)
     with pytest.raises(BundleCorruptError) as caught:
@@ -143,10 +143,10 @@ def test_a_huge_manifest(tiny: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_huge_file(tiny: Path, name: str) -> None:
-    """Though its manifest says so: what is read whole would take all memory."""
+    """It is refused even if the manifest has its size, because reading it would exhaust memory."""
     files = json.loads((tiny / MANIFEST).read_text(encoding="utf-8"))["files"]
     for size in (MAX_BYTES[name], MAX_BYTES[name] + 1):
-        os.truncate(tiny / name, size)  # a hole: it takes no place on the disk
+        os.truncate(tiny / name, size)  # sparse: uses no disk space
         files[name]["size"] = size
         edit_manifest(tiny, files=files)
         if size == MAX_BYTES[name]:
@@ -159,7 +159,7 @@ def test_a_huge_file(tiny: Path, name: str) -> None:
     )
 
 
-def test_a_half_written_manifest_names_its_place(tiny: Path) -> None:
+def test_a_truncated_manifest_names_the_position(tiny: Path) -> None:
     text = (tiny / MANIFEST).read_text(encoding="utf-8")
     (tiny / MANIFEST).write_text(text[: len(text) // 2], encoding="utf-8")
     with pytest.raises(BundleFormatError) as caught:
@@ -176,7 +176,7 @@ def test_missing_file(tiny: Path, name: str) -> None:
 
 
 def as_in_a_hub_s_cache(bundle: Path, folder: Path) -> Path:
-    """Links to blobs that are named by their hashes, as huggingface_hub downloads a snapshot."""
+    """Lay out a bundle as links to blobs named by hash, like a snapshot of huggingface_hub."""
     blobs, snapshot = folder / "blobs", folder / "snapshots" / "c0ffee"
     blobs.mkdir()
     snapshot.mkdir(parents=True)
@@ -188,7 +188,7 @@ def as_in_a_hub_s_cache(bundle: Path, folder: Path) -> Path:
 
 
 def as_in_a_kubernetes_volume(bundle: Path, folder: Path) -> Path:
-    """Links through ``..data``, which leads to the folder of the newest version."""
+    """Lay out a bundle as links through ``..data``, a link to the latest version's folder."""
     shutil.copytree(bundle, folder / "..2026_01_02")
     (folder / "..data").symlink_to("..2026_01_02")
     for file in bundle.iterdir():
@@ -213,7 +213,7 @@ def test_bundles_as_tools_lay_them(
 
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
 def test_link_in_place_of_a_file(tiny: Path, tmp_path: Path, name: str) -> None:
-    """It is followed, and what it leads to is checked as the file itself would be."""
+    """A link is followed, and its target is checked like the file itself."""
     elsewhere = tmp_path / "elsewhere"
     (tiny / name).rename(elsewhere)
     (tiny / name).symlink_to("../elsewhere")
@@ -252,7 +252,7 @@ def test_links_to_what_is_no_file(tiny: Path, name: str, target: str, what: str)
 
 @pytest.mark.parametrize("name", [MANIFEST, *NAMES])
 def test_links_to_other_files(tiny: Path, name: str) -> None:
-    """What a hostile link leads to must still be what the manifest says."""
+    """The target of a link must match the manifest, too."""
     (tiny / name).unlink()
     (tiny / name).symlink_to("/etc/passwd")
     with pytest.raises((BundleCorruptError, BundleFormatError)) as caught:
@@ -268,8 +268,8 @@ def test_a_link_to_no_bundle(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root reads anything")
-def test_a_link_to_where_nobody_may_look() -> None:
-    with TemporaryDirectory() as name:  # pytest's own folders are root's alone
+def test_a_link_to_a_forbidden_folder() -> None:
+    with TemporaryDirectory() as name:  # only root can enter pytest's own folders
         folder = Path(name)
         bundle = make_tiny(folder / "tiny")
         (folder / "private").mkdir(0o700)
@@ -342,7 +342,7 @@ def test_names_beyond_the_format(tiny: Path, tmp_path: Path, name: str) -> None:
     assert str(caught.value).endswith(f"differs in [{name!r}]{REMEDY}")
 
 
-def test_names_without_end_do_not_flood_the_error(tiny: Path) -> None:
+def test_thousands_of_names_do_not_flood_the_error(tiny: Path) -> None:
     entry = {"size": 0, "sha256": ""}
     files = {f"../{'x' * 100}{i}": entry for i in range(3000)}
     edit_manifest(tiny, files=files)
@@ -360,12 +360,12 @@ def test_file_that_the_manifest_leaves_out(tiny: Path, name: str) -> None:
         Bundle.open(tiny)
 
 
-def test_files_of_the_owner_beside_the_bundle_s_are_left_alone(tiny: Path) -> None:
+def test_other_files_in_the_folder_are_ignored(tiny: Path) -> None:
     (tiny / "notes.txt").write_text("mine", encoding="utf-8")
     assert Bundle.open(tiny, verify="sha256").manifest.name == "tiny"
 
 
-def test_a_half_copied_bundle(tiny: Path, tmp_path: Path) -> None:
+def test_a_partially_copied_bundle(tiny: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in (MANIFEST, "README.md"):

@@ -1,4 +1,4 @@
-"""The command line, as processes of their own."""
+"""Tests of the command line, most of them in separate processes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fail(*arguments: str | Path, given: str | bytes = "", status: int = 1) -> st
 
 
 def in_process(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """Run a command here, where its coverage is counted and no second is lost."""
+    """Run a command in this process, which is faster and counts for coverage; return its stdout."""
     assert main([*map(str, arguments)]) == 0
     return capsys.readouterr().out
 
@@ -69,7 +69,7 @@ def parse(lines: str) -> list[Any]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file of texts, one a line."""
+    """A file with one text per line."""
     path = tmp_path / "texts.txt"
     path.write_bytes("\n".join(LINES).encode() + b"\n")
     return path
@@ -106,9 +106,9 @@ class TestEncode:
         in_process(capsys, "encode", tiny, file, "--output", tmp_path / "x.jsonl")
         assert parse((tmp_path / "x.jsonl").read_text(encoding="utf-8")) == EXPECTED.tolist()
 
-    def test_digits_give_the_very_floats(self, minilm: Path, embedder: Embedder) -> None:
+    def test_digits_round_trip_to_the_same_floats(self, minilm: Path, embedder: Embedder) -> None:
         text = succeed("encode", minilm, given="How many people live in London?\n")
-        assert len(text) < 14 * embedder.dimension  # as float64, they would be twice as many
+        assert len(text) < 14 * embedder.dimension  # as float64, twice as many digits
         (line,) = parse(text)
         vector = embedder.encode("How many people live in London?")
         assert np.array(line, np.float32).tobytes() == vector.tobytes()
@@ -157,7 +157,7 @@ class TestEncode:
             found = in_process(capsys, "encode", bundle, file, "--prompt-name", name)
             assert np.array_equal(parse(found), EXPECTED)
 
-    def test_nothing_in_nothing_out(self, tiny: Path, tmp_path: Path) -> None:
+    def test_no_input_gives_no_output(self, tiny: Path, tmp_path: Path) -> None:
         assert succeed("encode", tiny) == ""
         succeed("encode", tiny, "--output", tmp_path / "x.npy", "--truncate-dim", "3")
         assert np.load(tmp_path / "x.npy").shape == (0, 3)
@@ -165,7 +165,7 @@ class TestEncode:
     def test_home_in_every_path(
         self, tiny: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A shell leaves the ``~`` of ``--output=~/x`` as it is."""
+        """A shell does not expand the ``~`` of ``--output=~/x``."""
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir(tiny)
         assert main(["encode", "~/tiny", f"~/{file.name}", "--output=~/x.npy"]) == 0
@@ -223,7 +223,7 @@ class TestEncode:
         assert output.read_text(encoding="utf-8") == "precious"
         assert {path.name for path in tmp_path.iterdir()} == before
 
-    def test_output_replaces_a_file_whole(self, tiny: Path, file: Path, tmp_path: Path) -> None:
+    def test_output_replaces_a_file(self, tiny: Path, file: Path, tmp_path: Path) -> None:
         output = tmp_path / "x.npy"
         output.write_bytes(b"old" * 10_000)
         succeed("encode", tiny, file, "--output", output)
@@ -261,7 +261,7 @@ class TestEncode:
         assert "invalid choice: 'int8'" in fail("encode", tiny, "--precision", "int8", status=2)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-    def test_progress_is_shown_to_a_person(self, tiny: Path) -> None:
+    def test_progress_is_shown_on_a_terminal(self, tiny: Path) -> None:
         import pty
         import termios
 
@@ -305,9 +305,9 @@ class TestSearch:
         prompts = {"query": "w1 ", "passage": "w3 w3 ", "title": "w9 w9 "}
         bundle = make_tiny(tmp_path / "prompted", prompts=prompts, default_prompt_name="title")
         found = in_process(capsys, "search", bundle, file, "--query", "w3", "--top-k", "1")
-        assert found == "4.0000\tw3 w1\x0cw9\n"  # w1 and w3, by w1 and three times w3
+        assert found == "4.0000\tw3 w1\x0cw9\n"  # w1 and w3, with w1 and three times w3
 
-    def test_field_with_half_a_character(self, tiny: Path) -> None:
+    def test_field_with_an_unpaired_surrogate(self, tiny: Path) -> None:
         found = succeed(
             "search", tiny, "--query", "w1", "--field", "t", given='{"t": "w1 \\ud83d"}\n'
         )
@@ -325,7 +325,7 @@ class TestSearch:
 
 
 class TestInfo:
-    def test_for_a_person(self, minilm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_readable_output(self, minilm: Path, capsys: pytest.CaptureFixture[str]) -> None:
         text = in_process(capsys, "info", minilm)
         for fact in ("sentence-transformers/all-MiniLM-L6-v2", "384", "256", "mean", "apache-2.0"):
             assert fact in text
@@ -353,7 +353,7 @@ class TestInfo:
 
 
 class TestVerify:
-    def test_whole_bundle(self, minilm: Path) -> None:
+    def test_intact_bundle(self, minilm: Path) -> None:
         first, second = succeed("verify", minilm).splitlines()
         assert first == "files: 5 as the manifest says, by sha256"
         assert "largest difference" in second
@@ -364,7 +364,7 @@ class TestVerify:
         message = fail("verify", tiny)
         assert message.startswith(f"embedrt: {tiny / 'README.md'} has sha256 ")
 
-    def test_vectors_that_are_not_the_original_s(
+    def test_vectors_that_differ_from_the_original(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         probes = json.dumps([{"text": "w1", "embedding": [0.5] * WORDS}])
@@ -378,7 +378,7 @@ class TestExport:
         find_spec("torch") is not None or "embedrt" not in metadata.packages_distributions(),
         reason="needs the installed package without its extra",
     )
-    def test_says_what_to_install(self, tmp_path: Path) -> None:
+    def test_names_the_missing_extra(self, tmp_path: Path) -> None:
         message = fail("export", "all-MiniLM-L6-v2", "--output", tmp_path / "new")
         assert "pip install 'embedrt[export]'" in message
         assert "torch" in message

@@ -1,4 +1,4 @@
-"""Texts to vectors, by way of a real model."""
+"""Tests of `Embedder` with a real model and with a tiny one."""
 
 from __future__ import annotations
 
@@ -98,23 +98,23 @@ class TestShapes:
         text = character * (10_000_000 // len(character.encode()))
         assert np.isfinite(embedder.encode(text)).all()
 
-    def test_surrogates_mean_what_they_stand_for(self, embedder: Embedder) -> None:
+    def test_surrogate_pairs_are_joined(self, embedder: Embedder) -> None:
         found = embedder.encode(["\ud83d\ude00", "a\ud83d"])
         assert found.tobytes() == embedder.encode(["😀", "a\ufffd"]).tobytes()
 
     def test_whitespace_is_an_empty_text(self, embedder: Embedder) -> None:
         assert embedder.encode("").tobytes() == embedder.encode(" \n\t ").tobytes()
 
-    def test_a_text_of_no_tokens_has_no_direction(self, tiny_embedder: Embedder) -> None:
+    def test_a_text_without_tokens_has_a_zero_vector(self, tiny_embedder: Embedder) -> None:
         assert not tiny_embedder.encode("").any()
         assert tiny_embedder.encode(["w1", "", "w2 w2"]).sum(axis=1).tolist() == [1, 0, 2]
 
 
 class TestOrder:
-    def test_every_vector_is_at_its_text_s_place(self, tiny_embedder: Embedder) -> None:
+    def test_every_vector_is_at_its_texts_index(self, tiny_embedder: Embedder) -> None:
         generator = np.random.default_rng(11)
         counts = generator.integers(0, 2, (3 * STREAM_BLOCK + 7, WORDS))
-        counts[:, 8:] = 0  # at most eight words: none is cut off
+        counts[:, 8:] = 0  # with at most eight words, no text is truncated
         texts = [" ".join(f"w{word}" for word in np.flatnonzero(row)) for row in counts]
         assert (tiny_embedder.encode(texts) == counts).all()
         assert (np.concatenate(list(tiny_embedder.embed_stream(texts))) == counts).all()
@@ -147,7 +147,7 @@ class TestPrompts:
             chosen = encode(TEXTS, prompt="")
             assert chosen.tobytes() == prompted.encode(TEXTS, prompt="").tobytes()
 
-    def test_document_goes_before_passage_and_corpus(self, tmp_path: Path) -> None:
+    def test_document_precedes_passage_and_corpus(self, tmp_path: Path) -> None:
         for index, names in enumerate((["corpus"], ["corpus", "passage"], ["passage", "document"])):
             prompts = {name: f"w{number} " for number, name in enumerate(names, start=1)}
             bundle = make_tiny(tmp_path / str(index), prompts=prompts)
@@ -185,7 +185,7 @@ class TestPrompts:
         chosen = default if default in prompts else None
         bundle = make_tiny(tmp_path / "tiny", prompts=prompts, default_prompt_name=chosen)
         with Embedder.load(bundle) as embedder:
-            # The only word is the prompt's; all is 0 where there is none.
+            # The only word comes from the prompt; without one, the vector is zero.
             assert embedder.encode_query("").argmax() == query
             assert embedder.encode_document("").argmax() == document
             expected = int(prompts.get(default, "").strip("w ") or 0)
@@ -232,7 +232,7 @@ class TestFinish:
         assert found.tobytes() == expected.tobytes()
 
     @pytest.mark.parametrize("texts", [TEXTS, TEXTS[0]], ids=["many", "one"])
-    def test_ranges_of_few_are_warned_of_where_they_were_asked_for(
+    def test_a_warning_about_ranges_of_few_texts_names_the_caller(
         self, embedder: Embedder, texts: Any
     ) -> None:
         with pytest.warns(UserWarning, match="^int8 ranges are taken from only") as caught:
@@ -251,7 +251,7 @@ class TestArguments:
             ({"prompt_name": "nobody"}, "prompt_name='nobody'; this model has none"),
         ],
     )
-    def test_bad_values_are_told_before_any_text_is_read(
+    def test_bad_values_are_reported_before_any_text_is_read(
         self, embedder: Embedder, options: dict[str, Any], message: str
     ) -> None:
         texts = iter(["text"])
@@ -268,7 +268,7 @@ class TestArguments:
 
     @pytest.mark.parametrize("method", ["encode", "encode_query", "encode_document"])
     def test_a_bad_text_is_named_before_any_work(self, tiny: Path, method: str) -> None:
-        """Work would stumble over the first text, which is too long."""
+        """The bad text is reported before the first text, which is too long, is embedded."""
         texts: list[Any] = ["w1 " * 20] * (2 * STREAM_BLOCK)
         pattern = rf"^texts\[{2 * STREAM_BLOCK}\] is None; every text must be a str$"
         with Embedder.load(tiny, overlong="error") as embedder:
@@ -283,7 +283,7 @@ class TestArguments:
             embedder.count_tokens(bad)
 
     @pytest.mark.parametrize("bad", [None, 3, b"text", {"a"}, {"a": "b"}, object()])
-    def test_what_is_no_batch(self, embedder: Embedder, bad: Any) -> None:
+    def test_invalid_batches(self, embedder: Embedder, bad: Any) -> None:
         with pytest.raises(TypeError, match=r"^texts is .*; pass a str or an ordered iterable"):
             embedder.encode(bad)
 
@@ -299,7 +299,7 @@ class TestArguments:
             Embedder.load(tiny, overlong=bad)
 
     def test_options_are_the_keywords_of_encode(self) -> None:
-        """Those that change something by their names, the others as keywords of one kind."""
+        """Options that have an effect are named; those without are keywords of `Spellings`."""
         parameters = inspect.signature(Embedder.encode).parameters.keys()
         named = parameters - {"self", "texts", "spellings"}
         assert EncodeOptions.__annotations__.keys() == named | Spellings.__annotations__.keys()
@@ -309,7 +309,7 @@ class TestArguments:
 
 
 class TestSpellings:
-    """Calls as people write them for a SentenceTransformer."""
+    """Calls that are written for a SentenceTransformer work unchanged."""
 
     @pytest.mark.parametrize(
         "options",
@@ -326,7 +326,7 @@ class TestSpellings:
             {"prompt_name": None, "prompt": None, "batch_size": 10},
         ],
     )
-    def test_what_changes_nothing(self, tiny_embedder: Embedder, options: dict[str, Any]) -> None:
+    def test_options_without_effect(self, tiny_embedder: Embedder, options: dict[str, Any]) -> None:
         texts = ["w1", "w2 w2"]
         expected = tiny_embedder.encode(texts).tobytes()
         for name in ("encode", "encode_query", "encode_document"):
@@ -355,7 +355,7 @@ class TestSpellings:
         assert prompted.default_prompt_name == "title"
 
     def test_tokenize(self, embedder: Embedder) -> None:
-        """Cut, with special tokens, without padding and without a prompt."""
+        """The ids are truncated, with special tokens, without padding and without a prompt."""
         ids = embedder.tokenize(["a", LONG, ""])
         assert [row.dtype for row in ids] == [np.int64] * 3
         assert [len(row) for row in ids] == [3, 256, 2]
@@ -378,7 +378,7 @@ class TestSpellings:
             ({"pool": {"input": 1}}, r"all cores are used already"),
         ],
     )
-    def test_what_cannot_be_honored(
+    def test_unsupported_options(
         self, tiny_embedder: Embedder, options: dict[str, Any], instead: str
     ) -> None:
         ((name, _),) = options.items()
@@ -413,7 +413,7 @@ class TestOverlong:
             assert caught[0].filename == __file__
             assert vectors.shape[-1] == WORDS
 
-    def test_warn_says_nothing_of_what_fits(self, tiny: Path) -> None:
+    def test_warn_is_silent_if_texts_fit(self, tiny: Path) -> None:
         with Embedder.load(tiny, overlong="warn") as embedder, warnings.catch_warnings():
             warnings.simplefilter("error")
             embedder.encode([self.FITS, "", "w1"])
@@ -455,7 +455,7 @@ class TestCountTokens:
 
 class TestSimilarity:
     @pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
-    def test_the_model_s_own_score(self, tmp_path: Path, name: str) -> None:
+    def test_the_models_own_score(self, tmp_path: Path, name: str) -> None:
         expected = {"cosine": 1.0, "dot": 8.0, "euclidean": -2.0, "manhattan": -2.0}[name]
         with Embedder.load(make_tiny(tmp_path / name, similarity=name)) as embedder:
             a, b = embedder.encode(["w1 w1", "w1 w1 w1 w1"])
@@ -530,7 +530,7 @@ class TestStream:
         with pytest.raises(TypeError, match=r"pass \[text\]"):
             next(embedder.embed_stream("text"))
 
-    def test_stopping_early_leaves_the_embedder_whole(self, tiny_embedder: Embedder) -> None:
+    def test_stopping_early_leaves_the_embedder_usable(self, tiny_embedder: Embedder) -> None:
         for _ in tiny_embedder.embed_stream(
             f"w{number % WORDS}" for number in range(9 * STREAM_BLOCK)
         ):
@@ -540,7 +540,7 @@ class TestStream:
 
 class TestBatchSize:
     @pytest.mark.parametrize(("batch_size", "runs"), [(1, 6), (2, 3), (5, 2), (None, 1)])
-    def test_at_most_so_many_run_together(
+    def test_limits_the_texts_per_run(
         self, tiny_embedder: Embedder, ran_rows: list[int], batch_size: int | None, runs: int
     ) -> None:
         texts = ["w1", "w2", "w3", "w4", "w5", "w6"]
@@ -553,7 +553,7 @@ class TestBatchSize:
 
 @pytest.fixture
 def ran_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many texts ran together, run by run."""
+    """The number of texts in each run."""
     rows: list[int] = []
     run = Session.run
 
@@ -587,7 +587,7 @@ class TestDuplicates:
             n % WORDS for n in range(len(texts))
         ]
 
-    def test_run_once_for_texts_that_differ_and_ids_that_do_not(
+    def test_run_once_for_different_texts_with_the_same_ids(
         self, tiny_embedder: Embedder, ran_rows: list[int]
     ) -> None:
         assert tiny_embedder.encode(["w1 w2", " w1  w2", "w1 w2 "]).tolist()[0][:4] == [0, 1, 1, 0]
@@ -600,7 +600,7 @@ class TestDuplicates:
 
     @pytest.mark.parametrize("before", [0, 3, STREAM_BLOCK - 1, STREAM_BLOCK, STREAM_BLOCK + 7])
     def test_errors_name_the_first(self, tmp_path: Path, before: int) -> None:
-        """Of texts that fail, by its place among all, whatever was left out before it."""
+        """The error names the index of the first failing text, regardless of removed duplicates."""
         bundle = make_tiny(tmp_path / "tiny", max_tokens=5)
         words = [f"w{number}" for number in range(WORDS)]
         good = [" ".join(four) for four in itertools.product(words, repeat=4)][:before]
@@ -616,7 +616,7 @@ class TestDuplicates:
 
 
 class TestWorkers:
-    def test_threads_are_those_asked_for(self, tiny: Path) -> None:
+    def test_threads_are_as_requested(self, tiny: Path) -> None:
         def workers() -> list[str]:
             return [thread.name for thread in threading.enumerate() if "embedrt" in thread.name]
 
@@ -658,7 +658,7 @@ class TestClose:
 
 
 class TestCopies:
-    """Through pickle, as path and options."""
+    """An embedder is pickled as its path and options."""
 
     @pytest.mark.parametrize("copy", [lambda e: pickle.loads(pickle.dumps(e)), deepcopy])
     def test_same_options_and_same_bytes(
@@ -674,7 +674,7 @@ class TestCopies:
                 with pytest.raises(OverlongTextError):
                     other.encode(LONG)
 
-    def test_threads_are_counted_where_it_arrives(
+    def test_threads_are_determined_when_unpickled(
         self, tiny: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with Embedder.load(tiny) as embedder:
@@ -683,7 +683,7 @@ class TestCopies:
         with pickle.loads(pickled) as other:
             assert other._engine.threads == 7
 
-    def test_a_closed_one_comes_back_open(self, tiny: Path) -> None:
+    def test_a_copy_of_a_closed_one_is_open(self, tiny: Path) -> None:
         embedder = Embedder.load(tiny)
         embedder.close()
         with pickle.loads(pickle.dumps(embedder)) as other:
@@ -699,7 +699,7 @@ class TestCopies:
             with pickle.loads(pickle.dumps(embedder)) as other:
                 assert other.encode("w1").sum() == 1
 
-    def test_where_the_bundle_is_gone(self, tiny: Path) -> None:
+    def test_the_bundle_is_missing(self, tiny: Path) -> None:
         with Embedder.load(tiny) as embedder:
             pickled = pickle.dumps(embedder)
         shutil.rmtree(tiny)
@@ -712,7 +712,7 @@ class TestCopies:
 
 
 class Mine(Embedder):
-    """Somebody's own."""
+    """A user's subclass."""
 
 
 class TestAsync:
@@ -734,7 +734,7 @@ class TestAsync:
         [[f"word {'word ' * 60}{number}" for number in range(200)], " " * 999_000 + "word"],
         ids=["many", "one of a million characters"],
     )
-    def test_the_loop_goes_on(self, embedder: Embedder, texts: str | list[str]) -> None:
+    def test_the_loop_is_not_blocked(self, embedder: Embedder, texts: str | list[str]) -> None:
         async def main() -> tuple[float, float]:
             start = last = time.monotonic()
             longest = 0.0
@@ -748,7 +748,7 @@ class TestAsync:
         took, longest = asyncio.run(main())
         assert longest < took / 2
 
-    def test_many_at_once(self, embedder: Embedder) -> None:
+    def test_many_tasks(self, embedder: Embedder) -> None:
         texts = [f"text {number}" for number in range(200)]
 
         async def main() -> list[NDArray[Any]]:
@@ -756,7 +756,7 @@ class TestAsync:
 
         assert np.stack(asyncio.run(main())).tobytes() == embedder.encode(texts).tobytes()
 
-    def test_errors_arrive(self, tiny: Path) -> None:
+    def test_errors_are_raised(self, tiny: Path) -> None:
         with Embedder.load(tiny, overlong="error") as embedder:
             with pytest.raises(OverlongTextError):
                 asyncio.run(embedder.aencode("w1 " * 9))
@@ -781,7 +781,7 @@ class TestAsync:
 
 
 class TestProgress:
-    def test_goes_to_stderr_alone(
+    def test_goes_only_to_stderr(
         self, embedder: Embedder, capfd: pytest.CaptureFixture[str]
     ) -> None:
         vectors = embedder.encode(TEXTS, show_progress_bar=True)

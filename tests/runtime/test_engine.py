@@ -1,4 +1,4 @@
-"""The sessions, and the threads that run them."""
+"""Tests of the engine: sessions, worker threads, concurrent calls."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ CLOSED = "^this Embedder has been closed; load the bundle again$"
 
 
 def tokenize(texts: Sequence[str]) -> list[TokenIds]:
-    """Numbers between spaces."""
+    """Parse the numbers in each text as its token ids."""
     return [np.array(text.split(), np.int64) for text in texts]
 
 
 def call_of(*texts: str) -> Call:
-    """A call with a fresh array for its vectors."""
+    """Return a call with a new array for its vectors."""
     return Call(texts=texts, vectors=np.full((len(texts), WORDS), np.nan, np.float32))
 
 
 @pytest.fixture
 def engine(tiny: Path) -> Iterator[Engine]:
-    """The tiny bundle's graph on two cores."""
+    """An engine with the tiny bundle's graph and two threads."""
     engine = Engine(tiny / GRAPH, "fp32", 2, tokenize, max_tokens=8)
     yield engine
     engine.close()
@@ -54,7 +54,7 @@ def engine(tiny: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
-    """The sessions that ran, in order."""
+    """The sessions of the runs, in order."""
     sessions: list[Session] = []
     run = Session.run
 
@@ -68,7 +68,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Held:
-    """Runs of texts that have a 9 among their tokens wait until they are let go."""
+    """Runs of texts with token 9 block until the test releases them."""
     held = Held()
     run = Session.run
 
@@ -83,7 +83,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
 
 
 class Held:
-    """A run that waits."""
+    """Events of a run that is blocked."""
 
     def __init__(self) -> None:
         self.running = threading.Event()
@@ -91,26 +91,26 @@ class Held:
 
 
 def run_one(engine: Engine, text: str = "1 2") -> NDArray[np.float32]:
-    """Come alone with one text."""
+    """Embed one text in a call of its own."""
     call = Call(texts=[text], vectors=np.empty((1, engine.dimension or WORDS), np.float32))
     engine.run(call)
     return call.vectors
 
 
 def wait_until_idle(engine: Engine) -> None:
-    """Wait for the workers of the call before to end."""
+    """Wait until the workers of earlier calls have no work."""
     while engine._busy:
         time.sleep(0.001)
 
 
 def wait_until_all_run(engine: Engine) -> None:
-    """Wait until no text waits any more."""
+    """Wait until no text is queued."""
     while engine.stats().waiting_texts:
         time.sleep(0.001)
 
 
 def use_all_cores(engine: Engine, calls: int = ALONE_BEFORE_ALL_CORES) -> Session:
-    """Come alone so often; wait for the session for all cores."""
+    """Make `calls` calls of one text; wait until the session for all cores is loaded."""
     wait_until_idle(engine)
     for _ in range(calls):
         run_one(engine)
@@ -123,12 +123,12 @@ def use_all_cores(engine: Engine, calls: int = ALONE_BEFORE_ALL_CORES) -> Sessio
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long it takes from call to call, it is no pause."""
+    """Treat calls as consecutive, however long the time between them."""
     monkeypatch.setattr(embedrt.engine.sessions, "SHORT_PAUSE", 3600.0)
 
 
 class TestAllCores:
-    def test_after_so_many_calls_alone(self, engine: Engine, ran: list[Session]) -> None:
+    def test_used_after_several_single_texts(self, engine: Engine, ran: list[Session]) -> None:
         for _ in range(ALONE_BEFORE_ALL_CORES - 1):
             run_one(engine)
         assert engine._sessions.loading is None
@@ -157,7 +157,7 @@ class TestAllCores:
 
     def test_not_while_others_run(self, engine: Engine, ran: list[Session], held: Held) -> None:
         all_cores = use_all_cores(engine)
-        other = call_of("9", "9 1")  # two batches: one core each
+        other = call_of("9", "9 1")  # two batches, one core each
         engine.start(other)
         assert held.running.wait(30)
         alone = call_of("1 2")
@@ -256,8 +256,8 @@ class TestAllCores:
             assert embedder.encode("w1").max() == 1
 
     @pytest.mark.parametrize("how", ["renamed", "overwritten", "touched", "removed"])
-    def test_nor_from_other_weights(self, tiny: Path, tmp_path: Path, how: str) -> None:
-        """The graph is the same. A file that was mapped is still there when its name is gone."""
+    def test_never_from_other_weights(self, tiny: Path, tmp_path: Path, how: str) -> None:
+        """The graph is the same. A memory-mapped file remains readable after it is renamed."""
         other = make_tiny(tmp_path / "other", table=2 * np.eye(WORDS, dtype=np.float32))
         assert (other / GRAPH).read_bytes() == (tiny / GRAPH).read_bytes()
         with Embedder.load(tiny, threads=2) as embedder:
@@ -278,7 +278,7 @@ class TestAllCores:
 
 
 class TestPrepareToFork:
-    """What a fork does first; that the child works is seen in programs of their own."""
+    """What happens before a fork. Other tests fork real processes."""
 
     def test_waits_for_a_load(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         loaded = []
@@ -296,7 +296,7 @@ class TestPrepareToFork:
         assert engine._sessions.all_cores is None
         assert use_all_cores(engine) is loaded[1]
 
-    def test_but_not_for_one_that_has_not_begun(self, tiny: Path) -> None:
+    def test_does_not_wait_for_a_load_that_has_not_begun(self, tiny: Path) -> None:
         sessions = Sessions(tiny / GRAPH, "fp32", 2)
         loads: list[Callable[[], None]] = []
 
@@ -316,8 +316,8 @@ class TestPrepareToFork:
 
 
 class TestManyThreads:
-    def test_sixty_four_at_once(self, minilm: Path, ran: list[Session]) -> None:
-        """Each asks for one text, a few, and for so many that all workers run."""
+    def test_sixty_four_threads(self, minilm: Path, ran: list[Session]) -> None:
+        """Threads embed one text, a few, or enough for all workers, at the same time."""
         texts = [f"{'word ' * (number % 9)}{number}" for number in range(64)]
         with Embedder.load(minilm, threads=2) as embedder:
             expected = [vector.tobytes() for vector in embedder.encode(texts)]
@@ -369,7 +369,7 @@ class TestClose:
         assert not np.isnan(running.vectors).any()
         assert not np.isnan(queued.vectors).any()
 
-    def test_what_is_not_even_tokenized_is_not(self, engine: Engine, held: Held) -> None:
+    def test_untokenized_work_fails(self, engine: Engine, held: Held) -> None:
         running = call_of("9", "9 9")
         engine.start(running)
         assert held.running.wait(30)
@@ -408,7 +408,7 @@ class TestClose:
 
     @needs_proc
     @pytest.mark.parametrize("end", [Embedder.close, lambda _: None], ids=["closed", "dropped"])
-    def test_fifty_leave_no_threads_and_no_files(
+    def test_fifty_embedders_leave_no_threads_or_files(
         self, tiny: Path, end: Callable[[Embedder], None]
     ) -> None:
         def use() -> None:
@@ -435,7 +435,7 @@ class TestClose:
 
 
 def wait_for_threads(number: int) -> None:
-    """Wait until no more are left: they take a moment to end."""
+    """Wait until at most `number` threads exist, as threads take a moment to end."""
     deadline = time.monotonic() + 10
     while count("task") > number:
         assert time.monotonic() < deadline
@@ -443,12 +443,12 @@ def wait_for_threads(number: int) -> None:
 
 
 def count(what: str) -> int:
-    """Threads or open files of this process."""
+    """Return the number of threads or open files of this process."""
     return len([*Path(f"/proc/self/{what}").iterdir()])
 
 
 class TestCancel:
-    def test_waiting_texts_go(self, engine: Engine, held: Held, ran: list[Session]) -> None:
+    def test_drops_waiting_texts(self, engine: Engine, held: Held, ran: list[Session]) -> None:
         running = call_of("9", "9 9")
         engine.start(running)
         assert held.running.wait(30)
@@ -478,7 +478,7 @@ class TestCancel:
 class TestOverload:
     def test_refused_before_it_is_queued(self, tiny: Path, held: Held) -> None:
         engine = Engine(tiny / GRAPH, "fp32", 1, tokenize, max_tokens=8, max_waiting_tokens=20)
-        engine.run(call_of(*(f"1 {number}" for number in range(9)), "1 2 3"))  # idle: never refused
+        engine.run(call_of(*(f"1 {number}" for number in range(9)), "1 2 3"))  # idle: not refused
         running = call_of("9")
         engine.start(running)
         assert held.running.wait(30)
@@ -493,8 +493,8 @@ class TestOverload:
 
 
 class TestFailures:
-    def test_a_text_fails_its_own_call_alone(self, engine: Engine, held: Held) -> None:
-        """Also in one batch: the token of one is beyond the table."""
+    def test_a_text_fails_only_its_own_call(self, engine: Engine, held: Held) -> None:
+        """Other calls succeed although a token in the same batch is outside the embedding table."""
         block = call_of("9", "9 9")
         engine.start(block)
         assert held.running.wait(30)
@@ -513,7 +513,7 @@ class TestFailures:
 
 class TestCores:
     def test_no_more_than_asked_for(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Whoever calls from where: runs, tokenizing and counting together."""
+        """The limit holds for concurrent runs, tokenization and counting of tokens."""
         lock, busy, most = threading.Lock(), 0, 0
         run = Session.run
 

@@ -1,4 +1,4 @@
-"""What is done to the graph's vectors: truncate, then normalize, then lower the precision."""
+"""Tests of postprocessing: truncate, then normalize, then lower the precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedrt.similarity import normalize
 VECTORS = np.random.default_rng(5).standard_normal((7, 16), np.float32)
 
 
-def test_nothing_asked_for_changes_nothing() -> None:
+def test_no_options_change_nothing() -> None:
     finish = Finish(16, None, normalize=False, precision="float32")
     assert finish(VECTORS) is VECTORS
 
@@ -25,7 +25,7 @@ def test_truncate_then_normalize_then_quantize() -> None:
     assert finish(VECTORS[2]).tobytes() == expected[2].tobytes()
 
 
-def test_truncated_vectors_hold_no_more_memory_than_their_own() -> None:
+def test_truncated_vectors_do_not_keep_the_full_ones_alive() -> None:
     truncated = Finish(16, 5, normalize=False, precision="float32")(VECTORS)
     assert truncated.base is None
     assert truncated.flags.c_contiguous

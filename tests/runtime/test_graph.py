@@ -1,4 +1,4 @@
-"""The outline of a graph file: what is refused before ONNX Runtime sees it."""
+"""Tests of the static check of a graph file, before ONNX Runtime loads it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def identity(*extra: Field) -> Field:
 
 
 def refusal(folder: Path, content: bytes) -> str:
-    """What is said of a graph that the format forbids."""
+    """Return what the check reports about a graph; assert the form of the message."""
     (folder / GRAPH).write_bytes(content)
     with pytest.raises(BundleFormatError) as caught:
         check_graph(folder / GRAPH)
@@ -54,13 +54,13 @@ def refusal(folder: Path, content: bytes) -> str:
 
 
 def load(file: Path) -> None:
-    """What a file that ends between two fields passes, ONNX Runtime refuses."""
+    """Check and load a graph. ONNX Runtime refuses files that end between two fields."""
     check_graph(file, (file.parent / WEIGHTS).stat().st_size)
     Session(file)
 
 
 def survives(file: Path, content: bytes) -> bool:
-    """Whether the outline is accepted; anything but a BundleError is let through."""
+    """Whether the check accepts a graph. Only a BundleError counts as a refusal."""
     file.write_bytes(content)
     try:
         check_graph(file)
@@ -140,21 +140,21 @@ def test_inputs_and_outputs_beyond_the_contract(tmp_path: Path) -> None:
     assert text.endswith("outputs are ['tokens', 'embedding']; expected ['embedding']")
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     text = refusal(tmp_path, message((7, message((1, node("Loop", [], "b"))))))
     assert text.count(";") == 4
     for part in ("Loop", "inputs are []", "outputs are []"):
         assert part in text
 
 
-def test_what_a_hostile_graph_is_called_does_not_flood_the_error(tmp_path: Path) -> None:
+def test_a_long_name_does_not_flood_the_error(tmp_path: Path) -> None:
     long = "x" * 1_000_000
     nodes: list[Field] = [(1, node(f"{long}{i}", [], "b")) for i in range(20)]
     names: list[Field] = [(11, value(long, FLOAT)), (12, value(long, FLOAT))]
     assert len(refusal(tmp_path, model(*nodes, *names))) < 500
 
 
-def test_each_problem_is_told_once_and_not_all_of_too_many(tmp_path: Path) -> None:
+def test_each_problem_is_reported_once_up_to_a_limit(tmp_path: Path) -> None:
     outside = tensor("rows", TABLE, (14, 1))
     tensors: list[Field] = [(5, outside)] * 50
     assert refusal(tmp_path, model(identity(), *tensors)).count("another file") == 1
@@ -163,8 +163,8 @@ def test_each_problem_is_told_once_and_not_all_of_too_many(tmp_path: Path) -> No
     assert refusal(tmp_path, model(identity(), *nodes)).count(";") == 9
 
 
-def test_fields_without_end(tmp_path: Path) -> None:
-    """A list of what is in them takes a hundred times their bytes."""
+def test_too_many_fields(tmp_path: Path) -> None:
+    """Storing such a list would take a hundred times its bytes."""
     empty = message((3, ""))
     assert survives(tmp_path / GRAPH, model(identity()) + empty * 99_000)
     for graph in (
@@ -198,7 +198,7 @@ def test_a_graph_that_cannot_be_read(tmp_path: Path, *, missing: bool) -> None:
         (message((7, message((1, message((4, b"\xff")))))), "utf-8"),
     ],
 )
-def test_what_is_no_graph(tmp_path: Path, content: bytes, why: str) -> None:
+def test_invalid_graphs(tmp_path: Path, content: bytes, why: str) -> None:
     (tmp_path / GRAPH).write_bytes(content)
     with pytest.raises(
         BundleCorruptError, match=rf"is not an ONNX graph \(.*{why}.*\); copy or export"
@@ -220,13 +220,13 @@ def test_operator_hidden_behind_a_key_that_protobuf_shortens(tmp_path: Path) -> 
     assert not survives(tmp_path / GRAPH, model((1, hidden)))
 
 
-def test_every_cut_of_a_small_graph_is_refused(tmp_path: Path) -> None:
+def test_every_truncation_of_a_small_graph_is_refused(tmp_path: Path) -> None:
     content = tiny_graph(TABLE)
     for stop in range(len(content)):
         assert not survives(tmp_path / GRAPH, content[:stop]), stop
 
 
-def test_cuts_of_the_real_graph_are_refused(minilm: Path, tmp_path: Path) -> None:
+def test_truncations_of_the_real_graph_are_refused(minilm: Path, tmp_path: Path) -> None:
     size = (minilm / GRAPH).stat().st_size
     cut = tmp_path / GRAPH
     for name in (GRAPH, WEIGHTS):

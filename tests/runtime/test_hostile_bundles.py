@@ -1,4 +1,4 @@
-"""Bundles made to break their reader, sizes and hashes in order: each ends in one of our errors."""
+"""Tests that malicious bundles with correct sizes and hashes raise one of embedrt's errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DIES_AT_ONCE = "; copy or export the bundle again, and do not load it as it is"
 
 
 def bundle_of(folder: Path, **files: bytes) -> Path:
-    """A tiny bundle in order, but for the content of these files (``.`` as ``_``)."""
+    """Make a valid tiny bundle, except for the content of these files (with ``_`` for ``.``)."""
     whole = {
         GRAPH: tiny_graph(TABLE),
         WEIGHTS: b"",
@@ -69,12 +69,12 @@ def tokenizer_with(**changes: Any) -> bytes:
 
 
 def words(**ids: int) -> dict[str, Any]:
-    """A model of whole words for ``tokenizer.json``."""
+    """Return a model of whole words for ``tokenizer.json``."""
     return {"type": "WordLevel", "vocab": ids, "unk_token": "w0"}
 
 
 def verify(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What ``embedrt verify`` says of a bundle that is not in order."""
+    """Return the stderr of ``embedrt verify`` for an invalid bundle."""
     assert main(["verify", str(folder)]) == 1
     captured = capsys.readouterr()
     assert captured.out == "files: 5 as the manifest says, by sha256\n"
@@ -82,13 +82,13 @@ def verify(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 class TestTrial:
-    def test_a_bundle_in_order(self, tmp_path: Path) -> None:
+    def test_a_valid_bundle(self, tmp_path: Path) -> None:
         try_bundle(make_tiny(tmp_path / "tiny"))
 
     def test_a_graph_that_kills_its_process(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The smallest number has no opposite: dividing it by -1 is a trap of the processor."""
+        """Dividing the smallest integer by -1 overflows, which is a processor exception."""
         bundle = make_tiny(tmp_path / "tiny", graph=DIVISION)
         line = f"{bundle} kills the process that loads it (SIGFPE){DIES_AT_ONCE}"
         assert verify(bundle, capsys) == f"embedrt: {line}\n"
@@ -96,14 +96,14 @@ class TestTrial:
             try_bundle(bundle)
         assert str(caught.value) == line
 
-    def test_it_would_have_killed_this_one(self, tmp_path: Path) -> None:
+    def test_the_graph_does_kill_its_process(self, tmp_path: Path) -> None:
         bundle = make_tiny(tmp_path / "tiny", graph=DIVISION)
         load = f"from embedrt import Embedder; Embedder.load({str(bundle)!r}).encode('w1')"
         child = subprocess.run([sys.executable, "-c", load], check=False, timeout=60)
         assert child.returncode == -signal.SIGFPE
 
     def test_a_bundle_that_hangs(self, tmp_path: Path) -> None:
-        """A small file that asks for minutes of products."""
+        """A small file can request minutes of matrix products."""
         nodes = [node("Expand", ["one", "square"], "x0")]
         nodes += [node("MatMul", [f"x{i}", f"x{i}"], f"x{i + 1}") for i in range(5000)]
         square: Field = (5, tensor("square", np.array([2000, 2000])))
@@ -118,8 +118,8 @@ class TestTrial:
             "is: it would hang"
         )
 
-    def test_memory_that_runs_out(self, tmp_path: Path) -> None:
-        """Four bytes claim a map of 8 GB, and the tokenizer's library takes no for an abort."""
+    def test_out_of_memory(self, tmp_path: Path) -> None:
+        """Four bytes request a map of 8 GB, and the tokenizers library aborts if that fails."""
         claim = {"type": "Precompiled", "precompiled_charsmap": "/////w=="}
         bundle = bundle_of(tmp_path / "tiny", tokenizer_json=tokenizer_with(normalizer=claim))
         limited = (
@@ -140,11 +140,11 @@ class TestTrial:
             f"embedrt: {bundle} kills the process that loads it (SIGABRT){DIES_AT_ONCE}\n"
         )
 
-    def test_what_is_only_refused_is_left_to_the_caller(self, tmp_path: Path) -> None:
-        """Who gets the error itself, of its own kind."""
+    def test_bundles_that_raise_an_error_are_left_to_the_caller(self, tmp_path: Path) -> None:
+        """The caller gets the original error, with its type."""
         try_bundle(make_tiny(tmp_path / "tiny", dimension=3))
 
-    def test_a_child_that_ends_otherwise(
+    def test_a_child_with_another_exit_status(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         bundle = make_tiny(tmp_path / "tiny")
@@ -173,13 +173,13 @@ class TestGraph:
                 check_graph(tmp_path / GRAPH)
             assert str(caught.value) == f"{tmp_path / GRAPH}: {words}{REMEDY}"
 
-    def test_what_is_like_it_and_harmless_is_not(self, tmp_path: Path) -> None:
+    def test_similar_harmless_graphs_are_accepted(self, tmp_path: Path) -> None:
         gather = node("GatherND", ["table", "axes"], "new")
         (tmp_path / GRAPH).write_bytes(with_nodes(gather, node("Clip", ["table", ""], "clipped")))
         check_graph(tmp_path / GRAPH)
         Session(tmp_path / GRAPH).run(np.array([[1, 2]]))
 
-    def test_every_cut_with_a_manifest_that_fits(self, tmp_path: Path) -> None:
+    def test_every_truncation_with_a_matching_manifest(self, tmp_path: Path) -> None:
         content = tiny_graph(TABLE)
         for stop in range(0, len(content), 7):
             bundle = bundle_of(tmp_path / "tiny", model_onnx=content[:stop])
@@ -187,7 +187,7 @@ class TestGraph:
                 Embedder.load(bundle, verify="sha256")
 
     def test_zeros_of_the_right_size(self, tmp_path: Path) -> None:
-        """As a file system leaves them that had a place for the file when the power went."""
+        """A power failure can leave a file with its size but only zeros."""
         bundle = make_tiny(tmp_path / "tiny")
         file = bundle / GRAPH
         file.write_bytes(bytes(file.stat().st_size))
@@ -201,7 +201,7 @@ class TestGraph:
         )
 
     def test_ids_beyond_the_table(self, tmp_path: Path) -> None:
-        """A tokenizer of another model."""
+        """The tokenizer of another model has ids that the table lacks."""
         bundle = make_tiny(tmp_path / "tiny", table=TABLE[:3].copy())
         with (
             Embedder.load(bundle) as embedder,
@@ -237,10 +237,10 @@ class TestGraph:
             Embedder.load(bundle)
         assert words in str(caught.value) or "does not load" in str(caught.value)
 
-    def test_names_that_are_no_text(
+    def test_names_that_are_not_utf8(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """ONNX Runtime prints to stdout where its fallback meets one."""
+        """ONNX Runtime's fallback prints invalid names to stdout."""
         graph = tiny_graph(TABLE).replace(b"sequence", b"\xffequence")
         bundle = bundle_of(tmp_path / "tiny", model_onnx=graph)
         with pytest.raises(BundleCorruptError, match=r"does not load .*; copy or export"):
@@ -248,7 +248,7 @@ class TestGraph:
         assert capfd.readouterr() == ("", "")
 
     def test_fewer_vectors_than_texts(self, tmp_path: Path) -> None:
-        """One vector would be copied to every text of its batch."""
+        """Without an error, the single vector would be broadcast to every text of the batch."""
         graph = model(
             (1, node("Gather", ["table", "input_ids"], "rows")),
             (1, node("ReduceSum", ["rows", "axes"], "sums", (5, keepdims(0)))),
@@ -284,7 +284,7 @@ class TestTokenizer:
         ],
         ids=lambda content: repr(content[:20]),
     )
-    def test_what_is_no_tokenizer(self, tmp_path: Path, content: bytes) -> None:
+    def test_invalid_tokenizers(self, tmp_path: Path, content: bytes) -> None:
         bundle = bundle_of(tmp_path / "tiny", tokenizer_json=content)
         with pytest.raises(BundleCorruptError) as caught:
             Embedder.load(bundle)
@@ -294,7 +294,7 @@ class TestTokenizer:
         assert len(text) < 1000
 
     def test_a_merge_beyond_its_prefix(self, tmp_path: Path) -> None:
-        """The library panics: see its issue 2094."""
+        """The library panics on it: see its issue 2094."""
         bpe = {
             "type": "BPE",
             "vocab": {"a": 0, "b": 1, "ab": 2},
@@ -332,13 +332,13 @@ class TestTokenizer:
         ],
         ids=["template", "unknown token", "no length", "no map", "no second text"],
     )
-    def test_one_that_breaks_on_every_text(self, tmp_path: Path, changes: dict[str, Any]) -> None:
+    def test_one_that_fails_on_every_text(self, tmp_path: Path, changes: dict[str, Any]) -> None:
         bundle = bundle_of(tmp_path / "tiny", tokenizer_json=tokenizer_with(**changes))
         with pytest.raises(EmbedrtError), Embedder.load(bundle) as embedder:
             embedder.encode(["w1 w2"])
 
     def test_a_pattern_without_end_is_bounded(self, tmp_path: Path) -> None:
-        """A regular expression that tries all ways to cut a word gives up, and the text fails."""
+        """A regular expression with exponential backtracking gives up, and the text fails."""
         split = {"type": "Split", "pattern": {"Regex": "(w|w|w)*$"}, "behavior": "Isolated"}
         content = tokenizer_with(pre_tokenizer={**split, "invert": False})
         started = time.monotonic()
@@ -384,7 +384,7 @@ class TestProbes:
         ],
         ids=lambda content: repr(content[:50]),
     )
-    def test_what_holds_no_probes(
+    def test_invalid_probes(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
     ) -> None:
         bundle = bundle_of(tmp_path / "tiny", probes_json=content)
@@ -400,7 +400,7 @@ class TestProbes:
 
 
 def refusal(bundle: Path) -> str:
-    """What is said of a bundle, or nothing where it loads."""
+    """Return the error message for a bundle, or "" if it loads."""
     try:
         Embedder.load(bundle, verify="sha256").close()
     except BundleError as error:
@@ -408,8 +408,8 @@ def refusal(bundle: Path) -> str:
     return ""
 
 
-def test_every_file_cut_flipped_and_zeroed_as_it_is_copied(tmp_path: Path) -> None:
-    """Without a new manifest: the sizes are looked at always, the bytes where it is asked for."""
+def test_truncated_flipped_and_zeroed_files(tmp_path: Path) -> None:
+    """The manifest is unchanged: sizes are always checked, hashes on request."""
     damage = random.Random(8)
     bundle = make_tiny(tmp_path / "tiny")
     for file in sorted(bundle.iterdir()):
@@ -422,7 +422,7 @@ def test_every_file_cut_flipped_and_zeroed_as_it_is_copied(tmp_path: Path) -> No
         for other in (*spoiled, bytes(len(content)), b""):
             file.write_bytes(other)
             refused = refusal(bundle)
-            # A flipped bit of the manifest may be another name that is as good.
+            # A flipped bit of the manifest may give another valid value.
             assert str(bundle) in refused or (not refused and file.name == MANIFEST)
         file.write_bytes(content)
     Embedder.load(bundle, verify="sha256").close()

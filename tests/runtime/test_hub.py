@@ -1,4 +1,4 @@
-"""Bundles that are pushed to a hub and pulled from it, with all that happens on the way."""
+"""Tests of pushing bundles to a hub and pulling them, including failures on the way."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OLD, NEW = "a" * 40, "b" * 40
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with the tiny bundle, asked by the client in this process, and an empty cache."""
+    """A hub with the tiny bundle, used by the client in this process, which has an empty cache."""
     first = make_tiny(tmp_path / "hub" / "first", name="first")
     second = make_tiny(tmp_path / "hub" / "second", name="second")
     (second / ".gitattributes").write_bytes(b"*.bin filter=lfs\n")
@@ -61,7 +61,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def named(tmp_path: Path) -> list[str]:
-    """The bundles in the cache that have their names, and what else lies there."""
+    """Return the names in the bundle cache, without lock files."""
     assets = tmp_path / "home" / "assets" / "embedrt"
     return sorted(file.name for file in assets.glob("*/*") if not file.name.endswith(".lock"))
 
@@ -89,7 +89,7 @@ class TestPull:
                 file.write_bytes(b"other")
         assert contents(tmp_path / "out") == before
 
-    def test_no_folder_of_something_else(self, hub: Hub, tmp_path: Path) -> None:
+    def test_not_into_a_folder_of_other_files(self, hub: Hub, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()
         with pytest.raises(ExportError, match="exists and is not a bundle"):
             pull(ID, output=tmp_path / "out")
@@ -115,7 +115,7 @@ class TestPull:
         assert hub.requests == []
 
     @pytest.mark.parametrize("place", ["tiny", "a/b/c", "", "a/b@", "../x", "a b/c"])
-    def test_no_place(self, hub: Hub, place: str) -> None:
+    def test_invalid_ids(self, hub: Hub, place: str) -> None:
         with pytest.raises(ValueError, match="expected org/name"):
             Embedder.load(f"hub:{place}")
         assert hub.requests == []
@@ -133,7 +133,7 @@ class TestPull:
         assert names == ["first", "second"]
         assert Embedder.load(str(first.place)).manifest.name == "first"
 
-    def test_a_branch_that_moves_meanwhile(self, hub: Hub) -> None:
+    def test_a_branch_that_moves_during_the_pull(self, hub: Hub) -> None:
         change(hub, commits={"main": OLD})
         hub.described = lambda: change(hub, commits={"main": NEW, "before": OLD})
         pulled = pull(ID)
@@ -148,7 +148,7 @@ class TestPull:
 
 class TestRefused:
     def refuse(self, tmp_path: Path, error: type[Exception], words: str) -> str:
-        """Pull; nothing may be left under a name, in the cache or beside an output."""
+        """Assert that a pull fails and leaves no bundle in the cache or at the output path."""
         with pytest.raises(error, match=words) as caught:
             pull(ID)
         assert named(tmp_path) == []
@@ -166,7 +166,7 @@ class TestRefused:
             ([], "it has nothing"),
         ],
     )
-    def test_no_bundle(self, hub: Hub, tmp_path: Path, files: list[str], words: str) -> None:
+    def test_not_a_bundle(self, hub: Hub, tmp_path: Path, files: list[str], words: str) -> None:
         folder = tmp_path / "other"
         folder.mkdir()
         for name in files:
@@ -206,10 +206,10 @@ class TestRefused:
 
     @pytest.mark.usefixtures("hub")
     @pytest.mark.skipif(sys.platform == "win32", reason="has neither sh nor signals")
-    def test_a_bundle_that_ends_its_process(
+    def test_a_bundle_that_kills_its_process(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is tried in a child: here one that ends as if the graph had killed it."""
+        """The bundle is loaded in a child process, which ends here as if its graph crashed it."""
         program = tmp_path / "python"
         program.write_text("#!/bin/sh\nkill -SEGV $$\n", encoding="utf-8")
         program.chmod(0o755)
@@ -218,14 +218,14 @@ class TestRefused:
 
 
 class TestConnections:
-    def test_a_cut_is_resumed(self, hub: Hub) -> None:
+    def test_a_closed_connection_is_resumed(self, hub: Hub) -> None:
         hub.cuts = {"model.onnx": [100, 50], "tokenizer.json": [0]}
         assert contents(pull(ID).folder) == contents(hub.repositories[ID].folder)
         gets = [line for line in hub.requests if line.startswith("GET") and "model.onnx" in line]
         assert len(gets) == 3
         assert hub.cuts == {"model.onnx": [], "tokenizer.json": []}
 
-    def test_what_is_whole_is_not_fetched_again(self, hub: Hub, tmp_path: Path) -> None:
+    def test_complete_files_are_not_fetched_again(self, hub: Hub, tmp_path: Path) -> None:
         change(hub, withheld={"weights.bin"})
         with pytest.raises(HubError, match="cannot be pulled"):
             pull(ID)
@@ -272,7 +272,7 @@ class TestConnections:
             pull(ID, revision="old")
 
     @pytest.mark.usefixtures("hub")
-    def test_without_the_hub_but_with_the_client_s_cache(
+    def test_without_the_hub_but_with_the_clients_cache(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         online = pull(ID)
@@ -292,10 +292,10 @@ class TestConnections:
 
 
 class TestCache:
-    def test_where_nothing_can_be_named(
+    def test_without_an_assets_cache(
         self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The client's own cache is used as it is, and verified each time."""
+        """Without an assets cache, the client's own cache is used and verified each time."""
         (tmp_path / "file").write_bytes(b"")
         monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "file" / "assets"))
         pulled = pull(ID)
@@ -304,7 +304,7 @@ class TestCache:
         ask(CLOSED, monkeypatch)
         assert Embedder.load(f"hub:{ID}").manifest.name == "second"
 
-    def test_where_nothing_can_be_written(
+    def test_without_a_writable_cache(
         self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "file").write_bytes(b"")
@@ -320,7 +320,7 @@ class TestCache:
         (folder / "model.onnx").write_bytes(b"short")
         assert contents(pull(ID, revision=NEW).folder) == contents(hub.repositories[ID].folder)
 
-    def test_two_at_once(self, hub: Hub, tmp_path: Path) -> None:
+    def test_two_concurrent_pulls(self, hub: Hub, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "embedrt", "pull", ID]
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
@@ -356,7 +356,7 @@ class TestCache:
 
 @pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # the client's own
 class TestPush:
-    def test_there_and_back(
+    def test_push_and_pull(
         self, hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         bundle = make_tiny(tmp_path / "mine", name="mine")

@@ -1,4 +1,4 @@
-"""The manifest: strict, and naming what is wrong."""
+"""Tests that manifests are parsed strictly and that errors name the field."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ FULL = tiny_manifest(
     files={"README.md": FileEntry(size=3, sha256="ab")},
 )
 REMEDY = "; copy or export the bundle again"
-NEW = ("task", "inputs", "outputs")  # with version 2
+NEW = ("task", "inputs", "outputs")  # fields that version 2 added
 Path = tuple[str | int, ...]
 
 
 def content() -> dict[str, Any]:
-    """What a whole manifest's JSON holds."""
+    """Return the JSON of a complete manifest."""
     parsed: dict[str, Any] = json.loads(FULL.to_json())
     return parsed
 
 
 def paths(value: object, place: Path = ()) -> Iterator[Path]:
-    """Every place in a JSON value but its root."""
+    """Yield the path of every value in a JSON value except the root."""
     items: Any = ()
     if isinstance(value, dict):
         items = value.items()
@@ -60,14 +60,14 @@ def paths(value: object, place: Path = ()) -> Iterator[Path]:
 
 
 def named(place: Path) -> str:
-    """The place as error messages write it."""
+    """Return a path as error messages format it."""
     return "manifest.json" + "".join(
         f"[{key}]" if isinstance(key, int) else f".{key}" for key in place
     )
 
 
 def changed(place: Path, change: Callable[[Any, Any], None]) -> str:
-    """The manifest's JSON after a change at one place, given its container and its key."""
+    """Return the manifest's JSON after `change` was called with a path's container and key."""
     whole = content()
     container: Any = whole
     for key in place[:-1]:
@@ -84,7 +84,7 @@ def at(place: Path) -> Any:
 
 
 PLACES = list(paths(content()))
-FREE = {"prompts", "weights", "tools", "files"}  # mappings whose names are anyone's
+FREE = {"prompts", "weights", "tools", "files"}  # mappings with arbitrary keys
 FIELDS = [place for place in PLACES if not (len(place) > 1 and place[-2] in FREE)]
 FIELDS = [place for place in FIELDS if isinstance(place[-1], str)]
 OBJECTS = [
@@ -96,7 +96,7 @@ OPTIONAL = {"revision", "license", "default_prompt_name", "agreement"}
 
 
 def fits(place: Path, value: object) -> bool:
-    """Whether a value of this kind may stand at the place."""
+    """Whether a value of this type is valid at a path."""
     right = at(place)
     number = isinstance(right, float) and type(value) is int
     return type(value) is type(right) or number or (value is None and place[-1] in OPTIONAL)
@@ -125,7 +125,7 @@ def test_round_trip(difference: float, **facts: Any) -> None:
     assert Manifest.from_json(text.encode()).to_json() == text
 
 
-def test_nothing_measured_yet_round_trips() -> None:
+def test_missing_measurements_round_trip() -> None:
     manifest = tiny_manifest(agreement=None)
     assert Manifest.from_json(manifest.to_json()) == manifest
 
@@ -181,7 +181,7 @@ def test_field_of_the_wrong_kind_is_named(place: Path, wrong: object) -> None:
         ("default_prompt_name", "querry", "query"),
     ],
 )
-def test_value_out_of_range_is_named_with_the_good_ones(name: str, value: Any, good: str) -> None:
+def test_value_out_of_range_is_named_with_the_valid_ones(name: str, value: Any, good: str) -> None:
     with pytest.raises(
         BundleFormatError, match=rf"^manifest\.json\.{name}.* is .*{good}"
     ) as caught:
@@ -195,7 +195,7 @@ def test_unknown_version(version: object) -> None:
         Manifest.from_json(json.dumps({**content(), "format_version": version}))
 
 
-def test_a_later_version_says_what_to_do_before_its_fields_are_looked_at() -> None:
+def test_a_later_version_is_reported_before_its_fields_are_checked() -> None:
     with pytest.raises(BundleFormatError, match="format_version 3") as caught:
         Manifest.from_json('{"format_version": 3, "unheard-of": true}')
     assert str(caught.value) == (
@@ -205,13 +205,13 @@ def test_a_later_version_says_what_to_do_before_its_fields_are_looked_at() -> No
 
 
 class TestVersion1:
-    """Its manifests lack what came with version 2."""
+    """Manifests of version 1 lack the fields that version 2 added."""
 
     def old(self, **changes: Any) -> str:
         facts = {name: value for name, value in content().items() if name not in NEW}
         return json.dumps({**facts, "format_version": 1, **changes})
 
-    def test_what_it_implies_is_filled_in(self) -> None:
+    def test_implied_fields_are_added(self) -> None:
         assert Manifest.from_json(self.old()) == dataclasses.replace(FULL, format_version=1)
 
     @pytest.mark.parametrize("name", NEW)
@@ -263,7 +263,7 @@ def test_inputs_and_outputs_are_those_of_the_task(name: str, change: str) -> Non
     ],
     ids=lambda text: repr(text[:10]),
 )
-def test_what_is_not_json(text: str | bytes) -> None:
+def test_invalid_json(text: str | bytes) -> None:
     with pytest.raises(BundleFormatError, match=r"^manifest\.json is not JSON: ") as caught:
         Manifest.from_json(text)
     assert str(caught.value).endswith(REMEDY)
@@ -272,7 +272,7 @@ def test_what_is_not_json(text: str | bytes) -> None:
 
 @pytest.mark.parametrize("place", OBJECTS, ids=named)
 def test_a_field_given_twice(place: Path) -> None:
-    """Of two, Python takes the last and others the first: they would read other facts."""
+    """Of two equal names, Python takes the last and others the first, so parsers would disagree."""
 
     def mark(container: Any, key: Any) -> None:
         container[key] = container[next(iter(container))]
@@ -295,7 +295,7 @@ def test_numbers_that_are_not_finite(number: str) -> None:
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_what_could_not_be_read_is_not_written(number: float) -> None:
+def test_unreadable_numbers_are_not_written(number: float) -> None:
     assert FULL.agreement is not None
     agreement = dataclasses.replace(FULL.agreement, tolerance=number)
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -305,8 +305,8 @@ def test_what_could_not_be_read_is_not_written(number: float) -> None:
 @pytest.mark.parametrize(
     "place", [("name",), ("prompts", "query"), ("quantization", "rejected", 0)]
 )
-def test_half_a_character(place: Path) -> None:
-    """It could be neither printed nor tokenized."""
+def test_unpaired_surrogate(place: Path) -> None:
+    """A string with an unpaired surrogate can be neither printed nor tokenized."""
 
     def replace(container: Any, key: Any) -> None:
         container[key] = "a\ud800"
@@ -316,7 +316,7 @@ def test_half_a_character(place: Path) -> None:
     assert str(caught.value) == f"{named(place)} has an unpaired surrogate at 1{REMEDY}"
 
 
-def test_half_a_character_in_a_name() -> None:
+def test_unpaired_surrogate_in_a_name() -> None:
     text = json.dumps({**content(), "prompts": {"\ud800": ""}, "default_prompt_name": None})
     with pytest.raises(
         BundleFormatError, match=r"^manifest\.json\.prompts has an unpaired surrogate"
@@ -340,7 +340,7 @@ def test_half_a_character_in_a_name() -> None:
     ],
     ids=lambda change: str(change)[:30],
 )
-def test_what_a_manifest_says_does_not_flood_the_error(change: dict[str, Any]) -> None:
+def test_long_values_do_not_flood_the_error(change: dict[str, Any]) -> None:
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(json.dumps({**content(), **change}))
     assert len(str(caught.value)) < 400
@@ -349,7 +349,7 @@ def test_what_a_manifest_says_does_not_flood_the_error(change: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3", '"text"', "{}"])
-def test_json_that_is_no_manifest(text: str) -> None:
+def test_json_that_is_not_a_manifest(text: str) -> None:
     with pytest.raises(BundleFormatError, match="format_version None"):
         Manifest.from_json(text)
 
@@ -364,7 +364,7 @@ def test_deep_nesting_is_an_error_like_any_other(depth: int) -> None:
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("fp32", "null"), ("int8", "an object")])
-def test_quantization_is_that_of_int8(precision: str, expected: str) -> None:
+def test_only_int8_has_quantization(precision: str, expected: str) -> None:
     manifest = json.loads(tiny_manifest().to_json()) | {"precision": precision}
     if precision == "fp32":
         manifest["quantization"] = content()["quantization"]

@@ -1,4 +1,4 @@
-"""Texts of every kind and length: each gives its one embedding, or fails alone, named."""
+"""Tests that texts of every kind and length get an embedding, or fail alone with a named index."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from tiny_bundle import make_tiny, tiny_tokenizer
 
 MEGABYTE = 1 << 20
 
-# Spaces to Python, and not to Unicode.
+# Whitespace in Python but not in Unicode.
 NO_SPACES = dict.fromkeys(range(0x1C, 0x20), "x")
 
-# The pattern takes twice the time for each letter more, until the library gives up and panics.
+# The pattern takes twice as long for each additional letter, until the library panics.
 PANICKING = "a" * 40 + "b"
 PANIC = "Onig: Regex search error: retry-limit-in-match over"
 
 
 def panicking_tokenizer() -> FastTokenizer:
-    """The tiny bundle's, which breaks on `PANICKING`."""
+    """Return the tiny bundle's tokenizer with a pattern that panics on `PANICKING`."""
     tokenizer = tiny_tokenizer()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [tokenizer.pre_tokenizer, pre_tokenizers.Split(Regex("(a+)+$"), "isolated")]
@@ -46,7 +46,7 @@ def panicking_tokenizer() -> FastTokenizer:
 
 
 def refusing_tokenizer() -> FastTokenizer:
-    """One that knows no word but ``w0`` to ``w9``, and has none for the others."""
+    """Return a tokenizer that fails on any word other than ``w0`` to ``w9``."""
     vocabulary = {f"w{number}": number for number in range(10)}
     tokenizer = FastTokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -63,13 +63,13 @@ def breaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Embedd
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Tokenizer:
-    """The one that panics, by itself."""
+    """The tokenizer that panics, without a bundle."""
     panicking_tokenizer().save(str(tmp_path / TOKENIZER))
     return Tokenizer(tmp_path / TOKENIZER, max_tokens=8)
 
 
 def run(code: str, *arguments: object) -> Any:
-    """What a process of its own prints, as JSON."""
+    """Run code in a new process; return the JSON that it prints."""
     command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
     outcome = subprocess.run(
         command, capture_output=True, text=True, timeout=300, check=False, encoding="utf-8"
@@ -79,12 +79,12 @@ def run(code: str, *arguments: object) -> Any:
 
 
 def streaming(embedder: Embedder) -> Callable[[list[str]], list[Any]]:
-    """Return `embed_stream` as a function that takes all blocks."""
+    """Return a function that returns all blocks of `embed_stream`."""
     return lambda texts: list(embedder.embed_stream(iter(texts)))
 
 
 def check_alone_and_together(embedder: Embedder, texts: list[str]) -> None:
-    """Compare with one text at a time, made well-formed by the slow reference."""
+    """Compare with one text per call, made well-formed by the slow reference."""
     together = embedder.encode(texts)
     assert np.isfinite(together).all()
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
@@ -107,13 +107,13 @@ class TestAnyText:
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(texts=LISTS)
     def test_streamed(self, tiny_embedder: Embedder, texts: list[str]) -> None:
-        """The tiny bundle counts words, of which it takes 8."""
+        """The tiny bundle counts words, with a maximum of 8."""
         (streamed,) = tiny_embedder.embed_stream(iter(texts))
         words = [len(plainly_well_formed(text).translate(NO_SPACES).split()) for text in texts]
         assert streamed.sum(axis=1).tolist() == [min(count, 8) for count in words]
 
-    def test_these_are_odd(self) -> None:
-        """The strategy reaches what it is for."""
+    def test_the_strategy_covers_odd_texts(self) -> None:
+        """The strategy generates the kinds of texts that it is meant to."""
         seen: set[str] = set()
 
         @settings(max_examples=100, database=None, suppress_health_check=list(HealthCheck))
@@ -133,7 +133,7 @@ class TestAnyText:
 
 class TestLengths:
     @pytest.mark.parametrize("characters", [0, 1, 2, 10, 100, 1_000, 10_000, 100_000, 10**6, 10**7])
-    def test_from_nothing_to_ten_megabytes(self, embedder: Embedder, characters: int) -> None:
+    def test_from_empty_to_ten_megabytes(self, embedder: Embedder, characters: int) -> None:
         text = ("the lazy dog, " * (characters // 14 + 1))[:characters]
         vectors = embedder.encode([text, "another", text])
         assert (
@@ -145,19 +145,19 @@ class TestLengths:
         assert vector.tobytes() == embedder.encode("dog " * 254).tobytes()
 
     def test_a_word_a_million_times_without_a_space(self, embedder: Embedder) -> None:
-        """To WordPiece it is one unknown word."""
+        """To WordPiece, it is one unknown word."""
         vector = embedder.encode("dog" * 1_000_000)
         assert vector.tobytes() == embedder.encode("[UNK]").tobytes()
 
     @pytest.mark.parametrize("text", [" ", "\n", "\x00", "\u0301", "\u200b"])
-    def test_a_million_times_nothing(self, embedder: Embedder, text: str) -> None:
+    def test_a_million_invisible_characters(self, embedder: Embedder, text: str) -> None:
         assert embedder.encode(text * 1_000_000).tobytes() == embedder.encode("").tobytes()
 
     @pytest.mark.parametrize(
         ("side", "read"),
         [("right", slice(None, MOST_CHARACTERS)), ("left", slice(-MOST_CHARACTERS, None))],
     )
-    def test_beyond_a_million_characters_nothing_is_read(
+    def test_only_the_first_million_characters_are_read(
         self, minilm: Path, side: Any, read: slice
     ) -> None:
         tokenizer = Tokenizer(minilm / TOKENIZER, max_tokens=64, truncation_side=side)
@@ -169,7 +169,7 @@ class TestLengths:
         inside = start + " " * (MOST_CHARACTERS - len(start + end)) + end
         assert len(tokenizer.ids(inside)) == 42
 
-    def test_what_is_not_read_is_told(self, minilm: Path) -> None:
+    def test_unread_text_is_reported(self, minilm: Path) -> None:
         text = "dog" + " " * MOST_CHARACTERS + "fox"
         message = (
             "text is too long: it has 1,000,006 characters, and this model takes 256 tokens. "
@@ -183,7 +183,7 @@ class TestLengths:
         assert str(caught.value) == message
 
 
-# By ru_maxrss, a process would begin with the peak of the one that started it.
+# ru_maxrss of a new process would begin with the peak of its parent.
 MEMORY_OF_ONE = """
 import json, sys
 from pathlib import Path
@@ -223,12 +223,12 @@ class TestMemory:
         ("side", "piece"), [("right", "the lazy dog, "), ("right", "a"), ("left", "the lazy dog, ")]
     )
     def test_of_ten_megabytes(self, minilm: Path, side: str, piece: str) -> None:
-        """Read as a whole, they take 600 MB to 1 GB."""
+        """Tokenized completely, the text would take 600 MB to 1 GB."""
         count = 10_000_000 // len(piece)
         assert run(MEMORY_OF_ONE, minilm / TOKENIZER, side, piece, count) < 300 * MEGABYTE
 
     def test_of_a_window_of_long_texts(self, minilm: Path) -> None:
-        """Their encodings, kept together, take 250 MB."""
+        """The encodings of all texts together would take 250 MB."""
         code = MEMORY_OF_ONE.replace("batch_ids([text])", f"batch_ids([text] * {STREAM_BLOCK})")
         assert run(code, minilm / TOKENIZER, "right", "the lazy dog, ", 1000) < 120 * MEGABYTE
 
@@ -240,10 +240,10 @@ class TestMemory:
 
 
 class TestTokenizerBreaks:
-    """With a panic of the real library, from the other side of the language border."""
+    """The real library panics, in native code."""
 
     def test_it_is_a_panic(self) -> None:
-        """Else the tests below could pass without what they test."""
+        """Without this, the tests below could pass without a panic."""
         with pytest.raises(BaseException, match=PANIC) as caught:
             panicking_tokenizer().encode_batch_fast(["w1", PANICKING])
         assert not isinstance(caught.value, Exception)
@@ -292,7 +292,7 @@ class TestTokenizerBreaks:
             breaking.encode(["w1", PANICKING], prompt="w3 ")
 
     def test_a_long_text(self, breaking: Embedder) -> None:
-        """Only what is read can break it, and a count reads all."""
+        """Embedding reads only the beginning of a text, counting reads all of it."""
         text = "w1 " * 10_000 + PANICKING
         assert breaking.encode(["w1", text]).sum(axis=1).tolist() == [1, 8]
         with pytest.raises(TokenizationError, match=r"^texts\[1\] breaks .* has 30,041 characters"):
@@ -313,7 +313,7 @@ class TestTokenizerBreaks:
         ):
             embedder.encode(["w1", "w1 " * 10_000 + PANICKING])
 
-    def test_others_threads_are_not_disturbed(self, breaking: Embedder) -> None:
+    def test_other_threads_are_not_affected(self, breaking: Embedder) -> None:
         texts = [f"w{number % 10} " * (number % 8) for number in range(300)]
         expected = breaking.encode(texts).tobytes()
 
@@ -339,7 +339,7 @@ class TestTokenizerBreaks:
         )
 
     @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer's signal")
-    def test_what_a_signal_raises_is_not_taken_for_it(self, minilm: Path) -> None:
+    def test_an_exception_from_a_signal_is_not_mistaken_for_it(self, minilm: Path) -> None:
         class Alarm(Exception):  # noqa: N818 -- not an error
             pass
 
@@ -347,7 +347,7 @@ class TestTokenizerBreaks:
             raise Alarm
 
         tokenizer = Tokenizer(minilm / TOKENIZER, max_tokens=256)
-        texts = ["the lazy dog, " * 200] * (40 * BLOCK)  # some seconds
+        texts = ["the lazy dog, " * 200] * (40 * BLOCK)  # several seconds
         previous = signal.signal(signal.SIGALRM, ring)
         try:
             signal.setitimer(signal.ITIMER_REAL, 0.2)
@@ -359,8 +359,8 @@ class TestTokenizerBreaks:
         assert len(tokenizer.ids("dog")) == 3
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of threads")
-    def test_where_no_thread_can_be_started(self, tmp_path: Path) -> None:
-        """The library's own pool panics at every batch; one text at a time needs none."""
+    def test_without_threads(self, tmp_path: Path) -> None:
+        """The library's thread pool would panic at every batch; single texts need no threads."""
         tiny_tokenizer().save(str(tmp_path / TOKENIZER))
         code = """
 import json, os, resource, sys
@@ -378,7 +378,7 @@ print(json.dumps([ids.tolist() for ids in tokenizer.batch_ids(["w1 w2", "w3"] * 
 
 
 def test_errors_of_texts_are_pickled(tokenizer: Tokenizer) -> None:
-    """As they are on their way from a process of a pool."""
+    """A process pool returns errors by pickle."""
     with pytest.raises(TextError) as caught:
         tokenizer.ids(PANICKING, 7)
     copy = pickle.loads(pickle.dumps(caught.value.at(2055)))

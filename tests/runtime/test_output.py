@@ -1,4 +1,4 @@
-"""Output files: what opening them to write would have made, whole, and only at the end."""
+"""Tests that output files have the same properties as files opened to write, but are complete."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that everybody may write to; pytest's own are private."""
+    """A folder that every user may write to; pytest's own folders are private."""
     with TemporaryDirectory() as name:
         Path(name).chmod(0o777)
         yield Path(name)
@@ -93,7 +93,7 @@ class TestModes:
         write(path)
         assert (path.read_bytes(), mode(path)) == (NEW, kept)
 
-    def test_what_replaces_a_private_file_was_never_public(self, tmp_path: Path) -> None:
+    def test_the_replacement_of_a_private_file_is_never_public(self, tmp_path: Path) -> None:
         path = tmp_path / "x"
         path.write_bytes(b"old")
         path.chmod(0o600)
@@ -113,8 +113,8 @@ class TestModes:
         assert mode(path) == 0o640
 
     @needs_root
-    def test_an_owner_that_cannot_be_given_stays(self, public: Path) -> None:
-        """A file of somebody else's that all may write: opening it leaves it theirs."""
+    def test_an_owner_that_cannot_be_set_is_kept(self, public: Path) -> None:
+        """Opening another user's file to write does not change its owner, nor does replacing it."""
         path = public / "x"
         path.write_bytes(b"old, and longer than the new")
         path.chmod(0o666)
@@ -127,7 +127,7 @@ class TestModes:
         assert list(public.iterdir()) == [path]
 
     @needs_root
-    def test_who_may_not_open_it_may_not_replace_it(self, public: Path) -> None:
+    def test_a_file_without_write_permission_is_not_replaced(self, public: Path) -> None:
         path = public / "x"
         path.write_bytes(b"old")
         path.chmod(0o644)
@@ -138,7 +138,7 @@ class TestModes:
         assert list(public.iterdir()) == [path]
 
     @needs_root
-    def test_a_folder_that_takes_no_second_file(self, public: Path) -> None:
+    def test_a_folder_without_write_permission(self, public: Path) -> None:
         path = public / "x"
         path.write_bytes(b"old, and longer than the new")
         path.chmod(0o666)
@@ -151,7 +151,7 @@ class TestModes:
 
     @needs_root
     def test_a_file_that_is_a_mount(self, tmp_path: Path) -> None:
-        """As a container has a single file of its host: nothing can be renamed over it."""
+        """Containers mount single files of their host, and nothing can be renamed over a mount."""
         host, path = tmp_path / "host", tmp_path / "x"
         host.write_bytes(b"old, and longer than the new")
         path.write_bytes(b"")
@@ -164,7 +164,7 @@ class TestModes:
             subprocess.run(["umount", path], check=True)
         assert {file.name for file in tmp_path.iterdir()} == {"host", "x"}
 
-    def test_other_names_of_the_file_stay_its_names(self, tmp_path: Path) -> None:
+    def test_hard_links_are_kept(self, tmp_path: Path) -> None:
         path, other = tmp_path / "x", tmp_path / "other"
         path.write_bytes(b"old, and longer than the new")
         os.link(path, other)
@@ -173,8 +173,8 @@ class TestModes:
         assert other.read_bytes() == NEW
 
     @pytest.mark.skipif(sys.platform != "linux", reason="Linux's access lists")
-    def test_an_access_list_stays(self, tmp_path: Path) -> None:
-        """The group's bits of such a file are what a user of the list may do, not its group."""
+    def test_an_access_list_is_kept(self, tmp_path: Path) -> None:
+        """The group bits of such a file are the mask of its access list, not the group's rights."""
         path = tmp_path / "x"
         path.write_bytes(b"old")
         entries = [(1, 6, -1), (2, 4, NOBODY), (4, 0, -1), (16, 4, -1), (32, 0, -1)]
@@ -192,7 +192,7 @@ class TestModes:
         assert path.read_bytes() == NEW
         assert os.getxattr(path, "system.posix_acl_access") == content
 
-    def test_a_name_as_long_as_names_may_be(self, tmp_path: Path) -> None:
+    def test_a_name_of_maximum_length(self, tmp_path: Path) -> None:
         for name in ("x" * 255, "é" * 127):
             write(tmp_path / name)
             assert (tmp_path / name).read_bytes() == NEW
@@ -257,7 +257,7 @@ class TestSpecialFiles:
         assert path.is_symlink() == (name == "link.jsonl")
 
     def test_npy_to_a_pipe(self, tiny: Path, texts: Path, tmp_path: Path) -> None:
-        """Though its header comes first and says how many vectors there will have been."""
+        """The header, which contains the number of vectors, precedes them even in a pipe."""
         path = tmp_path / "pipe.npy"
         os.mkfifo(path)
         reader, read = read_pipe(path)
@@ -284,7 +284,7 @@ class TestSpecialFiles:
     @pytest.mark.parametrize("to", ["pipe", "file"])
     @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1"])
     def test_stdout(self, tiny: Path, texts: Path, tmp_path: Path, to: str, name: str) -> None:
-        """The shell's file stays the one that it opened."""
+        """The shell's file is not replaced by another."""
         command = [sys.executable, "-m", "embedrt", "encode", str(tiny), str(texts)]
         with (tmp_path / "out").open("w+b") as file:
             inode = os.fstat(file.fileno()).st_ino
@@ -302,7 +302,7 @@ class TestSpecialFiles:
         assert main(["encode", str(tiny), str(texts), "--output", "/dev/full"]) == 1
         assert "No space left on device" in capsys.readouterr().err
 
-    def test_what_is_special(self, tmp_path: Path) -> None:
+    def test_special_files(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
         (tmp_path / "link").symlink_to("file")
         for path in (tmp_path, tmp_path / "file", tmp_path / "link", tmp_path / "nowhere"):
@@ -318,7 +318,7 @@ class TestSpecialFiles:
 
 
 @needs_root
-def test_taking_after_tells_what_could_not_be_given(public: Path) -> None:
+def test_copying_attributes_returns_what_could_not_be_set(public: Path) -> None:
     old, new = public / "old", public / "new"
     old.write_bytes(b"")
     old.chmod(0o640)

@@ -1,4 +1,4 @@
-"""Embeddings in fewer bits, against the definitions written out."""
+"""Tests of embeddings in lower precision against literal definitions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_levels_of_given_ranges(embeddings: FloatArray, data: st.DataObject) -> 
     assert signed.tolist() == (unsigned.astype(int) - 128).tolist()
 
 
-def test_own_ranges_are_those_of_the_embeddings() -> None:
+def test_default_ranges_are_those_of_the_embeddings() -> None:
     embeddings = sample()
     ranges = np.stack([embeddings.min(axis=0), embeddings.max(axis=0)])
     for precision in ("int8", "uint8"):
@@ -88,7 +88,7 @@ def test_a_constant_component_is_its_lowest_level() -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "uint8"])
-def test_ranges_of_few_embeddings_are_warned_of(precision: EmbeddingPrecision) -> None:
+def test_ranges_of_few_embeddings_cause_a_warning(precision: EmbeddingPrecision) -> None:
     with pytest.warns(UserWarning, match=rf"^{precision} ranges are taken from only 99") as caught:
         quantize_embeddings(sample(FEW_EMBEDDINGS - 1), precision)
     assert caught[0].filename == __file__
@@ -97,7 +97,7 @@ def test_ranges_of_few_embeddings_are_warned_of(precision: EmbeddingPrecision) -
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_nothing_is_warned_of_else(precision: EmbeddingPrecision) -> None:
+def test_no_warning_otherwise(precision: EmbeddingPrecision) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quantize_embeddings(sample(), precision)
@@ -113,7 +113,7 @@ def test_one_vector_is_the_row_of_many(precision: EmbeddingPrecision) -> None:
     assert one.tobytes() == many[1].tobytes()
 
 
-def test_bad_precision_lists_the_good_ones() -> None:
+def test_bad_precision_lists_the_valid_ones() -> None:
     bad: Any = "int4"
     with pytest.raises(
         ValueError, match=r"^precision='int4'; expected one of \['float32', 'float16'"

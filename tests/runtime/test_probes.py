@@ -1,4 +1,4 @@
-"""A bundle checked against its original's vectors, on a machine without torch."""
+"""Tests of checking a bundle against its original's vectors, without torch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_worst_probe_is_named(tmp_path: Path) -> None:
         check(make_tiny(tmp_path / "tiny", probes=probes, normalized=True))
 
 
-def test_prompts_are_no_part_of_it(tmp_path: Path) -> None:
+def test_prompts_are_not_applied(tmp_path: Path) -> None:
     folder = make_tiny(tmp_path / "tiny", prompts={"query": "w5 "}, default_prompt_name="query")
     assert check(folder) == 0
 

@@ -1,4 +1,4 @@
-"""Forks, other processes, signals, small machines: programs of their own, bounded in time."""
+"""Tests of forks, other processes, signals and small machines, in programs with a timeout."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ print(run_children(lambda: run_children(differs) != [0]), differs())
 """
         assert run(program, minilm) == "[0, 0] False\n[0] False\n"
 
-    def test_again_and_again(self, tiny: Path) -> None:
+    def test_repeatedly(self, tiny: Path) -> None:
         program = f"""{SAME}
 for _ in range(20):
     use_all_cores(embedder)
@@ -101,7 +101,7 @@ print(run_children(raises))
         assert run(program, tiny) == "[0]\n"
 
     def test_while_another_thread_encodes(self, minilm: Path) -> None:
-        """It works, or says what to do; the parent goes on."""
+        """The child works or says what to do; the parent continues."""
         program = f"""{SAME}
 def tell():
     told = set()
@@ -175,7 +175,7 @@ class TestInterrupt:
         ],
         ids=["many", "one by one", "stream"],
     )
-    def test_long_work_stops_at_once_and_can_be_done_again(self, minilm: Path, encode: str) -> None:
+    def test_long_work_stops_at_once_and_can_be_repeated(self, minilm: Path, encode: str) -> None:
         program = f"""
 import sys
 from embedrt import Embedder
@@ -195,7 +195,7 @@ print("ok", flush=True)
         with started("-c", program, minilm) as process:
             assert process.stdout
             assert process.stdout.readline() == "started\n"
-            time.sleep(1.5)  # past the first tokens, a minute before the last vector
+            time.sleep(1.5)  # after the first tokens, a minute before the last vector
             process.send_signal(signal.SIGINT)
             start = time.monotonic()
             assert process.communicate(timeout=SECONDS) == ("interrupted\nok\n", "")
@@ -205,7 +205,7 @@ print("ok", flush=True)
 
 @pytest.fixture
 def half_written(tiny: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """``embedrt encode --output`` that has written some of its texts and waits for more."""
+    """An ``embedrt encode --output`` process that has written some vectors and waits for texts."""
     output = tmp_path / "out" / "vectors.npy"
     output.parent.mkdir()
     output.write_bytes(b"of yesterday")
@@ -248,7 +248,7 @@ class TestCommand:
         half_written.wait(timeout=SECONDS)
         assert (tmp_path / "out" / "vectors.npy").read_bytes() == b"of yesterday"
 
-    def test_whoever_reads_it_has_enough(self, tiny: Path, tmp_path: Path) -> None:
+    def test_reader_that_stops_early(self, tiny: Path, tmp_path: Path) -> None:
         texts = tmp_path / "texts.txt"
         texts.write_text("w1\n" * 20_000, encoding="utf-8")
         with started("-m", "embedrt", "encode", tiny, texts) as process:
@@ -260,8 +260,8 @@ class TestCommand:
             assert process.stderr.read() == ""
 
     @pytest.mark.parametrize("command", ["encode", "info", "verify", "search"])
-    def test_nobody_reads_it(self, tiny: Path, command: str) -> None:
-        """Not even the little that is written when the process ends."""
+    def test_no_reader(self, tiny: Path, command: str) -> None:
+        """Even the flush when the process ends finds no reader."""
         unread, output = os.pipe()
         os.close(unread)
         options = ["--query", "w1"] if command == "search" else []
@@ -297,8 +297,8 @@ print(embedder._engine.threads, loaded - imported, count() - imported)
 """
 
     @pytest.mark.parametrize(("threads", "most"), [(1, 0), (2, 2 + 1), (3, 3 + 2)], ids=str)
-    def test_no_more_threads_than_promised(self, minilm: Path, threads: int, most: int) -> None:
-        """Beside the caller, who works too: workers, and those of the session for all cores."""
+    def test_no_more_threads_than_documented(self, minilm: Path, threads: int, most: int) -> None:
+        """The threads are workers and those of the session for all cores, besides the caller's."""
         told, loaded, in_the_end = map(int, run(self.COUNT, minilm, str(threads)).split())
         assert (told, loaded) == (threads, 0)
         assert 2 * (threads - 1) <= in_the_end <= most

@@ -22,7 +22,7 @@ X86_LINUX = sys.platform == "linux" and platform.machine() == "x86_64"
 
 @pytest.mark.parametrize("rows", [1, 5, 64])
 def test_larger_products_behave_as_it_says(rows: int) -> None:
-    """The same question of a product of a model's size, which can take another path."""
+    """A product of a model's size, which may use another code path, gives the same answer."""
     random = np.random.default_rng(7)
     matrix = random.integers(100, 128, (384, 96), np.int8)
     left = random.integers(200, 256, (rows, 384), np.uint8)
@@ -43,7 +43,7 @@ def test_larger_products_behave_as_it_says(rows: int) -> None:
 
 
 @pytest.mark.skipif(not X86_LINUX, reason="asks Linux for the flags of an x86")
-def test_it_agrees_with_the_processors_flags() -> None:
+def test_agrees_with_the_processors_flags() -> None:
     lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     flags = next(line for line in lines if line.startswith("flags")).split()
     assert clips_int8() is ("avx2" in flags and EXACT.isdisjoint(flags))
@@ -64,5 +64,5 @@ def test_other_processors_under_emulation(processor: str, clips: bool) -> None:
 
 
 @pytest.mark.skipif(platform.machine() not in {"aarch64", "arm64"}, reason="ARM")
-def test_arm_clips_nothing() -> None:
+def test_arm_does_not_clip() -> None:
     assert not clips_int8()

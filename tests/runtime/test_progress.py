@@ -1,10 +1,11 @@
-"""A progress bar on stderr, where one is asked for."""
+"""Tests of the progress bar on stderr."""
 
 from __future__ import annotations
 
 import pytest
 
-from embedrt.progress import progress_bar
+from embedrt import Embedder
+from embedrt.progress import increments, progress_bar
 
 
 def test_hidden_bar_does_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -23,3 +24,16 @@ def test_shown_bar_counts_on_stderr(
     captured = capfd.readouterr()
     assert captured.out == ""
     assert shown in captured.err
+
+
+def test_increments_add_up_to_the_count() -> None:
+    counts, found = iter([3, 3, 8]), list[int]()
+    report = increments(lambda: next(counts), found.append)
+    for _ in range(3):
+        report()
+    assert found == [3, 0, 5]
+
+
+def test_repeated_texts_count(embedder: Embedder, capfd: pytest.CaptureFixture[str]) -> None:
+    embedder.encode(["a", "b", "a", "a"], show_progress_bar=True)
+    assert "4.00/4.00" in capfd.readouterr().err

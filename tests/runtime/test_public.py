@@ -1,4 +1,4 @@
-"""What the package gives, what it imports, and that it stays off the network."""
+"""Tests of the package's public names and imports, and that it does not use the network."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ ENVIRONMENT = {
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own, without our settings."""
+    """Run code in a new process, without the tests' settings."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
@@ -73,6 +73,7 @@ def test_public_names() -> None:
         "Embedder",
         "Manifest",
         "Reranker",
+        "SparseEncoder",
         "quantize_embeddings",
         "semantic_search",
     ]
@@ -159,7 +160,7 @@ import embedrt
         (errors.MissingExtraError, ImportError),
     ],
 )
-def test_every_error_is_ours_and_a_builtin(error: type[Exception], builtin: type) -> None:
+def test_every_error_derives_from_ours_and_a_builtin(error: type[Exception], builtin: type) -> None:
     assert issubclass(error, errors.EmbedrtError)
     assert issubclass(error, builtin)
     assert f"{error.__name__} " in (errors.__doc__ or "")

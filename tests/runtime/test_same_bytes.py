@@ -1,4 +1,4 @@
-"""The promise: the same text gives the same bytes, alone or in any company."""
+"""Tests that a text gives the same bytes, alone or in any batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS = st.sampled_from(
 )
 SENTENCES = st.lists(WORDS, max_size=12).map(" ".join)
 LONG = st.tuples(WORDS, st.integers(20, 120)).map(lambda part: f"{part[0]} " * part[1])
-SHORT = st.sampled_from(["London", "people", "?"])  # a token each, so that lengths are often equal
+SHORT = st.sampled_from(["London", "people", "?"])  # one token each, so lengths are often equal
 EQUAL = st.sampled_from([1, 4, 17]).flatmap(lambda n: st.lists(SHORT, min_size=n, max_size=n))
 TEXTS = st.lists(
     EQUAL.map(" ".join) | EQUAL.map(" ".join) | SENTENCES | st.text(max_size=30) | LONG,
@@ -29,7 +29,7 @@ TEXTS = st.lists(
 
 @pytest.fixture(scope="module")
 def embedders(minilm: Path) -> Iterator[list[Embedder]]:
-    """The same bundle on 1, 2 and 3 threads."""
+    """The same bundle loaded with 1, 2 and 3 threads."""
     loaded = [Embedder.load(minilm, threads=threads) for threads in THREADS]
     yield loaded
     for embedder in loaded:
@@ -37,7 +37,7 @@ def embedders(minilm: Path) -> Iterator[list[Embedder]]:
 
 
 def check(embedders: list[Embedder], texts: list[str], data: st.DataObject) -> None:
-    """Compare every text alone with itself in a batch of random make-up."""
+    """Compare each text alone with the same text in a random batch."""
     order = data.draw(st.permutations(range(len(texts))))
     batch_size = data.draw(st.none() | st.integers(1, 5))
     embedder = data.draw(st.sampled_from(embedders))

@@ -1,4 +1,4 @@
-"""What a server needs of an Embedder: token counts, the side of truncation, tokens as text."""
+"""Tests of what a server needs of an Embedder: token counts, side of truncation, tokens as text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def embedded(embedder: Embedder, texts: str | list[str], **options: object) -> E
 
 class TestTokenCounts:
     def test_of_each_text(self, tiny_embedder: Embedder) -> None:
-        """After truncation, of repeated and cached texts too."""
+        """Counts are after truncation, also for repeated and cached texts."""
         for _ in range(2):
             found = embedded(tiny_embedder, TEXTS)
             assert found.token_counts.tolist() == [2, 0, 1, 2, 8, 3]
@@ -34,7 +34,7 @@ class TestTokenCounts:
                 assert embedded(embedder, TEXTS).token_counts.tolist() == [2, 0, 1, 2, 8, 3]
             assert embedder.stats().cache_hits == 4
 
-    def test_of_one_and_none(self, tiny_embedder: Embedder) -> None:
+    def test_of_one_text_and_none(self, tiny_embedder: Embedder) -> None:
         assert embedded(tiny_embedder, "w1 w1").token_counts.tolist() == [2]
         assert embedded(tiny_embedder, []).token_counts.tolist() == []
 
@@ -53,7 +53,7 @@ class TestTruncation:
             assert embedder.encode([self.LONG, "w4"]).tobytes() == expected.tobytes()
 
     def test_sides_share_the_queue(self, tiny_embedder: Embedder) -> None:
-        """Calls of both sides at once get their own."""
+        """Concurrent calls with different sides get their own results."""
 
         async def main() -> list[Embedded]:
             return await asyncio.gather(

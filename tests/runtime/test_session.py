@@ -1,4 +1,4 @@
-"""The graph in ONNX Runtime."""
+"""Tests of the ONNX Runtime session of a graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLE = np.eye(WORDS, dtype=np.float32)
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_never_returned(tmp_path: Path, broken: float) -> None:
+def test_nonfinite_values_are_never_returned(tmp_path: Path, broken: float) -> None:
     table = TABLE.copy()
     table[3, 5] = broken
     with Embedder.load(make_tiny(tmp_path / "tiny", table=table)) as embedder:
@@ -35,7 +35,7 @@ def test_a_graph_that_does_not_load(tmp_path: Path) -> None:
         Session(tmp_path / GRAPH)
 
 
-def test_dimension_is_the_graph_s(tmp_path: Path) -> None:
+def test_dimension_is_that_of_the_graph(tmp_path: Path) -> None:
     (tmp_path / GRAPH).write_bytes(tiny_graph(TABLE[:, :3].copy()))
     assert Session(tmp_path / GRAPH).dimension == 3
     cast: Field = (

@@ -1,7 +1,7 @@
-"""What nobody asked for does not happen: no network, no files, no words, no threads left.
+"""Tests for the absence of side effects: network, files, output, threads, changed settings.
 
-Each in a process of its own, which does everything that a service does. That each wall can fail is
-tested beside it, by a process that does what is forbidden.
+Each test runs a process that does everything that a service does. Beside it, another test shows
+that a process with the side effect is detected.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if "digest" in sys.argv:
     print(documents.tobytes().hex()[:64])
 """
 
-# Seen by the interpreter, whatever module it comes from: argument 1 is the bundle.
+# Audit hooks see all Python code, whatever module it comes from. Argument 1 is the bundle.
 AUDIT = """
 import os, sys
 
@@ -64,7 +64,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 """
 
-# The process's own settings, once the libraries that it stands on have been imported.
+# Settings of the process, after the libraries that embedrt uses have been imported.
 SETTINGS = """
 import gc, locale, logging, os, random, signal, sys, threading, warnings
 import numpy, onnxruntime, tokenizers
@@ -99,8 +99,8 @@ changed = [name for name in before if before[name] != after[name]]
 assert not changed, f"changed: {changed}"
 """
 
-# In a network namespace of its own, where nothing can be reached, the kernel counts who tries: also
-# native code, in any process, until the last has ended.
+# In a new network namespace without any connection, the kernel counts attempts, also those of
+# native code in child processes, until the last process has ended.
 COUNT_TRIES = """
 "$@" || exit
 awk '$1 == "Ip:" && ++row == 1 { for (i = 2; i <= NF; i++) name[i] = $i }
@@ -117,7 +117,7 @@ address = struct.pack("=H", socket.AF_INET) + struct.pack("!H4B8x", 80, 192, 0, 
 c.connect(descriptor, address, len(address))
 """
 
-# All that is mounted becomes read-only but the kernel's own, which nothing is kept in.
+# All mounts become read-only except the kernel's own, which store nothing.
 READ_ONLY = """
 mount --make-rprivate / || exit 77
 while read -r _ _ _ _ point _; do
@@ -141,10 +141,13 @@ INTERPRETERS = {
 
 
 def environment(home: Path, changes: Mapping[str, str | None]) -> dict[str, str]:
-    """Nothing of ours, but folders that can be looked at; None takes a variable away."""
+    """Return an environment without the tests' variables and with observable folders.
+
+    None in `changes` removes a variable.
+    """
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     settings = {"HOME": str(home / "home"), "TMPDIR": str(home / "tmp"), "LC_ALL": "C.UTF-8"}
-    quiet = {"PYTHONDONTWRITEBYTECODE": "1"}  # that would be Python's writing
+    quiet = {"PYTHONDONTWRITEBYTECODE": "1"}  # bytecode is written by Python, not by embedrt
     found = {**kept, **settings, **quiet, **changes}
     return {name: setting for name, setting in found.items() if setting is not None}
 
@@ -156,7 +159,7 @@ def run(
     given: bytes = b"",
     changes: Mapping[str, str | None] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run Python in folders below `home`, with changes of the environment."""
+    """Run Python in folders below `home`, with changes to the environment."""
     for name in ("home", "tmp", "here"):
         (home / name).mkdir(parents=True, exist_ok=True)
     return subprocess.run(
@@ -176,7 +179,7 @@ def silent(process: subprocess.CompletedProcess[bytes]) -> None:
 
 @cache
 def unshared(what: str) -> tuple[str, ...]:
-    """The command that gives a process its own network or mounts; skips where it may not."""
+    """Return a command that runs a process in a new namespace; skip without the permission to."""
     root = () if os.geteuid() == 0 else ("--map-root-user",)
     command = ("unshare", *root, f"--{what}")
     try:
@@ -187,7 +190,7 @@ def unshared(what: str) -> tuple[str, ...]:
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Every file and folder in it: inode, size and when it was changed."""
+    """Return inode, size and modification time of every file and folder below a folder."""
     stats = {str(path.relative_to(folder)): path.stat() for path in folder.rglob("*")}
     return {name: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
 
@@ -214,7 +217,7 @@ class TestWords:
         assert (bare.returncode, bare.stdout) == (0, plain.stdout)
 
     @pytest.mark.parametrize("word", ["import warnings; warnings.warn('a')", "open('x', 'w')"])
-    def test_a_word_is_heard(self, tmp_path: Path, word: str) -> None:
+    def test_output_is_detected(self, tmp_path: Path, word: str) -> None:
         assert run(tmp_path, "-X", "dev", "-W", "error", "-c", word).stderr
 
 
@@ -265,14 +268,14 @@ class TestFiles:
             "import os; os.environ['A'] = 'b'",
         ],
     )
-    def test_an_attempt_is_seen(self, tmp_path: Path, attempt: str) -> None:
+    def test_an_attempt_is_detected(self, tmp_path: Path, attempt: str) -> None:
         process = run(tmp_path, "-c", f"{AUDIT}\n{attempt}", tmp_path)
         assert process.returncode == 0
         assert process.stderr.startswith(b"forbidden: ")
 
 
 class TestNetwork:
-    def test_nothing_is_tried(self, minilm: Path, tmp_path: Path) -> None:
+    def test_no_attempts(self, minilm: Path, tmp_path: Path) -> None:
         silent(counted(tmp_path, WORK, minilm))
 
     @pytest.mark.parametrize(
@@ -285,14 +288,14 @@ class TestNetwork:
             f"import subprocess, sys; subprocess.run([sys.executable, '-c', {NATIVE_TRY!r}])",
         ],
     )
-    def test_a_try_is_counted(self, tmp_path: Path, attempt: str) -> None:
+    def test_an_attempt_is_counted(self, tmp_path: Path, attempt: str) -> None:
         process = counted(tmp_path, attempt)
         assert (process.returncode, process.stderr) == (0, b"")
         assert process.stdout.startswith(b"tried: OutNoRoutes ")
 
 
 def counted(home: Path, code: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    """Run code where nothing can be reached; stdout tells of those who tried."""
+    """Run code without a network; stdout contains the number of attempts."""
     wrapper = (*unshared("net"), "sh", "-c", COUNT_TRIES, "sh")
     return run(home, "-c", code, *arguments, wrapper=wrapper)
 
@@ -337,7 +340,7 @@ class TestPlaces:
 def read_only(
     home: Path, *command: str | Path, given: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run Python where no file system can be written to."""
+    """Run Python with all file systems read-only."""
     wrapper = (*unshared("mount"), "sh", "-c", READ_ONLY, "sh")
     process = run(home, *command, wrapper=wrapper, given=given)
     if process.returncode in (77, 78):
@@ -347,7 +350,7 @@ def read_only(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 class TestProcess:
-    def test_settings_stay(self, tiny: Path, tmp_path: Path) -> None:
+    def test_settings_are_unchanged(self, tiny: Path, tmp_path: Path) -> None:
         silent(run(tmp_path, "-c", SETTINGS + WORK + UNCHANGED, tiny))
 
     @pytest.mark.parametrize(
@@ -363,19 +366,19 @@ class TestProcess:
             ("os.umask(0o77)", "folder"),
         ],
     )
-    def test_a_change_is_seen(self, tmp_path: Path, change: str, name: str) -> None:
+    def test_a_change_is_detected(self, tmp_path: Path, change: str, name: str) -> None:
         process = run(tmp_path, "-c", f"{SETTINGS}\n{change}\n{UNCHANGED}")
         assert f"changed: ['{name}']".encode() in process.stderr
 
-    def test_no_thread_stays_after_close(self, minilm: Path, tmp_path: Path) -> None:
+    def test_no_thread_remains_after_close(self, minilm: Path, tmp_path: Path) -> None:
         silent(run(tmp_path, "-c", THREADS, minilm))
 
-    def test_a_thread_that_stays_is_seen(self, minilm: Path, tmp_path: Path) -> None:
+    def test_a_remaining_thread_is_detected(self, minilm: Path, tmp_path: Path) -> None:
         process = run(tmp_path, "-c", THREADS.replace("embedder.close()", ""), minilm)
         assert b"threads left" in process.stderr
 
 
-# Native ones too. A first embedder starts those that the libraries share and keep.
+# Native threads, too. The first embedder starts threads that the libraries share and keep.
 THREADS = """
 import os, sys, threading, time
 from embedrt import Embedder
@@ -416,7 +419,7 @@ ASCII: dict[str, str | None] = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCEC
 
 
 class TestLocale:
-    """UTF-8 in and out, whatever the locale says."""
+    """Input and output are UTF-8, whatever the locale."""
 
     def test_the_locale_is_ascii(self, tmp_path: Path) -> None:
         process = run(tmp_path, "-c", "print('\\u00e9')", changes=ASCII)

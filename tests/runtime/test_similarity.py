@@ -1,4 +1,4 @@
-"""Scores and search, against the formulas written out."""
+"""Tests of scores and search against literal formulas."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_search_is_a_stable_sort(
         assert [hit.score for hit in found] == [row[index] for index in order]
 
 
-def test_search_in_steps_is_search_of_each_query() -> None:
+def test_search_in_steps_equals_search_of_each_query() -> None:
     generator = np.random.default_rng(3)
     queries = generator.standard_normal((ROWS_PER_STEP + 5, 4), np.float32)
     documents = generator.standard_normal((20, 4), np.float32)
@@ -120,7 +120,7 @@ def test_one_vector_counts_as_one_row() -> None:
     assert similarity_pairwise([1, 2], [3, 4], "dot").tolist() == [11.0]
 
 
-def test_bad_names_list_the_good_ones() -> None:
+def test_bad_names_list_the_valid_ones() -> None:
     pattern = r"'jaccard'; expected one of \['cosine', 'dot', 'euclidean', 'manhattan'\]"
     bad: Any = "jaccard"
     for score in (similarity, similarity_pairwise):
@@ -148,7 +148,7 @@ def test_bad_arguments() -> None:
 
 
 @given(arrays.arrays(np.float32, (5, 4), elements=st.floats(-100, 100, width=32)))
-def test_normalize_depends_on_its_row_alone(rows: FloatArray) -> None:
+def test_normalize_depends_only_on_its_row(rows: FloatArray) -> None:
     together = normalize(rows)
     assert together.dtype == np.float32
     for row, found in zip(rows, together, strict=True):

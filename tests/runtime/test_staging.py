@@ -1,4 +1,4 @@
-"""How a bundle comes into being: whole, or not at all."""
+"""Tests that a bundle is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def mode(path: Path) -> int:
 
 @contextmanager
 def another_process(target: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """A process in the midst of staging, and its folder."""
+    """A process that is staging a bundle, and its staging folder."""
     command = [sys.executable, "-c", STAGE_AND_WAIT, str(target)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
@@ -104,7 +104,7 @@ def test_not_publishing_leaves_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == set()
 
 
-def test_an_existing_bundle_is_replaced_whole(tmp_path: Path) -> None:
+def test_an_existing_bundle_is_replaced_completely(tmp_path: Path) -> None:
     target = make_tiny(tmp_path / "bundle")
     (target / "notes").write_text("of the old one", encoding="utf-8")
     with staged_bundle(target) as staging:
@@ -125,7 +125,7 @@ def test_a_failure_leaves_the_existing_bundle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_what_is_no_bundle_is_not_replaced(tmp_path: Path, kind: str) -> None:
+def test_other_files_are_not_replaced(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "precious"
     if kind == "folder":
         target.mkdir()
@@ -140,7 +140,7 @@ def test_what_is_no_bundle_is_not_replaced(tmp_path: Path, kind: str) -> None:
     assert names(tmp_path) == {"precious"}
 
 
-def test_a_disk_that_does_not_take_it(tmp_path: Path) -> None:
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     with pytest.raises(ExportError, match=r"bundle cannot be written: .* name another --output"):
         make_tiny(tmp_path / "file" / "bundle")
@@ -149,7 +149,7 @@ def test_a_disk_that_does_not_take_it(tmp_path: Path) -> None:
     assert names(tmp_path) == {"file"}
 
 
-def test_our_own_errors_pass_as_they_are(tmp_path: Path) -> None:
+def test_embedrts_errors_are_raised_unchanged(tmp_path: Path) -> None:
     with pytest.raises(BundleNotFoundError):
         fail_after_filling(tmp_path / "bundle", BundleNotFoundError)
 
@@ -172,7 +172,7 @@ class TestModes:
         assert {mode(file) for file in target.iterdir()} == {0o666 & ~mask}
 
     @pytest.mark.parametrize(("folder", "file"), [(0o700, 0o600), (0o770, 0o640), (0o555, 0o444)])
-    def test_a_bundle_takes_after_the_one_that_it_replaces(
+    def test_a_bundle_gets_the_mode_of_the_one_that_it_replaces(
         self, tmp_path: Path, folder: int, file: int
     ) -> None:
         target = make_tiny(tmp_path / "bundle")
@@ -191,7 +191,7 @@ class TestModes:
     @pytest.mark.skipif(
         sys.platform == "win32" or os.geteuid() != 0, reason="only root gives files away"
     )
-    def test_the_owner_stays(self, tmp_path: Path) -> None:
+    def test_the_owner_is_kept(self, tmp_path: Path) -> None:
         target = make_tiny(tmp_path / "bundle")
         for path in (target, *target.iterdir()):
             os.chown(path, 1234, 2345)
@@ -202,8 +202,8 @@ class TestModes:
     @pytest.mark.skipif(
         sys.platform == "win32" or os.geteuid() != 0, reason="root reads and removes anything"
     )
-    def test_a_read_only_bundle_is_replaced_and_swept(self) -> None:
-        with TemporaryDirectory() as name:  # pytest's own folders are root's alone
+    def test_a_read_only_bundle_is_replaced_and_removed(self) -> None:
+        with TemporaryDirectory() as name:  # only root can enter pytest's own folders
             folder = Path(name)
             folder.chmod(0o777)
             os.seteuid(65534)
@@ -220,7 +220,7 @@ class TestModes:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path, there: bool) -> None:
+def test_a_link_is_kept_and_its_target_replaced(tmp_path: Path, there: bool) -> None:
     (tmp_path / "elsewhere").mkdir()
     real, link = tmp_path / "elsewhere" / "bundle-1", tmp_path / "current"
     if there:
@@ -246,7 +246,7 @@ def test_a_home_in_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @needs_locks
 @pytest.mark.parametrize("name", ["bundle", "odd [1] * name"])
-def test_litter_of_a_killed_process_is_swept_by_the_next(tmp_path: Path, name: str) -> None:
+def test_the_next_process_removes_files_of_a_killed_one(tmp_path: Path, name: str) -> None:
     target = tmp_path / name
     with another_process(target) as (process, litter):
         assert (litter / "README.md").exists()
@@ -258,7 +258,7 @@ def test_litter_of_a_killed_process_is_swept_by_the_next(tmp_path: Path, name: s
 
 
 @needs_locks
-def test_a_living_process_is_not_swept(tmp_path: Path) -> None:
+def test_files_of_a_running_process_are_kept(tmp_path: Path) -> None:
     target = tmp_path / "bundle"
     with another_process(target) as (_, living):
         make_tiny(target)
@@ -267,8 +267,8 @@ def test_a_living_process_is_not_swept(tmp_path: Path) -> None:
 
 
 @needs_locks
-def test_an_interrupted_replacement_is_swept(tmp_path: Path) -> None:
-    """Killed between its two renames, a process leaves the old bundle under another name."""
+def test_files_of_an_interrupted_replacement_are_removed(tmp_path: Path) -> None:
+    """A process killed between its two renames leaves the old bundle under another name."""
     target = make_tiny(tmp_path / "bundle")
     target.rename(tmp_path / ".bundle.partial-abc.old")
     make_tiny(target)
@@ -276,7 +276,7 @@ def test_an_interrupted_replacement_is_swept(tmp_path: Path) -> None:
 
 
 @needs_locks
-def test_sweeping_touches_nothing_of_others(tmp_path: Path) -> None:
+def test_files_of_others_are_kept(tmp_path: Path) -> None:
     for other in (".other.partial-x", "bundle.partial-x", ".bundle", "other"):
         (tmp_path / other).mkdir()
     before = names(tmp_path)

@@ -1,4 +1,4 @@
-"""What is taken as texts, and what is refused before any work."""
+"""Tests of which values are accepted as texts, and of refusals before any work."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def test_bad_element_is_described(bad: object, described: str) -> None:
         (np.array([["a", "b"]]), "a ndarray of 2 dimensions"),
     ],
 )
-def test_what_has_no_order_or_no_texts_is_no_batch(texts: Any, described: str) -> None:
+def test_values_without_order_or_texts_are_refused(texts: Any, described: str) -> None:
     with pytest.raises(TypeError, match=rf"^texts is {described}; pass a str or"):
         as_batch(texts)
 
 
 def test_views_of_a_mapping() -> None:
-    """Its keys are a set by their type, and the error says what to do; its values are a batch."""
+    """Keys have the type of a set and are refused with advice; values are an accepted batch."""
     texts = {"a": "b", "c": "d"}
     assert as_batch(texts.values()) == ["b", "d"]
     with pytest.raises(
@@ -85,12 +85,12 @@ def test_views_of_a_mapping() -> None:
         as_batch(texts.items())
 
 
-def test_stream_takes_no_single_text() -> None:
+def test_stream_refuses_a_single_text() -> None:
     with pytest.raises(TypeError, match=r"pass \[text\]"):
         next(stream("text"))
 
 
-def test_stream_reads_no_further_than_it_is_asked() -> None:
+def test_stream_reads_lazily() -> None:
     def texts() -> Iterator[str]:
         yield "first"
         raise AssertionError("read ahead")
@@ -178,6 +178,6 @@ def test_well_formed_text_is_left_alone(text: str) -> None:
         ("x" * 41, repr("x" * 40 + "…")),
     ],
 )
-def test_what_messages_quote(text: str, quoted: str) -> None:
-    """What would disturb a terminal is escaped."""
+def test_quotes_in_messages(text: str, quoted: str) -> None:
+    """Characters that would affect a terminal are escaped."""
     assert start_of(text) == quoted

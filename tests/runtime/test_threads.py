@@ -1,4 +1,4 @@
-"""The cores that the affinity mask and the cgroup quota leave."""
+"""Tests of the number of cores that the affinity mask and the cgroup quota allow."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_v1(
     assert cgroup_cpu_quota(root, membership) == cores
 
 
-def test_the_tightest_quota_on_the_way_up_wins(root: Path, membership: Path) -> None:
+def test_the_smallest_quota_of_all_ancestors_applies(root: Path, membership: Path) -> None:
     limit_v2(root / "slice", "200000 100000\n")
     limit_v2(root / "slice" / "service", "300000 100000\n")
     limit_v2(root / "slice" / "other", "100000 100000\n")
@@ -123,7 +123,7 @@ def test_no_cgroup_at_all(root: Path, membership: Path) -> None:
 
 
 def threads_under(setup: str) -> int:
-    """What a process of its own counts after some setup."""
+    """Return the number of threads that a new process reports after some setup."""
     code = f"import os\n{setup}\nfrom embedrt.engine import cpu\nprint(cpu.available_threads())"
     process = subprocess.run(
         [sys.executable, "-c", code],

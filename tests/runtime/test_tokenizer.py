@@ -1,4 +1,4 @@
-"""Token ids: the same as the plain tokenizer's, however long the text."""
+"""Tests that token ids equal those of the tokenizers library, whatever the length of the text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TRAINING_TEXTS = [
 ]
 KINDS = ["wordpiece", "bpe", "unigram"]
 
-# Pieces that are repeated to texts longer than the first cut, and put one after another.
+# Pieces that are repeated to make texts longer than the first slice, and concatenated.
 PIECES = [
     "the lazy dog ",
     "a",
@@ -55,7 +55,7 @@ LONG_TEXTS = st.lists(
 
 
 def save_trained(path: Path, kind: str) -> None:
-    """A small tokenizer with two special tokens, of a kind that MiniLM's is not."""
+    """Save a small tokenizer with two special tokens, of a kind other than MiniLM's."""
     special = ["<unk>", "<s>", "</s>"]
     trainer: trainers.Trainer
     if kind == "unigram":
@@ -91,7 +91,7 @@ def files(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 
 
 def plain(file: Path, side: Side = "right", max_tokens: int = MAX_TOKENS) -> FastTokenizer:
-    """The library's own tokenizer, truncating the whole text."""
+    """Return the library's own tokenizer, which truncates the full text."""
     tokenizer = FastTokenizer.from_file(str(file))
     tokenizer.enable_truncation(max_tokens, direction=side)
     return tokenizer
@@ -101,7 +101,7 @@ def plain(file: Path, side: Side = "right", max_tokens: int = MAX_TOKENS) -> Fas
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40, deadline=None)
 @given(texts=st.lists(LONG_TEXTS | st.text(max_size=40), min_size=1, max_size=3))
-@example(texts=["building " * 20 + "x" * 5000])  # a word that is too long, from where it is not
+@example(texts=["building " * 20 + "x" * 5000])  # a slice begins within a word that is too long
 @example(texts=["e\u0301" * 56 + "\x00" * 1016 + "e\u0301" * 45])  # one word: the rest is dropped
 def test_ids_are_those_of_the_whole_text(
     files: dict[str, Path], kind: str, side: Side, texts: list[str]
@@ -125,7 +125,7 @@ def test_ids_of_odd_texts(files: dict[str, Path], kind: str, side: Side, texts: 
 
 
 def test_ids_of_more_texts_than_a_block(files: dict[str, Path]) -> None:
-    """Short ones, and long ones that are settled early and late."""
+    """The texts include short ones, and long ones of which few or many characters are needed."""
     texts = [f"text {number} " * (number * 5 % 500) for number in range(2 * BLOCK + 5)]
     texts[3] = texts[BLOCK] = "x" * 20_000 + " dog"
     for kind, file in files.items():
@@ -137,8 +137,8 @@ def test_ids_of_more_texts_than_a_block(files: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("length", [FIRST_CUT + extra for extra in (-1, 0, 1, 2, 3, 500, 501, 502)])
-def test_a_word_is_weighed_as_a_whole(tmp_path: Path, length: int) -> None:
-    """Of "a" by the thousand, whether the odd one out comes first depends on the last."""
+def test_a_word_is_segmented_as_a_whole(tmp_path: Path, length: int) -> None:
+    """In a run of "a", the position of the shorter piece depends on the end of the word."""
     pieces = [("<unk>", 0.0), ("▁", -2.0), ("a", -3.0), ("aa", -2.0), ("aaa", -1.0)]
     weighing = FastTokenizer(models.Unigram(pieces, 0, byte_fallback=False))
     weighing.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -150,7 +150,7 @@ def test_a_word_is_weighed_as_a_whole(tmp_path: Path, length: int) -> None:
 
 
 def test_merges_reach_back_over_what_is_dropped(tmp_path: Path) -> None:
-    """The last letter takes the "d" from "cd", whose "c" then takes the "b" from "ab"."""
+    """The last letter merges with the "d" of "cd", whose "c" then merges with the "b" of "ab"."""
     merges = [("d", "e"), ("c", "d"), ("b", "c"), ("a", "b")]
     vocabulary = {piece: place for place, piece in enumerate([*"xabcde", *map("".join, merges)])}
     merging = FastTokenizer(models.BPE(vocabulary, merges))
@@ -186,7 +186,7 @@ def test_max_tokens_without_room_for_the_special_ones(files: dict[str, Path]) ->
         Tokenizer(files["wordpiece"], max_tokens=1)
 
 
-def test_dropout_would_give_other_tokens_each_time(tmp_path: Path) -> None:
+def test_dropout_is_refused(tmp_path: Path) -> None:
     save_trained(tmp_path / TOKENIZER, "bpe")
     dropping = FastTokenizer.from_file(str(tmp_path / TOKENIZER))
     model: models.BPE = dropping.model
@@ -200,7 +200,7 @@ def test_dropout_would_give_other_tokens_each_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"[]", b'{"model": {"type": "WordLevel"}}', b"\xff"]
 )
-def test_what_is_no_tokenizer(tmp_path: Path, content: bytes) -> None:
+def test_invalid_tokenizers(tmp_path: Path, content: bytes) -> None:
     (tmp_path / TOKENIZER).write_bytes(content)
     with pytest.raises(BundleCorruptError, match=r"tokenizer\.json is not a tokenizer .* again"):
         Tokenizer(tmp_path / TOKENIZER, max_tokens=MAX_TOKENS)

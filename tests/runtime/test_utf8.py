@@ -1,4 +1,4 @@
-"""Text files: UTF-8, with or without a byte order mark, and nothing else."""
+"""Tests that text files are read as UTF-8, with or without a byte order mark, and nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lines(content: bytes) -> list[str]:
 @given(st.lists(ONE_LINE), st.sampled_from(["\n", "\r\n"]), st.booleans())
 @example(["\ufeff", "\ufeffa"], "\n", True)
 @example([""], "\n", True)
-def test_lines_come_back(texts: list[str], end: str, marked: bool) -> None:
+def test_lines_round_trip(texts: list[str], end: str, marked: bool) -> None:
     content = "".join(text + end for text in texts).encode()
     assume(marked or not content.startswith(MARK))
     assume(content[:4].count(0) < 2)  # it would look like UTF-16, see below
@@ -36,18 +36,18 @@ def test_lines_come_back(texts: list[str], end: str, marked: bool) -> None:
 
 
 @given(NO_NUL, NO_NUL)
-def test_the_last_line_needs_no_end(first: str, last: str) -> None:
+def test_the_last_line_needs_no_newline(first: str, last: str) -> None:
     content = f"{first}\n{last}".encode()
     assert lines(MARK + content) == ([first, last] if last else [first])
 
 
-def test_a_file_of_nothing_but_a_mark_is_empty() -> None:
+def test_a_file_with_only_a_mark_is_empty() -> None:
     assert lines(MARK) == lines(b"") == []
     assert lines(MARK + b"\n") == [""]
     assert decode(MARK) == decode(b"") == ""
 
 
-def test_a_mark_is_one_only_at_the_start() -> None:
+def test_a_mark_counts_only_at_the_start() -> None:
     assert lines(MARK + MARK + b"a\n" + MARK + b"b") == ["\ufeffa", "\ufeffb"]
     assert decode(MARK + MARK + b"a") == "\ufeffa"
 
@@ -63,7 +63,7 @@ def test_a_mark_is_one_only_at_the_start() -> None:
         ("utf-32-be", "UTF-32BE"),
     ],
 )
-def test_what_is_wide_is_named(encoding: str, name: str) -> None:
+def test_wide_encodings_are_named(encoding: str, name: str) -> None:
     content = "How many\n".encode(encoding)
     told = f"is {name}; save it as UTF-8: iconv -f {name} -t UTF-8 FILE > NEW_FILE"
     with pytest.raises(ValueError, match="UTF") as caught:
@@ -97,7 +97,7 @@ class TestFiles:
     @pytest.mark.parametrize("mark", [b"", MARK])
     @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
     def test_json_lines(self, tmp_path: Path, mark: bytes, end: bytes) -> None:
-        """A blank line in JSON lines is no text, wherever it stands."""
+        """A blank line in JSON lines is ignored, wherever it is."""
         rows = [b'{"t": "a"}', b"", b' {"t": "\\ufeffb"} ', b" \t ", b'{"t": ""}', b"", b""]
         (tmp_path / "x.jsonl").write_bytes(mark + end.join(rows))
         assert list(read_texts(str(tmp_path / "x.jsonl"), "t")) == ["a", "\ufeffb", ""]
@@ -130,7 +130,7 @@ class TestFiles:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """The first text is found by its own word, and is printed without the mark."""
+        """The first text is found by its word and printed without the mark."""
         given = io.TextIOWrapper(io.BytesIO(MARK + b"w3\nw1\n"), encoding="utf-8")
         monkeypatch.setattr(sys, "stdin", given)
         assert main(["search", str(tiny), "--query", "w3", "--top-k", "1"]) == 0

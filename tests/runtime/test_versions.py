@@ -1,4 +1,4 @@
-"""Bundles of format version 1: they load as they did, and can be rewritten to version 2."""
+"""Tests that bundles of format version 1 still load and can be upgraded to version 2."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ TEXTS: list[str] = RECORDED["texts"]
 
 
 def recorded(precision: str) -> NDArray[np.float32]:
-    """The vectors that the last release of version 1 gave. Shape: (texts, dimension)."""
+    """Return the vectors of the last release of version 1. Shape: (texts, dimension)."""
     rows = [np.frombuffer(bytes.fromhex(row), np.float32) for row in RECORDED[precision]]
     return np.stack(rows)
 
 
 def has_the_same_kernels() -> bool:
-    """Whether bytes are comparable with those of the machine that recorded the vectors."""
+    """Whether bytes can be compared with those of the machine that recorded the vectors."""
     flags = CPUINFO.read_text(encoding="utf-8") if CPUINFO.is_file() else ""
     return "avx512_vnni" in flags and ort.__version__ == RECORDED["onnxruntime"]
 
@@ -68,7 +68,7 @@ class TestVersion1:
         if has_the_same_kernels():
             assert found.tobytes() == expected.tobytes()
 
-    def test_is_known_to_the_commands(
+    def test_is_accepted_by_commands(
         self, precision: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["info", str(DATA / precision)]) == 0
@@ -77,7 +77,7 @@ class TestVersion1:
         assert capsys.readouterr().out.startswith("files: 4 as the manifest says")
 
     def test_with_weights_in_another_file(self, precision: str, tmp_path: Path) -> None:
-        """Which came with version 2."""
+        """Weights files came with version 2."""
         bundle = tmp_path / "bundle"
         shutil.copytree(DATA / precision, bundle)
         zeros = np.zeros(16, np.float32)
@@ -121,10 +121,10 @@ class TestUpgrade:
         assert main(["verify", str(new)]) == 0
         assert beside(tmp_path) == {"new"}
 
-    def test_where_weights_are_rewritten_at_load(
+    def test_with_weights_that_are_rewritten_at_load(
         self, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As on processors that would clip: ONNX Runtime then copies them, from wherever."""
+        """On processors with clipping kernels, ONNX Runtime copies the weights in either case."""
         upgrade_bundle(DATA / precision, tmp_path / "new")
         monkeypatch.setattr("embedrt.engine.session.clips_int8", lambda: True)
         old, new = DATA / precision, tmp_path / "new"
@@ -171,7 +171,7 @@ class TestUpgrade:
             upgrade_bundle(DATA / precision, tmp_path / "new")
         assert beside(tmp_path) == set()
 
-    def test_a_damaged_one(self, precision: str, tmp_path: Path) -> None:
+    def test_a_damaged_bundle(self, precision: str, tmp_path: Path) -> None:
         bundle = tmp_path / "bundle"
         shutil.copytree(DATA / precision, bundle)
         content = bytearray((bundle / GRAPH).read_bytes())
@@ -182,7 +182,7 @@ class TestUpgrade:
         assert beside(tmp_path) == {"bundle"}
 
 
-def test_what_is_upgraded_already(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_of_version_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = make_tiny(tmp_path / "tiny")
     assert main(["upgrade", str(bundle), str(tmp_path / "new")]) == 1
     expected = f"embedrt: {bundle} has format version 2 already: use it as it is\n"
@@ -190,7 +190,7 @@ def test_what_is_upgraded_already(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert beside(tmp_path) == {"tiny"}
 
 
-def test_output_that_is_no_bundle(tmp_path: Path) -> None:
+def test_output_that_is_not_a_bundle(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(ExportError, match="exists and is not a bundle"):

@@ -1,4 +1,4 @@
-"""Weights beside the graph: how they get there, what is refused, and that they are shared."""
+"""Tests of weights in a file beside the graph: moving them, refusals, and shared memory."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ from tiny_bundle import (
 )
 
 TABLE = np.eye(WORDS, dtype=np.float32)
-SIZE = 1024  # of the file of weights in hostile bundles
+SIZE = 1024  # bytes of the weights file in malicious bundles
 REMEDY = "; copy or export the bundle again"
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def parts(graph: bytes, weights: bytes) -> dict[str, tuple[bytes, bool]]:
-    """Each tensor's data by its name, and whether it was in the graph."""
+    """Return each tensor's data by name, and whether it was in the graph."""
     found = {}
     outline, _ = find_graph(graph)
     for number, span in read_fields(graph, outline):
@@ -69,7 +69,7 @@ def entry(graph: bytes, span: Span) -> tuple[str, str]:
 
 
 def moved(folder: Path, graph: bytes) -> tuple[bytes, bytes]:
-    """The graph without its weights, and these."""
+    """Return the graph without its weights, and the weights."""
     with (folder / WEIGHTS).open("wb") as file:
         outline = move_weights(graph, file)
     return outline, (folder / WEIGHTS).read_bytes()
@@ -92,7 +92,7 @@ class TestMoving:
         (folder / GRAPH).write_bytes(outline)
         check_graph(folder / GRAPH, len(weights))
 
-    def test_twice_is_once(self, tmp_path: Path) -> None:
+    def test_moving_twice_changes_nothing(self, tmp_path: Path) -> None:
         outline, _ = moved(tmp_path, tiny_graph(TABLE))
         again, weights = moved(tmp_path, outline)
         assert (again, weights) == (outline, b"")
@@ -105,7 +105,7 @@ class TestMoving:
         ],
     )
     def test_fields_that_change_nothing(self, tmp_path: Path, extra: Field) -> None:
-        """Of data given twice, protobuf takes the last."""
+        """If data is given twice, protobuf takes the last."""
         graph = model((5, tensor("table", TABLE, extra)))
         outline, weights = moved(tmp_path, graph)
         assert len(weights) == TABLE.nbytes
@@ -117,19 +117,19 @@ class TestMoving:
         [
             tensor("odd", TABLE, (3, b"")),  # a segment
             tensor("odd", TABLE, (16, message((1, "key"), (2, "value")))),
-            described("odd", TABLE, (4, TABLE.tobytes())),  # as numbers
+            described("odd", TABLE, (4, TABLE.tobytes())),  # data in a typed field
             tensor("odd", TABLE, (2, 9)),  # booleans
             tensor("odd", TABLE, (2, 8)),  # strings
         ],
         ids=["segment", "metadata", "float_data", "booleans", "strings"],
     )
-    def test_what_is_out_of_the_ordinary_stays(self, tmp_path: Path, odd: bytes) -> None:
+    def test_unusual_tensors_are_not_moved(self, tmp_path: Path, odd: bytes) -> None:
         graph = model((5, odd))
         assert moved(tmp_path, graph) == (graph, b"")
 
 
 def bundle_of(folder: Path, *tensors: bytes, weights: int = SIZE) -> Path:
-    """A tiny bundle with these tensors besides its own, and that many bytes of weights."""
+    """Make a tiny bundle with additional tensors and a weights file of `weights` bytes."""
     graph = model(
         (1, node("Gather", ["table", "input_ids"], "rows")),
         (1, node("ReduceSum", ["rows", "axes"], "embedding", (5, NOT_KEPT))),
@@ -200,7 +200,7 @@ HOSTILE: dict[str, list[tuple[bytes, ...]]] = {
         (outside("t", ROW, 0, length="128"),),
         (outside("t", ROW, 0, length="0"),),
         (outside("t", np.zeros((4, 0), np.float32), 0),),
-        (place(*WHOLE, where=((14, 1), (1, 2**63))),),  # a dimension more, as protobuf has -2**63
+        (place(*WHOLE, where=((14, 1), (1, 2**63))),),  # another dimension, -2**63 in protobuf
         (place(*WHOLE, where=((14, 1), *([(1, 2**40)] * 5000))),),
         (place(*WHOLE, where=((14, 1), (1, varint(2) * 50))),),  # packed
         (place(*WHOLE, where=((14, 1), (2, 8))),),  # strings
@@ -266,7 +266,7 @@ class TestHostile:
         with pytest.raises(BundleFormatError, match="a tensor whose data lies in another file"):
             check_graph(tmp_path / GRAPH, SIZE)
 
-    def test_what_is_like_it_and_in_order(self, tmp_path: Path) -> None:
+    def test_similar_valid_tensors_are_accepted(self, tmp_path: Path) -> None:
         tensors = [
             outside("a", ROW, 0),
             outside("b", ROW, 64),
@@ -286,7 +286,7 @@ class TestHostile:
         assert len(str(caught.value)) < 1500
 
     def test_not_in_version_1(self, tmp_path: Path) -> None:
-        """Where no file of weights belongs to the bundle."""
+        """A bundle of version 1 has no weights file."""
         (tmp_path / GRAPH).write_bytes(model((5, outside("t", ROW, 0))))
         (tmp_path / WEIGHTS).write_bytes(bytes(SIZE))
         with pytest.raises(BundleFormatError, match="a tensor whose data lies in another file"):
@@ -294,7 +294,7 @@ class TestHostile:
 
 
 def mappings(file: Path, field: str) -> list[int]:
-    """What /proc tells in kB of each of this process's mappings of a file."""
+    """Return a field of /proc/self/smaps, in kB, for each mapping of a file."""
     found: list[int] = []
     inside = False
     for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
@@ -309,7 +309,7 @@ def mappings(file: Path, field: str) -> list[int]:
 @ON_LINUX
 class TestMapped:
     def test_one_copy_for_both_sessions_and_all_processes(self, minilm: Path) -> None:
-        """Pages of the file itself: none of them is this process's own."""
+        """All pages are those of the file: none is private to this process."""
         with Embedder.load(minilm, threads=2) as embedder:
             once = len(mappings(minilm / WEIGHTS, "Rss"))
             embedder.encode([f"text {number}" for number in range(50)])
@@ -321,11 +321,11 @@ class TestMapped:
                 embedder.encode("alone")
             embedder._engine._sessions.loading.result(timeout=60)
             assert embedder._engine._sessions.all_cores
-            # Linux merges mappings that are neighbors, and other tests may have mapped it too.
+            # Linux merges adjacent mappings, and other tests may have mapped the file, too.
             assert once < len(mappings(minilm / WEIGHTS, "Rss")) <= 2 * once
             assert sum(mappings(minilm / WEIGHTS, "Anonymous")) == 0
 
-    def test_a_file_that_is_cut_ends_the_process(self, tiny: Path) -> None:
+    def test_truncating_the_file_kills_the_process(self, tiny: Path) -> None:
         program = (
             "import os, sys\nfrom embedrt import Embedder\n"
             "embedder = Embedder.load(sys.argv[1], mapped=sys.argv[2] == 'mapped')\n"
@@ -367,7 +367,7 @@ class TestRead:
             assert embedder.encode(texts).tobytes() == expected
             assert embedder._load_again.keywords["mapped"] is False
 
-    def test_where_the_system_cannot_map(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_memory_mapping(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = mmap.mmap
 
         def refuse(descriptor: int, size: int, **options: Any) -> mmap.mmap:
@@ -381,7 +381,7 @@ class TestRead:
         with Embedder.load(tiny) as embedder:
             assert embedder.encode("w1").argmax() == 1
 
-    def test_a_file_that_shrinks_meanwhile(
+    def test_a_file_that_shrinks_while_it_is_read(
         self, tiny: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         size = (tiny / WEIGHTS).stat().st_size
@@ -394,7 +394,7 @@ class TestRead:
             load_file(tiny / WEIGHTS, mapped=False)
 
     def test_no_weights_at_all(self, tmp_path: Path) -> None:
-        """An empty file can be neither mapped nor missed."""
+        """An empty file cannot be mapped."""
         bundle = make_tiny(tmp_path / "tiny", table=TABLE[:, :3].copy())
         assert (bundle / WEIGHTS).stat().st_size == 0
         for mapped in (True, False):
@@ -403,8 +403,8 @@ class TestRead:
 
 
 class TestLinks:
-    def test_files_that_lie_apart(self, tiny: Path, tmp_path: Path) -> None:
-        """ONNX Runtime maps nothing that lies outside the graph's own folder."""
+    def test_files_in_different_folders(self, tiny: Path, tmp_path: Path) -> None:
+        """ONNX Runtime maps only files in the graph's own folder."""
         bundle = Bundle.open(tiny)
         assert bundle.load_weights() is None
         linked = tmp_path / "linked"

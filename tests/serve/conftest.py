@@ -1,4 +1,4 @@
-"""Servers for the tests of a file, and what their results must be."""
+"""Servers for the tests of a file, and their expected results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABELS = ("no", "maybe", "yes")
 
 @pytest.fixture(scope="module")
 def server(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """The real MiniLM, behind the defaults."""
+    """A server of MiniLM with default options."""
     with serving(minilm, tmp_path_factory.mktemp("server") / "log") as server:
         yield server
         assert server.process.poll() is None, server.log()

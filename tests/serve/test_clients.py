@@ -1,4 +1,4 @@
-"""Unmodified clients, against a real server with the real model, bit for bit."""
+"""Tests that unmodified clients get the exact vectors of a real server with a real model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TestOpenAI:
         return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
     def test_embeddings(self, client: openai.OpenAI, embedder: Embedder) -> None:
-        """The client asks for base64 by itself."""
+        """By default, the client requests base64 and decodes it."""
         answer = client.embeddings.create(model="any", input=TEXTS)
         found = np.array([each.embedding for each in answer.data], np.float32)
         assert found.tobytes() == embedder.encode(TEXTS).tobytes()
@@ -39,7 +39,7 @@ class TestOpenAI:
         )  # fmt: skip
         (only,) = answer.data
         found = only.embedding
-        if encoding == "base64":  # left as it is for who asks
+        if encoding == "base64":  # the client does not decode it if the caller requested it
             import base64
 
             found = np.frombuffer(base64.b64decode(str(found)), "<f4").tolist()

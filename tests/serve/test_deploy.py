@@ -1,6 +1,6 @@
-"""The files for Docker, systemd and Kubernetes name options, routes and signals that exist.
+"""Tests that the files for Docker, systemd and Kubernetes name existing options and routes.
 
-`make lint` reads them with a linter of each.
+`make lint` checks each of them with its linter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fields, answers and errors of every route, word for word where a client acts on them."""
+"""Tests of the fields, answers and errors of every route."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ POSTS = ("/v1/embeddings", "/embeddings", "/embed", "/", "/similarity", "/vector
 
 
 def vector_of(*words: int) -> list[float]:
-    """The tiny model's embedding: how often each word occurs."""
+    """Return the tiny model's embedding: the number of occurrences of each word."""
     return [float(words.count(word)) for word in range(10)]
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """Word counts, not normalized, with prompts and a default prompt."""
+    """A server of word counts, not normalized, with prompts and a default prompt."""
     folder = tmp_path_factory.mktemp("tiny")
     bundle = make_tiny(folder / "tiny", prompts=PROMPTS, default_prompt_name="other")
     with serving(bundle, folder / "log", "--served-name", "counts", "--max-texts", "5") as server:
@@ -119,7 +119,7 @@ class TestTEI:
 
     @pytest.mark.parametrize("side", ["Right", "right", "Left", "left", None])
     def test_truncation_direction(self, tiny: Serving, side: str | None) -> None:
-        """The model takes 8 tokens, one of them the prompt's."""
+        """The model's maximum is 8 tokens, one of them the prompt's."""
         fields = {"inputs": "w1 w2 w2 w2 w2 w2 w2 w2 w3", "normalize": False}
         answer = tiny.post("/embed", {**fields, "truncation_direction": side}).json()
         left = side in ("Left", "left")
@@ -208,7 +208,7 @@ class TestTEI:
 class TestWeaviate:
     @pytest.mark.parametrize(("task", "prompt"), [("query", 3), ("passage", 4), (None, 5)])
     def test_one(self, tiny: Serving, task: str | None, prompt: int) -> None:
-        """With the fields that Weaviate's client in Go always sends."""
+        """The request has the fields that Weaviate's Go client always sends."""
         config = {} if task is None else {"task_type": task}
         fields = {"text": "w1", "dims": 0, "vector": None, "error": "", "config": config}
         found = tiny.post("/vectors", fields).json()
@@ -250,7 +250,7 @@ class TestOwn:
         head = tiny.http.head(tiny.url + path)
         assert (head.status_code, head.content) == (200, b"")
 
-    def test_metrics_tell_of_requests_and_of_the_engine(self, server: Serving) -> None:
+    def test_metrics_count_requests_and_the_engines_work(self, server: Serving) -> None:
         def value(name: str) -> float:
             lines = server.get("/metrics").text.splitlines()
             return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
@@ -294,7 +294,7 @@ class TestEveryDialect:
         ],
         ids=range(8),
     )
-    def test_no_json(self, tiny: Serving, path: str, body: bytes, message: str) -> None:
+    def test_invalid_json(self, tiny: Serving, path: str, body: bytes, message: str) -> None:
         answer = tiny.http.post(tiny.url + path, content=body)
         error = answer.json()["error"]
         assert answer.status_code == 400
@@ -314,13 +314,13 @@ class TestEveryDialect:
         assert answer.headers["allow"].startswith(allowed)
         assert f"send {allowed}" in answer.text
 
-    def test_no_route(self, tiny: Serving) -> None:
+    def test_unknown_route(self, tiny: Serving) -> None:
         assert tiny.get("/v1/chat/completions").json()["error"]["type"] == "invalid_request_error"
         assert tiny.get("/nothing").json()["error_type"] == "Validation"
         assert tiny.get("/nothing").status_code == tiny.get("/v1/nothing").status_code == 404
 
-    def test_half_an_emoji(self, server: Serving, embedder: Embedder) -> None:
-        """As JavaScript cuts texts: the library's rule holds over HTTP too."""
+    def test_unpaired_surrogate(self, server: Serving, embedder: Embedder) -> None:
+        """JavaScript can split surrogate pairs; the library's rule for them holds for HTTP, too."""
         body = b'{"inputs": ["a \\ud83d", "b \\ud83e\\udd99"], "text": "a \\ud83d"}'
         found = server.http.post(server.url + "/embed", content=body).json()
         expected = embedder.encode(["a \ufffd", "b 🦙"])

@@ -1,4 +1,4 @@
-"""The README's examples run, and its table of routes is complete."""
+"""Tests that the README's examples run and that its table of routes is complete."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def test_shell(server: Serving, block: str) -> None:
     assert ended.stdout.startswith(b'{"object":"list","data":[{"object":"embedding"')
 
 
-def test_every_route_is_told_of() -> None:
+def test_every_route_is_documented() -> None:
     told = set(re.findall(r"`(?:GET |POST )?(/[^` ]*)`", README.partition("## Load")[0]))
     assert {each.path.replace(":path", "").rstrip("/") or "/" for each in OPERATIONS} <= told

@@ -1,4 +1,4 @@
-"""Requests that nobody means well: 4xx in the dialect of the route, and the next request works."""
+"""Tests that malicious requests get a 4xx in the route's format, and the next request works."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def as_json(value: object) -> bytes:
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """JSON as someone might have built it: with surrogates, NaN, repeated names, cut or flipped."""
+    """Generate JSON with surrogates, NaN or repeated names, possibly truncated or corrupted."""
     value = draw(objects | values)
     text = json.dumps(value, ensure_ascii=draw(st.booleans()), allow_nan=True)
     if text.startswith("{") and len(text) > 2 and draw(st.booleans()):
-        text = text[:-1] + "," + text[1:]  # each name twice
+        text = text[:-1] + "," + text[1:]  # repeats each name
     body = text.encode("utf-8", "surrogatepass")
     change = draw(st.sampled_from(["none", "none", "none", "cut", "flip", "surrogate", "huge"]))
     if change == "cut":
@@ -114,7 +114,7 @@ def works(server: Serving) -> bool:
 
 
 def check_error(path: str, answer: Any) -> None:
-    """The shape that clients of the route read."""
+    """Assert that an error has the format that clients of the route expect."""
     assert answer.headers["content-type"] == "application/json"
     error = answer.json()
     if path in ("/v1/embeddings", "/embeddings"):
@@ -177,22 +177,22 @@ def test_bodies_for_a_reranker(ranker: Serving, path: str, body: bytes) -> None:
     bad=st.none() | st.booleans() | st.floats(allow_nan=False) | st.lists(st.text(max_size=3)),
     rest=st.lists(values, max_size=5),
 )
-def test_the_index_of_what_is_wrong(
+def test_the_index_of_an_invalid_text(
     target: Serving, path: str, good: list[str], bad: object, rest: list[object]
 ) -> None:
     name = TEXTS_OF[path]
     if isinstance(bad, list) and not good and path != "/vectors":
-        good = ["w1"]  # a list of lists may be token ids
+        good = ["w1"]  # because a list of lists may be token ids
     texts = [text.encode("utf-8", "replace").decode() for text in good]
     body = json.dumps({name: [*texts, bad, *rest]}).encode()
     answer = target.http.post(target.url + path, content=body)
-    # Values behind it may be no JSON at all, such as NaN.
+    # The values after it may be invalid JSON, such as NaN.
     if answer.status_code != 400 or path in ("/v1/embeddings", "/embeddings"):
         assert f"{name}[{len(texts)}] is " in answer.text or "not JSON" in answer.text
     assert answer.status_code in {400, 422}
 
 
-# What a connection may send, whole requests and pieces of them.
+# Complete requests and fragments that a connection may send.
 PIECES = [
     b"POST /embed HTTP/1.1\r\n", b"GET / HTTP/1.1\r\n", b"GET /live HTTP/1.1\r\n\r\n",
     b"POST / HTTP/1.0\r\n", b"GET http://[::1/ HTTP/1.1\r\n\r\n", b"OPTIONS * HTTP/1.1\r\n\r\n",
@@ -236,8 +236,8 @@ def test_bytes(target: Serving, pieces: list[bytes], half_close: bool) -> None:
     assert works(target)
 
 
-def test_a_bomb(target: Serving) -> None:
-    """A gigabyte of zeros in a megabyte is not unpacked, nor read."""
+def test_a_compression_bomb(target: Serving) -> None:
+    """A compressed body is refused without being read or decompressed."""
     import gzip
 
     bomb = gzip.compress(bytes(10_000_000))

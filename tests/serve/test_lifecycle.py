@@ -1,4 +1,4 @@
-"""Start and end: ready when it can embed, and no request lost when it ends."""
+"""Tests of start and shutdown: ready only when it can embed, no request lost at the end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def refused(*arguments: str, **environment: str) -> str:
-    """What a server says that does not start."""
+    """Return the stderr of a server that does not start."""
     command = [sys.executable, "-m", "embedrt", "serve", *arguments]
     ended = subprocess.run(
         command,
@@ -60,7 +60,7 @@ class TestEnd:
         assert "error" not in server.log()
 
     def test_requests_are_finished(self, minilm: Path, embedder: Embedder, tmp_path: Path) -> None:
-        """Those that run, that wait, and that are still being sent."""
+        """Requests that run, that wait, and that are still being received get answers."""
         with serving(minilm, tmp_path / "log", "--threads", "1", "--cache-mb", "0") as server:
             body = json.dumps({"inputs": "late"}).encode()
             late = server.connect()
@@ -105,7 +105,7 @@ class TestEnd:
             assert server.process.wait(30) == 0
 
     def test_a_request_longer_than_the_grace(self, minilm: Path, tmp_path: Path) -> None:
-        """It is answered too, and the server ends in time."""
+        """It is answered with an error, and the server ends in time."""
         options = ["--threads", "1", "--grace", "1", "--cache-mb", "0"]
         texts = [f"{number} {text}" for number in range(34) for text in LONG]
         with serving(minilm, tmp_path / "log", *options) as server:
@@ -121,7 +121,7 @@ class TestEnd:
                 answer = asked.result()
             assert (answer.status_code, answer.json()["error_type"]) == (503, "Unhealthy")
 
-    def test_a_second_signal_ends_at_once(self, minilm: Path, tmp_path: Path) -> None:
+    def test_a_second_signal_ends_immediately(self, minilm: Path, tmp_path: Path) -> None:
         texts = [f"{number} {text}" for number in range(34) for text in LONG]
         with serving(minilm, tmp_path / "log", "--threads", "1") as server:
             connection = server.connect()
@@ -138,7 +138,7 @@ class TestEnd:
 
 
 class TestStart:
-    def test_the_address_is_taken(self, tiny: Path) -> None:
+    def test_the_address_is_in_use(self, tiny: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = str(other.getsockname()[1])
             said = refused(str(tiny), "--port", port)
@@ -190,7 +190,7 @@ class TestStart:
             assert facts["served_model_name"] == "from the environment"
             assert (facts["max_client_batch_size"], facts["max_batch_tokens"]) == (4, 77)
             server.post("/embed", {})
-            wait_until(lambda: len(server.log().splitlines()) == 2)  # it is logged after the answer
+            wait_until(lambda: len(server.log().splitlines()) == 2)  # written after the answer
             first, second = map(json.loads, server.log().splitlines())
         assert first["message"] == f"serving on {server.url}"
         assert re.fullmatch(r"POST /embed 422 \d+\.\d ms [0-9a-f]{16}", second["message"])
@@ -200,7 +200,7 @@ class TestStart:
     def test_a_unix_socket(self, tiny: Path, tmp_path: Path) -> None:
         path = tmp_path / "socket"
         with socket.socket(socket.AF_UNIX) as stale:
-            stale.bind(str(path))  # left behind by a server that was killed
+            stale.bind(str(path))  # left by a server that was killed
         with serving(tiny, tmp_path / "log", "--uds", str(path)) as server:
             assert not stat.S_IMODE(path.stat().st_mode) & stat.S_IWOTH
             transport = httpx.HTTPTransport(uds=str(path))
@@ -214,7 +214,7 @@ class TestStart:
     @pytest.mark.parametrize(
         ("host", "key", "warned"), [("0.0.0.0", "", True), ("0.0.0.0", "k", False)]
     )
-    def test_open_to_all(
+    def test_open_to_the_network(
         self, tiny: Path, tmp_path: Path, host: str, key: str, warned: bool
     ) -> None:
         environment = {"EMBEDRT_HOST": host, "EMBEDRT_API_KEY": key}
@@ -223,7 +223,7 @@ class TestStart:
             assert httpx.get(f"http://127.0.0.1:{server.port}/ready").status_code == 200
 
     def test_root_path(self, tiny: Path, tmp_path: Path) -> None:
-        """As behind a proxy that strips it."""
+        """A proxy strips the path from requests."""
         with serving(tiny, tmp_path / "log", "--root-path", "/models/tiny") as server:
             assert server.post("/embed", {"inputs": "w1"}).status_code == 200
             assert server.get("/nothing").status_code == 404

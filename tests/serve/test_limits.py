@@ -1,4 +1,4 @@
-"""Slow, endless and odd connections: each ends in time, and the next request works."""
+"""Tests that slow, endless and malformed connections end in time, and others still work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """What arrives until the server closes the connection."""
+    """Return the bytes that arrive until the server closes the connection."""
     received = b""
     try:
         while part := connection.recv(1 << 16):
@@ -58,7 +58,7 @@ STARTS = [
 
 
 def test_requests_that_stop(strict: Serving) -> None:
-    """At any place; all of them at once."""
+    """Requests that stop anywhere time out, all of them at the same time."""
 
     def ask(start: bytes) -> tuple[bytes, float]:
         with strict.connect() as connection:
@@ -76,7 +76,7 @@ def test_requests_that_stop(strict: Serving) -> None:
 
 @pytest.mark.parametrize("head", [HEAD, HEAD + b"content-length: 99999\r\n\r\n"])
 def test_a_request_that_trickles(strict: Serving, head: bytes) -> None:
-    """Each byte arrives in time, and all of them never do."""
+    """Each byte arrives in time, but the request never completes."""
     begin = time.monotonic()
     with strict.connect() as connection:
         connection.sendall(head)
@@ -95,7 +95,7 @@ def test_a_request_that_trickles(strict: Serving, head: bytes) -> None:
     assert not received or received.startswith(b"HTTP/1.1 408 ")
 
 
-def test_headers_without_end(strict: Serving) -> None:
+def test_endless_headers(strict: Serving) -> None:
     with strict.connect() as connection:
         sent = 0
         try:
@@ -124,7 +124,7 @@ def test_a_long_path(strict: Serving) -> None:
 
 
 class TestReading:
-    """Three answers of 4.4 MB on one connection: more than the system's buffers hold."""
+    """Three answers of 4.4 MB on one connection exceed the system's buffers."""
 
     TEXTS = 100_000
     ANSWERS = 3
@@ -146,12 +146,12 @@ class TestReading:
         return self.ANSWERS * self.TEXTS * (len(VECTOR) - 1)
 
     def test_never(self, connection: socket.socket) -> None:
-        """The server gives up, and what has not left it is lost."""
+        """The server closes the connection, and unsent bytes are lost."""
         time.sleep(READ_SECONDS * 3.5)
         assert 0 < len(read_all(connection)) < self.size
 
     def test_slowly(self, connection: socket.socket) -> None:
-        """It takes longer than any limit, and arrives as a whole."""
+        """The answers take longer than any limit, but arrive completely."""
         received = 0
         for _ in range(10):
             time.sleep(READ_SECONDS / 5)

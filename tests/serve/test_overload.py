@@ -1,4 +1,4 @@
-"""More than the server can do, clients that go away, and requests that take too long."""
+"""Tests of overload, clients that disconnect, and requests that take too long."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONG = [f"{number} {'word ' * 60}" for number in range(200)]
 
 @pytest.fixture(scope="module")
 def small(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """One thread, a short queue, and no cache."""
+    """A server with one thread, a short queue and no cache."""
     options = ["--threads", "1", "--max-waiting-tokens", "1000", "--cache-mb", "0"]
     options += ["--max-body-mb", "1"]
     with serving(minilm, tmp_path_factory.mktemp("small") / "log", *options) as server:
@@ -42,7 +42,7 @@ def send(connection: socket.socket, server: Serving, value: Any) -> None:
 
 
 class TestAdmission:
-    def test_a_full_queue_refuses_and_tells_when_to_come_back(
+    def test_a_full_queue_refuses_and_says_when_to_retry(
         self, small: Serving, embedder: Embedder
     ) -> None:
         groups = [[f"{group} {text}" for text in LONG[:8]] for group in range(12)]
@@ -72,8 +72,8 @@ class TestAdmission:
         assert answer.status_code == 200
         assert len(answer.json()) == 100
 
-    def test_openai_s_client_comes_back(self, small: Serving) -> None:
-        """After the time that it is told."""
+    def test_openais_client_retries(self, small: Serving) -> None:
+        """The client retries after the time in the answer's header."""
         client = openai.OpenAI(base_url=f"{small.url}/v1", api_key="none", max_retries=9)
 
         def ask(group: int) -> int:
@@ -90,12 +90,12 @@ class TestAdmission:
         answer = small.post("/v1/embeddings", {"input": "a" * 1_000_000})
         assert answer.status_code == 413
         assert "more than 1,000,000 bytes" in answer.json()["error"]["message"]
-        parts = (b'{"input": "' + b"a" * 100_000 for _ in range(11))  # in chunks: of unknown size
+        parts = (b'{"input": "' + b"a" * 100_000 for _ in range(11))  # in chunks of unknown total
         answer = small.http.post(small.url + "/embed", content=parts)
         assert (answer.status_code, answer.json()["error_type"]) == (413, "Validation")
 
-    def test_bodies_that_are_held(self, small: Serving) -> None:
-        """Five of them would be more than is held; small ones are answered in between."""
+    def test_incomplete_bodies_are_limited(self, small: Serving) -> None:
+        """Five of them exceed the limit for bodies in memory; small requests are still answered."""
         held = []
         for _ in range(5):
             connection = small.connect()
@@ -119,13 +119,13 @@ class TestDeadline:
             assert answer.status_code == 503
             assert int(answer.headers["retry-after"]) >= 1
             assert "no answer within 0.2 s" in answer.json()["error"]["message"]
-            # Its texts no longer wait.
+            # Its texts are no longer queued.
             wait_until(lambda: metric(server, "embedrt_waiting_texts") == 0, seconds=2)
             assert server.post("/embed", {"inputs": "a text"}).status_code == 200
 
 
 class TestClientsThatGo:
-    def test_a_client_takes_its_waiting_texts_with_it(self, small: Serving) -> None:
+    def test_a_disconnect_drops_waiting_texts(self, small: Serving) -> None:
         wait_until(lambda: metric(small, "embedrt_waiting_texts") == 0)
         run = metric(small, "embedrt_tokens_total")
         gone = metric(small, 'embedrt_requests_total{route="/embed",status="499"')
@@ -138,7 +138,7 @@ class TestClientsThatGo:
         assert metric(small, "embedrt_tokens_total") - run < 0.5 * len(LONG) * 64
         assert metric(small, 'embedrt_requests_total{route="/embed",status="499"') == gone + 1
 
-    def test_a_client_that_goes_while_it_sends(self, small: Serving) -> None:
+    def test_a_client_that_disconnects_while_it_sends(self, small: Serving) -> None:
         connection = small.connect()
         connection.sendall(b"POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{")
         connection.close()

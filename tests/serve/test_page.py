@@ -1,4 +1,4 @@
-"""The page, in a real browser that clicks its buttons."""
+"""Tests of the page in a real browser that clicks its buttons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embedrt.serve.page import PAGE
 from serving import Serving
 
 needs_a_browser = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium")
-KEPT = "EMBEDRT_TEST_SCREENSHOT"  # where a screenshot is kept, to be looked at
+KEPT = "EMBEDRT_TEST_SCREENSHOT"  # path at which to save a screenshot for inspection
 
 
 def test_loads_nothing_from_elsewhere(server: Serving) -> None:

@@ -1,4 +1,4 @@
-"""The key: asked of every route but the probes', and never told to anyone."""
+"""Tests of the API key: required by every route except the probes, and never revealed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ways(key: str) -> list[str]:
 
 
 def test_every_route_asks_for_the_key(tmp_path: Path, locked: Serving) -> None:
-    """Those of the application itself are walked, so that a new one cannot be forgotten."""
+    """The test iterates over the application's own routes, so that it includes new ones."""
     with Embedder.load(make_tiny(tmp_path / "tiny")) as embedder:
         routes = create_app(embedder, ServeOptions(api_keys=("k",))).routes
     paths = {route.path.replace("{id:path}", "tiny") for route in routes}  # type: ignore[attr-defined]
@@ -87,7 +87,7 @@ def test_openai(locked: Serving) -> None:
     assert raised.value.code == "invalid_api_key"
 
 
-def test_the_log_carries_no_text_and_no_key(locked: Serving) -> None:
+def test_the_log_contains_no_text_and_no_key(locked: Serving) -> None:
     headers = {"authorization": "Bearer first-key"}
     for path in ("/v1/embeddings", "/embed", "/vectors", "/tokenize", "/similarity", "/"):
         for fields in (
@@ -102,13 +102,13 @@ def test_the_log_carries_no_text_and_no_key(locked: Serving) -> None:
     locked.get(f"/v1/models/{SECRET}", headers=headers)
     locked.get(f"/{SECRET}", headers=headers)
     log = locked.log()
-    assert "1 texts, length:hash 27:" in log  # at debug level: what may be told
+    assert "1 texts, length:hash 27:" in log  # all that may be logged, at debug level
     assert "POST /embed 413" in log
     assert "secret" not in log
     assert "-key" not in log
 
 
-def test_keys_that_no_header_can_carry() -> None:
+def test_keys_that_are_invalid_in_a_header() -> None:
     for key in ("", " ", "a\nb", "é"):
         with pytest.raises(ValueError, match="no HTTP header can carry"):
             ServeOptions(api_keys=(key,))
@@ -120,7 +120,7 @@ class TestCors:
         answer = server.post("/embed", {"inputs": "a"}, headers=origin)
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
-    def test_asked_for(self, tmp_path: Path) -> None:
+    def test_enabled(self, tmp_path: Path) -> None:
         bundle = make_tiny(tmp_path / "tiny")
         environment = {
             "EMBEDRT_CORS_ORIGINS": "https://example.org,https://example.com",
@@ -142,10 +142,10 @@ class TestCors:
             assert "access-control-allow-origin" not in other.headers
 
 
-def test_errors_of_one_never_tell_of_another(
+def test_errors_of_one_client_never_quote_another(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unexpected error, whose message quotes what was in the batch."""
+    """An unexpected error's message quotes texts of the batch."""
     import asyncio
 
     caplog.set_level(logging.DEBUG)

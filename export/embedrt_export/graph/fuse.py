@@ -129,14 +129,15 @@ def _add_feed_forward(
     """Add a feed-forward layer, (rows, hidden) to the same."""
     up = arithmetic.add_linear(nodes, f"{name}.up", layer.up, vectors)
     if layer.gate is None:
-        inner = _add_activation(nodes, activation, up)
+        inner = add_activation(nodes, activation, up)
     else:
         gate = arithmetic.add_linear(nodes, f"{name}.gate", layer.gate, vectors)
-        inner = nodes.add("Mul", _add_activation(nodes, activation, gate), up)
+        inner = nodes.add("Mul", add_activation(nodes, activation, gate), up)
     return arithmetic.add_linear(nodes, f"{name}.down", layer.down, inner)
 
 
-def _add_activation(nodes: Nodes, activation: Activation, vectors: str) -> str:
+def add_activation(nodes: Nodes, activation: Activation, vectors: str) -> str:
+    """Add an activation. The shape does not change."""
     if activation == "relu":
         return nodes.add("Relu", vectors)
     if activation == "silu":

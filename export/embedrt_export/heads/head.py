@@ -29,16 +29,19 @@ NORMALIZE_EPSILON = 1e-12  # default of torch.nn.functional.normalize
 SQRT_2 = 1.4142135623730951
 
 
-def add_head(nodes: Nodes, vectors: str, hidden: int, head: Head) -> tuple[str, int]:
+def add_head(
+    nodes: Nodes, vectors: str, hidden: int, head: Head, *, reads: str = TOKENS
+) -> tuple[str, int]:
     """Add the head's modules; return the embedding's name and dimension.
 
-    The shape of `vectors` is (batch, tokens, hidden), that of the embedding (batch, dimension).
+    The shape of `vectors`, which the head `reads`, is (batch, tokens, hidden), or (batch, hidden)
+    if that is the embedding; that of the result is (batch, dimension).
     """
-    values, dimension = {TOKENS: vectors}, hidden
+    values, dimension = {reads: vectors}, hidden
     for index, module in enumerate(head):
         name = f"head_{index}"
-        reads, writes = places(module)
-        value = values[reads]
+        source, writes = places(module)
+        value = values[source]
         if isinstance(module, Pooling):
             values[writes] = _add_pooling(nodes, value, module)
             dimension = hidden * len(module.modes)
@@ -99,6 +102,11 @@ POOLERS: dict[PoolingMode, Callable[[Nodes, str], str]] = {
     "mean_sqrt_len": _add_mean_sqrt_len,
     "weightedmean": _add_weightedmean,
 }
+
+
+def add_token_sum(nodes: Nodes, vectors: str) -> str:
+    """Add the sum over tokens, (batch, tokens, hidden) to (batch, hidden)."""
+    return _add_weighted_sum(nodes, vectors, _ones(nodes, vectors))
 
 
 def _add_weighted_sum(nodes: Nodes, vectors: str, weights: str) -> str:

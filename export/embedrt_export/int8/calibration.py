@@ -22,6 +22,7 @@ from embedrt_export.int8.conditions import require_finite
 
 SHIPPED = Path(__file__).with_name("calibration.txt")  # written for this project
 FEWEST = 30
+ERRORS = 3  # ONNX Runtime's log level
 HELD_BACK_EVERY = 3
 LINES_IN_A_LONG_TEXT = 12
 
@@ -182,6 +183,7 @@ def _watch(graph: Path, names: Sequence[str]) -> ort.InferenceSession:
     file = graph.with_name("watched.onnx")  # beside the weights that it refers to
     file.write_bytes(watched.SerializeToString())
     options = ort.SessionOptions()
+    options.log_severity_level = ERRORS  # a sparse encoder has weights that no node reads
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 

@@ -52,6 +52,8 @@ OUTLIER = {
     "up": 20.0,
     "attention_output": 20.0,
     "down": 3.0,
+    "dense": 20.0,
+    "decoder": 20.0,
 }
 MOST_OUTLIERS = 16
 ROWS_AT_ONCE = 4096
@@ -66,6 +68,21 @@ class Bytes:
     zero: str
     parts: int = 1
     """2 if the high bytes of all rows precede the low bytes; the two products are then added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What a linear layer reads, quantized."""
+
+    vectors: str
+    """The input in float32."""
+    bytes: Bytes
+    channels: FloatArray
+    """The factors of smoothing. Shape: (inputs,)."""
+    outliers: NDArray[np.int64]
+    """The channels that are multiplied in float32."""
+    bias: str
+    """The layer's bias; empty if there is none."""
 
 
 class Int8:
@@ -85,17 +102,20 @@ class Int8:
 
     def add_linear(self, nodes: Nodes, name: str, linear: Linear, vectors: str) -> str:
         """Add a quantized linear layer; raise QuantizationError if it has no calibrated range."""
+        return self.add_output(
+            nodes, name, linear.weight, self.add_input(nodes, name, linear, vectors)
+        )
+
+    def add_input(self, nodes: Nodes, name: str, linear: Linear, vectors: str) -> Input:
+        """Quantize what a linear layer reads; raise QuantizationError if it has no range."""
         kind = name.rpartition(".")[2]
         if name not in self._ranges:
             raise QuantizationError(f"int8: {name} has no range")
         read = self._ranges[name]
         outliers = find_outliers(read, OUTLIER[kind])
-        weight = linear.weight.copy()
-        weight[outliers] = 0
         inside = read.without(outliers)
         alpha = WIDE_SMOOTHING if self._scheme == "wide" else SMOOTHING[kind]
-        channels = smoothing(inside.largest, weight, alpha)
-        weight_bytes, weight_scales = quantize_weight(name, weight * channels[:, None])
+        channels = smoothing(inside.largest, _without(linear.weight, outliers), alpha)
         static = self._scheme == "static"
         inverse = np.float32(1) / channels
         if not static:
@@ -114,14 +134,28 @@ class Int8:
             quantized = _quantize_gelu(nodes, smooth, len(channels))
         else:
             quantized = quantize_rows(nodes, smooth, len(channels))
+        return Input(vectors, quantized, channels, outliers, bias)
+
+    def add_output(self, nodes: Nodes, name: str, weight: FloatArray, read: Input) -> str:
+        """Add the product of a quantized input and a weight, with the input's bias."""
+        inside = _without(weight, read.outliers) * read.channels[:, None]
+        weight_bytes, weight_scales = quantize_weight(name, inside)
+        static, outliers = self._scheme == "static", read.outliers
         # With a scale per row the operator would scale its bias too.
-        inner = bias if static else ""
-        product = add_product(nodes, name, quantized, weight_bytes, weight_scales, bias=inner)
+        inner = read.bias if static else ""
+        product = add_product(nodes, name, read.bytes, weight_bytes, weight_scales, bias=inner)
         if outliers.size:
-            picked = nodes.add("Gather", vectors, nodes.ints(*outliers.tolist()), axis=1)
-            rows = nodes.weight(f"{name}.outliers", linear.weight[outliers])
+            picked = nodes.add("Gather", read.vectors, nodes.ints(*outliers.tolist()), axis=1)
+            rows = nodes.weight(f"{name}.outliers", weight[outliers])
             product = nodes.add("Gemm", picked, rows, product)
-        return nodes.add("Add", product, bias) if bias and not static else product
+        return nodes.add("Add", product, read.bias) if read.bias and not static else product
+
+
+def _without(weight: FloatArray, outliers: NDArray[np.int64]) -> FloatArray:
+    """Return the weight with zeros for the outlier channels."""
+    kept = weight.copy()
+    kept[outliers] = 0
+    return kept
 
 
 def require_products(model: onnx.ModelProto, linears: int) -> None:

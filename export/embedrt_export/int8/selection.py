@@ -16,8 +16,9 @@ from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray
 from embedrt_export.int8.order import OrderQuality
 from embedrt_export.int8.quality import Quality, measure_quality
+from embedrt_export.int8.terms import TermQuality
 
-Figures = Quality | OrderQuality
+Figures = Quality | OrderQuality | TermQuality
 Measure = Callable[[FloatArray, FloatArray], Any]
 """Returns the figures of results in int8, given those in fp32. Shape of both: (n, dimension)."""
 

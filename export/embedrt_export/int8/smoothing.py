@@ -26,6 +26,8 @@ SMOOTHING = {
     "up": 0.8,
     "attention_output": 0.0,
     "down": 0.0,
+    "dense": 0.8,
+    "decoder": 0.8,
 }
 VALUE_SMOOTHING = PRODUCT_SMOOTHING = 0.5
 WIDE_SMOOTHING = 0.5  # lower than in 8 bits: 16-bit activations tolerate a wider range

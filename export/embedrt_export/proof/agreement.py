@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from embedrt import Embedder
 from embedrt.bundle.manifest import Agreement, Precision
 from embedrt.errors import ProofError
-from embedrt_export.proof.comparison import MIN_COSINE, TOLERANCE, Comparison, compare
+from embedrt.sparse import SparseEncoder
+from embedrt_export.proof.comparison import MIN_COSINE, Comparison, compare, tolerance_of
 from embedrt_export.proof.explanation import explain
-from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.reference import Reference
+from embedrt_export.proof.sparse_oracle import DenseRows, SparseOracle
 
 
-def prove(embedder: Embedder, oracle: Oracle) -> Agreement:
+def prove(embedder: Embedder, oracle: Reference) -> Agreement:
     """Compare a bundle with the original; raise ProofError with the differences if too large."""
     precision = embedder.manifest.precision
     comparisons = compare(embedder, oracle)
-    agreement = summarize(comparisons, oracle.name, precision)
+    agreement = summarize(comparisons, oracle.name, tolerance_of(embedder.manifest))
     require_agreement(agreement, precision, lambda: explain(comparisons, embedder, oracle))
     return agreement
 
 
-def summarize(comparisons: Sequence[Comparison], reference: str, precision: Precision) -> Agreement:
+def prove_rows(encoder: SparseEncoder, oracle: SparseOracle) -> Agreement:
+    """Compare a bundle of a sparse encoder with the original, all weights of each text.
+
+    Raises ProofError with the differences if too large.
+    """
+    dense: Any = DenseRows(encoder)
+    return prove(dense, oracle)
+
+
+def summarize(comparisons: Sequence[Comparison], reference: str, tolerance: float) -> Agreement:
     """Return the agreement that the manifest records."""
     return Agreement(
         reference=reference,
         texts=len(comparisons),
         max_difference=float(np.max([one.difference for one in comparisons])),
-        tolerance=TOLERANCE[precision],
+        tolerance=tolerance,
         min_cosine=float(np.min([one.cosine for one in comparisons])),
         same_bytes=all(one.same_bytes for one in comparisons),
     )

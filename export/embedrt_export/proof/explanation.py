@@ -9,13 +9,13 @@ import numpy as np
 from embedrt import Embedder
 from embedrt.text.inputs import start_of
 from embedrt_export.proof.comparison import Comparison
-from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.reference import Reference
 from embedrt_export.proof.tokens import token_difference
 
 NAMED = 3  # the texts that differ most
 
 
-def explain(comparisons: Sequence[Comparison], embedder: Embedder, oracle: Oracle) -> list[str]:
+def explain(comparisons: Sequence[Comparison], embedder: Embedder, oracle: Reference) -> list[str]:
     """Describe the texts that differ most; an empty list if all agree."""
     precision = embedder.manifest.precision
     apart = [one for one in comparisons if not one.agrees(precision)]
@@ -36,7 +36,7 @@ def explain(comparisons: Sequence[Comparison], embedder: Embedder, oracle: Oracl
     return lines
 
 
-def _what_differs(one: Comparison, embedder: Embedder, oracle: Oracle) -> str:
+def _what_differs(one: Comparison, embedder: Embedder, oracle: Reference) -> str:
     if reason := token_difference(one.call, one.text, embedder, oracle):
         return f": {reason}"
     count = len(oracle.input_ids(one.text, one.call))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,11 @@ TYPED_TEXTS = ("", "a", "a river and a bridge " * 3)  # for determining token ty
 class Oracle(Original):
     """The original model of embeddings."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, load_original, lambda model: model.encode("a", prompt=""))
+    main_calls: tuple[Call, ...] = (PLAIN,)
+    """The calls in which all texts are compared."""
+
+    def __init__(self, folder: Path, load: Callable[..., Any] = load_original) -> None:
+        super().__init__(folder, load, lambda model: model.encode("a", prompt=""))
         self._known: dict[tuple[Call, str], NDArray[np.float32]] = {}
         if lacks_document_prompt(folder):
             # encode_document then uses "passage" or "corpus", as documented: see `Prompts`.
@@ -51,6 +54,10 @@ class Oracle(Original):
             )
         return types
 
+    def edge_texts(self) -> list[str]:
+        """Return no texts: the limits of a transformer are its tokens."""
+        return []
+
     def embed(self, texts: Sequence[str], call: Call = PLAIN) -> NDArray[np.float32]:
         """Embed each text with `call`, by default without a prompt. Shape: (n, dimension)."""
         for text in texts:
@@ -60,8 +67,15 @@ class Oracle(Original):
                         f"{call} on {start_of(text)} after the weights were released"
                     )
                 with quiet():
-                    self._known[call, text] = call.of(self._model, text)
+                    self._known[call, text] = self._run(text, call)
         return np.stack([self._known[call, text] for text in texts])
+
+    def takes(self, text: str, call: Call) -> bool:  # noqa: ARG002 - the same in all calls
+        """Whether a text has tokens; sentence-transformers fails on one without."""
+        return bool(self.token_ids(text).size)
+
+    def _run(self, text: str, call: Call) -> NDArray[np.float32]:
+        return call.of(self._model, text)
 
     def input_ids(self, text: str, call: Call) -> TokenIds:
         """Return the token ids that the encoder receives in this call. Shape: (tokens,)."""

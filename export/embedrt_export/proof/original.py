@@ -176,9 +176,12 @@ class Original:
 
     def _processing(self) -> dict[str, dict[str, Any]]:
         """Return the model's keyword arguments for its tokenizer, by modality."""
-        transformer: Any = self._model[0]
-        settings: dict[str, dict[str, Any]] = transformer.processing_kwargs
+        settings: dict[str, dict[str, Any]] = self._transformer().processing_kwargs
         return settings
+
+    def _transformer(self) -> Any:
+        """Return the module that holds the encoder and the tokenizer."""
+        return self._model[0]
 
     def _features(self, text: Text) -> dict[str, Any]:
         """Return the encoder's inputs for one text or pair, as a batch of one."""

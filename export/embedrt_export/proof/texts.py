@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 
+from embedrt.bundle.manifest import MAX_TOKENS
 from embedrt_export.encoder import LONG
 
 # Written for this project.
@@ -39,6 +40,7 @@ WORDS = """
     the city grew around its river because boats could carry more grain than carts ever did and
     every bridge that was built became a market where people argued over prices weather news
     """.split()
+UNLIMITED = 5_000  # tokens of the longest text for a model that takes any length
 SHORT_LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377)
 
 # Texts for calls with prompts; only a few, because some models have a hundred prompts. A tokenizer
@@ -56,7 +58,7 @@ def proof_texts(
     """
     lengths = [length for length in SHORT_LENGTHS if length < max_tokens]
     if max_tokens > LONG:
-        lengths += [LONG, max_tokens * 3]
+        lengths += [LONG, UNLIMITED if max_tokens == MAX_TOKENS else max_tokens * 3]
     else:
         lengths += [*_around(max_tokens), max_tokens * 3]
     special = [f"before {token} after {token}" for token in special_tokens]
@@ -65,7 +67,8 @@ def proof_texts(
 
 def cut_texts(max_tokens: int, count: Callable[[str], int]) -> list[str]:
     """Return texts around `max_tokens`, of which only the token ids need to be compared."""
-    return [text_of(length, count) for length in _around(max_tokens)] if max_tokens > LONG else []
+    around = _around(max_tokens) if LONG < max_tokens < MAX_TOKENS else []
+    return [text_of(length, count) for length in around]
 
 
 def _around(max_tokens: int) -> list[int]:

@@ -8,10 +8,10 @@ from embedrt import Embedder
 from embedrt.text.prompts import Prompts
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.proof.calls import Call
-from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.reference import Reference
 
 
-def token_difference(call: Call, text: str, embedder: Embedder, oracle: Oracle) -> str:
+def token_difference(call: Call, text: str, embedder: Embedder, oracle: Reference) -> str:
     """Describe the first token that differs; an empty string if there is none."""
     ours = _token_ids(embedder, call, text)
     theirs = oracle.input_ids(text, call)
@@ -33,7 +33,7 @@ def _token_ids(embedder: Embedder, call: Call, text: str) -> TokenIds:
     return embedder.tokenize(prompts.choose(name, call.prompt) + text)[0]
 
 
-def _name(token_id: int | None, oracle: Oracle) -> str:
+def _name(token_id: int | None, oracle: Reference) -> str:
     if token_id is None:
         return "missing"
     return f"{token_id} ({oracle.token(token_id)!r})"

@@ -9,6 +9,7 @@ from zipfile import is_zipfile
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from embedrt.errors import SourceError, UnsupportedModelError
@@ -53,6 +54,17 @@ class Tensors:
         array: FloatArray = tensor.to(torch.float32).numpy()
         if not np.isfinite([array.min(initial=0), array.max(initial=0)]).all():
             raise UnsupportedModelError(f"{full} holds NaN or infinity: the weights are broken")
+        return array
+
+    def whole(self, name: str) -> NDArray[np.int32]:
+        """Return a tensor of whole numbers with one axis.
+
+        Raises UnsupportedModelError if it is of another kind.
+        """
+        tensor = self.tensors[self.prefix + name]
+        if tensor.dim() != 1 or tensor.is_floating_point() or not tensor.numel():
+            raise UnsupportedModelError(f"{name} is not a list of whole numbers")
+        array: NDArray[np.int32] = tensor.to(torch.int32).numpy()
         return array
 
     def table(self, name: str) -> FloatArray:

@@ -20,7 +20,7 @@ from embedrt_export.source.checks import JsonObject, check_object, read_object
 from embedrt_export.source.head import check_head, read_head_module
 from embedrt_export.source.keys import MODEL
 from embedrt_export.source.model import Settings
-from embedrt_export.source.modules import MODULES, Module, read_modules
+from embedrt_export.source.modules import MODULES, Module, foreign_modules, read_modules
 from embedrt_export.source.other_models import refuse_adapter, refuse_folder, refuse_kind
 from embedrt_export.source.prompts import EXTRAS, read_prompts
 from embedrt_export.source.transformer import check_transformer, read_transformer_file
@@ -41,23 +41,15 @@ def read_embedding(folder: Path) -> Settings:
     model = read_object(model_file)
     transformer = read_transformer_file(first.path)
     refuse_kind(folder, model, [module.kind for module in modules], transformer.content)
-    reasons = [
-        f"its module {module.type} is not part of sentence-transformers and would run code of "
-        "the model's author"
-        for module in modules
-        if not module.type.startswith("sentence_transformers.")
-    ]
+    reasons = foreign_modules(modules)
     if first.kind != "Transformer":
         reasons.append(f"it starts with {first.kind}, not with a Transformer")
     reasons += check_transformer(folder, first.path, transformer)
     reasons += check_head(folder, rest)
     prompts, default_prompt_name = read_prompts(model, model_file)
     reasons += check_object(folder, model_file, model, MODEL)
-    similarity = model.get("similarity_fn_name")
-    if similarity not in (None, *get_args(Similarity)):
-        reasons.append(
-            f"its similarity_fn_name {similarity!r} is not one of {get_args(Similarity)}"
-        )
+    similarity, unknown = read_similarity(model)
+    reasons += unknown
     if reasons:
         raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
     refuse_adapter(first.path)
@@ -67,7 +59,7 @@ def read_embedding(folder: Path) -> Settings:
         transformer=first.path,
         config_changes=transformer.config_changes,
         max_seq_length=transformer.content.get("max_seq_length"),
-        head=_read_head(rest, model),
+        head=read_head(rest, model),
         weight_folders=(first.path, *(m.path for m in rest if m.kind in WEIGHTED_MODULES)),
         similarity=similarity,
         prompts=prompts,
@@ -75,7 +67,17 @@ def read_embedding(folder: Path) -> Settings:
     )
 
 
-def _read_head(modules: Sequence[Module], model: JsonObject) -> Head:
+def read_similarity(model: JsonObject) -> tuple[Similarity | None, list[str]]:
+    """Return the score that a model's own file names, and why it is refused if it is unknown."""
+    similarity = model.get("similarity_fn_name")
+    known = (None, *get_args(Similarity))
+    if similarity in known:
+        return similarity, []
+    return None, [f"its similarity_fn_name {similarity!r} is not one of {known[1:]}"]
+
+
+def read_head(modules: Sequence[Module], model: JsonObject) -> Head:
+    """Return the modules after the first as data, with the model's own truncation."""
     read = [found for module in modules if (found := read_head_module(module)) is not None]
     if (dimension := model.get("truncate_dim")) is not None:
         read.append(Truncate(dimension=dimension))

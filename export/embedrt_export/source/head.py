@@ -41,6 +41,15 @@ POOLING_NAMES: dict[str, PoolingMode] = {"mean_sqrt_len_tokens": "mean_sqrt_len"
 
 def check_head(folder: Path, modules: Sequence[Module]) -> list[str]:
     """Return all reasons why the modules after the transformer cannot be exported."""
+    reasons = check_modules(folder, modules)
+    active = [module for module in modules if module.kind != "Dropout"]
+    if [module.kind for module in active].count("Pooling") != 1 or active[0].kind != "Pooling":
+        reasons.append("its transformer is not followed by one Pooling")
+    return reasons
+
+
+def check_modules(folder: Path, modules: Sequence[Module]) -> list[str]:
+    """Return all reasons why modules after the first cannot be exported, each by itself."""
     reasons = [
         f"its module {module.kind} is not one of {', '.join(sorted(HEAD))}"
         for module in modules
@@ -50,9 +59,6 @@ def check_head(folder: Path, modules: Sequence[Module]) -> list[str]:
         if module.kind in HEAD:
             table = HEAD[module.kind]
             reasons += check_object(folder, module.config_file, module.config, table)
-    active = [module for module in modules if module.kind != "Dropout"]
-    if [module.kind for module in active].count("Pooling") != 1 or active[0].kind != "Pooling":
-        reasons.append("its transformer is not followed by one Pooling")
     for module in modules:
         if module.kind == "Pooling":
             reasons += _check_modes(pooling_modes(module.config))

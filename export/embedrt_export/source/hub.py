@@ -29,6 +29,7 @@ from embedrt_export.source.needed import (
     missing_parts,
     module_folders,
     needed_files,
+    router_files,
 )
 from embedrt_export.source.task import read_task
 
@@ -84,6 +85,9 @@ def _download(model: str, revision: str | None, info: ModelInfo) -> Path:
             "it with sentence-transformers, choose its pooling, and save it; then export "
             "that folder"
         )
+    for name in filter(sizes.__contains__, router_files(file.with_name(MODULES))):
+        with quiet(), _without_bars():
+            hf_hub_download(model, name, revision=info.sha, cache_dir=_cache())
     needed = _needed(sizes, module_folders(file.with_name(MODULES)))
     megabytes = sum(sizes[name] for name in needed) / 1e6
     logger.info("fetching %d files of %s, %.1f MB", len(needed), model, megabytes)

@@ -264,9 +264,19 @@ CLASSIFIER = replace(
     },
 )
 
+# The same file of a sparse encoder.
+MASKED = replace(
+    TRANSFORMER,
+    keys={
+        **TRANSFORMER.keys,
+        "transformer_task": refused("it gives no logits of words", but=("fill-mask",)),
+    },
+)
+
 MODEL = Table(
     unknown="ignored",
     keys={
+        "max_active_dims": honored(COUNT.or_null, "a sparse encoder's manifest has it"),
         "__version__": overruled(
             object_of(TEXT.or_null), "sentence-transformers only warns about it"
         ),
@@ -287,6 +297,15 @@ MODULE = Table(
         "name": honored(TEXT, "no two modules may share one"),
         "idx": overruled(ANY, "the order of the list counts"),
         "kwargs": overruled(ANY, "they name keywords that a caller may pass, and none passes any"),
+    },
+)
+
+MODEL2VEC = Table(
+    unknown="ignored",  # they record how the model was made
+    keys={
+        "model_type": honored(TEXT, "it says that the model is one of model2vec"),
+        "normalize": honored(FLAG.or_null, "the graph normalizes the embedding"),
+        "max_length": honored(COUNT.or_null, "texts are truncated to it"),
     },
 )
 

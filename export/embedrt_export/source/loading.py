@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import transformers
-from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from embedrt.errors import UnsupportedModelError
@@ -85,6 +85,12 @@ def load_cross_encoder(folder: Path, **model_options: Any) -> CrossEncoder:
     with quiet():
         model: CrossEncoder = CrossEncoder(str(folder), **_options(model_options))
         return model
+
+
+def load_sparse_encoder(folder: Path, **model_options: Any) -> SparseEncoder:
+    """Load a sparse encoder as `load_original` loads a model of embeddings."""
+    with quiet():
+        return SparseEncoder(str(folder), **_options(model_options))
 
 
 def _options(model_options: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,31 @@ from typing import Any
 
 from embedrt.bundle.manifest import Pooling as PoolingMode
 from embedrt.bundle.manifest import ScoreActivation, Similarity, Task
+from embedrt_export.encoder import FloatArray
 from embedrt_export.head import Head, pooling_of
+from embedrt_export.masked import SpladePooling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class QueryTable:
+    """The weights of the tokens of queries, for models that run no encoder for queries."""
+
+    folder: Path
+    """The folder of the module, with its tokenizer."""
+    weights: FloatArray
+    """Shape: (vocabulary,)."""
+    by_default: bool
+    """Whether it is also for texts that are neither queries nor documents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparseSettings:
+    """What belongs to sparse encoders alone."""
+
+    pooling: SpladePooling
+    max_active_dims: int | None
+    """Number of active dimensions that the model keeps by default; None for all."""
+    queries: QueryTable | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +50,8 @@ class Settings:
     max_seq_length: int | None
     """Number of tokens to which texts are truncated, if the transformer's settings say so."""
     head: Head
-    """The modules after the transformer, with their weights. Empty for a reranker, whose classifier
-    belongs to its encoder's family."""
+    """The modules after the transformer, with their weights. Empty for rerankers and sparse
+    encoders, whose heads belong to their encoder's family."""
     weight_folders: tuple[Path, ...]
     """The folders with weights: the encoder's, and those of modules with weights."""
     similarity: Similarity | None
@@ -36,6 +60,8 @@ class Settings:
     default_prompt_name: str | None
     activation: ScoreActivation | None = None
     """What a reranker's scores go through; None if the files do not set it."""
+    sparse: SparseSettings | None = None
+    """For a sparse encoder, otherwise None."""
 
     @property
     def pooling(self) -> tuple[PoolingMode, ...]:

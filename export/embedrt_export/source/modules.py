@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,14 +56,28 @@ def read_modules(folder: Path) -> list[Module]:
                 "them; give each a name of its own"
             )
         names |= {name} - {None}
-    return [_read_module(folder, entry["type"], entry["path"]) for entry in entries]
+    return [read_module(folder, entry["type"], entry["path"]) for entry in entries]
+
+
+def foreign_modules(modules: Sequence[Module]) -> list[str]:
+    """Return the reasons why modules that sentence-transformers does not have are refused."""
+    return [
+        f"its module {module.type} is not part of sentence-transformers and would run code of "
+        "the model's author"
+        for module in modules
+        if not module.type.startswith("sentence_transformers.")
+    ]
 
 
 def _is_entry(entry: object) -> bool:
     return isinstance(entry, dict) and {"type", "path"} <= entry.keys()
 
 
-def _read_module(folder: Path, kind: str, path: str) -> Module:
+def read_module(folder: Path, kind: str, path: str) -> Module:
+    """Return the module of class `kind` at `path` in the model's folder.
+
+    Raises UnsupportedModelError if it lies outside of the model's folder.
+    """
     module = folder / path
     try:
         inside = not Path(path).is_absolute() and module.resolve().is_relative_to(folder.resolve())

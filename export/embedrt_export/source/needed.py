@@ -13,6 +13,7 @@ from embedrt_export.source.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH, w
 from embedrt_export.source.embedding import WEIGHTED_MODULES
 from embedrt_export.source.keys import HEAD
 from embedrt_export.source.modules import MODULES
+from embedrt_export.source.sparse import ROUTER_FILE, ROUTERS, TRANSFORMERS
 from embedrt_export.source.task import read_task
 
 # Settings, vocabularies and tokenizers by suffix, because each tokenizer class has its own names.
@@ -25,6 +26,7 @@ OTHER_BACKENDS = frozenset({"onnx", "openvino"})
 
 CONFIG = "config.json"
 EXTRAS = "config_sentence_transformers.json"
+SPLADE, TABLE = "SpladePooling", "SparseStaticEmbedding"
 WITHOUT_CONFIG = frozenset({"Normalize", "Dropout"})
 NO_VOCABULARY = re.compile(
     r"README\.md|(modules|added_tokens|config_sentence_transformers|.*config|.*_map)\.json"
@@ -63,7 +65,7 @@ def _is_weight(name: str, standard: str) -> bool:
 
 
 def module_folders(modules: Path) -> set[PurePosixPath]:
-    """Return the folders that a ``modules.json`` names, and its own folder."""
+    """Return the folders that a ``modules.json`` and its routers name, and its own folder."""
     return {PurePosixPath(), *(path for _, path in _modules(modules))}
 
 
@@ -76,13 +78,16 @@ def missing_parts(folder: Path) -> list[str]:
     if not modules and not (folder / MODULES).is_file():
         missing.append(MODULES)
     for kind, path in modules:
-        is_encoder = kind == "Transformer"
-        needs_config = is_encoder or kind in HEAD.keys() - WITHOUT_CONFIG
+        is_encoder = kind in TRANSFORMERS
+        has_vocabulary = is_encoder or kind in {TABLE, "StaticEmbedding"}
+        needs_config = is_encoder or kind in {*HEAD, SPLADE} - WITHOUT_CONFIG
+        if kind in ROUTERS and _router_file(folder / path) is None:
+            missing.append(str(path / ROUTER_FILE))
         if needs_config and not (folder / path / CONFIG).is_file():
             missing.append(str(path / CONFIG))
-        if is_encoder or kind in WEIGHTED_MODULES:
+        if has_vocabulary or kind in WEIGHTED_MODULES:
             missing += _missing_weights(folder, path)
-        if is_encoder and not _has_vocabulary(folder / path):
+        if has_vocabulary and not _has_vocabulary(folder / path):
             missing.append("a vocabulary of its tokenizer")
     return list(dict.fromkeys(missing))
 
@@ -93,7 +98,7 @@ def absent_settings(folder: Path) -> list[str]:
         return [name for name in ["tokenizer_config.json"] if not (folder / name).is_file()]
     absent = [EXTRAS]
     for kind, path in _modules(folder / MODULES):
-        if kind == "Transformer":
+        if kind in TRANSFORMERS:
             absent.append(str(path / "tokenizer_config.json"))
             if not list((folder / path).glob("sentence_*_config.json")):
                 absent.append(str(path / "sentence_bert_config.json"))
@@ -113,17 +118,47 @@ def _is_classifier(folder: Path) -> bool:
 
 
 def _modules(file: Path) -> list[tuple[str, PurePosixPath]]:
-    """Return each module's class and folder; an empty list if the file is malformed.
+    """Return each module's class and folder, also of modules behind a router.
 
-    `read_settings` reports the problem later.
+    An empty list if a file is malformed: `read_settings` reports the problem later.
     """
     try:
-        return [
+        modules = [
             (entry["type"].rpartition(".")[2], PurePosixPath(entry["path"]))
             for entry in json.loads(file.read_text(encoding="utf-8-sig"))
         ]
+        return modules + [
+            inner
+            for kind, path in modules
+            if kind in ROUTERS
+            for inner in _routed(file.parent / path, path)
+        ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return []
+
+
+def router_files(modules: Path) -> list[str]:
+    """Return the files that may describe the routers of a ``modules.json``, newest first."""
+    return [
+        str(path / name)
+        for kind, path in _modules(modules)
+        if kind in ROUTERS
+        for name in (ROUTER_FILE, CONFIG)
+    ]
+
+
+def _router_file(folder: Path) -> Path | None:
+    names = (ROUTER_FILE, CONFIG)
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _routed(folder: Path, path: PurePosixPath) -> list[tuple[str, PurePosixPath]]:
+    """Return the class and folder of each module behind the router in `folder`."""
+    file = _router_file(folder)
+    if file is None:
+        return []
+    types = json.loads(file.read_text(encoding="utf-8-sig"))["types"]
+    return [(kind.rpartition(".")[2], path / name) for name, kind in types.items()]
 
 
 def _missing_weights(folder: Path, path: PurePosixPath) -> list[str]:

@@ -16,7 +16,6 @@ GENERATIVE = (
     "a reranker that answers yes or no, whose score is the logit of the next token (LogitScore)"
 )
 SPARSE = "a sparse encoder, which gives a weight for each word of its vocabulary"
-STATIC = "a static model, a table of token vectors without a transformer"
 LATE = "a late interaction model, which gives a vector for each token"
 IMAGES = "a model of images and texts"
 ROUTER = "a router between several encoders"
@@ -35,7 +34,6 @@ MODULES = {
     "CSRSparsity": SPARSE,
     "SparseStaticEmbedding": SPARSE,
     "IDF": SPARSE,
-    "StaticEmbedding": STATIC,
     "MultiVectorMask": LATE,
     "TokenPooling": LATE,
     "HierarchicalTokenPooling": LATE,
@@ -55,7 +53,6 @@ ARCHITECTURES = {
     "ForCausalLM": GENERATIVE,
     "ColBERT": LATE,
     "ForRetrieval": LATE,
-    "StaticModel": STATIC,
 }
 
 

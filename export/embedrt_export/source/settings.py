@@ -9,6 +9,7 @@ from embedrt.bundle.manifest import Task
 from embedrt_export.source.cross_encoder import read_cross_encoder
 from embedrt_export.source.embedding import read_embedding
 from embedrt_export.source.model import Settings
+from embedrt_export.source.sparse import read_sparse
 from embedrt_export.source.task import read_task
 
 __all__ = ["Settings", "read_settings"]
@@ -16,6 +17,7 @@ __all__ = ["Settings", "read_settings"]
 READERS: dict[Task, Callable[[Path], Settings]] = {
     "embedding": read_embedding,
     "reranking": read_cross_encoder,
+    "sparse": read_sparse,
 }
 
 

@@ -9,14 +9,16 @@ from embedrt_export.source.checks import read_object
 from embedrt_export.source.modules import MODULES, read_modules
 from embedrt_export.source.other_models import (
     CROSS_ENCODER,
+    SPARSE,
     find_sign_of_architecture,
     find_signs,
 )
 from embedrt_export.source.prompts import EXTRAS
+from embedrt_export.source.sparse import kinds_of_routes
 from embedrt_export.source.transformer import read_transformer_file
 
 # The kinds of model that are exported, beside dense embeddings.
-TASKS: dict[str, Task] = {CROSS_ENCODER: "reranking"}
+TASKS: dict[str, Task] = {CROSS_ENCODER: "reranking", SPARSE: "sparse"}
 
 
 def read_task(folder: Path) -> Task:
@@ -29,9 +31,10 @@ def read_task(folder: Path) -> Task:
         found = find_sign_of_architecture(folder)
         return TASKS.get(found[1], "embedding") if found else "embedding"
     first, *rest = read_modules(folder)
+    kinds = [module.kind for module in (first, *rest)]
     signs = find_signs(
         read_object(folder / EXTRAS),
-        [module.kind for module in (first, *rest)],
+        kinds_of_routes(folder) or kinds,
         read_transformer_file(first.path).content,
     )
     return TASKS.get(signs[0][1], "embedding") if signs else "embedding"

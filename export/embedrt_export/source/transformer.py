@@ -12,6 +12,7 @@ from embedrt_export.source.checks import JsonObject, Table, check_object, read_o
 from embedrt_export.source.keys import (
     CLASSIFIER,
     HUB,
+    MASKED,
     TOKENIZER,
     TRANSFORMER,
     TRANSFORMER_FILES,
@@ -21,8 +22,13 @@ from embedrt_export.source.keys import (
 RESULTS: dict[Task, tuple[str, str]] = {
     "embedding": ("last_hidden_state", "token_embeddings"),
     "reranking": ("logits", "scores"),
+    "sparse": ("logits", "token_embeddings"),
 }
-TABLES: dict[Task, Table] = {"embedding": TRANSFORMER, "reranking": CLASSIFIER}
+TABLES: dict[Task, Table] = {
+    "embedding": TRANSFORMER,
+    "reranking": CLASSIFIER,
+    "sparse": MASKED,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,11 @@ RUNS: dict[Task, Runs] = {
         run_one=lambda reranker, text: reranker.predict((QUERY, text)),
         count=lambda reranker, text: reranker.count_pair_tokens((QUERY, text)),
     ),
+    "sparse": Runs(
+        run=lambda encoder, texts: encoder.encode_document(texts),
+        run_one=lambda encoder, text: encoder.encode_document(text),
+        count=lambda encoder, text: encoder.count_tokens(text),
+    ),
 }
 
 

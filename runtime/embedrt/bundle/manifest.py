@@ -9,24 +9,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import reprlib
-import sys
-import types
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
+from embedrt.bundle.decoding import ADVICE, decode, wrong
 from embedrt.errors import BundleFormatError
 
 FORMAT_VERSION = 2
+REMEDY = ADVICE  # ends the messages about damaged or invalid bundles
 MAX_DIMENSION = 1 << 16
+MAX_VOCABULARY = 1 << 20
 MAX_TOKENS = 1 << 20
-REMEDY = "copy or export the bundle again"  # ends the messages about damaged or invalid bundles
 
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Precision = Literal["fp32", "int8"]
-Scheme = Literal["static", "row", "wide"]
+Scheme = Literal["static", "row", "wide", "table"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
+STATIC_FAMILIES = frozenset({"model2vec", "static"})
 Task = Literal["embedding", "reranking", "sparse"]
 ScoreActivation = Literal[
     "Hardsigmoid",
@@ -39,6 +40,8 @@ ScoreActivation = Literal[
     "Softplus",
     "Tanh",
 ]
+SparsePooling = Literal["max", "sum"]
+SparseActivation = Literal["relu", "log1p_relu"]
 ElementType = Literal["int64", "float32"]
 Axis = Literal["batch", "tokens", "dimension", "labels", "vocabulary"]
 
@@ -97,7 +100,7 @@ class Quantization:
 
     scheme: Scheme
     """How activations are scaled: ``static`` per model, ``row`` per row, ``wide`` per row in 16
-    bits."""
+    bits. ``table``: not at all; only the table of a static model is in int8."""
     rejected: tuple[str, ...]
     """Why each faster scheme was rejected."""
     texts: int
@@ -137,6 +140,48 @@ class Reranking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TermQuantization:
+    """How an int8 sparse encoder was quantized, and its quality against fp32 on held-out texts."""
+
+    scheme: Scheme
+    """As in `Quantization`."""
+    rejected: tuple[str, ...]
+    """Why each faster scheme was rejected."""
+    texts: int
+    mean_cosine: float
+    min_cosine: float
+    order_agreement: float
+    """Kendall's tau between the orders of all texts by their dot product with one; the mean."""
+    term_overlap: float
+    """Mean share of a text's active dimensions, weighted by their values, that int8 and fp32 have
+    in common."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryWeights:
+    """How queries are computed without the graph, from a weight for each token."""
+
+    max_tokens: int
+    """Number of tokens that a query is truncated to; it has no special tokens."""
+    by_default: bool
+    """Whether a text that is neither a query nor a document is computed like a query."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sparsity:
+    """What belongs to sparse encoders alone."""
+
+    pooling: SparsePooling
+    """How the logits of a word are pooled over the tokens of a text."""
+    activation: SparseActivation
+    """What a logit goes through: ``relu`` is log1p(relu(x)), ``log1p_relu`` log1p of that."""
+    max_active_dims: int | None
+    """Number of active dimensions that a row keeps unless the caller chooses; None for all."""
+    queries: QueryWeights | None
+    """None if queries are computed by the graph."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
     """An input or output of the graph."""
 
@@ -158,7 +203,10 @@ INPUTS: dict[Task, tuple[Value, ...]] = {
 FURTHER_INPUTS: dict[Task, tuple[Value, ...]] = {
     "reranking": (TOKEN_TYPES,),  # in families that tell the texts of a pair apart by type
 }
-QUANTIZATIONS: dict[Task, type] = {"reranking": ScoreQuantization}  # Quantization for others
+QUANTIZATIONS: dict[Task, type] = {
+    "reranking": ScoreQuantization,
+    "sparse": TermQuantization,
+}  # Quantization for others
 OUTPUTS: dict[Task, tuple[Value, ...]] = {
     "embedding": (Value(name="embedding", dtype="float32", axes=("batch", "dimension")),),
     "reranking": (Value(name="scores", dtype="float32", axes=("batch", "labels")),),
@@ -204,12 +252,21 @@ class Manifest:
     """Versions of the packages that made the bundle."""
     agreement: Agreement | None
     """None only while an export is still verifying the bundle."""
-    quantization: Quantization | ScoreQuantization | None
+    quantization: Quantization | ScoreQuantization | TermQuantization | None
     """None for fp32."""
     files: dict[str, FileEntry]
     """Every file of the bundle except the manifest, by name."""
     reranking: Reranking | None = None
     """For the task ``reranking``, otherwise None."""
+    max_characters: int | None = None
+    """Number of characters that a text is cut to before it is tokenized."""
+    sparse: Sparsity | None = None
+    """For the task ``sparse``, otherwise None."""
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the graph averages the rows of a table, and so takes texts of no tokens too."""
+        return self.family in STATIC_FAMILIES
 
     def to_json(self) -> str:
         """Return the manifest as JSON. Equal manifests give equal text."""
@@ -227,7 +284,7 @@ class Manifest:
             text = text.decode() if isinstance(text, bytes) else text
             value = json.loads(text, object_pairs_hook=_without_repeats)
         except (ValueError, RecursionError) as error:
-            raise _wrong(f"manifest.json is not JSON: {error}") from error
+            raise wrong(f"manifest.json is not JSON: {error}") from error
         version = value.get("format_version") if isinstance(value, dict) else None
         if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             raise BundleFormatError(
@@ -235,7 +292,7 @@ class Manifest:
                 f"embedrt reads 1 to {FORMAT_VERSION}; install the embedrt that made the bundle, "
                 "or export the model again"
             )
-        manifest = _decode(_upgrade(value) if version == 1 else value, cls, "manifest.json")
+        manifest = decode(_upgrade(value) if version == 1 else value, cls, "manifest.json")
         assert isinstance(manifest, cls)  # for the type checker
         _check_values(manifest)
         return manifest
@@ -255,16 +312,12 @@ def _upgrade(fields: dict[str, Any]) -> dict[str, Any]:
         "outputs": _as_json(OUTPUTS["embedding"]),
     }
     if unknown := sorted(fields.keys() & implied.keys()):
-        raise _wrong(f"manifest.json has unknown fields: {reprlib.repr(unknown)}")
+        raise wrong(f"manifest.json has unknown fields: {reprlib.repr(unknown)}")
     return {**fields, **implied}
 
 
 def _as_json(values: tuple[Value, ...]) -> list[dict[str, Any]]:
     return [{"name": v.name, "dtype": v.dtype, "axes": list(v.axes)} for v in values]
-
-
-def _wrong(problem: str) -> BundleFormatError:
-    return BundleFormatError(f"{problem}; {REMEDY}")
 
 
 def _without_repeats(fields: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -281,118 +334,58 @@ def _without_repeats(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_values(manifest: Manifest) -> None:
-    for name, most in (("dimension", MAX_DIMENSION), ("max_tokens", MAX_TOKENS)):
-        if not 1 <= (value := getattr(manifest, name)) <= most:
-            raise _wrong(f"manifest.json.{name} is {reprlib.repr(value)}; expected 1 to {most}")
     task = manifest.task
+    widest = MAX_VOCABULARY if task == "sparse" else MAX_DIMENSION
+    for name, most in (("dimension", widest), ("max_tokens", MAX_TOKENS)):
+        _check_range(name, getattr(manifest, name), most)
     inputs, outputs = INPUTS[task], OUTPUTS[task]
     every = inputs + FURTHER_INPUTS.get(task, ())
     for name, known in (("inputs", (inputs, every)), ("outputs", (outputs,))):
         if getattr(manifest, name) not in known:
             expected = " or ".join(dict.fromkeys(str(_as_json(values)) for values in known))
-            raise _wrong(f"manifest.json.{name} does not fit task {task!r}; expected {expected}")
+            raise wrong(f"manifest.json.{name} does not fit task {task!r}; expected {expected}")
+    if manifest.max_characters is not None and manifest.max_characters < 1:
+        raise wrong(
+            f"manifest.json.max_characters is {reprlib.repr(manifest.max_characters)}; expected at "
+            "least 1, or no such field"
+        )
     if (manifest.precision == "int8") != (manifest.quantization is not None):
         expected = "an object" if manifest.precision == "int8" else "null"
-        raise _wrong(
+        raise wrong(
             f"manifest.json.quantization does not fit precision {manifest.precision!r}; "
             f"expected {expected}"
         )
     _check_task(manifest)
     default = manifest.default_prompt_name
     if default is not None and default not in manifest.prompts:
-        raise _wrong(
+        raise wrong(
             f"manifest.json.default_prompt_name is {reprlib.repr(default)}; expected null or one "
             f"of {reprlib.repr(sorted(manifest.prompts))}"
         )
 
 
+def _check_range(name: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise wrong(f"manifest.json.{name} is {reprlib.repr(value)}; expected 1 to {most}")
+
+
 def _check_task(manifest: Manifest) -> None:
     """Check what belongs to one task alone."""
-    task, found = manifest.task, manifest.reranking
+    task, found, sparse = manifest.task, manifest.reranking, manifest.sparse
     expected = QUANTIZATIONS.get(task, Quantization)
     if not isinstance(manifest.quantization, expected | None):
-        raise _wrong(f"manifest.json.quantization has not the fields for task {task!r}")
-    if (task == "reranking") != (found is not None):
-        wanted = "an object" if task == "reranking" else "no such field"
-        raise _wrong(f"manifest.json.reranking does not fit task {task!r}; expected {wanted}")
+        raise wrong(f"manifest.json.quantization has not the fields for task {task!r}")
+    for name, value in (("reranking", found), ("sparse", sparse)):
+        if (task == name) != (value is not None):
+            wanted = "an object" if task == name else "no such field"
+            raise wrong(f"manifest.json.{name} does not fit task {task!r}; expected {wanted}")
+    if sparse is not None:
+        most = sparse.max_active_dims
+        _check_range("sparse.max_active_dims", 1 if most is None else most, MAX_VOCABULARY)
+        longest = sparse.queries.max_tokens if sparse.queries else 1
+        _check_range("sparse.queries.max_tokens", longest, MAX_TOKENS)
     if found is not None and len(found.labels) != manifest.dimension:
-        raise _wrong(
+        raise wrong(
             f"manifest.json.reranking.labels has {len(found.labels)} names; expected "
             f"{manifest.dimension}, the dimension"
         )
-
-
-def _decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one a kind
-    """Decode a JSON value as `kind`, without accepting missing, unknown or converted fields."""
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(value, kind, place)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        if value not in arguments:
-            raise _wrong(f"{place} is {reprlib.repr(value)}; expected one of {list(arguments)}")
-        return value
-    if origin in (Union, types.UnionType):
-        inner = [argument for argument in arguments if argument is not types.NoneType]
-        return None if value is None else _decode(value, _most_alike(value, inner), place)
-    if origin is tuple:
-        items = _expect(value, list, place)
-        return tuple(_decode(item, arguments[0], f"{place}[{i}]") for i, item in enumerate(items))
-    if origin is dict:
-        items = _expect(value, dict, place)
-        return {
-            _expect(key, str, place): _decode(item, arguments[1], _inside(place, key))
-            for key, item in items.items()
-        }
-    if kind is float:
-        return _decode_number(value, place)
-    return _expect(value, kind, place)
-
-
-def _most_alike(value: object, kinds: list[Any]) -> Any:
-    """Return the dataclass that has the most of an object's fields, or the only kind."""
-    if len(kinds) == 1 or not isinstance(value, dict):
-        return kinds[0]
-    return max(kinds, key=lambda kind: len(value.keys() & get_type_hints(kind).keys()))
-
-
-def _decode_dataclass(value: object, kind: Any, place: str) -> Any:
-    fields = _expect(value, dict, place)
-    hints = get_type_hints(kind)
-    required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
-    if missing := sorted(required - fields.keys()):
-        raise _wrong(f"{place} lacks {', '.join(missing)}")
-    if unknown := sorted(fields.keys() - hints.keys()):
-        raise _wrong(f"{place} has unknown fields: {reprlib.repr(unknown)}")
-    return kind(
-        **{
-            name: _decode(fields[name], hint, f"{place}.{name}")
-            for name, hint in hints.items()
-            if name in fields
-        }
-    )
-
-
-def _decode_number(value: object, place: str) -> float:
-    number = value if type(value) is int else _expect(value, float, place)
-    if not abs(number) <= sys.float_info.max:
-        raise _wrong(f"{place} is {reprlib.repr(number)}; expected a finite number")
-    return float(number)
-
-
-def _expect(value: object, kind: Any, place: str) -> Any:
-    if type(value) is not kind:
-        raise _wrong(
-            f"{place} is {reprlib.repr(value)} ({type(value).__name__}); expected {kind.__name__}"
-        )
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise _wrong(f"{place} has an unpaired surrogate at {error.start}") from error
-    return value
-
-
-def _inside(place: str, name: str) -> str:
-    """Return the path of a field for error messages, with long names shortened."""
-    short = len(name) <= 60 and name.isprintable()
-    return f"{place}.{name}" if short else f"{place}[{reprlib.repr(name)}]"

@@ -98,7 +98,7 @@ def _move(model: Data, tensor: Span, weights: BinaryIO) -> bytes:
     )
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """The byte range of a tensor in the file."""
 
     start: int
@@ -116,7 +116,7 @@ def is_external(tensor: Iterable[Field]) -> bool:
 
 def check_places(data: Data, tensors: Iterable[Span], size: int) -> Iterator[str]:
     """Yield how initializers violate the format, for a weights file of `size` bytes."""
-    places: list[_Place] = []
+    places: list[Place] = []
     for tensor in tensors:
         fields = list(read_fields(data, tensor))
         if is_external(fields):
@@ -128,7 +128,16 @@ def check_places(data: Data, tensors: Iterable[Span], size: int) -> Iterator[str
         yield f"two tensors share bytes of {WEIGHTS}"
 
 
-def _place(data: Data, tensor: list[Field], size: int) -> _Place:
+def find_tensor(data: Data, tensors: Iterable[Span], name: str, size: int) -> Place | None:
+    """Return where the file of `size` bytes has the tensor called `name`; None if it has not."""
+    for tensor in tensors:
+        fields = list(read_fields(data, tensor))
+        if is_external(fields) and text_of(data, fields, TENSOR_NAME) == name:
+            return _place(data, fields, size)
+    return None
+
+
+def _place(data: Data, tensor: list[Field], size: int) -> Place:
     where = [span for number, span in tensor if number == TENSOR_LOCATION]
     if len(where) != 1 or number_of(data, tensor, TENSOR_LOCATION) != EXTERNAL:
         raise _MisplacedError("must have data_location EXTERNAL exactly once")
@@ -144,7 +153,7 @@ def _place(data: Data, tensor: list[Field], size: int) -> _Place:
         raise _MisplacedError(f"ends at {offset + length} of {WEIGHTS}, which has {size} bytes")
     if _bytes_of(data, tensor, most=size) != length:
         raise _MisplacedError(f"has {length} bytes in {WEIGHTS}, which do not fit its shape")
-    return _Place(offset, offset + length)
+    return Place(offset, offset + length)
 
 
 def _entries(data: Data, tensor: list[Field]) -> dict[str, str]:

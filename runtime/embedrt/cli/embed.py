@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from threading import Event
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from embedrt.cli.encode import PRECISIONS
 from embedrt.cli.output import replacing
 from embedrt.errors import CorpusError
 from embedrt.files import expand
+from embedrt.sparse import Task
 
 if TYPE_CHECKING:
     from embedrt.corpus import Engine, Report
@@ -60,6 +61,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep N leading components")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--max-active-dims", type=int, metavar="N", help="of a sparse encoder")
+    parser.add_argument("--task", choices=get_args(Task), help="of a sparse encoder")
     parser.add_argument(
         "--rows-per-part", type=int, default=4000, metavar="N", help="the unit of resuming (4000)"
     )
@@ -105,6 +108,8 @@ def run(options: argparse.Namespace) -> None:
             truncate_dim=options.truncate_dim,
             normalize=options.normalize,
             precision=options.precision,
+            max_active_dims=options.max_active_dims,
+            task=options.task,
             columns=options.columns,
             output_column=options.output_column,
             overwrite_column=options.overwrite_column,

@@ -7,20 +7,31 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, BinaryIO, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.bundle.manifest import Manifest
+from embedrt.bundle.reader import Bundle
 from embedrt.cli.lines import add_input_options, read_texts
 from embedrt.cli.output import is_special, replacing
 from embedrt.embedder import Embedder
 from embedrt.files import expand
+from embedrt.loaded import LoadOptions
 from embedrt.progress import progress_bar
+from embedrt.sparse import SparseEncoder, Task
+from embedrt.sparse_rows import SparseRows
+from embedrt.text.prompts import Prompts
 from embedrt.text.truncation import Overlong
 
+Block = TypeVar("Block", NDArray[Any], SparseRows)
+
+# Options with their defaults.
+DENSE_ONLY = {"normalize": False, "truncate_dim": None, "precision": "float32"}
+SPARSE_ONLY = {"max_active_dims": None, "task": None}
 PRECISIONS = ("float32", "float16", "binary", "ubinary")
 NPY_HEADER_BYTES = 128
 
@@ -43,6 +54,12 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep N leading components")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument(
+        "--max-active-dims", type=int, metavar="N", help="of a sparse encoder: keep the N largest"
+    )
+    parser.add_argument(
+        "--task", choices=get_args(Task), help="of a sparse encoder: what the texts are"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use")
     parser.add_argument(
         "--overlong",
@@ -58,9 +75,13 @@ def run(options: argparse.Namespace) -> None:
     output: Path | None = options.output
     if output is not None and output.suffix not in (".npy", ".jsonl") and not is_special(output):
         raise ValueError(f"--output {output}: the name must end in .npy or .jsonl")
-    with Embedder.load(
-        options.bundle, threads=options.threads, overlong=options.overlong
-    ) as embedder:
+    bundle = Bundle.open(options.bundle)
+    load = LoadOptions(threads=options.threads, overlong=options.overlong)
+    if bundle.manifest.task == "sparse":
+        _encode_sparse(bundle, load, options)
+        return
+    _refuse(options, SPARSE_ONLY, "a bundle of a sparse encoder")
+    with Embedder(bundle, load) as embedder:
         blocks = embedder.embed_stream(
             read_texts(options.file, options.field),
             prompt_name=options.prompt_name,
@@ -86,7 +107,53 @@ def run(options: argparse.Namespace) -> None:
                     shutil.copyfileobj(whole, file)
 
 
-def _with_progress(blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+def _encode_sparse(bundle: Bundle, load: LoadOptions, options: argparse.Namespace) -> None:
+    """Write a line of indices and values for each text."""
+    output: Path | None = options.output
+    if output is not None and output.suffix == ".npy":
+        raise ValueError(f"--output {output}: sparse rows are JSON lines; name it X.jsonl")
+    _refuse(options, DENSE_ONLY, "dense embeddings")
+    with SparseEncoder(bundle, load) as encoder:
+        blocks = encoder.embed_stream(
+            read_texts(options.file, options.field),
+            prompt_name=options.prompt_name or prompt_name_of(bundle.manifest, options),
+            prompt=options.prompt,
+            max_active_dims=options.max_active_dims,
+            task=options.task,
+        )
+        shown = _with_progress(blocks)
+        if output is None:
+            _write_sparse(sys.stdout.buffer, shown)
+            return
+        with replacing(output) as file:
+            _write_sparse(file, shown)
+
+
+def prompt_name_of(manifest: Manifest, options: argparse.Namespace) -> str | None:
+    """Return the name of the prompt for a task; None for the bundle's default prompt."""
+    prompts = Prompts.of(manifest)
+    named = {"query": prompts.query, "document": prompts.document}
+    return None if options.prompt is not None else named.get(options.task)
+
+
+def _refuse(options: argparse.Namespace, names: Mapping[str, object], what: str) -> None:
+    """Raise ValueError for an option that is only for another kind of bundle."""
+    for name, default in names.items():
+        value = getattr(options, name)
+        if value != default:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: only for {what}")
+
+
+def _write_sparse(file: BinaryIO, blocks: Iterator[SparseRows]) -> None:
+    for block in blocks:
+        for row in block:
+            values = [float(str(value)) for value in row.values]
+            line = {"indices": row.indices.tolist(), "values": values}
+            file.write(json.dumps(line).encode() + b"\n")
+    file.flush()
+
+
+def _with_progress(blocks: Iterator[Block]) -> Iterator[Block]:
     with progress_bar(None, shown=sys.stderr.isatty()) as advance:
         for block in blocks:
             advance(len(block))

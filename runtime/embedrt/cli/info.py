@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from embedrt.bundle.manifest import Manifest, Quantization, ScoreQuantization
+from embedrt.bundle.manifest import Manifest, Quantization, ScoreQuantization, TermQuantization
 from embedrt.bundle.reader import Bundle
 from embedrt.hub.place import noted_place
 
@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> None:
         "license": source.license or "not declared",
         "encoder": f"{manifest.family}, {manifest.builder}, {manifest.precision}",
         **_describe_results(manifest),
-        "max tokens": f"{manifest.max_tokens}, truncated on the {manifest.truncation_side}",
-        "pooling": " + ".join(manifest.pooling),
+        "max tokens": _describe_limits(manifest),
+        "pooling": _describe_pooling(manifest),
         **({} if manifest.reranking else _describe_vectors(manifest)),
         "prompts": ", ".join(_describe_prompts(manifest)) or "none",
         "size": f"{size / 1e6:.1f} MB",
@@ -61,8 +61,22 @@ def _describe_results(manifest: Manifest) -> dict[str, object]:
     """Return the rows on what the bundle computes."""
     found = manifest.reranking
     if found is None:
-        return {"dimension": manifest.dimension}
+        return {"vocabulary" if manifest.sparse else "dimension": manifest.dimension}
     return {"labels": ", ".join(found.labels), "activation": found.activation}
+
+
+def _describe_pooling(manifest: Manifest) -> str:
+    sparse = manifest.sparse
+    if sparse is None:
+        return " + ".join(manifest.pooling)
+    kept = sparse.max_active_dims
+    return ", ".join(
+        [
+            f"{sparse.pooling} of {sparse.activation}",
+            *([] if kept is None else [f"the {kept} largest kept"]),
+            *(["queries by a weight for each token"] if sparse.queries else []),
+        ]
+    )
 
 
 def _describe_vectors(manifest: Manifest) -> dict[str, str]:
@@ -70,7 +84,13 @@ def _describe_vectors(manifest: Manifest) -> dict[str, str]:
     return {"normalized": normalized, "similarity": manifest.similarity}
 
 
-def _describe_quantization(found: Quantization | ScoreQuantization) -> str:
+def _describe_quantization(found: Quantization | ScoreQuantization | TermQuantization) -> str:
+    if isinstance(found, TermQuantization):
+        return (
+            f"scheme {found.scheme}; cosine to fp32 {found.mean_cosine:.4f} mean, "
+            f"{found.min_cosine:.4f} smallest, order of dot products {found.order_agreement:.3f}, "
+            f"terms in common {found.term_overlap:.3f}, over {found.texts} texts"
+        )
     if isinstance(found, ScoreQuantization):
         return (
             f"scheme {found.scheme}; Kendall's tau to fp32 {found.kendall_tau:.3f}, top ten in "
@@ -90,3 +110,10 @@ def _describe_prompts(manifest: Manifest) -> list[str]:
         f"{name}={text!r}{' (the default)' if name == default else ''}"
         for name, text in manifest.prompts.items()
     ]
+
+
+def _describe_limits(manifest: Manifest) -> str:
+    limits = f"{manifest.max_tokens}, truncated on the {manifest.truncation_side}"
+    if manifest.max_characters is None:
+        return limits
+    return f"{limits}, of the first {manifest.max_characters} characters"

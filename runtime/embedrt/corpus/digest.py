@@ -29,18 +29,19 @@ def digest_rows(path: str, first: int, vectors: NDArray[Any], valid: NDArray[np.
     first
         The number of the first row in the file.
     vectors
-        Any dtype. Shape: (rows, components).
+        Any dtype. Shape: (rows, components), or (rows,) of arrays that differ in size.
     valid
         False where the text, and so the vector, is null. Shape: (rows,).
     """
     start = hashlib.sha256(path.encode() + b"\0")
-    vectors = np.ascontiguousarray(vectors, vectors.dtype.newbyteorder("<"))
+    if vectors.dtype != object:
+        vectors = np.ascontiguousarray(vectors, vectors.dtype.newbyteorder("<"))
     total = 0
     for row, (vector, is_valid) in enumerate(zip(vectors, valid, strict=True), first):
         one = start.copy()
         one.update(row.to_bytes(ROW_BYTES, "little"))
         if is_valid:
-            one.update(vector.data)
+            one.update(vector.tobytes() if vector.dtype.names else vector.data)
         total += int.from_bytes(one.digest(), "little")
     return total % MODULUS
 

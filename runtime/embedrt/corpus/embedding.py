@@ -9,9 +9,13 @@ from typing import Any, Literal, Self, get_args
 import pyarrow as pa
 
 from embedrt.bundle.manifest import Manifest
+from embedrt.corpus.sparse import COLUMN
+from embedrt.sparse import Task
 from embedrt.text.prompts import Prompts
 
 VectorPrecision = Literal["float32", "float16", "binary", "ubinary"]
+
+SPARSE = ("max_active_dims", "task")
 
 COMPONENTS = {
     "float32": pa.float32(),
@@ -38,12 +42,27 @@ class Embedding:
     precision: VectorPrecision = "float32"
     overwrite_column: bool = False
     """Whether a column of the output's name is replaced."""
+    is_sparse: bool = False
+    """Whether the bundle is of a sparse encoder."""
+    max_active_dims: int | None = None
+    """As in `SparseEncoder.encode`."""
+    task: Task | None = None
+    """As in `SparseEncoder.encode`."""
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(VectorPrecision):
             raise ValueError(
                 f"precision={self.precision!r}; expected one of {list(get_args(VectorPrecision))}"
             )
+        for name in ("truncate_dim", "normalize", "precision"):
+            self._require(name, name in _changed(self), sparse=False)
+        for name in SPARSE:
+            self._require(name, name in _changed(self), sparse=True)
+
+    def _require(self, name: str, is_set: bool, *, sparse: bool) -> None:
+        if is_set and sparse != self.is_sparse:
+            kind = "a sparse encoder" if sparse else "an embedding model"
+            raise ValueError(f"{name}={getattr(self, name)!r}: only for {kind}")
 
     @classmethod
     def of(
@@ -56,25 +75,41 @@ class Embedding:
         **options: Any,
     ) -> Self:
         """Return the embedding with a model's prompt. Raises ValueError as `Embedder.encode`."""
+        prompts = Prompts.of(manifest)
+        task = options.get("task")
+        if task is not None and prompt is None and prompt_name is None:
+            prompt_name = prompts.query if task == "query" else prompts.document
         return cls(
             text=(text,) if isinstance(text, str) else tuple(text),
-            prompt=Prompts.of(manifest).choose(prompt_name, prompt),
+            prompt=prompts.choose(prompt_name, prompt),
+            is_sparse=manifest.task == "sparse",
             **options,
         )
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
         """Return the embedding that `to_json` has spelled, among other fields."""
-        values = {field.name: content[field.name] for field in fields(cls)}
+        known = [field.name for field in fields(cls) if field.name in content]
+        values = {name: content[name] for name in known}
         return cls(**{**values, "text": tuple(content["text"])})
 
     def type_for(self, dimension: int) -> Any:
         """Return the type of the new column for a model of this dimension."""
+        if self.is_sparse:
+            return COLUMN
         kept = dimension if self.truncate_dim is None else self.truncate_dim
         width = -(-kept // 8) if self.precision in ("binary", "ubinary") else kept
         return pa.list_(COMPONENTS[self.precision], width)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all fields by name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "text": list(self.text)}
+        """Return all fields by name; those of sparse encoders only where they are set."""
+        left_out = {"is_sparse", *SPARSE} - _changed(self)
+        names = [field.name for field in fields(self) if field.name not in left_out]
+        return {**{name: getattr(self, name) for name in names}, "text": list(self.text)}
+
+
+def _changed(embedding: Embedding) -> set[str]:
+    """Return the names of the fields that do not have their default."""
+    return {
+        field.name for field in fields(embedding) if getattr(embedding, field.name) != field.default
+    }

@@ -10,8 +10,8 @@ from typing import Any
 
 from embedrt.corpus.part import Outcome, Run, make_part, read_run, runs
 from embedrt.corpus.plan import Part, Plan
+from embedrt.corpus.table import load_encoder
 from embedrt.corpus.work import Work
-from embedrt.embedder import Embedder
 
 WRITERS = 2  # one computes while the other writes
 AHEAD = 3  # parts that are read, computed or written at a time
@@ -29,7 +29,7 @@ class LocalEngine:
     ) -> Iterator[tuple[Outcome, int]]:
         """Yield each part's outcome with the tokens computed since the one before."""
         turn, computed = Lock(), 0
-        with Embedder.load(work.bundle, threads=self.threads) as embedder:
+        with load_encoder(work.bundle, self.threads) as embedder:
 
             def make(run: Run, part: Part, table: Any) -> Outcome | None:
                 if stop.is_set():  # read ahead, and not begun

@@ -14,8 +14,8 @@ from embedrt.bundle.reader import MANIFEST, Bundle
 from embedrt.corpus.output import read_facts
 from embedrt.corpus.part import Outcome, Run, make_part, read_run
 from embedrt.corpus.plan import Part
+from embedrt.corpus.table import AnyEncoder, load_encoder
 from embedrt.corpus.work import Work, hash_bundle
-from embedrt.embedder import Embedder
 from embedrt.errors import BundleError, CorpusError
 
 Packed = dict[str, bytes]
@@ -51,9 +51,9 @@ def pack_bundle(path: Path) -> Packed:
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path, threads: int) -> Embedder:
-    """Return the Embedder of this worker."""
-    return Embedder.load(path, threads=threads)
+def _load(path: Path, threads: int) -> AnyEncoder:
+    """Return the loaded bundle of this worker."""
+    return load_encoder(path, threads)
 
 
 def find_bundle(work: Work, shipped: Any) -> Path:

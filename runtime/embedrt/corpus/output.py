@@ -134,14 +134,16 @@ def parquet_options(schema: Any, output: str, text: tuple[str, ...]) -> dict[str
         for field in schema
         if field.name != output and not pa.types.is_nested(field.type)
     ]
-    kind = schema.field(output).type.value_type
-    split = {"column_encoding": {f"{output}.list.element": "BYTE_STREAM_SPLIT"}}
+    kind = schema.field(output).type
+    sparse = pa.types.is_struct(kind)
+    place = f"{output}.values" if sparse else output
+    split = {"column_encoding": {f"{place}.list.element": "BYTE_STREAM_SPLIT"}}
     return {
         "compression": "zstd",
         "compression_level": COMPRESSION_LEVEL,
         "use_dictionary": [name for name in others if name not in text],
         "write_statistics": others,
-        **(split if pa.types.is_floating(kind) else {}),
+        **(split if sparse or pa.types.is_floating(kind.value_type) else {}),
     }
 
 

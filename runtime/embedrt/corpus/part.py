@@ -14,9 +14,8 @@ from embedrt.corpus.output import PartFacts, parquet_buffer, with_facts, write_f
 from embedrt.corpus.plan import Part, Plan, PlannedFile
 from embedrt.corpus.reading import read_rows
 from embedrt.corpus.schema import conform
-from embedrt.corpus.table import as_column, count_cut, embed_texts, texts_of
+from embedrt.corpus.table import AnyEncoder, as_column, count_cut, embed_texts, texts_of
 from embedrt.corpus.work import Work, columns_to_read
-from embedrt.embedder import Embedder
 from embedrt.engine.cpu import processor_name
 from embedrt.errors import CorpusOutputError, CorpusSourceError, TextError
 
@@ -87,7 +86,7 @@ def make_part(
     run: Run,
     part: Part,
     table: Any,
-    embedder: Embedder,
+    embedder: AnyEncoder,
     turn: AbstractContextManager[Any] | None = None,
 ) -> Outcome:
     """Embed and write one part. Holds `turn` while vectors are computed.

@@ -48,7 +48,8 @@ def prepare(
     """
     manifest = bundle.manifest
     embedding = Embedding.of(manifest, text, **options)
-    Finish(manifest.dimension, embedding.truncate_dim, embedding.normalize, embedding.precision)
+    if not embedding.is_sparse:
+        Finish(manifest.dimension, embedding.truncate_dim, embedding.normalize, embedding.precision)
     if source.contains(output) or output.contains(source):
         raise CorpusOutputError(
             f"{output.given} and the source {source.given} lie in each other: the vectors would be "

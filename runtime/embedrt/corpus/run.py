@@ -29,6 +29,7 @@ from embedrt.corpus.totals import Totals
 from embedrt.corpus.watch import watching
 from embedrt.corpus.work import Work
 from embedrt.errors import CorpusError, CorpusSourceError, EmbedrtError
+from embedrt.sparse import Task
 
 OnError = Literal["fail", "skip"]
 MOST_FAILURES = 20  # of parts whose source is in order: more are the machine's or the output's
@@ -60,6 +61,8 @@ def embed(
     truncate_dim: int | None = None,
     normalize: bool = False,
     precision: VectorPrecision = "float32",
+    max_active_dims: int | None = None,
+    task: Task | None = None,
     columns: Sequence[str] | None = None,
     output_column: str = "embedding",
     overwrite_column: bool = False,
@@ -88,6 +91,8 @@ def embed(
         `LocalEngine` or a `RayEngine`.
     prompt_name, prompt, truncate_dim, normalize, precision
         As in `Embedder.encode`.
+    max_active_dims, task
+        As in `SparseEncoder.encode`; the task also chooses the prompt, unless one is given.
     columns
         The columns that are carried through; by default all.
     output_column, overwrite_column
@@ -134,6 +139,8 @@ def embed(
         truncate_dim=truncate_dim,
         normalize=normalize,
         precision=precision,
+        max_active_dims=max_active_dims,
+        task=task,
         output_column=output_column,
         overwrite_column=overwrite_column,
     )

@@ -20,10 +20,10 @@ from embedrt.corpus.places import Place
 from embedrt.corpus.plan import Part, Plan
 from embedrt.corpus.reading import read_rows
 from embedrt.corpus.source import partition_schema
-from embedrt.corpus.table import embed_texts, texts_of
+from embedrt.corpus.table import embed_texts, load_encoder, texts_of
 from embedrt.corpus.work import hash_bundle
-from embedrt.embedder import Embedder
 from embedrt.engine.cpu import processor_name
+from embedrt.sparse_rows import Terms
 from embedrt.verify import SLACK
 
 FLOAT16_STEP = 1e-3  # relative: half precision has 11 bits
@@ -119,7 +119,7 @@ def compute_again(
         tolerance += FLOAT16_STEP
     if embedding.precision in ("binary", "ubinary"):
         tolerance = BITS
-    with Embedder(bundle) as embedder:
+    with load_encoder(bundle.path, None) as embedder:
         embedded = embed_texts([one.text for one in known], embedder, embedding)
     here = (processor_name(),)
     problems, tolerant = [], 0
@@ -139,8 +139,19 @@ def compute_again(
 
 def _difference(before: NDArray[Any], now: NDArray[Any]) -> float:
     """Return the largest difference of a component, or the share of the bits that differ."""
+    if before.dtype.names:
+        before, now = _beside_each_other(before, now)
     if before.dtype.kind == "f":
         largest = max(1.0, float(np.abs(now).max(initial=0)))
         return float(np.abs(before.astype(np.float32) - now).max(initial=0)) / largest
     bits = np.unpackbits(before.view(np.uint8) ^ now.view(np.uint8))
     return float(bits.mean())
+
+
+def _beside_each_other(before: Terms, now: Terms) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the values of both at all dimensions that are active in one of them."""
+    active = np.union1d(before["index"], now["index"])
+    values = np.zeros((2, len(active)), np.float32)
+    for row, terms in zip(values, (before, now), strict=True):
+        row[np.searchsorted(active, terms["index"])] = terms["value"]
+    return values[0], values[1]

@@ -11,14 +11,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embedrt.bundle.reader import Bundle
 from embedrt.corpus.embedding import Embedding, VectorPrecision
 from embedrt.corpus.schema import choose_columns, conform, plain_schema
+from embedrt.corpus.sparse import as_sparse_column, read_sparse_column, rows_of
 from embedrt.embedder import Embedder
 from embedrt.errors import TextError
+from embedrt.loaded import LoadOptions
+from embedrt.sparse import SparseEncoder, Task
+from embedrt.sparse_rows import SparseRows
 from embedrt.text.tokenizer import MOST_CHARACTERS
 
 # A text of which so many characters already have twice the maximum of tokens is certainly cut.
 CERTAIN_CHARACTERS_PER_TOKEN = 12
+
+
+AnyEncoder = Embedder | SparseEncoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +34,8 @@ class Embedded:
     """The vectors of a table's rows."""
 
     vectors: NDArray[Any]
-    """Zeros where there is no text. Shape: (rows, components)."""
+    """Zeros where there is no text. Shape: (rows, components); (rows,) of the terms of each row for
+    a sparse encoder."""
     valid: NDArray[np.bool_]
     """Whether a row has a text. Shape: (rows,)."""
     texts: list[str]
@@ -35,7 +44,7 @@ class Embedded:
 
 def embed_table(
     table: Any,
-    embedder: Embedder,
+    embedder: AnyEncoder,
     text: str | Sequence[str] = "text",
     output: str = "embedding",
     *,
@@ -45,6 +54,8 @@ def embed_table(
     truncate_dim: int | None = None,
     normalize: bool = False,
     precision: VectorPrecision = "float32",
+    max_active_dims: int | None = None,
+    task: Task | None = None,
     overwrite_column: bool = False,
 ) -> Any:
     """Return a table with a column of embeddings appended.
@@ -53,20 +64,25 @@ def embed_table(
     ----------
     table
         A ``pyarrow.Table`` or ``RecordBatch``.
+    embedder
+        An `Embedder` or a `SparseEncoder`.
     text
         The text column, or several, which are joined by `join`; nulls among them are left out.
     output
         The name of the new column.
     prompt_name, prompt, truncate_dim, normalize, precision
         As in `Embedder.encode`.
+    max_active_dims, task
+        As in `SparseEncoder.encode`; the task also chooses the prompt, unless one is given.
     overwrite_column
         Replace a column that has the output's name, rather than refuse.
 
     Returns
     -------
     pyarrow.Table
-        The new column is a fixed-size list of float32, float16, int8 or uint8. Null where all text
-        columns are null.
+        The new column is a fixed-size list of float32, float16, int8 or uint8. For a sparse encoder
+        it is a struct of two lists: ``indices``, int32, and ``values``, float32. Null where all
+        text columns are null.
 
     Raises
     ------
@@ -83,6 +99,8 @@ def embed_table(
         truncate_dim=truncate_dim,
         normalize=normalize,
         precision=precision,
+        max_active_dims=max_active_dims,
+        task=task,
         overwrite_column=overwrite_column,
     )
     if isinstance(table, pa.RecordBatch):
@@ -111,7 +129,7 @@ class EmbedTable:
         **options: Any,
     ) -> None:
         """Load the bundle. The options are those of `embed_table`."""
-        self._embedder = Embedder.load(bundle, threads=threads)
+        self._embedder = load_encoder(bundle, threads)
         self._columns = text, output
         self._options = options
 
@@ -134,21 +152,26 @@ def texts_of(table: Any, embedding: Embedding) -> list[str | None]:
     return [None if text is None else embedding.prompt + text for text in rows]
 
 
-def embed_texts(texts: Sequence[str | None], embedder: Embedder, embedding: Embedding) -> Embedded:
+def load_encoder(bundle: str | Path, threads: int | None) -> AnyEncoder:
+    """Load a bundle of embeddings or of a sparse encoder, by its task."""
+    opened, options = Bundle.open(bundle), LoadOptions(threads=threads)
+    sparse = opened.manifest.task == "sparse"
+    return SparseEncoder(opened, options) if sparse else Embedder(opened, options)
+
+
+def embed_texts(
+    texts: Sequence[str | None], embedder: AnyEncoder, embedding: Embedding
+) -> Embedded:
     """Embed the texts that are not None. Raises TextError with the index of the row."""
     valid = np.array([text is not None for text in texts], bool)
     present = [text for text in texts if text is not None]
     try:
-        found = embedder.encode(
-            present,
-            prompt="",
-            truncate_dim=embedding.truncate_dim,
-            normalize_embeddings=embedding.normalize,
-            precision=embedding.precision,
-        )
+        found = _encode(present, embedder, embedding)
     except TextError as error:
         row = None if error.index is None else int(np.flatnonzero(valid)[error.index])
         raise error.at(row) from error
+    if isinstance(found, SparseRows):
+        return Embedded(vectors=rows_of(found, valid), valid=valid, texts=present)
     if len(present) == len(texts):
         return Embedded(vectors=found, valid=valid, texts=present)
     vectors = np.zeros((len(texts), found.shape[1]), found.dtype)
@@ -156,8 +179,27 @@ def embed_texts(texts: Sequence[str | None], embedder: Embedder, embedding: Embe
     return Embedded(vectors=vectors, valid=valid, texts=present)
 
 
+def _encode(
+    texts: list[str], embedder: AnyEncoder, embedding: Embedding
+) -> NDArray[Any] | SparseRows:
+    if isinstance(embedder, SparseEncoder):
+        rows: SparseRows = embedder.encode(
+            texts, prompt="", max_active_dims=embedding.max_active_dims, task=embedding.task
+        )
+        return rows
+    return embedder.encode(
+        texts,
+        prompt="",
+        truncate_dim=embedding.truncate_dim,
+        normalize_embeddings=embedding.normalize,
+        precision=embedding.precision,
+    )
+
+
 def as_column(embedded: Embedded, kind: Any) -> Any:
-    """Return the vectors as an array of fixed-size lists. Null where there is no text."""
+    """Return the vectors as an array of type `kind`. Null where there is no text."""
+    if pa.types.is_struct(kind):
+        return as_sparse_column(embedded.vectors, embedded.valid)
     values = pa.array(embedded.vectors.reshape(-1), kind.value_type)
     mask = None if embedded.valid.all() else pa.array(~embedded.valid)
     return pa.FixedSizeListArray.from_arrays(values, type=kind, mask=mask)
@@ -169,18 +211,21 @@ def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     Parameters
     ----------
     column
-        A pyarrow array or chunked array of fixed-size lists, as `embed_table` makes it.
+        A pyarrow array or chunked array, as `embed_table` makes it.
 
     Returns
     -------
     vectors
-        Zeros where null. Shape: (rows, components).
+        Zeros where null. Shape: (rows, components); (rows,) of the terms of each row for a sparse
+        encoder.
     valid
         Shape: (rows,).
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # of no chunk
         array = pa.array([], column.type)
+    if pa.types.is_struct(column.type):
+        return read_sparse_column(array)
     width = column.type.list_size
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     present = array.flatten().to_numpy(zero_copy_only=False)  # without those of null rows
@@ -191,9 +236,16 @@ def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     return vectors, valid
 
 
-def count_cut(texts: Sequence[str], embedder: Embedder) -> int:
-    """Return how many texts have more tokens than the model takes."""
+def count_cut(texts: Sequence[str], embedder: AnyEncoder) -> int:
+    """Return how many texts have more tokens, or more characters, than the model takes."""
     most = embedder.max_tokens
+    if (longest := embedder.manifest.max_characters) is not None:
+        short = [text for text in texts if len(text) <= longest]
+        return len(texts) - len(short) + _count_of_many_tokens(short, embedder, most)
+    return _count_of_many_tokens(texts, embedder, most)
+
+
+def _count_of_many_tokens(texts: Sequence[str], embedder: AnyEncoder, most: int) -> int:
     # An ASCII character gives at most one token, and a space in front of it another.
     doubtful = [text for text in texts if not (text.isascii() and 2 * len(text) + 4 <= most)]
     prefix = CERTAIN_CHARACTERS_PER_TOKEN * most

@@ -3,9 +3,13 @@
 A free worker takes texts of the call for which the fewest tokens have run, and fills the batch with
 waiting texts of the same token count from any call. All rows of a batch have the same number of
 tokens, so nothing is padded and the graph needs no attention mask. A text's vector therefore does
-not depend on the rest of its batch, and calls can share batches without changing any result. Every
-few batches, the oldest call runs regardless of its share, so that a steady stream of new calls
-cannot starve it.
+not depend on the rest of its batch, and calls can share batches without changing any result. The
+oldest call runs at least every few turns, regardless of its share, so that a steady stream of new
+calls cannot starve it.
+
+A running batch cannot be interrupted. While new calls arrive beside one that has run for long,
+batches are therefore small, and one worker takes no long texts, so that a new text waits a few
+milliseconds.
 
 The queue has no threads and no clock. The scheduler calls it while holding its lock.
 """
@@ -13,15 +17,14 @@ The queue has no threads and no clock. The scheduler calls it while holding its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import chain, islice
 from operator import itemgetter
 
-import numpy as np
-
+from embedrt.engine.at_once import FEWEST_TOKENS_AT_ONCE, TOKENS_AT_ONCE, Ran
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, FloatArray, Group, Job, Row, Share, Text, TokenIds
+from embedrt.engine.work import Batch, Tokenize, characters
 
 # In measurements, throughput is constant from 128 to 1,024 tokens per batch and drops for larger
 # batches, whose activations exceed the core's cache. Small batches reduce memory use and the time
@@ -29,40 +32,29 @@ from embedrt.engine.call import Call, FloatArray, Group, Job, Row, Share, Text, 
 TOKENS_PER_BATCH = 256
 FEWEST_TOKENS = 128  # splitting smaller batches among workers costs more than it gains
 
-OLDEST_EVERY = 4  # one batch in this many is for the oldest call
-HEAD_START = 2048  # tokens by which a new call is ahead of calls that have run for long
+# Tokens of a batch while new calls arrive beside one that has run for long, which then takes 3 %
+# more time in measurements.
+SHORT_BATCH = 64
+TURNS_SHARED = 64  # turns after the arrival of a call during which more are expected
 
-TEXTS_AT_ONCE = 128  # texts tokenized at once; encodings take 100 times the memory of token ids
+OLDEST_EVERY = 4  # the oldest call has at least one turn in this many
+
+TEXTS_AT_ONCE = 32  # texts tokenized at once; more take longer per text, and delay new calls
 TEXTS_AHEAD = 1024  # texts of a call to keep tokenized, so that batches of equal length fill up
 
 CHARACTERS_PER_TOKEN = 4  # average of English text, to estimate token counts before tokenization
 
 
-@dataclass(frozen=True, slots=True)
-class Tokenize:
-    """Work for a worker: the next untokenized texts of some calls."""
-
-    slices: tuple[tuple[Call, int], ...]
-    """Each call with the number of its texts to tokenize, starting at `Call.tokenized`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Work for a worker: texts of equal token count to run together."""
-
-    jobs: tuple[Job, ...]
-
-    @property
-    def input_ids(self) -> TokenIds:
-        """Shape: (batch, tokens), or (batch, 2, tokens) with token types."""
-        first = self.jobs[0].ids
-        return first[None] if len(self.jobs) == 1 else np.stack([job.ids for job in self.jobs])
-
-
 class Queue:
-    """The unfinished calls and their texts."""
+    """The unfinished calls and their texts.
 
-    def __init__(self, *, max_tokens: int, cache: VectorCache | None = None) -> None:
+    With `runs_at_once`, the texts of a call are tokenized by several workers at once, and their
+    vectors come with the token counts, in `put_vectors` in place of `put`.
+    """
+
+    def __init__(
+        self, *, max_tokens: int, cache: VectorCache | None = None, runs_at_once: bool = False
+    ) -> None:
         self.batches = 0
         self.coalesced = 0
         self.cache_hits = 0
@@ -71,6 +63,7 @@ class Queue:
         self.untokenized_tokens = 0
         """Estimated tokens of texts that wait to be tokenized."""
         self._max_tokens = max_tokens
+        self._runs_at_once = runs_at_once
         self._cache = cache
         self._calls: dict[Call, None] = {}
         """In order of arrival."""
@@ -78,6 +71,9 @@ class Queue:
         self._turns: list[tuple[int, int, Share]] = []
         """A heap of (served, arrival, share). An entry is stale if `Share.served` has changed."""
         self._arrivals = 0
+        self._turn = self._oldest_turn = 0
+        self._shared_until = 0
+        """The turn until which new calls are expected beside one that has run for long."""
         self._time = 0
         """The virtual time: the largest `served` of a share at the start of its turn."""
         self._untokenized: dict[Call, None] = {}
@@ -103,6 +99,8 @@ class Queue:
     def useful_workers(self) -> int:
         """Return the number of additional workers for which there is enough work."""
         batches = max(len(self._groups), self.waiting_tokens // FEWEST_TOKENS)
+        if self._untokenized and self._runs_at_once:
+            return batches + 1 + self.untokenized_tokens // FEWEST_TOKENS_AT_ONCE
         return batches + bool(self._untokenized)
 
     def has_work(self, call: Call) -> bool:
@@ -123,7 +121,7 @@ class Queue:
     def expected_tokens(self, texts: Iterable[Text]) -> int:
         """Estimate the token count of texts before they are tokenized."""
         most = self._max_tokens
-        return sum(min(most, 1 + _characters(text) // CHARACTERS_PER_TOKEN) for text in texts)
+        return sum(min(most, 1 + characters(text) // CHARACTERS_PER_TOKEN) for text in texts)
 
     def add(self, call: Call) -> None:
         """Add a call. A call without texts finishes immediately."""
@@ -135,33 +133,32 @@ class Queue:
         self.coalesced += len(call.copies)
         call.expected = self.expected_tokens(call.texts)
         self.untokenized_tokens += call.expected
-        call.share.served = max(call.share.served, self._time - HEAD_START)
+        call.share.catch_up(self._time)
+        if next(iter(self._calls)).share.is_far_ahead_of(call.share):
+            self._shared_until = self._turn + TURNS_SHARED
         self._schedule(call.share)
 
     def take(self, workers: int) -> Tokenize | Batch | None:
         """Return the next work for one of `workers` workers; None if there is none now."""
+        self._turn += 1
         call = self._next_call()
         if call is None:
             return None
+        if call is next(filter(self.has_work, self._calls)):
+            self._oldest_turn = self._turn
         if call in self._untokenized and call.waiting_texts < TEXTS_AHEAD:
-            work: Tokenize | Batch = self._take_texts(call)
+            work: Tokenize | Batch = self._take_texts(call, workers)
         else:
             work = self._take_batch(call, workers)
         self._schedule(call.share)
         return work
 
-    def put(self, call: Call, ids: Sequence[TokenIds]) -> None:
+    def put(self, call: Call, part: range, ids: Sequence[TokenIds]) -> None:
         """Queue the token ids of texts that `take` returned for tokenization."""
         if call not in self._calls:  # cancelled in the meantime
             return
-        start, call.tokenized = call.tokenized, call.tokenized + len(ids)
-        expected = call.expected
-        if call.tokenized < len(call.texts):
-            self._untokenized[call] = None
-            expected = self.expected_tokens(call.texts[start : call.tokenized])
-        call.expected -= expected
-        self.untokenized_tokens -= expected
-        for row, text_ids in zip(call.rows[start : call.tokenized], ids, strict=True):
+        self._count_tokenized(call, part)
+        for row, text_ids in zip(call.rows[part.start : part.stop], ids, strict=True):
             self._put_row(call, row, text_ids)
         self._schedule(call.share)
 
@@ -176,11 +173,27 @@ class Queue:
             if self._cache is not None:
                 self._cache.put(job.key, vector)
 
+    def put_vectors(self, call: Call, part: range, ran: Ran) -> None:
+        """Store the vectors of texts that ran as soon as they were tokenized."""
+        self.batches += ran.batches
+        if call not in self._calls:  # cancelled in the meantime
+            return
+        self._count_tokenized(call, part)
+        texts = call.rows[part.start : part.stop]
+        rows = slice(texts.start, texts.stop) if isinstance(texts, range) else texts
+        call.token_counts[rows] = ran.token_counts
+        call.vectors[rows] = ran.vectors
+        call.left -= len(part)
+        call.share.served += ran.tokens
+        self._close_if_done(call)
+        self._schedule(call.share)
+
     def requeue(self, work: Tokenize | Batch) -> None:
         """Queue unfinished work again."""
         if isinstance(work, Tokenize):
-            for call, _ in work.slices:
+            for call, part in work.slices:
                 if call in self._calls:
+                    call.untokenized.append(part)
                     self._untokenized[call] = None
                     self._schedule(call.share)
             return
@@ -225,8 +238,8 @@ class Queue:
         call.finish(error)
 
     def _next_call(self) -> Call | None:
-        """Return the oldest call every few batches, otherwise one of the share served least."""
-        if self.batches % OLDEST_EVERY == OLDEST_EVERY - 1:
+        """Return a call of the share served least, or the oldest if its last turn is long ago."""
+        if self._turn - self._oldest_turn >= OLDEST_EVERY:
             oldest = next(filter(self.has_work, self._calls), None)
             if oldest is not None:
                 return oldest
@@ -244,31 +257,56 @@ class Queue:
             self._arrivals += 1
             heappush(self._turns, (share.served, self._arrivals, share))
 
-    def _take_texts(self, call: Call) -> Tokenize:
-        room = TEXTS_AT_ONCE
-        slices: list[tuple[Call, int]] = []
+    def _take_texts(self, call: Call, workers: int) -> Tokenize:
+        room = self._texts_at_once(call, workers)
+        slices: list[tuple[Call, range]] = []
         for other in chain([call], self._untokenized):
-            count = len(other.texts) - other.tokenized
             if other is call and slices:
                 continue
-            if other is call or count <= room:
-                slices.append((other, min(count, room)))
-                room -= slices[-1][1]
+            if other is call or sum(map(len, other.untokenized)) <= room:
+                slices.append((other, other.take_texts(room)))
+                room -= len(slices[-1][1])
             if not room:
                 break
         for other, _ in slices:
-            del self._untokenized[other]
+            if not (self._runs_at_once and other.untokenized):
+                del self._untokenized[other]
         return Tokenize(tuple(slices))
 
+    def _texts_at_once(self, call: Call, workers: int) -> int:
+        if not self._runs_at_once:
+            return TEXTS_AT_ONCE
+        fair = max(FEWEST_TOKENS_AT_ONCE, self.untokenized_tokens // workers)
+        texts = sum(map(len, call.untokenized))
+        return max(1, min(TOKENS_AT_ONCE, fair) * texts // max(1, call.expected))
+
+    def _count_tokenized(self, call: Call, part: range) -> None:
+        call.tokenized += len(part)
+        expected = call.expected
+        if call.tokenized < len(call.texts):
+            if call.untokenized:
+                self._untokenized[call] = None
+            expected = self.expected_tokens(call.texts[part.start : part.stop])
+        call.expected -= expected
+        self.untokenized_tokens -= expected
+
     def _take_batch(self, call: Call, workers: int) -> Batch:
-        group = max(call.waiting, key=itemgetter(0))  # longest first, so workers end together
+        shared = self._turn < self._shared_until
+        group = self._choose_group(call, workers if shared else None)
         tokens, batch_size = group
         fair = self.waiting_tokens // workers
-        most = max(1, min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, fair)) // max(1, tokens))
+        budget = SHORT_BATCH if shared else TOKENS_PER_BATCH
+        most = max(1, min(budget, max(FEWEST_TOKENS, fair)) // max(1, tokens))
         if batch_size is not None:
             most = min(most, batch_size)
         mine = list(islice(call.waiting[group].values(), most))
-        others = (job for job in self._groups[group].values() if job.key not in call.waiting[group])
+        # Texts of calls that are far ahead would only delay this call's result.
+        others = (
+            job
+            for key, job in self._groups[group].items()
+            if key not in call.waiting[group]
+            and not all(other.share.is_far_ahead_of(call.share) for other, _ in job.rows)
+        )
         jobs = tuple(chain(mine, islice(others, most - len(mine))))
         for job in jobs:
             self._stop_waiting(job)
@@ -279,6 +317,18 @@ class Queue:
             self._schedule(share)
         self.batches += 1
         return Batch(jobs)
+
+    def _choose_group(self, call: Call, workers: int | None) -> Group:
+        """Return the call's longest texts, so that its workers end together.
+
+        Of several `workers`, one does not take longer texts than a short batch has.
+        """
+        groups = list(call.waiting)
+        if workers is not None and workers > 1:
+            long = sum(job.tokens > SHORT_BATCH for job in self._running.values())
+            if long >= workers - 1:
+                groups = [group for group in groups if group[0] <= SHORT_BATCH] or groups
+        return max(groups, key=itemgetter(0))
 
     def _put_row(self, call: Call, row: int, ids: TokenIds) -> None:
         tokens = call.token_counts[row] = ids.shape[-1]
@@ -339,10 +389,6 @@ class Queue:
         del calls[call]
         if not calls:
             del self._by_share[call.share]
-
-
-def _characters(text: Text) -> int:
-    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
 def _remove(groups: dict[Group, dict[bytes, Job]], job: Job) -> None:

@@ -7,12 +7,22 @@ always give the same bytes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 # Overhead of Python and numpy per entry, in addition to the bytes of key and vector.
 ENTRY_BYTES = 300
+
+
+class Known(Protocol):
+    """Results that need no run, by token ids."""
+
+    def get(self, key: bytes) -> NDArray[Any] | None:
+        """Return the result for these token ids, or None."""
+
+    def put(self, key: bytes, vector: NDArray[Any]) -> None:
+        """Take note of a result that was computed."""
 
 
 class VectorCache:

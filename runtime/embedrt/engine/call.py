@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.engine.cache import VectorCache
+from embedrt.engine.cache import Known
 from embedrt.errors import TextError
 
 TokenIds = NDArray[np.int64]
@@ -29,12 +29,23 @@ Group = tuple[int, int | None]
 """The token count and the caller's batch size, which all texts of a batch have in common."""
 
 
+HEAD_START = 2048  # tokens by which a new call is ahead of calls that have run for long
+
+
 @dataclass(slots=True, eq=False)
 class Share:
     """The unit of fair scheduling: one call, or all calls of one stream."""
 
     served: int = 0
     """Tokens that have run for these calls."""
+
+    def catch_up(self, time: int) -> None:
+        """Forgo service that is due from before this virtual time, except for a head start."""
+        self.served = max(self.served, time - HEAD_START)
+
+    def is_far_ahead_of(self, other: Share) -> bool:
+        """Whether much more has run for these calls than for others."""
+        return self.served > other.served + HEAD_START // 2
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -53,8 +64,8 @@ class Call:
     first_index: int | None = 0
     """Index of the first text, for error messages; None if the caller passed one str."""
     share: Share = field(default_factory=Share)
-    cache: VectorCache | None = None
-    """Vectors of earlier texts, looked up before the engine's own cache."""
+    cache: Known | None = None
+    """Results of earlier texts, looked up before the engine's own cache."""
     tokenize: TokenizeTexts | None = None
     """Tokenizes these texts in place of the engine's own tokenizer."""
     check: Callable[[Sequence[Any], Sequence[TokenIds]], None] | None = None
@@ -66,6 +77,8 @@ class Call:
     """The token counts of the texts given, complete with `vectors`. Shape: (texts given,)."""
     done: Event = field(default_factory=Event, init=False)
     error: BaseException | None = field(default=None, init=False)
+    untokenized: list[range] = field(default_factory=list, init=False)
+    """The parts of `texts` whose tokenization has not started; the last one is next."""
     tokenized: int = field(default=0, init=False)
     """Number of texts that have been tokenized."""
     left: int = field(default=0, init=False)
@@ -93,6 +106,20 @@ class Call:
             self.rows = sorted(first_rows.values())
             self.texts = [given[row] for row in self.rows]
         self.left = len(self.texts)
+        if self.left:
+            self.untokenized = [range(self.left)]
+
+    def take_texts(self, most: int) -> range:
+        """Take up to `most` of the next texts to tokenize; return their places in `texts`."""
+        part = self.untokenized.pop()
+        if len(part) > most:
+            self.untokenized.append(part[most:])
+        return part[:most]
+
+    @property
+    def completed(self) -> int:
+        """Number of the texts given that are complete; repeated ones are so with the call."""
+        return len(self.vectors) if self.done.is_set() else len(self.texts) - self.left
 
     def finish(self, error: BaseException | None = None) -> None:
         """Complete the call, with its vectors or an error, and notify the caller."""
@@ -110,9 +137,9 @@ class Call:
         if self.error is not None:
             raise self.error
 
-    def name_text(self, error: TextError) -> TextError:
-        """Return the error with the caller's index in place of one among the next texts."""
-        place = self.rows[self.tokenized + (error.index or 0)]
+    def name_text(self, error: TextError, part: range) -> TextError:
+        """Return the error with the caller's index in place of one in this part of the texts."""
+        place = self.rows[part[error.index or 0]]
         named = error.at(None if self.first_index is None else self.first_index + place)
         named.__cause__ = error.__cause__
         return named

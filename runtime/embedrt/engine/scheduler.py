@@ -9,23 +9,26 @@ work and end when there is none.
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain, compress, islice
 from pathlib import Path
 from threading import Condition, Lock
-from weakref import WeakSet
 
 from embedrt.bundle.manifest import Precision
-from embedrt.engine.batching import Batch, Queue, Tokenize
+from embedrt.engine.at_once import Ran, run_by_length
+from embedrt.engine.batching import Queue
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, Row, Text, TokenIds, TokenizeTexts
+from embedrt.engine.call import Call, FloatArray, Row, Text, TokenIds, TokenizeTexts
+from embedrt.engine.forks import follow_forks
 from embedrt.engine.session import Session
 from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
+from embedrt.engine.work import Batch, Tokenize
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
+from embedrt.progress import increments
 
 Progress = Callable[[int], object]
 """Called with the number of texts completed since the last call."""
@@ -48,18 +51,22 @@ class Engine:
         max_tokens: int,
         cache_bytes: int = 0,
         max_waiting_tokens: int | None = None,
-        convert: Convert = list,
+        convert: Convert | None = None,
+        runs_at_once: bool = False,
     ) -> None:
         self.threads = threads
         self._tokenize_texts = tokenize
         self._max_tokens = max_tokens
         self._cache_bytes = cache_bytes
         self._max_waiting_tokens = max_waiting_tokens
-        self._sessions = Sessions(graph, precision, threads, weights, convert)
+        self._runs_at_once = runs_at_once
+        self._sessions = Sessions(
+            graph, precision, threads, weights, convert, plans_memory=not runs_at_once
+        )
         self._broken = ""
         self._closed = False
         self._reset()
-        _ENGINES.add(self)
+        follow_forks(self)
 
     @property
     def dimension(self) -> int | None:
@@ -69,9 +76,10 @@ class Engine:
     def run(self, call: Call, progress: Progress | None = None) -> None:
         """Embed the texts of a call and wait for the vectors; raise the call's first error."""
         try:
+            report = None if progress is None else increments(lambda: call.completed, progress)
             if self._begin(call, help_out=True):
-                self._work(call, progress)
-            self._await(call, progress)
+                self._work(call, report)
+            self._await(call, report)
         except BaseException:  # interrupted
             self.cancel(call)
             raise
@@ -182,7 +190,9 @@ class Engine:
         self._lock = Lock()
         self._core_free = Condition(self._lock)
         cache = VectorCache(self._cache_bytes) if self._cache_bytes else None
-        self._queue = Queue(max_tokens=self._max_tokens, cache=cache)
+        self._queue = Queue(
+            max_tokens=self._max_tokens, cache=cache, runs_at_once=self._runs_at_once
+        )
         self._busy = 0
         self._claims = 0  # number of callers that wait for a core
         self._texts = 0
@@ -211,20 +221,16 @@ class Engine:
                 "again later, or send the texts to another process"
             )
 
-    def _await(self, call: Call, progress: Progress | None) -> None:
-        reported = len(call.texts) - call.left
-        while not call.done.wait(None if progress is None else PROGRESS_SECONDS):
-            if progress is not None:
-                completed = len(call.texts) - call.left
-                progress(completed - reported)
-                reported = completed
-        if progress is not None:
-            progress(len(call.texts) - reported)
+    def _await(self, call: Call, report: Callable[[], None] | None) -> None:
+        while not call.done.wait(None if report is None else PROGRESS_SECONDS):
+            if report is not None:
+                report()
+        if report is not None:
+            report()
         call.raise_error()
 
-    def _work(self, mine: Call | None = None, progress: Progress | None = None) -> None:
+    def _work(self, mine: Call | None = None, report: Callable[[], None] | None = None) -> None:
         """Process work from the queue until there is none, or none for the call `mine`."""
-        reported = 0
         while (taken := self._take(mine)) is not None:
             work, session, cores = taken
             try:
@@ -246,9 +252,8 @@ class Engine:
             if cores > 1:
                 with self._lock:
                     self._release(cores - 1)
-            if mine is not None and progress is not None:
-                progress(len(mine.texts) - mine.left - reported)
-                reported = len(mine.texts) - mine.left
+            if report is not None:
+                report()
 
     def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, Session, int] | None:
         """Return work, its session and its number of cores; without work, release the core."""
@@ -285,7 +290,7 @@ class Engine:
         return session, self._busy
 
     def _tokenize(self, work: Tokenize) -> None:
-        parts = [call.texts[call.tokenized : call.tokenized + count] for call, count in work.slices]
+        parts = [call.texts[part.start : part.stop] for call, part in work.slices]
         shared = [call.tokenize is None for call, _ in work.slices]
         texts = list(chain.from_iterable(compress(parts, shared)))
         ids: list[list[TokenIds] | None]
@@ -297,30 +302,37 @@ class Engine:
             ]
         except TextError:  # only the call with the invalid text may fail
             ids = [None] * len(parts)
-        checked = [
-            self._check(call, part, part_ids)
-            for (call, _), part, part_ids in zip(work.slices, parts, ids, strict=True)
+        done = [
+            self._check(call, part, texts, text_ids)
+            for (call, part), texts, text_ids in zip(work.slices, parts, ids, strict=True)
         ]
         with self._lock:
-            for (call, _), outcome in zip(work.slices, checked, strict=True):
+            for (call, part), outcome in zip(work.slices, done, strict=True):
                 if isinstance(outcome, TextError):
                     self._queue.remove(call, outcome)
+                elif isinstance(outcome, Ran):
+                    self._tokens += outcome.tokens
+                    self._queue.put_vectors(call, part, outcome)
                 else:
-                    self._queue.put(call, outcome)
+                    self._queue.put(call, part, outcome)
 
     def _check(
-        self, call: Call, texts: Sequence[Text], ids: list[TokenIds] | None
-    ) -> list[TokenIds] | TextError:
+        self, call: Call, part: range, texts: Sequence[Text], ids: list[TokenIds] | None
+    ) -> list[TokenIds] | Ran | TextError:
         """Run the call's own check, and tokenize its texts first where that is still to be done.
 
-        Returns a TextError with the index that the caller knows.
+        Returns a TextError with the index that the caller knows; with `runs_at_once`, the vectors.
         """
         try:
             ids = (call.tokenize or self._tokenize_texts)(texts) if ids is None else ids
             if call.check is not None:
                 call.check(texts, ids)
         except TextError as error:
-            return call.name_text(error)
+            return call.name_text(error, part)
+        if self._runs_at_once:
+            run = partial(self._sessions.run, self._sessions.one_core)
+            with suppress(EmbedrtError):  # which the queue finds the text of
+                return run_by_length(run, ids, call.vectors.shape[1], call.batch_size)
         return ids
 
     def _run(self, batch: Batch, session: Session) -> None:
@@ -337,7 +349,7 @@ class Engine:
 
         If none of them fails alone, the graph cannot run batches, and `error` is for all.
         """
-        outcomes: list[Sequence[Row] | EmbedrtError] = []
+        outcomes: list[FloatArray | Sequence[Row] | EmbedrtError] = []
         for job in batch.jobs if len(batch.jobs) > 1 else ():
             try:
                 outcomes.append(self._sessions.run(session, job.ids[None]))
@@ -380,20 +392,3 @@ class Engine:
 
 def _closed() -> ClosedError:
     return ClosedError("this Embedder has been closed; load the bundle again")
-
-
-_ENGINES: WeakSet[Engine] = WeakSet()
-
-
-def _prepare_all_to_fork() -> None:
-    for engine in list(_ENGINES):
-        engine.prepare_to_fork()
-
-
-def _restart_all_in_fork() -> None:
-    for engine in list(_ENGINES):
-        engine.restart_in_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_prepare_all_to_fork, after_in_child=_restart_all_in_fork)

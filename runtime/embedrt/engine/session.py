@@ -35,6 +35,7 @@ class Session:
 
     Each run uses `threads` cores; the result does not depend on their number. `weights` is the
     content of the weights file; if it is None, ONNX Runtime maps the file beside the graph.
+    `plans_memory` keeps a plan of the memory of each input shape.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Session:
         *,
         threads: int = 1,
         weights: mmap.mmap | None = None,
+        plans_memory: bool = True,
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = SILENT
@@ -61,8 +63,8 @@ class Session:
         # A memory plan, of 3 KB for each input shape, lets a run allocate its memory in one block.
         # With many small blocks, concurrent runs exchange blocks between cores, which is 25 %
         # slower if the cores share no cache. The limits of tokens per batch and per text bound the
-        # number of shapes.
-        options.enable_mem_pattern = True
+        # number of shapes, except those of a static model, which may have no limit of tokens.
+        options.enable_mem_pattern = plans_memory
         if weights is not None:
             options.add_external_initializers_from_files_in_memory(
                 [WEIGHTS], [weights], [len(weights)]

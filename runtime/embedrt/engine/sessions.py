@@ -52,7 +52,9 @@ class Sessions:
         precision: Precision,
         threads: int,
         weights: mmap.mmap | None = None,
-        convert: Convert = list,
+        convert: Convert | None = None,
+        *,
+        plans_memory: bool = True,
     ) -> None:
         self._graph = graph.absolute()
         self._files = _identity(graph)
@@ -60,7 +62,7 @@ class Sessions:
         self._precision: Precision = precision
         self._threads = threads
         self._convert = convert
-        self.one_core = Session(graph, precision, weights=weights)
+        self.one_core = Session(graph, precision, weights=weights, plans_memory=plans_memory)
         self.all_cores: Session | None = None
         self.loading: Future[None] | None = None
         self.run_seconds = 0.0
@@ -88,7 +90,7 @@ class Sessions:
                 self.loading = submit(self._load_for_all_cores)
         return session
 
-    def run(self, session: Session, input_ids: NDArray[np.int64]) -> Sequence[Row]:
+    def run(self, session: Session, input_ids: NDArray[np.int64]) -> FloatArray | Sequence[Row]:
         """Run a batch, see `Session.run`; return the result of each row."""
         start = perf_counter()
         try:
@@ -96,9 +98,9 @@ class Sessions:
             seconds = perf_counter() - start
             self.run_seconds += seconds
             if session is self.one_core:
-                tokens = len(input_ids) * input_ids.shape[-1]
+                tokens = max(1, len(input_ids) * input_ids.shape[-1])
                 self._seconds_per_token = min(self._seconds_per_token, seconds / tokens)
-            return self._convert(embeddings)
+            return embeddings if self._convert is None else self._convert(embeddings)
         finally:
             self._last_end = perf_counter()
 

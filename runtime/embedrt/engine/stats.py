@@ -16,7 +16,7 @@ class Stats:
     batches: int
     """Batches run through the graph."""
     cache_hits: int
-    """Texts whose vector was in the cache."""
+    """Texts whose result was in the cache, or needs no run."""
     coalesced: int
     """Texts equal to another text that was waiting, running or in the same call."""
     waiting_texts: int

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from embedrt.loaded import LoadedBundle
-from embedrt.serve.dialects import openai, own, predict, rerank, root, tei, tokens, weaviate
+from embedrt.serve.dialects import openai, own, predict, rerank, root, sparse, tei, tokens, weaviate
 from embedrt.serve.endpoint import Endpoint
 from embedrt.serve.errors import RequestError
 from embedrt.serve.operation import Dialect, Operation
@@ -27,6 +27,7 @@ OPERATIONS: list[Operation] = [
     *tei.OPERATIONS,
     *rerank.OPERATIONS,
     *predict.OPERATIONS,
+    *sparse.OPERATIONS,
     *root.OPERATIONS,
     *tokens.OPERATIONS,
     *weaviate.OPERATIONS,
@@ -36,7 +37,7 @@ PUBLIC = frozenset(operation.path for operation in OPERATIONS if operation.publi
 
 
 def create_app(loaded: LoadedBundle, options: ServeOptions | None = None) -> Starlette:
-    """Return the ASGI application that serves an `Embedder` or a `Reranker`.
+    """Return the ASGI application that serves an `Embedder`, `Reranker` or `SparseEncoder`.
 
     It reads bodies of at most `ServeOptions.max_body_mb`, but leaves slow clients and long headers
     to the server that runs it. Load the bundle with `max_waiting_tokens`, or nothing is refused

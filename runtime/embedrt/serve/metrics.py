@@ -21,7 +21,7 @@ COUNTERS = {
     "texts": "Texts of all requests.",
     "tokens": "Tokens run through the graph.",
     "batches": "Batches run through the graph.",
-    "cache_hits": "Texts whose vector was in the cache.",
+    "cache_hits": "Texts whose result was in the cache, or needs no run.",
     "coalesced": "Texts equal to another one that was waiting, running or in the same request.",
     "run_seconds": "Seconds that batches took in the graph, summed over sessions side by side.",
 }

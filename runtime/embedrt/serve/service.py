@@ -27,6 +27,8 @@ from embedrt.serve.health import Health
 from embedrt.serve.metrics import Metrics
 from embedrt.serve.options import ServeOptions
 from embedrt.serve.vocabulary import Vocabulary
+from embedrt.sparse import SparseEncoder
+from embedrt.sparse import Task as TextKind
 from embedrt.text.inputs import Pair
 from embedrt.text.prompts import Prompts
 
@@ -118,6 +120,24 @@ class Service:
             truncation_side=wanted.side,
         )
         return await self._run(texts, embedding)
+
+    async def embed_sparse(self, texts: Texts, wanted: Wanted) -> Embedded:
+        """Compute the sparse rows of a request's texts; raise RequestError where that fails.
+
+        A text with the prompt for queries or documents is computed as one.
+        """
+        kinds: dict[str | None, TextKind] = {
+            self.prompts.query: "query",
+            self.prompts.document: "document",
+        }
+        encoding = cast("SparseEncoder", self.loaded).aembed(
+            texts.values,
+            prompt_name=wanted.prompt_name,
+            task=kinds.get(wanted.prompt_name),
+            overlong="truncate" if wanted.truncate else "error",
+            truncation_side=wanted.side,
+        )
+        return await self._run(texts, encoding)
 
     async def score(self, pairs: Sequence[Pair], texts: Texts, wanted: Scoring) -> Scored:
         """Score the pairs of a request; raise RequestError where that fails.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, KeysView, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Any
 
 QUOTED_CHARACTERS = 40
@@ -22,7 +23,11 @@ def as_batch(texts: Iterable[object]) -> list[str]:
 
     Accepts any ordered iterable: list, tuple, generator, pandas Series, numpy or pyarrow array.
     """
-    return [as_text(text, index) for index, text in enumerate(_elements(texts))]
+    elements: list[Any] = list(_elements(texts))
+    with suppress(TypeError):  # whose element is named below
+        if all(map(str.isascii, elements)):
+            return elements
+    return [as_text(text, index) for index, text in enumerate(elements)]
 
 
 def stream(texts: Iterable[object]) -> Iterator[str]:

@@ -7,10 +7,10 @@ encodes raises the error "Already borrowed".
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,7 @@ MOST_CHARACTERS = 1_000_000
 
 # Texts tokenized at once: encodings take about 100 times the memory of their token ids.
 BLOCK = 128
+BLOCK_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +59,31 @@ class Piece:
 
 
 class Tokenizer:
-    """A bundle's tokenizer, which truncates to `max_tokens`. Thread-safe."""
+    """A bundle's tokenizer, which truncates to `max_tokens`. Thread-safe.
 
-    def __init__(self, path: Path, *, max_tokens: int, truncation_side: Side = "right") -> None:
+    Without `add_special_tokens`, a text has only tokens of its own.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_tokens: int,
+        max_characters: int | None = None,
+        truncation_side: Side = "right",
+        add_special_tokens: bool = True,
+    ) -> None:
         self.max_tokens = max_tokens
+        self.max_characters = max_characters
+        self.most_characters = min(MOST_CHARACTERS, max_characters or MOST_CHARACTERS)
+        self._adds_special = add_special_tokens
         self._path = path
         self.truncation_side: Side = truncation_side
         self._other_side: Tokenizer | None = None
         self._truncates_right = truncation_side == "right"
         self._first_cut = max_tokens * CHARACTERS_PER_TOKEN + CUT_MARGIN
         self._truncating = _load(path)
-        special = self.special_tokens(pair=False)
+        special = self.special_tokens(pair=False) if add_special_tokens else 0
         if max_tokens < max(1, special):
             raise BundleFormatError(
                 f"{path}: max_tokens is {max_tokens}, and {special} special tokens are added to "
@@ -84,7 +99,7 @@ class Tokenizer:
         Raises TokenizationError with `index`.
         """
         with tokenization_errors(text, index):
-            return _ids_of(self._encode_long(self.readable(text), special=True))
+            return _ids_of(self._encode_long(self.readable(text), special=self._adds_special))
 
     def batch_ids(self, texts: Sequence[str]) -> list[TokenIds]:
         """Return the token ids of each text, each of shape (tokens,).
@@ -96,7 +111,7 @@ class Tokenizer:
         for start in range(0, len(texts), BLOCK):
             block = texts[start : start + BLOCK]
             try:
-                ids += map(_ids_of, self.encode(block))
+                ids += _ids_of_all(self.encode(block, special=self._adds_special))
             except BaseException as error:
                 if not is_tokenizer_error(error):
                     raise
@@ -111,7 +126,10 @@ class Tokenizer:
         Uses up to 350 bytes of memory per character. Raises TokenizationError with `index`.
         """
         with tokenization_errors(text, index):
-            return len(self._without_truncation().encode_batch_fast([text])[0].ids)
+            whole = self._without_truncation()
+            return len(
+                whole.encode_batch_fast([text], add_special_tokens=self._adds_special)[0].ids
+            )
 
     def pieces(self, text: str, index: int | None = None, *, special: bool = True) -> list[Piece]:
         """Return the tokens of the whole text, with the special tokens that are added to it.
@@ -136,6 +154,14 @@ class Tokenizer:
             if whole.id_to_token(number) is None:
                 raise ValueError(f"[{place}] is {number}, which is no token id of this model")
         return str(whole.decode(list(ids), skip_special_tokens=skip_special))
+
+    def token(self, number: int) -> str:
+        """Return the token with this id; an empty string if there is none."""
+        return self._truncating.id_to_token(number) or ""
+
+    def largest_id(self) -> int:
+        """Return the largest token id. Takes a tenth of a second for a large vocabulary."""
+        return max(self._truncating.get_vocab(with_added_tokens=True).values())
 
     def special_tokens(self, *, pair: bool) -> int:
         """Return the number of special tokens that are added to a text, or to a pair."""
@@ -167,7 +193,11 @@ class Tokenizer:
         if self._other_side is None:
             side: Side = "left" if self._truncates_right else "right"
             self._other_side = Tokenizer(
-                self._path, max_tokens=self.max_tokens, truncation_side=side
+                self._path,
+                max_tokens=self.max_tokens,
+                max_characters=self.max_characters,
+                truncation_side=side,
+                add_special_tokens=self._adds_special,
             )
         return self._other_side
 
@@ -179,27 +209,36 @@ class Tokenizer:
 
     def readable(self, text: str) -> str:
         """Return the part of a text that is tokenized at most."""
-        return text[:MOST_CHARACTERS] if self._truncates_right else text[-MOST_CHARACTERS:]
+        most = self.most_characters
+        return text[:most] if self._truncates_right else text[-most:]
 
-    def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoding]:
+    def encode(self, texts: Sequence[str], *, special: bool = True) -> Iterator[Encoding]:
         """Tokenize texts and truncate each to `max_tokens`, with or without special tokens.
 
-        What an encoding says about truncated tokens holds for the part of a text that was read. The
-        library's own errors are raised, see `is_tokenizer_error`.
+        Yields one encoding at a time, because that of a long text may take a gigabyte. What it says
+        about truncated tokens holds for the part of the text that was read. The library's own
+        errors are raised, see `is_tokenizer_error`.
         """
-        texts = [self.readable(text) for text in texts]
         cut = self._first_cut
-        if max(map(len, texts)) <= cut:
-            return list(self._truncating.encode_batch_fast(texts, add_special_tokens=special))
+        longest = max(map(len, texts), default=0)
+        if longest > self.most_characters:
+            texts = [self.readable(text) for text in texts]
+        if len(texts) > 1 and sum(min(len(text), cut) for text in texts) > BLOCK_CHARACTERS:
+            middle = len(texts) // 2
+            yield from self.encode(texts[:middle], special=special)
+            yield from self.encode(texts[middle:], special=special)
+            return
+        if longest <= cut:
+            yield from self._truncating.encode_batch_fast(texts, add_special_tokens=special)
+            return
         encodings = self._truncating.encode_batch(
             [text[:cut] for text in texts], add_special_tokens=special
         )
-        return [
-            encoding
-            if len(text) <= cut or self._is_settled(encoding, cut)
-            else self._encode_long(text, special=special)
-            for text, encoding in zip(texts, encodings, strict=True)
-        ]
+        for text, encoding in zip(texts, encodings, strict=True):
+            if len(text) <= cut or self._is_settled(encoding, cut):
+                yield encoding
+            else:
+                yield self._encode_long(text, special=special)
 
     def _encode_long(self, text: str, *, special: bool) -> Encoding:
         """Tokenize as much of a long text as determines its first `max_tokens` tokens."""
@@ -234,6 +273,14 @@ def characters(text: str | Pair) -> int:
 
 def _ids_of(encoding: Encoding) -> TokenIds:
     return np.array(encoding.ids, np.int64)
+
+
+def _ids_of_all(encodings: Iterable[Encoding]) -> list[TokenIds]:
+    rows = [encoding.ids for encoding in encodings]
+    ids = np.fromiter(chain.from_iterable(rows), np.int64)
+    return [
+        ids[end - len(row) : end] for row, end in zip(rows, accumulate(map(len, rows)), strict=True)
+    ]
 
 
 def _last_word(encoding: Encoding) -> int:

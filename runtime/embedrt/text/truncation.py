@@ -7,7 +7,7 @@ from typing import Literal
 
 from embedrt.errors import OverlongTextError, warn_caller
 from embedrt.text.inputs import Pair, start_of
-from embedrt.text.tokenizer import MOST_CHARACTERS, TokenIds, Tokenizer, characters
+from embedrt.text.tokenizer import TokenIds, Tokenizer, characters
 
 Overlong = Literal["truncate", "warn", "error"]
 
@@ -21,6 +21,12 @@ class Truncations:
         self._count = 0
         self._first = ""
 
+    @property
+    def _limits(self) -> str:
+        most = self._tokenizer.max_characters
+        characters = "" if most is None else f" or {most} characters"
+        return f"{self._tokenizer.max_tokens} tokens{characters}"
+
     def check(self, texts: Sequence[str | Pair], ids: Sequence[TokenIds]) -> None:
         """Record the texts that were truncated to these token ids.
 
@@ -32,9 +38,8 @@ class Truncations:
                 continue
             if not self._allowed:
                 raise OverlongTextError(
-                    f"is too long: it has {length}, and this model takes "
-                    f"{self._tokenizer.max_tokens} tokens. It starts {start_of(text)}. Split it, "
-                    "or load with overlong='truncate'",
+                    f"is too long: it has {length}, and this model takes {self._limits}. It "
+                    f"starts {start_of(text)}. Split it, or load with overlong='truncate'",
                     index,
                 )
             self._first = self._first or f"{length} and starts {start_of(text)}"
@@ -44,15 +49,15 @@ class Truncations:
         """Warn about truncated texts, if any, out of the number of `texts`."""
         if self._count:
             warn_caller(
-                f"{self._count} of {texts} texts have more than the {self._tokenizer.max_tokens} "
-                f"tokens that this model takes; the first has {self._first}. What follows was "
+                f"{self._count} of {texts} texts have more than the {self._limits} "
+                f"that this model takes; the first has {self._first}. What follows was "
                 "ignored"
             )
             self._count, self._first = 0, ""
 
 
 def _length_if_cut(text: str | Pair, index: int, ids: TokenIds, tokenizer: Tokenizer) -> str | None:
-    if characters(text) > MOST_CHARACTERS:  # counting the tokens would take gigabytes of memory
+    if characters(text) > tokenizer.most_characters:  # counting the tokens would take gigabytes
         return f"{characters(text):,} characters"
     # Only a text with the maximum number of tokens can have been truncated.
     if ids.shape[-1] == tokenizer.max_tokens and (

@@ -1,4 +1,4 @@
-"""Contenders that need nothing but numpy, and what can go wrong with one."""
+"""Contenders that need only numpy, one correct and others that fail in different ways."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Vectors = NDArray[np.float32]
 
 
 def vector(text: str) -> Vectors:
-    """A direction of the text's own."""
+    """Return a random unit vector that depends on the text."""
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
     drawn = np.random.default_rng(seed).normal(size=8).astype(np.float32)
     unit: Vectors = drawn / np.linalg.norm(drawn)
@@ -40,7 +40,7 @@ def vector(text: str) -> Vectors:
 
 
 def load(setup: Setup) -> Encode:
-    """Load the fake of this name."""
+    """Load the fake with this name."""
     name = setup.name
     assert setup.artifact.is_dir()
     assert setup.threads >= 1
@@ -72,7 +72,7 @@ def _hang(vectors: Vectors) -> Vectors:
 
 
 def _chat(vectors: Vectors) -> Vectors:
-    os.write(1, b"no answer\n")  # where a careless worker would answer
+    os.write(1, b"no answer\n")  # the stream that a worker's answers must not share
     return vectors
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from embedrt.bundle.manifest import Task
-from embedrt.serve.dialects import predict, rerank, tei
+from embedrt.serve.dialects import predict, rerank, sparse, tei
 from embedrt.serve.operation import Handler, Operation
 from embedrt.serve.service import Service
 from embedrt.serve.wire import Incoming, Reply
@@ -27,7 +27,11 @@ async def reranking(service: Service, incoming: Incoming) -> Reply:
     return await handler(service, incoming)
 
 
-ROOTS: Final[dict[Task, Handler]] = {"embedding": embedding, "reranking": reranking}
+ROOTS: Final[dict[Task, Handler]] = {
+    "embedding": embedding,
+    "reranking": reranking,
+    "sparse": sparse.embed_sparse,
+}
 
 
 async def root(service: Service, incoming: Incoming) -> Reply:

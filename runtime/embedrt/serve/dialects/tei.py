@@ -42,7 +42,7 @@ async def embed(service: Service, incoming: Incoming) -> Reply:
             "invalid", "inputs holds token ids, which are not taken: send texts", field="inputs"
         )
     texts = texts_of(inputs, "inputs", service.options.max_texts)
-    wanted = _wanted(
+    wanted = wanted_of(
         service,
         fields,
         normalize=flag(fields, "normalize", default=True),
@@ -78,7 +78,7 @@ async def similarities(service: Service, incoming: Incoming) -> Reply:
             field="parameters",
         )
     texts = texts_of(sentences, "inputs.sentences", service.options.max_texts)
-    wanted = _wanted(service, parameters or {})
+    wanted = wanted_of(service, parameters or {})
     both = texts_of([*texts.values, source], "inputs.sentences", service.options.max_texts + 1)
     vectors = (await service.embed(both, wanted)).vectors
     return json_reply(similarity(vectors[-1:], vectors[:-1], "cosine")[0])
@@ -106,6 +106,7 @@ def classifier_type(manifest: Manifest) -> object:
 MODEL_TYPES: Final[Mapping[Task, Callable[[Manifest], object]]] = {
     "embedding": lambda manifest: {"embedding": {"pooling": "+".join(manifest.pooling)}},
     "reranking": classifier_type,
+    "sparse": lambda _: {"embedding": {"pooling": "splade"}},
 }
 
 
@@ -141,13 +142,14 @@ async def health(service: Service, _: Incoming) -> Reply:
     return Reply(content_type=TEXT)
 
 
-def _wanted(
+def wanted_of(
     service: Service,
     fields: Mapping[str, Any],
     *,
     normalize: bool = False,
     dimensions: int | None = None,
 ) -> Wanted:
+    """Return what a request wants, by its fields."""
     return Wanted(
         prompt_name=service.prompt_name(fields),
         normalize=normalize,
@@ -170,7 +172,6 @@ OPERATIONS = [
         path="/similarity", method="POST", answer=similarities, dialect=DIALECT, task="embedding"
     ),
     Operation(path="/embed_all", method="POST", answer=unserved, dialect=DIALECT),
-    Operation(path="/embed_sparse", method="POST", answer=unserved, dialect=DIALECT, task="sparse"),
     Operation(path="/info", method="GET", answer=info, dialect=DIALECT),
     *(
         Operation(path=path, method="GET", answer=health, dialect=DIALECT, public=True)

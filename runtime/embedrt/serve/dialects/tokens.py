@@ -18,6 +18,7 @@ from embedrt.text.tokenizer import Piece
 
 # Tokens take 350 bytes of memory a character, and 60 bytes of the answer. TEI has the same limit.
 CHARACTERS_PER_TOKEN = 250
+MOST_CHARACTERS = 8_000_000  # at hundreds of bytes each, for models that take texts of any length
 
 
 async def tokenize(service: Service, incoming: Incoming) -> Reply:
@@ -26,7 +27,7 @@ async def tokenize(service: Service, incoming: Incoming) -> Reply:
     texts = texts_of(fields.get("inputs"), "inputs", service.options.max_texts)
     special = flag(fields, "add_special_tokens", default=True)
     prompt = service.prompts.choose(service.prompt_name(fields))
-    most = CHARACTERS_PER_TOKEN * service.manifest.max_tokens
+    most = min(MOST_CHARACTERS, CHARACTERS_PER_TOKEN * service.manifest.max_tokens)
     characters = sum(len(prompt) + len(text) for text in texts.values)
     if characters > most:
         raise RequestError(

@@ -1,0 +1,166 @@
+"""The steps around a graph that all exports have in common, up to the published bundle."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from embedrt import Bundle
+from embedrt.bundle.graph_rules import Ends, graph_problems
+from embedrt.bundle.manifest import REMEDY, Manifest, Precision, Similarity
+from embedrt.bundle.manifest import Source as ManifestSource
+from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
+from embedrt.bundle.weights import WEIGHTS
+from embedrt.bundle.writer import Staging
+from embedrt.errors import (
+    BundleError,
+    NonFiniteEmbeddingError,
+    ProofError,
+    UnsupportedModelError,
+)
+from embedrt.tasks import load_any
+from embedrt.text.tokenizer import Tokenizer
+from embedrt_export.card import model_card
+from embedrt_export.source.card import read_license
+from embedrt_export.source.checkpoint import weight_files
+from embedrt_export.source.find import Source
+from embedrt_export.stages import Stages
+
+TOOLS = (
+    "embedrt",
+    "onnx",
+    "onnxruntime",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+logger = logging.getLogger(__name__)
+
+
+def name_of(source: Source, precision: Precision) -> str:
+    """Return the name of a bundle."""
+    name = source.recipe.name if source.recipe else source.id.rpartition("/")[2]
+    return f"{name}-{precision}"
+
+
+def hash_weights(source: Source, folders: Iterable[Path]) -> dict[str, str]:
+    """Return the sha256 of each weight file, by path in the model's folder.
+
+    Raises RecipeMismatchError if they are not the recipe's.
+    """
+    weights = {
+        str(file.relative_to(source.folder)): describe_file(file).sha256
+        for folder in folders
+        for file in weight_files(folder)
+    }
+    if source.recipe:
+        source.recipe.check_weights(weights)
+    return weights
+
+
+def describe_source(
+    source: Source, weights: dict[str, str], ignored_code: tuple[str, ...] = ()
+) -> ManifestSource:
+    """Return what the manifest says about the origin of a model."""
+    recipe = source.recipe
+    license_ = recipe.license if recipe and recipe.license else read_license(source.folder)
+    return ManifestSource(
+        id=source.id,
+        origin=source.origin,
+        revision=source.revision,
+        license=license_,
+        weights=weights,
+        ignored_code=ignored_code,
+    )
+
+
+def default_similarity(source: Source) -> Similarity:
+    """Return the similarity for a model whose files set none: the recipe's, else cosine."""
+    expected = source.recipe.expect.get("similarity") if source.recipe else None
+    return "dot" if expected == "dot" else "cosine"
+
+
+def versions(*others: str) -> dict[str, str]:
+    """Return the versions of the packages that make bundles, and of `others`."""
+    return {tool: metadata.version(tool) for tool in (*TOOLS, *others)}
+
+
+def rehearse_staged(
+    staging: Staging, manifest: Manifest, tokenizer: str, stages: Stages, original: Any
+) -> None:
+    """Add what comes from the original, and run the texts of the proof with it.
+
+    The texts are tokenized as the bundle will. From then on, the original's weights are not needed
+    and released, so that no stage and the original are in memory at the same time.
+    """
+    staging.add(TOKENIZER, tokenizer.encode())
+    staging.add(PROBES, stages.probes(original))
+    staging.add(CARD, b"")
+    logger.info("running the texts of the comparison in %s", original.name)
+    with _faults_of(manifest):
+        counter = Tokenizer(
+            staging.path / TOKENIZER,
+            max_tokens=manifest.max_tokens,
+            max_characters=manifest.max_characters,
+            truncation_side=manifest.truncation_side,
+        )
+        stages.rehearse(original, manifest.max_tokens, counter.count)
+    original.release()
+
+
+def publish_proven(
+    staging: Staging, graph: Path, manifest: Manifest, stages: Stages, original: Any
+) -> None:
+    """Compare the bundle of a finished graph with the original, and publish it if they agree."""
+    size = graph.stat().st_size + graph.with_name(WEIGHTS).stat().st_size
+    logger.info("writing a %s graph of %d bytes", manifest.builder, size)
+    staging.take_graph(graph)
+    _check_graph(staging.path, manifest)
+    manifest = _prove(staging, manifest, stages, original)
+    staging.add(CARD, model_card(manifest).encode())
+    staging.seal(manifest)
+    staging.publish()
+
+
+def _check_graph(bundle: Path, manifest: Manifest) -> None:
+    """Raise UnsupportedModelError if the finished graph breaks the rules for bundles."""
+    size = (bundle / WEIGHTS).stat().st_size
+    problems = graph_problems(bundle / GRAPH, size, Ends.of(manifest))
+    if problems:
+        raise UnsupportedModelError(
+            f"the graph of the architecture {manifest.family} breaks the rules for bundles: "
+            f"{'; '.join(problems)}. Use sentence-transformers for this model, or another one"
+        )
+
+
+def _prove(staging: Staging, manifest: Manifest, stages: Stages, original: Any) -> Manifest:
+    """Verify the staged bundle in the runtime; return the manifest with the agreement."""
+    staging.seal(manifest)
+    logger.info("comparing the bundle with %s", original.name)
+    with _faults_of(manifest), load_any(Bundle.open(staging.path)) as loaded:
+        agreement = stages.prove(loaded, original)
+    logger.info(
+        "it agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
+        agreement.max_difference,
+        agreement.min_cosine,
+    )
+    return replace(manifest, agreement=agreement)
+
+
+@contextmanager
+def _faults_of(manifest: Manifest) -> Iterator[None]:
+    """Report faults of the bundle as ProofError."""
+    try:
+        yield
+    except (BundleError, NonFiniteEmbeddingError) as error:
+        raise ProofError(
+            f"the bundle of {manifest.source.id} does not run: "
+            f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
+        ) from error

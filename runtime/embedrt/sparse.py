@@ -1,0 +1,314 @@
+"""The `SparseEncoder`: computes sparse rows of texts, a weight for each word of the vocabulary.
+
+It works as the `Embedder` does, and a text always gives the same bytes. The graph computes the
+weights of the whole vocabulary; only those that are not zero are kept, batch by batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt import sparse_rows
+from embedrt.bundle.manifest import Side, Similarity
+from embedrt.bundle.reader import Bundle
+from embedrt.engine.cache import VectorCache
+from embedrt.engine.sessions import Convert
+from embedrt.loaded import LoadedBundle, LoadOptions, check_at_least
+from embedrt.progress import progress_bar
+from embedrt.query_table import QueryTable
+from embedrt.request import STREAM_CACHE_BYTES, Embedded, Request, Requests, run_ahead
+from embedrt.sparse_rows import NO_TERMS, SparseRow, SparseRows, Terms, as_rows, largest, terms_of
+from embedrt.spellings import OMITTED, SPARSE_ACCEPTED, SparseSpellings, read_spellings
+from embedrt.text.inputs import Texts
+from embedrt.text.tokenizer import Tokenizer
+from embedrt.text.truncation import Overlong
+
+FloatArray = NDArray[np.float32]
+Task = Literal["query", "document"]
+Decoded = list[tuple[str, float]]
+
+
+class SparseOptions(SparseSpellings, total=False):
+    """The keywords of `SparseEncoder.encode`."""
+
+    prompt_name: str | None
+    prompt: str | None
+    batch_size: int | None
+    show_progress_bar: bool | None
+    max_active_dims: int | None
+    task: Task | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sparsify:
+    """Makes rows of the terms of one or several texts."""
+
+    dimension: int
+    most: int | None
+
+    def __call__(self, found: NDArray[Any]) -> SparseRows | SparseRow:
+        """Return the rows of an array of terms by text, or the row of the terms of one."""
+        one = found.dtype != object
+        texts: list[Terms] = [found] if one else list(found)
+        if self.most is not None:
+            texts = [largest(terms, self.most) for terms in texts]
+        rows = SparseRows.of(texts, self.dimension)
+        return rows[0] if one else rows
+
+
+class SparseEncoder(LoadedBundle):
+    """A loaded bundle for sparse rows. Thread-safe. Close it after use, or use it in ``with``."""
+
+    _task = "sparse"
+
+    def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
+        super().__init__(bundle, options)
+        manifest, overlong = self._manifest, self._options.overlong
+        assert manifest.sparse is not None  # for the type checker
+        self._sparsity = manifest.sparse
+        self._documents = Requests(manifest, self._tokenizer, overlong, empty=NO_TERMS)
+        self._queries = self._documents
+        if (queries := self._sparsity.queries) is not None:
+            tokenizer = Tokenizer(
+                bundle.tokenizer,
+                max_tokens=queries.max_tokens,
+                truncation_side=manifest.truncation_side,
+                add_special_tokens=False,
+            )
+            table = QueryTable.of(bundle, tokenizer)
+            self._queries = Requests(manifest, tokenizer, overlong, empty=NO_TERMS, known=table)
+
+    def _convert(self) -> Convert:
+        return terms_of
+
+    @property
+    def dimension(self) -> int:
+        """Size of the vocabulary."""
+        return self._manifest.dimension
+
+    @property
+    def similarity_fn_name(self) -> Similarity:
+        """The score that the model was trained for, computed by `similarity`."""
+        return self._manifest.similarity
+
+    @property
+    def max_active_dims(self) -> int | None:
+        """Number of active dimensions that a row keeps by default; None for all."""
+        return self._sparsity.max_active_dims
+
+    # The following names are those of sentence-transformers' class, for code written for it.
+    max_seq_length = LoadedBundle.max_tokens
+
+    def get_max_seq_length(self) -> int:
+        """Return `max_tokens`."""
+        return self.max_tokens
+
+    def get_embedding_dimension(self) -> int:
+        """Return `dimension`."""
+        return self.dimension
+
+    get_sentence_embedding_dimension = get_embedding_dimension
+
+    def encode(
+        self,
+        texts: Texts = OMITTED,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = False,
+        *,
+        max_active_dims: int | None = None,
+        task: Task | None = None,
+        **spellings: Unpack[SparseSpellings],
+    ) -> Any:
+        """Compute sparse rows, like sentence-transformers' ``SparseEncoder.encode``.
+
+        Parameters
+        ----------
+        texts
+            As in `Embedder.encode`.
+        prompt_name, prompt, batch_size, show_progress_bar
+            As in `Embedder.encode`.
+        max_active_dims
+            Number of active dimensions to keep in each row, those of the largest magnitude; of
+            equal ones, those that come first. By default the model's own, see the property.
+        task
+            ``"query"`` or ``"document"``, for models that compute the two differently. By default
+            the model's own choice; `encode_query` and `encode_document` set it.
+        spellings
+            Other keywords of sentence-transformers' method, with values that change nothing.
+
+        Returns
+        -------
+        SparseRows
+            In the order of `texts`; a `SparseRow` for one str.
+
+        Raises
+        ------
+        The errors of `Embedder.encode`.
+        """
+        request = self._request(
+            texts,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            max_active_dims=max_active_dims,
+            task=task,
+            **spellings,
+        )
+        shown = bool(show_progress_bar)
+        with progress_bar(len(request.call.vectors), shown=shown) as advance:
+            self._engine.run(request.call, advance if shown else None)
+        return request.result()
+
+    def encode_query(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
+        """Compute the rows of queries: with the prompt ``query``, or none."""
+        return self.encode(texts, **self._for(options, "query"))
+
+    def encode_document(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
+        """Compute the rows of documents: with the first prompt for documents, or none."""
+        return self.encode(texts, **self._for(options, "document"))
+
+    async def aencode(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
+        """Compute like `encode`, without blocking the running asyncio loop."""
+        return (await self.aembed(texts, **options)).vectors
+
+    async def aencode_query(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
+        """Compute like `encode_query`, without blocking the running asyncio loop."""
+        return await self.aencode(texts, **self._for(options, "query"))
+
+    async def aencode_document(
+        self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]
+    ) -> Any:
+        """Compute like `encode_document`, without blocking the running asyncio loop."""
+        return await self.aencode(texts, **self._for(options, "document"))
+
+    async def aembed(
+        self,
+        texts: Texts = OMITTED,
+        *,
+        overlong: Overlong | None = None,
+        truncation_side: Side | None = None,
+        **options: Unpack[SparseOptions],
+    ) -> Embedded:
+        """Compute like `aencode`, and return each text's token count with the rows.
+
+        `overlong` and `truncation_side` replace the encoder's and the bundle's own for this call.
+        """
+        request = self._request(
+            texts, overlong=overlong, truncation_side=truncation_side, **options
+        )
+        await self._engine.arun(request.call)
+        return request.embedded()
+
+    def embed_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        max_active_dims: int | None = None,
+        task: Task | None = None,
+    ) -> Iterator[SparseRows]:
+        """Compute the rows of an iterable of any length in bounded memory.
+
+        Works as `Embedder.embed_stream`, with the keywords of `encode`, and yields the rows of at
+        most 2,048 texts at a time.
+        """
+        requests = self._requests(task).finished_blocks(
+            texts,
+            self._finish(max_active_dims),
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            cache=None if self._options.cache_mb else VectorCache(STREAM_CACHE_BYTES),
+        )
+        return run_ahead(self._engine, requests)
+
+    def similarity(self, a: SparseRows | SparseRow, b: SparseRows | SparseRow) -> FloatArray:
+        """Score each row of `a` against each row of `b` by the model's own measure.
+
+        Shape: (n, dimension) and (m, dimension) to (n, m).
+        """
+        return sparse_rows.similarity(a, b, self._manifest.similarity)
+
+    def similarity_pairwise(
+        self, a: SparseRows | SparseRow, b: SparseRows | SparseRow
+    ) -> FloatArray:
+        """Score each row of `a` against the same row of `b` by the model's own measure.
+
+        Shape: (n, dimension) twice to (n,).
+        """
+        return sparse_rows.similarity_pairwise(a, b, self._manifest.similarity)
+
+    @overload
+    def decode(self, rows: SparseRow, top_k: int | None = None) -> Decoded: ...
+    @overload
+    def decode(self, rows: SparseRows, top_k: int | None = None) -> list[Decoded]: ...
+    def decode(
+        self, rows: SparseRows | SparseRow, top_k: int | None = None
+    ) -> Decoded | list[Decoded]:
+        """Return the tokens of a row with their weights, largest first; a list of them for rows.
+
+        `top_k` is the number of tokens to return; all by default.
+        """
+        check_at_least("top_k", top_k, 1, "or None for all")
+        decoded = [self._decode(row, top_k) for row in as_rows(rows)]
+        return decoded[0] if isinstance(rows, SparseRow) else decoded
+
+    def _decode(self, row: SparseRow, top_k: int | None) -> Decoded:
+        order = np.argsort(-row.values, kind="stable")[:top_k]
+        tokens = map(self._tokenizer.token, row.indices[order].tolist())
+        return list(zip(tokens, row.values[order].tolist(), strict=True))
+
+    def _request(
+        self,
+        texts: Texts,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,  # noqa: ARG002  # handled by encode
+        max_active_dims: int | None = None,
+        task: Task | None = None,
+        overlong: Overlong | None = None,
+        truncation_side: Side | None = None,
+        **spellings: Unpack[SparseSpellings],
+    ) -> Request:
+        texts = read_spellings(texts, spellings, "encode", SparseSpellings, SPARSE_ACCEPTED)
+        return self._requests(task).finished(
+            texts,
+            self._finish(max_active_dims),
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            overlong=overlong,
+            truncation_side=truncation_side,
+        )
+
+    def _finish(self, max_active_dims: int | None) -> Sparsify:
+        check_at_least("max_active_dims", max_active_dims, 1, "or None")
+        most = self.max_active_dims if max_active_dims is None else max_active_dims
+        return Sparsify(dimension=self.dimension, most=most)
+
+    def _requests(self, task: Task | None) -> Requests:
+        if task not in ("query", "document", None):
+            raise ValueError(f"task={task!r}; expected 'query', 'document' or None")
+        queries = self._sparsity.queries
+        if task is None and queries is not None and queries.by_default:
+            task = "query"
+        return self._queries if task == "query" else self._documents
+
+    def _for(self, options: SparseOptions, task: Task) -> SparseOptions:
+        """Return the options with a task, and with its prompt unless they choose one."""
+        prompts = self._documents.prompts
+        chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
+        name = prompts.query if task == "query" else prompts.document
+        named: SparseOptions = {} if chosen else {"prompt_name": name}
+        return {**options, **named, "task": task}
