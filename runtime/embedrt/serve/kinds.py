@@ -26,7 +26,11 @@ class Kind:
     routes: str
     """The routes that clients of such a model look for."""
     probe: Callable[[Any, str], Awaitable[Any]]
-    """Computes a text that no cache knows, to see whether that works."""
+    """Computes a text that no cache knows, to see whether that works; returns its numbers."""
+
+
+async def _weights(encoder: Any, text: str) -> Any:
+    return (await encoder.aencode(text, prompt="")).values
 
 
 KINDS: dict[Task, Kind] = {
@@ -51,7 +55,7 @@ KINDS: dict[Task, Kind] = {
         doing="encoding",
         name="a sparse encoder",
         routes="/embed_sparse",
-        probe=lambda encoder, text: encoder.aencode(text, prompt=""),
+        probe=_weights,
     ),
 }
 
