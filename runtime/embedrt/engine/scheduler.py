@@ -62,13 +62,7 @@ class Engine:
         self._max_waiting_tokens = max_waiting_tokens
         self._runs_at_once = runs_at_once
         self._sessions = Sessions(
-            graph,
-            precision,
-            threads,
-            weights,
-            convert,
-            plans_memory=not runs_at_once,
-            kernels=kernels,
+            graph, precision, threads, weights, convert, kernels, plans_memory=not runs_at_once
         )
         self._broken = ""
         self._closed = False

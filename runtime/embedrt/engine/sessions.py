@@ -54,9 +54,9 @@ class Sessions:
         threads: int,
         weights: mmap.mmap | None = None,
         convert: Convert | None = None,
+        kernels: Kernels | None = None,
         *,
         plans_memory: bool = True,
-        kernels: Kernels | None = None,
     ) -> None:
         self._graph = graph.absolute()
         self._files = _identity(graph)
