@@ -117,7 +117,7 @@ def _load(bundle: Bundle, *, mapped: bool) -> Kernels:
         weights = load_file(bundle.path / WEIGHTS, mapped=mapped) if bundle.weights_size else None
         encoder = recognize(read_graph(load_file(bundle.graph), weights))
         return KernelSession(Model(library, path, encoder), path)
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, LookupError) as error:
         raise _NotUsableError(f"kernels do not cover its graph: {error}") from error
     except LibraryError as error:
         raise _NotUsableError(str(error)) from error
