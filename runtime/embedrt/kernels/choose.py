@@ -79,7 +79,7 @@ def choose(
     if use == "off":
         return Choice(None, "kernels are off")
     try:
-        kernels = _load(bundle, mapped=mapped)
+        kernels = _load(bundle, mapped=mapped, required=use == "require")
         _check_probes(kernels, bundle, tokenize)
     except _NotUsableError as problem:
         if use == "require":
@@ -94,7 +94,7 @@ def choose(
     return Choice(kernels, "the bundle and the processor fit")
 
 
-def _load(bundle: Bundle, *, mapped: bool) -> Kernels:
+def _load(bundle: Bundle, *, mapped: bool, required: bool) -> Kernels:
     manifest = bundle.manifest
     if manifest.quantization is None or manifest.quantization.scheme != "static":
         scheme = manifest.quantization.scheme if manifest.quantization else manifest.precision
@@ -114,10 +114,15 @@ def _load(bundle: Bundle, *, mapped: bool) -> Kernels:
         path = library.path()
         if path is None:
             raise _NotUsableError("there are no kernels for this processor")
+        if library.has_amx() and not required:
+            raise _NotUsableError(
+                "the processor has AMX, which ONNX Runtime uses and the kernels do not; compare "
+                "them with python -m benchmarks.kernels"
+            )
         weights = load_file(bundle.path / WEIGHTS, mapped=mapped) if bundle.weights_size else None
         encoder = recognize(read_graph(load_file(bundle.graph), weights))
         return KernelSession(Model(library, path, encoder), path)
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, LookupError) as error:
         raise _NotUsableError(f"kernels do not cover its graph: {error}") from error
     except LibraryError as error:
         raise _NotUsableError(str(error)) from error

@@ -1,7 +1,7 @@
 """The structure of a bundle's graph: its nodes, and its constants without a copy.
 
 Reads what `check_graph` has accepted, so errors of the file itself are not told apart: any of them
-raises ValueError or IndexError.
+raises ValueError or LookupError.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from embedrt.kernels.encoder import Array, Encoder, Layer, Linear, Norm
 
 INTERFACE = 1
+AMX = 8  # EMBEDRT_FEATURE_AMX_INT8
 MESSAGE_BYTES = 300
 
 
@@ -158,6 +159,7 @@ class Library:
                 "versions of embedrt and embedrt-kernels that belong together"
             )
         message: tuple[Any, Any] = (c_char_p, c_uint64)
+        self._library.embedrt_features.restype = c_uint32
         self._library.embedrt_path.argtypes = [c_uint32]
         self._library.embedrt_path.restype = c_char_p
         self._library.embedrt_create.argtypes = [
@@ -169,6 +171,10 @@ class Library:
         self._library.embedrt_destroy.argtypes = [pointer]
         self._library.embedrt_destroy.restype = None
         self._library.embedrt_apply.argtypes = [c_char_p, c_int32, pointer, pointer, c_int64]
+
+    def has_amx(self) -> bool:
+        """Whether the processor has AMX for int8, which ONNX Runtime uses and no path does."""
+        return bool(self._library.embedrt_features() & AMX)
 
     def path(self, masked: int = 0) -> str | None:
         """Return the name of the fastest path for this processor; None if there is none.

@@ -39,7 +39,7 @@ def recognize(graph: Graph) -> Encoder:
     words, scales, embedded = _words(walk)
     padding_id, rows, embedded = _positions(walk, shape, embedded)
     hidden = words.shape[1]
-    if width != (3 * hidden,):
+    if not hidden or width != (3 * hidden,):
         raise UnknownGraphError("queries, keys and values are not as wide as the encoder")
     by_token, flat = walk.take_with_ints("Reshape", embedded)
     if flat != (-1, hidden):

@@ -89,8 +89,12 @@ EMBEDRT_EXPORT const char *embedrt_path(uint32_t masked);
 enum {
     EMBEDRT_FEATURE_AVX512 = 1,       /* F, BW, DQ, VL, and their registers saved by the system */
     EMBEDRT_FEATURE_AVX512_VNNI = 2,
-    EMBEDRT_FEATURE_AVX512_BF16 = 4
+    EMBEDRT_FEATURE_AVX512_BF16 = 4,
+    EMBEDRT_FEATURE_AMX_INT8 = 8     /* which no path uses yet, and ONNX Runtime does */
 };
+
+/* Bits of EMBEDRT_FEATURE_... that this processor has. */
+EMBEDRT_EXPORT uint32_t embedrt_features(void);
 
 /* Copy and pack a model's weights. `path` is the name of a path that this processor allows. */
 EMBEDRT_EXPORT int32_t embedrt_create(const embedrt_encoder *encoder, const char *path,

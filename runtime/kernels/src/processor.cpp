@@ -47,6 +47,7 @@ std::uint32_t processor_features() {
     std::uint32_t features = EMBEDRT_FEATURE_AVX512;
     if (has(extended.ecx, 11)) features |= EMBEDRT_FEATURE_AVX512_VNNI;
     if (has(more.eax, 5)) features |= EMBEDRT_FEATURE_AVX512_BF16;
+    if (has(extended.edx, 24) && has(extended.edx, 25)) features |= EMBEDRT_FEATURE_AMX_INT8;
     return features;
 }
 
