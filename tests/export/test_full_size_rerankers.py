@@ -52,7 +52,8 @@ def test_agrees(made: Made) -> None:
     manifest = Bundle.open(made.bundle).manifest
     assert (manifest.builder, manifest.max_tokens) == ("fused", 512)
     pairs = [(QUERY, text) for text in documents()] + [(text, QUERY) for text in documents()]
-    expected = scores_alone(original(made.folder), pairs, activation_fn=torch.nn.Identity())
+    model = original(made.folder).double()  # in float32, its own rounding is as large
+    expected = scores_alone(model, pairs, activation_fn=torch.nn.Identity())
     with Reranker.load(made.bundle) as reranker:
         found = reranker.predict(pairs, activation_fn="Identity")
         alone = np.stack([reranker.predict(pair, activation_fn="Identity") for pair in pairs])

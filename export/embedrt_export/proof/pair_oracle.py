@@ -1,4 +1,8 @@
-"""The reference for rerankers: the original cross-encoder in sentence-transformers, in float32."""
+"""The reference for rerankers: the original cross-encoder in sentence-transformers, in float64.
+
+A score is a sum in which large terms cancel. In float32, the original's own rounding would be as
+large as the tolerance.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +59,7 @@ class PairOracle(Original):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, load_cross_encoder, lambda model: model.predict([["a", "b"]]))
+        self._model.double()
         self._known: dict[tuple[PairCall, Pair], FloatArray] = {}
         self._types = self._find_types()
 
