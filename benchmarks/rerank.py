@@ -70,7 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command = [str(python), "-m", __spec__.name, "--worker", kind, str(path), str(batch)]
             process = stack.enter_context(
                 subprocess.Popen(  # noqa: S603 - of this module
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    encoding="utf-8",
                 )
             )
             stack.callback(process.kill)

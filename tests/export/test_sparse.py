@@ -199,7 +199,7 @@ def test_no_value_of_the_graph_holds_all_logits(both: Callable[[str], Both]) -> 
 
 
 def test_the_readme_names_the_families() -> None:
-    text = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    text = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
     after = text.partition("Sparse encoders: the masked-LM heads of ")[2]
     names = re.split(", | and ", after.partition(", pooling")[0])
     found = {name.lower().replace("xlm-r", "xlm-roberta") for name in names}
@@ -396,7 +396,7 @@ class TestRefusals:
 
     def test_queries_with_an_encoder_of_their_own(self, folder: Path) -> None:
         file = folder / "router_config.json"
-        router = json.loads(file.read_text())
+        router = json.loads(file.read_text(encoding="utf-8"))
         types, structure = router["types"], router["structure"]
         types["query_1"] = types["document_0_Transformer"]
         types["query_2"] = types["document_1_SpladePooling"]
@@ -461,13 +461,15 @@ class TestRefusals:
 def test_older_layouts(tmp_path: Path) -> None:
     """MLMTransformer, and the names of modules before version 5.4."""
     folder = make_sparse(tmp_path / "model", "roberta")
-    modules = json.loads((folder / "modules.json").read_text())
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     modules[0]["type"] = "sentence_transformers.sparse_encoder.models.MLMTransformer"
     modules[1]["type"] = "sentence_transformers.sparse_encoder.models.SpladePooling"
-    (folder / "modules.json").write_text(json.dumps(modules))
-    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 32}')
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 32}', encoding="utf-8")
     pooling = folder / "1_SpladePooling" / "config.json"
-    pooling.write_text('{"pooling_strategy": "max", "word_embedding_dimension": null}')
+    pooling.write_text(
+        '{"pooling_strategy": "max", "word_embedding_dimension": null}', encoding="utf-8"
+    )
     bundle = export_model(str(folder), output=tmp_path / "bundle")
     with SparseEncoder.load(bundle) as encoder:
         assert encoder.max_tokens == 32

@@ -83,6 +83,7 @@ def test_peak_memory_of_the_longest_text(pair: Pair) -> None:
         [sys.executable, "-c", MEASURE, str(pair.bundle)],
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=True,
     )
     assert float(child.stdout) < MEGABYTES

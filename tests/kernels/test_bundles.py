@@ -281,4 +281,7 @@ def test_onnx_runtime_is_not_loaded_twice(minilm_int8: Path) -> None:
         "    print(Embedder.load(sys.argv[1], kernels='require').encode('London').shape)\n"
     )
     command = [sys.executable, "-c", code, str(minilm_int8)]
-    assert subprocess.run(command, capture_output=True, check=True, text=True).stdout == "(384,)\n"
+    assert (
+        subprocess.run(command, capture_output=True, check=True, text=True, encoding="utf-8").stdout
+        == "(384,)\n"
+    )

@@ -43,5 +43,5 @@ def test_no_illegal_instruction_without_avx512(processor: str) -> None:
         pytest.skip("qemu-x86_64 is not installed (apt install qemu-user)")
     library = import_module("embedrt_kernels").library()
     command = [emulator, "-cpu", processor, sys.executable, "-I", "-S", "-c", ASK, str(library)]
-    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    child = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     assert (child.returncode, child.stdout.strip()) == (0, "None"), child.stderr

@@ -14,6 +14,7 @@ from embedrt.cli import COMMANDS, main, parse
 LINES: dict[str, tuple[list[str], list[list[str]]]] = {
     "encode": (["B", "F"], [["--threads", "1"], ["--normalize"], ["--output", "x.npy"]]),
     "search": (["B", "F"], [["--query", "t"], ["--top-k", "1"], ["--field=f"]]),
+    "rerank": (["B", "F"], [["--query", "t"], ["--top-k", "1"], ["--field=f"]]),
     "embed": (["S", "O"], [["--bundle", "B"], ["--text", "t"], ["--normalize"]]),
     "corpus": (["verify", "O"], [["--source", "S"], ["--sample", "1"]]),
     "info": (["B"], [["--json"]]),

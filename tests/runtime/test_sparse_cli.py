@@ -111,9 +111,9 @@ def test_verify(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_probes(tmp_path: Path, value: float, *, allowed: bool) -> None:
     bundle = Bundle.open(make_tiny_sparse(tmp_path / "bundle"))
     file = bundle.path / "probes.json"
-    (probe,) = json.loads(file.read_text())
+    (probe,) = json.loads(file.read_text(encoding="utf-8"))
     probe["weights"][7] = value
-    file.write_text(json.dumps([probe]))
+    file.write_text(json.dumps([probe]), encoding="utf-8")
     assert read_probes(bundle)[1].max() == pytest.approx(value)
     with SparseEncoder(bundle) as encoder:
         if allowed:
