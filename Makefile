@@ -76,7 +76,7 @@ kernels-sanitized: .venv/test
 test-kernels-sanitized: $(KERNELS)-sanitized/built
 	LD_PRELOAD="$(foreach library,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(library).so))" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(KERNELS)-sanitized \
-		$(BIN)/pytest -m "not slow" tests/kernels/test_description.py \
+		$(BIN)/pytest -m "not slow" -k "not real_widths" tests/kernels/test_description.py \
 		tests/kernels/test_encoder.py tests/kernels/test_mutated.py
 
 # Clients of the server that people use, each set in an environment of its own; needs Node and npm.

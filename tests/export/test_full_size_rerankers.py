@@ -44,14 +44,14 @@ def made(
 
 def documents() -> list[str]:
     generator = np.random.default_rng(0)
-    lengths = (0, 1, 2, 7, 30, 64, 100, 129, 200, 300, 480, 500, 520, 700)
+    lengths = (0, 1, 7, 64, 129, 480, 700)
     return [" ".join(generator.choice(WORDS, length)) for length in lengths]
 
 
 def test_agrees(made: Made) -> None:
     manifest = Bundle.open(made.bundle).manifest
     assert (manifest.builder, manifest.max_tokens) == ("fused", 512)
-    pairs = [(QUERY, text) for text in documents()] + [(text, QUERY) for text in documents()]
+    pairs = [(QUERY, text) for text in documents()] + [(text, QUERY) for text in documents()[::3]]
     model = original(made.folder).double()  # in float32, its own rounding is as large
     expected = scores_alone(model, pairs, activation_fn=torch.nn.Identity())
     with Reranker.load(made.bundle) as reranker:
@@ -69,6 +69,7 @@ def test_same_order(made: Made) -> None:
     assert [one["corpus_id"] for one in found] == [one["corpus_id"] for one in expected]
 
 
+@pytest.mark.parametrize("made", ["ms-marco-MiniLM-L6-v2"], indirect=True)
 def test_int8(made: Made) -> None:
     output = made.bundle.with_name("int8")
     bundle = export_model(str(made.folder), output=output, precision="int8")

@@ -53,6 +53,10 @@ def _is_text(value: Any) -> bool:
 ANY = Kind("any value", lambda _: True)
 TEXT = Kind("a string of valid Unicode", _is_text)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+FLAG_OR_TEXT = Kind(
+    "true, false or a string of valid Unicode",
+    lambda value: FLAG.accepts(value) or TEXT.accepts(value),
+)
 WHOLE = Kind("a whole number", _is_whole)
 COUNT = Kind("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1)
 NUMBER = Kind("a number", lambda value: _is_whole(value) or isinstance(value, float))
