@@ -58,7 +58,8 @@ def test_optimum_is_imported_by_a_model_that_needs_it(
     arguments = map(str, (exported(family).folder, tmp_path / "bundle"))
     command = [sys.executable, "-c", IMPORTS, *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
-    imported = family == "big_bird" and installed("optimum-onnx")
+    # Where PyTorch's exporter is installed, it carries big_bird.
+    imported = family == "big_bird" and installed("optimum-onnx") and not installed("onnxscript")
     assert ended.stdout.split()[-1] == str(imported)
 
 

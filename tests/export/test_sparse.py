@@ -35,7 +35,7 @@ from embedrt_export.graph.vocabulary import slices
 from embedrt_export.graph.weights import read_graph
 from embedrt_export.int8.terms import TermQuality, measure_terms
 from embedrt_export.source.settings import read_settings
-from model_folders import METADATA, change_json
+from model_folders import BEFORE_5, METADATA, change_json
 from odd_texts import LISTS, plainly_well_formed
 from sharing import made_once
 from sparse_folders import make_sparse
@@ -215,6 +215,7 @@ def test_slices(words: int) -> None:
     assert len({part.stop - part.start for part in parts[:-1]}) <= 1
 
 
+@pytest.mark.skipif(BEFORE_5, reason="sentence-transformers 5 does not save max_active_dims")
 def test_the_largest_are_kept(both: Callable[[str], Both]) -> None:
     pair = both("few")
     assert pair.encoder.max_active_dims == pair.model.max_active_dims == 20
@@ -225,6 +226,7 @@ def test_the_largest_are_kept(both: Callable[[str], Both]) -> None:
         assert set(np.diff(found.indptr)) == {7 if options else 20}
 
 
+@pytest.mark.skipif(BEFORE_5, reason="sentence-transformers 5 does not save max_active_dims")
 def test_decode(both: Callable[[str], Both]) -> None:
     pair = both("few")
     rows, tensor = pair.encoder.encode(TEXTS), pair.model.encode(TEXTS)
@@ -276,7 +278,8 @@ def test_manifest(both: Callable[[str], Both]) -> None:
     assert agreement.same_bytes
     few = both("few").encoder.manifest
     assert few.sparse is not None
-    assert (few.sparse.max_active_dims, few.similarity) == (20, "cosine")
+    assert few.similarity == "cosine"
+    assert few.sparse.max_active_dims == (None if BEFORE_5 else 20)
 
 
 def test_the_card(both: Callable[[str], Both]) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from transformers import PretrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-from transformers.models.modernbert.modeling_modernbert import ModernBertRotaryEmbedding
 
 from embedrt_export.encoder import ACTIVATIONS, Encoder, Layer, Lazy, Norm, Norms, Rotation
 from embedrt_export.families.rotations import BY_KIND, tabulate
@@ -53,7 +52,10 @@ def _rotation(config: PretrainedConfig, kind: str) -> Rotation:
     """Return the rotation of the layers of one kind, which has a base frequency of its own."""
     positions = config.max_position_embeddings
     if BY_KIND:
-        rotary: Any = ModernBertRotaryEmbedding
+        # Imported here, because the module of transformers 4 starts torch's compiler.
+        from transformers.models.modernbert import modeling_modernbert  # noqa: PLC0415
+
+        rotary: Any = modeling_modernbert.ModernBertRotaryEmbedding
         return tabulate(rotary(config), positions, layer_type=kind)
     config = copy.deepcopy(config)
     local = config.local_rope_theta if kind == LOCAL else None
