@@ -52,9 +52,11 @@ test: .venv/test
 test-slow: .venv/test
 	$(BIN)/pytest -m slow --numprocesses $(WORKERS) --maxprocesses 2 --dist loadfile
 
-# The exporter beside optimum, and so with the libraries before transformers 5.
+# The exporter beside optimum, and so with the libraries before transformers 5. What does not depend
+# on them is left to `make test`.
 test-optimum: .venv-optimum/test
-	$(OPTIMUM)/pytest -m "not slow" tests/export --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
+	$(OPTIMUM)/pytest -m "not slow" tests/export --numprocesses $(WORKERS) --maxprocesses 8 \
+		--dist loadfile $(foreach name,int8 interrupt same_bytes,--ignore tests/export/test_$(name).py)
 
 # Corpora on Ray, on a server of S3, and in the databases of the recipes.
 test-cluster: .venv-cluster/test $(BUNDLE)/manifest.json
