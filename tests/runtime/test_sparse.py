@@ -70,6 +70,7 @@ class TestRows:
         assert encoder.decode(rows) == []
 
     def test_scipy(self, encoder: SparseEncoder) -> None:
+        pytest.importorskip("scipy", reason="the base dependencies do not include it")
         rows = encoder.encode(["w2 w1 w2", "", "w9"])
         matrix = rows.to_scipy()
         assert np.array_equal(matrix.toarray(), rows.to_dense())
