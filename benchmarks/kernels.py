@@ -4,6 +4,9 @@ Prints a table of CPU milliseconds, or with ``--clock`` of milliseconds by the c
 their shape, texts x tokens, and of a corpus of texts of many lengths. The two engines alternate,
 and the figures are the fastest runs and the ratio of the medians. With CPU time a busy machine
 disturbs little; on two cores only the clock tells what is gained, and needs a quiet machine.
+
+``--quality FP32_BUNDLE`` prints instead how well both engines do on the sentences of the STS
+benchmark: the correlation with the human scores, and the cosines to the vectors in fp32.
 """
 
 from __future__ import annotations
@@ -17,16 +20,18 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness.texts import mixed_texts
+from benchmarks.harness.quality import describe_cosines, sts_spearman
+from benchmarks.harness.texts import mixed_texts, sentences
 from benchmarks.machine.describe import describe_machine
 from benchmarks.statistics import median
 from embedrt import Embedder
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.runner import Runner
 from embedrt.engine.session import Session
-from embedrt.kernels.choose import choose
+from embedrt.kernels.choose import Use, choose
 from embedrt.text.tokenizer import Tokenizer
 
+ENGINES: tuple[Use, ...] = ("off", "require")
 SHAPES = ((1, 8), (1, 16), (1, 64), (1, 256), (16, 16), (4, 64), (16, 64), (2, 128))
 TOKENS = 6_000  # of each shape, so that short batches are measured often
 FEWEST = 7
@@ -73,13 +78,31 @@ def measure_shapes(kernels: Runner, runtime: Runner, clock: Clock) -> None:
         print(pair.row(f"{batch} x {tokens}"), flush=True)
 
 
+def show_quality(bundle: Path, reference: Path) -> None:
+    """Print a row for each engine."""
+    with Embedder.load(reference) as embedder:
+        expected = embedder.encode(sentences())
+    print("| engine | Spearman | cosine to fp32: mean | first percentile | smallest |")
+    print("|---|--:|--:|--:|--:|")
+    for use in ENGINES:
+        with Embedder.load(bundle, kernels=use) as embedder:
+            found = embedder.encode(sentences())
+            engine = embedder.stats().engine
+        figures = " | ".join(f"{one:.5f}" for one in describe_cosines(found, expected).values())
+        print(f"| {engine} | {sts_spearman(found):.2f} | {figures} |")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--threads", type=int, default=1, help="cores (default: 1)")
     parser.add_argument("--clock", action="store_true", help="measure by the clock")
+    parser.add_argument("--quality", type=Path, metavar="FP32_BUNDLE")
     options = parser.parse_args(arguments)
+    if options.quality is not None:
+        show_quality(options.bundle, options.quality)
+        return 0
     threads, clock = options.threads, time.perf_counter if options.clock else time.process_time
     bundle = Bundle.open(options.bundle)
     tokenizer = Tokenizer(bundle.tokenizer, max_tokens=bundle.manifest.max_tokens)

@@ -65,8 +65,11 @@ class Hub:
     """A function to call with the name of a file when half of it was sent."""
 
 
-def ask(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Configure the client in this process to use the hub at `url`."""
+def ask(url: str, monkeypatch: pytest.MonkeyPatch, *, cache: Path | None = None) -> None:
+    """Configure the client in this process to use the hub at `url`, and no cache but `cache`."""
+    if cache is not None:
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.delenv("SENTENCE_TRANSFORMERS_HOME", raising=False)
     monkeypatch.setattr(constants, "ENDPOINT", url)
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     for module in (constants, file_download):

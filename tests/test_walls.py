@@ -23,7 +23,7 @@ CORE = (
 # own floor.
 FLOORS = {
     "embedrt": [
-        ["errors", "progress", "files"], ["bundle"],
+        ["errors", "progress", "files", "pair"], ["bundle"],
         ["text", "engine", "similarity", "sparse_rows"], ["kernels"],
         ["postprocess", "spellings", "loaded", "activations", "query_table"], ["request"],
         ["embedder", "reranker", "sparse"], ["tasks"],

@@ -19,7 +19,7 @@ from benchmarks.harness.environments import installed
 from benchmarks.harness.errors import ContenderError
 from benchmarks.harness.plan import Workload
 from benchmarks.harness.processes import Pool
-from benchmarks.harness.texts import BLOCK, Retrieval, Texts, pairs, sentences
+from benchmarks.harness.texts import BLOCK, Retrieval, Texts
 
 TEXTS_PER_BATCH = 32  # for workloads that compare batches with single texts
 PAUSE = 0.05  # seconds between the calls to a service with little load
@@ -175,23 +175,14 @@ def _size(bench: Bench, workload: Workload, name: str) -> Answer:
 
 def _stsb(bench: Bench, workload: Workload, name: str) -> Answer:
     """Compute the correlation of cosines with the human scores of the STS benchmark."""
-    rows = {text: row for row, text in enumerate(sentences())}
-    first, second, scores = zip(*pairs(), strict=True)
-    vectors = _known_vectors(bench, workload, name)
-    found = quality.cosines(
-        vectors[[rows[text] for text in first]], vectors[[rows[text] for text in second]]
-    )
-    return {"spearman": 100 * quality.spearman(list(found), scores)}
+    return {"spearman": quality.sts_spearman(_known_vectors(bench, workload, name))}
 
 
 def _cosine(bench: Bench, workload: Workload, name: str) -> Answer:
     """Compute the cosine of each vector with that of the fp32 reference."""
-    found = quality.cosines(_known_vectors(bench, workload, name), _reference(bench, workload))
-    return {
-        "mean": float(found.mean()),
-        "first percentile": float(np.percentile(found, 1)),
-        "smallest": float(found.min()),
-    }
+    return quality.describe_cosines(
+        _known_vectors(bench, workload, name), _reference(bench, workload)
+    )
 
 
 def _same_bytes(bench: Bench, workload: Workload, name: str) -> Answer:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.errors import ContenderError
+from benchmarks.harness.texts import pairs, sentences
 
 FloatArray = NDArray[np.float32]
 
@@ -41,6 +42,29 @@ def cosines(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     found: NDArray[np.float64] = np.sum(a * b, axis=1) / lengths
     return found
+
+
+def describe_cosines(first: FloatArray, second: FloatArray) -> dict[str, float]:
+    """Return the mean, the first percentile and the smallest of the rows' cosines."""
+    found = cosines(first, second)
+    return {
+        "mean": float(found.mean()),
+        "first percentile": float(np.percentile(found, 1)),
+        "smallest": float(found.min()),
+    }
+
+
+def sts_spearman(vectors: FloatArray) -> float:
+    """Return 100 times the rank correlation of cosines with the scores of the STS benchmark.
+
+    `vectors` are those of `sentences()`.
+    """
+    rows = {text: row for row, text in enumerate(sentences())}
+    first, second, scores = zip(*pairs(), strict=True)
+    found = cosines(
+        vectors[[rows[text] for text in first]], vectors[[rows[text] for text in second]]
+    )
+    return 100 * spearman(list(found), scores)
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:

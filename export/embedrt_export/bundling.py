@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from embedrt import Bundle
+from embedrt.bundle.decoding import REMEDY
 from embedrt.bundle.graph_rules import Ends, graph_problems
-from embedrt.bundle.manifest import REMEDY, Manifest, Precision, Similarity
+from embedrt.bundle.manifest import Manifest, Precision, Similarity
 from embedrt.bundle.manifest import Source as ManifestSource
 from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
 from embedrt.bundle.weights import WEIGHTS
@@ -29,6 +30,7 @@ from embedrt_export.card import model_card
 from embedrt_export.source.card import read_license
 from embedrt_export.source.checkpoint import weight_files
 from embedrt_export.source.find import Source
+from embedrt_export.source.recipe import Fact
 from embedrt_export.stages import Stages
 
 TOOLS = (
@@ -85,6 +87,27 @@ def default_similarity(source: Source) -> Similarity:
     """Return the similarity for a model whose files set none: the recipe's, else cosine."""
     expected = source.recipe.expect.get("similarity") if source.recipe else None
     return "dot" if expected == "dot" else "cosine"
+
+
+def facts_of(
+    manifest: Manifest, *, layers: int = 0, hidden: int | None = None, heads: int = 0
+) -> dict[str, Fact]:
+    """Return the values that a recipe can check, by the recipe's names for them.
+
+    By default, those of a model without an encoder.
+    """
+    return {
+        "family": manifest.family,
+        "layers": layers,
+        "hidden": manifest.dimension if hidden is None else hidden,
+        "heads": heads,
+        "dimension": manifest.dimension,
+        "max_tokens": manifest.max_tokens,
+        "pooling": list(manifest.pooling),
+        "normalized": manifest.normalized,
+        "similarity": manifest.similarity,
+        "prompts": manifest.prompts,
+    }
 
 
 def versions(*others: str) -> dict[str, str]:

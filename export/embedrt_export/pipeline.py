@@ -26,6 +26,7 @@ from embedrt_export.assemble import Built, build_graph, fit_texts, inputs_of, qu
 from embedrt_export.bundling import (
     default_similarity,
     describe_source,
+    facts_of,
     hash_weights,
     name_of,
     publish_proven,
@@ -39,7 +40,7 @@ from embedrt_export.proof.original import Original
 from embedrt_export.source.config import own_code, read_config
 from embedrt_export.source.find import Source, find_source
 from embedrt_export.source.prompts import refuse_unpooled_prompts
-from embedrt_export.source.recipe import Fact, Recipe
+from embedrt_export.source.recipe import Recipe
 from embedrt_export.source.settings import Settings, read_settings
 from embedrt_export.source.static import read_static, static_family
 from embedrt_export.stages import STAGES, Stages
@@ -121,7 +122,14 @@ def export_model(
         manifest = _describe(source, settings, config, oracle, types, built, weights, precision)
         oracle.limit(manifest.max_tokens)
         if source.recipe:
-            source.recipe.check(_facts(manifest, config))
+            source.recipe.check(
+                facts_of(
+                    manifest,
+                    layers=config.num_hidden_layers,
+                    hidden=config.hidden_size,
+                    heads=config.num_attention_heads,
+                )
+            )
         rehearse_staged(staging, manifest, oracle.tokenizer_json(), stages, oracle)
         built = fit_texts(built, types, manifest.max_tokens)
         graph = built.graph
@@ -246,19 +254,3 @@ def _max_tokens(settings: Settings, oracle: Original, built: Built) -> int:
             "sentence_bert_config.json"
         )
     return min(bounds)
-
-
-def _facts(manifest: Manifest, config: PretrainedConfig) -> dict[str, Fact]:
-    """Return the values that a recipe can check, by the recipe's names for them."""
-    return {
-        "family": manifest.family,
-        "layers": config.num_hidden_layers,
-        "hidden": config.hidden_size,
-        "heads": config.num_attention_heads,
-        "dimension": manifest.dimension,
-        "max_tokens": manifest.max_tokens,
-        "pooling": list(manifest.pooling),
-        "normalized": manifest.normalized,
-        "similarity": manifest.similarity,
-        "prompts": manifest.prompts,
-    }

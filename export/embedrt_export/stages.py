@@ -17,7 +17,7 @@ from embedrt.bundle.manifest import (
     Task,
     TermQuantization,
 )
-from embedrt.engine.call import Text
+from embedrt.pair import Text
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.int8.calibration import DOCUMENTS, CalibrationTexts, pairs_of
 from embedrt_export.int8.order import OrderQuality, measure_order

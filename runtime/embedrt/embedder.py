@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedrt import similarity
-from embedrt.bundle.manifest import Side, Similarity
+from embedrt.bundle.manifest import Side
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.cache import VectorCache
-from embedrt.loaded import LoadedBundle, LoadOptions
+from embedrt.loaded import LoadOptions, VectorBundle
 from embedrt.postprocess import EmbeddingPrecision
-from embedrt.progress import progress_bar
 from embedrt.request import (
     STREAM_CACHE_BYTES,
     Embedded,
@@ -37,7 +36,7 @@ from embedrt.text.truncation import Overlong
 FloatArray = NDArray[np.float32]
 
 
-class Embedder(LoadedBundle):
+class Embedder(VectorBundle):
     """A loaded bundle. Thread-safe. Close it after use, or use it in a ``with`` block."""
 
     _task = "embedding"
@@ -45,29 +44,6 @@ class Embedder(LoadedBundle):
     def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
         super().__init__(bundle, options)
         self._requests = Requests(self._manifest, self._tokenizer, self._options.overlong)
-
-    @property
-    def dimension(self) -> int:
-        """Components of an embedding."""
-        return self._manifest.dimension
-
-    @property
-    def similarity_fn_name(self) -> Similarity:
-        """The score that the model was trained for, computed by `similarity`."""
-        return self._manifest.similarity
-
-    # The following names are those of SentenceTransformer, for code written for it.
-    max_seq_length = LoadedBundle.max_tokens
-
-    def get_max_seq_length(self) -> int:
-        """Return `max_tokens`."""
-        return self.max_tokens
-
-    def get_embedding_dimension(self) -> int:
-        """Return `dimension`."""
-        return self.dimension
-
-    get_sentence_embedding_dimension = get_embedding_dimension
 
     def encode(
         self,
@@ -142,9 +118,7 @@ class Embedder(LoadedBundle):
             truncate_dim=truncate_dim,
             **spellings,
         )
-        shown = bool(show_progress_bar)
-        with progress_bar(len(request.call.vectors), shown=shown) as advance:
-            self._engine.run(request.call, advance if shown else None)
+        self._run(request.call, shown=bool(show_progress_bar))
         vectors: NDArray[Any] = request.result()
         return vectors
 

@@ -16,15 +16,16 @@ from typing import Any, ClassVar, Self, get_args
 import numpy as np
 
 from embedrt.bundle.graph_rules import Ends, check_graph
-from embedrt.bundle.manifest import Manifest, Task
+from embedrt.bundle.manifest import Manifest, Similarity, Task
 from embedrt.bundle.reader import Bundle, Verify
-from embedrt.engine.call import TokenizeTexts
+from embedrt.engine.call import Call, TokenizeTexts
 from embedrt.engine.cpu import available_threads
 from embedrt.engine.scheduler import Engine
 from embedrt.engine.sessions import Convert
 from embedrt.engine.stats import Stats
 from embedrt.errors import BundleCorruptError, BundleFormatError
 from embedrt.kernels.choose import Use, check_use, choose
+from embedrt.progress import progress_bar
 from embedrt.text.inputs import Texts, as_batch, as_text
 from embedrt.text.tokenizer import TokenIds, Tokenizer
 from embedrt.text.truncation import Overlong
@@ -186,6 +187,8 @@ class LoadedBundle:
         """Number of tokens that a text is truncated to, including special tokens."""
         return self._manifest.max_tokens
 
+    max_seq_length = max_tokens  # the name in sentence-transformers, for code written for it
+
     @property
     def tokenizer(self) -> Tokenizer:
         """The bundle's tokenizer."""
@@ -223,6 +226,11 @@ class LoadedBundle:
         with self._engine.core():
             return self._tokenizer.batch_ids([texts] if isinstance(texts, str) else as_batch(texts))
 
+    def _run(self, call: Call, *, shown: bool = False, unit: str = "text") -> None:
+        """Run a call and wait for it, with a progress bar on stderr if `shown`."""
+        with progress_bar(len(call.vectors), shown=shown, unit=unit) as advance:
+            self._engine.run(call, advance if shown else None)
+
     def stats(self) -> Stats:
         """Return counters of the work done, and the current size of the queue."""
         chosen = self._chosen
@@ -246,6 +254,32 @@ class LoadedBundle:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class VectorBundle(LoadedBundle):
+    """A loaded bundle whose results all have the same number of components."""
+
+    @property
+    def dimension(self) -> int:
+        """Components of an embedding, or of a sparse row: one for each token of the vocabulary."""
+        return self._manifest.dimension
+
+    @property
+    def similarity_fn_name(self) -> Similarity:
+        """The score that the model was trained for, computed by `similarity`."""
+        return self._manifest.similarity
+
+    # The following names are those of sentence-transformers, for code written for it.
+
+    def get_max_seq_length(self) -> int:
+        """Return `max_tokens`."""
+        return self.max_tokens
+
+    def get_embedding_dimension(self) -> int:
+        """Return `dimension`."""
+        return self.dimension
+
+    get_sentence_embedding_dimension = get_embedding_dimension
 
 
 def check_at_least(name: str, value: float | None, least: float, otherwise: str = "") -> None:

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle.manifest import REMEDY
+from embedrt.bundle.decoding import REMEDY
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.protobuf import GRAPH_INITIALIZER, find_graph, read_fields
 from embedrt.bundle.reader import Bundle

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,19 @@ STREAM_BLOCK = 2048  # texts per block of a stream
 STREAM_CACHE_BYTES = 8_000_000  # for repeated texts within a stream
 
 
-class EncodeOptions(Spellings, total=False):
-    """The keywords of `Embedder.encode`."""
+class PromptOptions(TypedDict, total=False):
+    """The keywords that choose a prompt."""
 
     prompt_name: str | None
     prompt: str | None
+
+
+Options = TypeVar("Options", bound=PromptOptions)
+
+
+class EncodeOptions(Spellings, PromptOptions, total=False):
+    """The keywords of `Embedder.encode`."""
+
     batch_size: int | None
     show_progress_bar: bool | None
     precision: EmbeddingPrecision
@@ -262,7 +270,11 @@ def run_ahead(engine: Engine, requests: Iterator[Request]) -> Iterator[Any]:
             engine.cancel(request.call)
 
 
-def with_prompt(options: EncodeOptions, name: str) -> EncodeOptions:
+def with_prompt(options: Options, name: str) -> Options:
     """Return the options with the prompt of this name, unless they already choose a prompt."""
     chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
-    return options if chosen else {**options, "prompt_name": name}
+    if chosen:
+        return options
+    named = options.copy()
+    named["prompt_name"] = name
+    return named

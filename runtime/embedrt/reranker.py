@@ -20,9 +20,9 @@ from embedrt.bundle.manifest import TOKEN_TYPES, Reranking, ScoreActivation, Sid
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.call import Call, TokenizeTexts
 from embedrt.loaded import LoadedBundle, LoadOptions, check_at_least
-from embedrt.progress import progress_bar
+from embedrt.pair import Pair
 from embedrt.spellings import OMITTED, PairSpellings, read_spellings
-from embedrt.text.inputs import Pair, Pairs, as_batch, as_pairs, as_text
+from embedrt.text.inputs import Pairs, as_batch, as_pairs, as_text
 from embedrt.text.pairs import PairTokenizer
 from embedrt.text.prompts import Prompts
 from embedrt.text.tokenizer import TokenIds
@@ -126,9 +126,6 @@ class Reranker(LoadedBundle):
         assert found is not None  # the manifest was checked when it was read
         return found
 
-    # The name in CrossEncoder, for code written for it.
-    max_seq_length = LoadedBundle.max_tokens
-
     def predict(
         self,
         pairs: Pairs = OMITTED,
@@ -190,7 +187,7 @@ class Reranker(LoadedBundle):
             apply_softmax=apply_softmax,
             **spellings,
         )
-        self._run(request, shown=bool(show_progress_bar))
+        self._run(request.call, shown=bool(show_progress_bar), unit="pair")
         return request.result()
 
     async def apredict(self, pairs: Pairs = OMITTED, **options: Unpack[ScoreOptions]) -> Any:
@@ -270,7 +267,7 @@ class Reranker(LoadedBundle):
     def raw_scores(self, pairs: Pairs) -> FloatArray:
         """Score pairs without prompt and activation. Shape: (n, labels)."""
         request = self._request(list(pairs), prompt="")
-        self._run(request)
+        self._run(request.call)
         scores: FloatArray = request.call.vectors
         return scores
 
@@ -301,10 +298,6 @@ class Reranker(LoadedBundle):
                 "give no order; use predict"
             )
         return as_batch(documents)
-
-    def _run(self, request: _Request, *, shown: bool = False) -> None:
-        with progress_bar(len(request.call.vectors), shown=shown, unit="pair") as advance:
-            self._engine.run(request.call, advance if shown else None)
 
     def _request(
         self,

@@ -14,14 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt import sparse_rows
-from embedrt.bundle.manifest import Side, Similarity
+from embedrt.bundle.manifest import Side
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.sessions import Convert
-from embedrt.loaded import LoadedBundle, LoadOptions, check_at_least
-from embedrt.progress import progress_bar
+from embedrt.loaded import LoadOptions, VectorBundle, check_at_least
 from embedrt.query_table import QueryTable
-from embedrt.request import STREAM_CACHE_BYTES, Embedded, Request, Requests, run_ahead
+from embedrt.request import (
+    STREAM_CACHE_BYTES,
+    Embedded,
+    PromptOptions,
+    Request,
+    Requests,
+    run_ahead,
+    with_prompt,
+)
 from embedrt.sparse_rows import NO_TERMS, SparseRow, SparseRows, Terms, as_rows, largest, terms_of
 from embedrt.spellings import OMITTED, SPARSE_ACCEPTED, SparseSpellings, read_spellings
 from embedrt.text.inputs import Texts
@@ -37,11 +44,9 @@ Task = Literal["query", "document"]
 Decoded = list[tuple[str, float]]
 
 
-class SparseOptions(SparseSpellings, total=False):
+class SparseOptions(SparseSpellings, PromptOptions, total=False):
     """The keywords of `SparseEncoder.encode`."""
 
-    prompt_name: str | None
-    prompt: str | None
     batch_size: int | None
     show_progress_bar: bool | None
     max_active_dims: int | None
@@ -65,7 +70,7 @@ class Sparsify:
         return rows[0] if one else rows
 
 
-class SparseEncoder(LoadedBundle):
+class SparseEncoder(VectorBundle):
     """A loaded bundle for sparse rows. Thread-safe. Close it after use, or use it in ``with``."""
 
     _task = "sparse"
@@ -91,32 +96,9 @@ class SparseEncoder(LoadedBundle):
         return terms_of
 
     @property
-    def dimension(self) -> int:
-        """Size of the vocabulary."""
-        return self._manifest.dimension
-
-    @property
-    def similarity_fn_name(self) -> Similarity:
-        """The score that the model was trained for, computed by `similarity`."""
-        return self._manifest.similarity
-
-    @property
     def max_active_dims(self) -> int | None:
         """Number of active dimensions that a row keeps by default; None for all."""
         return self._sparsity.max_active_dims
-
-    # The following names are those of sentence-transformers' class, for code written for it.
-    max_seq_length = LoadedBundle.max_tokens
-
-    def get_max_seq_length(self) -> int:
-        """Return `max_tokens`."""
-        return self.max_tokens
-
-    def get_embedding_dimension(self) -> int:
-        """Return `dimension`."""
-        return self.dimension
-
-    get_sentence_embedding_dimension = get_embedding_dimension
 
     def encode(
         self,
@@ -165,9 +147,7 @@ class SparseEncoder(LoadedBundle):
             task=task,
             **spellings,
         )
-        shown = bool(show_progress_bar)
-        with progress_bar(len(request.call.vectors), shown=shown) as advance:
-            self._engine.run(request.call, advance if shown else None)
+        self._run(request.call, shown=bool(show_progress_bar))
         return request.result()
 
     def encode_query(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
@@ -317,7 +297,5 @@ class SparseEncoder(LoadedBundle):
     def _for(self, options: SparseOptions, task: Task) -> SparseOptions:
         """Return the options with a task, and with its prompt unless they choose one."""
         prompts = self._documents.prompts
-        chosen = options.get("prompt") is not None or options.get("prompt_name") is not None
         name = prompts.query if task == "query" else prompts.document
-        named: SparseOptions = {} if chosen else {"prompt_name": name}
-        return {**options, **named, "task": task}
+        return {**with_prompt(options, name), "task": task}

@@ -19,17 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle.manifest import REMEDY, Manifest, Precision, Task
+from embedrt.bundle.decoding import REMEDY
+from embedrt.bundle.manifest import Manifest, Precision, Task
 from embedrt.bundle.reader import Bundle
-from embedrt.engine.call import Text
 from embedrt.errors import BundleCorruptError, EmbedrtError
 from embedrt.loaded import LoadedBundle
+from embedrt.pair import Text
 from embedrt.tasks import load_any
 from embedrt.text.inputs import as_pair, as_text, start_of
 
 FloatArray = NDArray[np.float32]
-
-TINY = 1e-12
 
 # Other processors round differently: a difference may be this multiple of the export's tolerance.
 # The tolerance of int8 already includes a margin.

@@ -98,9 +98,7 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
 def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with the model, used by the client in this process, which has an empty cache."""
     with serve({ID: Repository(model, COMMITS)}) as hub:
-        ask(hub.url, monkeypatch)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.delenv("SENTENCE_TRANSFORMERS_HOME", raising=False)
+        ask(hub.url, monkeypatch, cache=tmp_path / "cache")
         yield hub
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
 from embedrt.errors import SourceError
 from embedrt_export.source.find import find_source
@@ -29,9 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with serve({ID: Repository(model, COMMITS)}) as hub:
-        ask(hub.url, monkeypatch)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.delenv("SENTENCE_TRANSFORMERS_HOME", raising=False)
+        ask(hub.url, monkeypatch, cache=tmp_path / "cache")
         yield hub
 
 

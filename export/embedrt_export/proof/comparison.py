@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedrt import Embedder
-from embedrt.bundle.manifest import REMEDY, Manifest, Precision
+from embedrt.bundle.decoding import REMEDY
+from embedrt.bundle.manifest import Manifest, Precision
 from embedrt.errors import EmbedrtError, ProofError, UnsupportedModelError
 from embedrt.text.inputs import start_of
 from embedrt.verify import row_differences

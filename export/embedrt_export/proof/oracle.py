@@ -7,13 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embedrt.errors import UnsupportedModelError
-from embedrt.text.inputs import start_of
 from embedrt.text.tokenizer import TokenIds
-from embedrt_export.encoder import TokenTypes
+from embedrt_export.encoder import FloatArray, TokenTypes
 from embedrt_export.proof.calls import PLAIN, Call
 from embedrt_export.proof.original import Original
 from embedrt_export.quiet import quiet
@@ -31,7 +27,6 @@ class Oracle(Original):
 
     def __init__(self, folder: Path, load: Callable[..., Any] = load_original) -> None:
         super().__init__(folder, load, lambda model: model.encode("a", prompt=""))
-        self._known: dict[tuple[Call, str], NDArray[np.float32]] = {}
         if lacks_document_prompt(folder):
             # encode_document then uses "passage" or "corpus", as documented: see `Prompts`.
             self._model.prompts.pop("document", None)
@@ -58,24 +53,17 @@ class Oracle(Original):
         """Return no texts: the limits of a transformer are its tokens."""
         return []
 
-    def embed(self, texts: Sequence[str], call: Call = PLAIN) -> NDArray[np.float32]:
+    def embed(self, texts: Sequence[str], call: Call = PLAIN) -> FloatArray:
         """Embed each text with `call`, by default without a prompt. Shape: (n, dimension)."""
-        for text in texts:
-            if (call, text) not in self._known:
-                if not self._has_weights:
-                    raise RuntimeError(
-                        f"{call} on {start_of(text)} after the weights were released"
-                    )
-                with quiet():
-                    self._known[call, text] = self._run(text, call)
-        return np.stack([self._known[call, text] for text in texts])
+        return self.results.of(texts, call)
 
     def takes(self, text: str, call: Call) -> bool:  # noqa: ARG002 - the same in all calls
         """Whether a text has tokens; sentence-transformers fails on one without."""
         return bool(self.token_ids(text).size)
 
-    def _run(self, text: str, call: Call) -> NDArray[np.float32]:
-        return call.of(self._model, text)
+    def _run(self, text: str, call: Call) -> FloatArray:
+        with quiet():
+            return call.of(self._model, text)
 
     def input_ids(self, text: str, call: Call) -> TokenIds:
         """Return the token ids that the encoder receives in this call. Shape: (tokens,)."""

@@ -16,12 +16,13 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from embedrt.bundle.manifest import Side
-from embedrt.engine.call import Text
 from embedrt.errors import UnsupportedModelError
+from embedrt.pair import Text
 from embedrt.text.inputs import start_of
 from embedrt.text.tokenizer import TokenIds
-from embedrt_export.encoder import LONG
+from embedrt_export.encoder import LONG, FloatArray
 from embedrt_export.memory import drop_weights
+from embedrt_export.proof.remembered import Remembered
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.files import marked_files
 from embedrt_export.source.loading import MODEL_OPTIONS, upgrade_advice
@@ -51,7 +52,7 @@ class Original:
     ) -> None:
         """Load the model in `folder` with `load`, and run it once with `try_out`."""
         self._folder = folder
-        self._has_weights = True
+        self.results = Remembered(self._run)
         try:
             with quiet():
                 self._model = load(folder, **MODEL_OPTIONS)
@@ -122,10 +123,7 @@ class Original:
 
     def tokenizer_json(self) -> str:
         """Return the tokenizer of the model as JSON, without padding and truncation."""
-        copy = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
-        copy.no_padding()
-        copy.no_truncation()
-        content = str(copy.to_str(pretty=False))
+        content = plain_json(self._tokenizer)
         if self._call().get("add_special_tokens", True):
             return content
         return json.dumps({**json.loads(content), "post_processor": None}, ensure_ascii=False)
@@ -145,8 +143,12 @@ class Original:
 
     def release(self) -> None:
         """Drop the weights. Only results that are known are given from now on."""
-        self._has_weights = False
+        self.results.release()
         drop_weights(self._model)
+
+    def _run(self, text: Any, call: Any) -> FloatArray:
+        """Return the result of a text or pair in a call."""
+        raise NotImplementedError
 
     def _ids_of_run(self, run: Callable[[], object]) -> TokenIds:
         """Return the token ids that the encoder receives in a run. Shape: (tokens,)."""
@@ -200,6 +202,14 @@ class Original:
                 f"sentence-transformers runs {self._folder}, and breaks on the text "
                 f"{start_of(text)}: {gist(error)}"
             ) from error
+
+
+def plain_json(tokenizer: Any) -> str:
+    """Return a tokenizer of transformers as JSON, without padding and truncation."""
+    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copy.no_padding()
+    copy.no_truncation()
+    return str(copy.to_str(pretty=False))
 
 
 def _fault(folder: Path, error: Exception) -> str:

@@ -16,14 +16,13 @@ import numpy as np
 import torch
 
 from embedrt.errors import UnsupportedModelError
+from embedrt.pair import Pair
 from embedrt.text.inputs import start_of
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray, TokenTypes
 from embedrt_export.proof.original import Original
 from embedrt_export.quiet import quiet
 from embedrt_export.source.loading import load_cross_encoder
-
-Pair = tuple[str, str]
 
 TYPED_PAIRS = (("a", "b"), ("a river", "a bridge " * 3), ("", "b"))  # to see token types by
 
@@ -60,7 +59,6 @@ class PairOracle(Original):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, load_cross_encoder, lambda model: model.predict([["a", "b"]]))
         self._model.double()
-        self._known: dict[tuple[PairCall, Pair], FloatArray] = {}
         self._types = self._find_types()
 
     @property
@@ -92,16 +90,9 @@ class PairOracle(Original):
 
     def score(self, pairs: Sequence[Pair], call: PairCall = RAW) -> FloatArray:
         """Score each pair with `call`, by default raw. Shape: (n, labels)."""
-        for pair in pairs:
-            if (call, pair) not in self._known:
-                if not self._has_weights:
-                    raise RuntimeError(
-                        f"{call} on {start_of(pair)} after the weights were released"
-                    )
-                self._known[call, pair] = self._score(pair, call)
-        return np.stack([self._known[call, pair] for pair in pairs])
+        return self.results.of(pairs, call)
 
-    def _score(self, pair: Pair, call: PairCall) -> FloatArray:
+    def _run(self, pair: Pair, call: PairCall) -> FloatArray:
         activation = torch.nn.Identity() if call.raw else None
         try:
             with quiet():

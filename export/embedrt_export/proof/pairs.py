@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from embedrt.pair import Pair
 from embedrt_export.encoder import LONG
-from embedrt_export.proof.pair_oracle import Pair
 from embedrt_export.proof.texts import SAMPLES, SHORT_LENGTHS, text_of
 
 QUERY = "How many people live in London?"

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 
+from embedrt.bundle.manifest import Task
+from embedrt.pair import Text
+from embedrt.verify import PROBES
+from embedrt_export.encoder import FloatArray
 from embedrt_export.proof.pair_oracle import PairOracle
 from embedrt_export.proof.pairs import QUERY
 from embedrt_export.proof.reference import Reference
@@ -15,29 +20,28 @@ PROBE_TEXTS = tuple(text for text in SAMPLES if "London" in text)
 
 def probes(oracle: Reference) -> bytes:
     """Return the content of ``probes.json`` for embeddings: each text with its vector."""
-    vectors = oracle.embed(PROBE_TEXTS)
-    content = [
-        {"text": text, "embedding": [float(f"{value:.9g}") for value in vector]}
-        for text, vector in zip(PROBE_TEXTS, vectors, strict=True)
-    ]
-    return json.dumps(content).encode()
+    return _content("embedding", PROBE_TEXTS, map(_rounded, oracle.embed(PROBE_TEXTS)))
 
 
 def sparse_probes(oracle: SparseOracle) -> bytes:
     """Return the content of ``probes.json`` for a sparse encoder: each text with all weights."""
     rows = oracle.embed(PROBE_TEXTS, DOCUMENTS)
-    content = [
-        {"text": text, "weights": [float(f"{value:.9g}") if value else 0 for value in row]}
-        for text, row in zip(PROBE_TEXTS, rows, strict=True)
-    ]
-    return json.dumps(content).encode()
+    short = ([value or 0 for value in _rounded(row)] for row in rows)  # most are 0, not 0.0
+    return _content("sparse", PROBE_TEXTS, short)
 
 
 def pair_probes(oracle: PairOracle) -> bytes:
     """Return the content of ``probes.json`` for a reranker: each pair with its raw scores."""
     pairs = [(QUERY, text) for text in (*PROBE_TEXTS, "", SAMPLES[8])]
-    content = [
-        {"pair": pair, "scores": [float(f"{value:.9g}") for value in scores]}
-        for pair, scores in zip(pairs, oracle.score(pairs), strict=True)
-    ]
-    return json.dumps(content).encode()
+    return _content("reranking", pairs, map(_rounded, oracle.score(pairs)))
+
+
+def _rounded(values: FloatArray) -> list[float]:
+    """Return numbers with the nine digits that tell any two float32 apart."""
+    return [float(f"{value:.9g}") for value in values]
+
+
+def _content(task: Task, texts: Sequence[Text], results: Iterable[list[float]]) -> bytes:
+    kind = PROBES[task]
+    pairs = zip(texts, results, strict=True)
+    return json.dumps([{kind.text: text, kind.result: result} for text, result in pairs]).encode()

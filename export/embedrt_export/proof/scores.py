@@ -8,8 +8,10 @@ from itertools import zip_longest
 
 import numpy as np
 
-from embedrt.bundle.manifest import REMEDY, Agreement
+from embedrt.bundle.decoding import REMEDY
+from embedrt.bundle.manifest import Agreement
 from embedrt.errors import EmbedrtError, ProofError
+from embedrt.pair import Pair
 from embedrt.reranker import Reranker
 from embedrt.text.inputs import start_of
 from embedrt_export.encoder import LONG, FloatArray
@@ -17,7 +19,7 @@ from embedrt_export.int8.quality import row_cosines
 from embedrt_export.proof.agreement import require_agreement
 from embedrt_export.proof.calls import OWN_PROMPT
 from embedrt_export.proof.comparison import TOLERANCE
-from embedrt_export.proof.pair_oracle import RAW, Pair, PairCall, PairOracle
+from embedrt_export.proof.pair_oracle import RAW, PairCall, PairOracle
 from embedrt_export.proof.pairs import PROMPTED, cut_pairs, proof_pairs
 
 NAMED = 3  # the pairs that differ most

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from embedrt.bundle.manifest import QueryWeights, Sparsity
-from embedrt.engine.call import Text
 from embedrt.errors import UnsupportedModelError
+from embedrt.pair import Text
 from embedrt.sparse import SparseEncoder
 from embedrt_export.encoder import FloatArray
 from embedrt_export.proof.calls import Call
 from embedrt_export.proof.oracle import Oracle
+from embedrt_export.proof.original import plain_json
+from embedrt_export.quiet import quiet
 from embedrt_export.source.loading import load_sparse_encoder
 from embedrt_export.source.settings import Settings
 from embedrt_export.source.sparse import DOCUMENT, QUERY, ROUTERS
@@ -69,7 +69,8 @@ class SparseOracle(Oracle):
             self._table.max_seq_length = before
 
     def _run(self, text: str, call: Call) -> FloatArray:
-        row: Any = call.of(self._model, text)
+        with quiet():
+            row: Any = call.of(self._model, text)
         dense: FloatArray = row.to_dense().numpy()
         return dense
 
@@ -124,7 +125,4 @@ class DenseRows:
 
 def _plain(tokenizer: Any) -> tuple[str, str]:
     """Return a tokenizer without what differs by call, and its side of truncation."""
-    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    copy.no_padding()
-    copy.no_truncation()
-    return str(copy.to_str()), tokenizer.truncation_side
+    return plain_json(tokenizer), tokenizer.truncation_side

@@ -8,10 +8,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from embedrt.errors import UnsupportedModelError
-from embedrt.text.inputs import start_of
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray
 from embedrt_export.proof.calls import PLAIN, Call
+from embedrt_export.proof.remembered import Remembered
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.static import StaticSettings
 from embedrt_export.static.libraries import Model2Vec, SentenceTransformers
@@ -27,8 +27,7 @@ class StaticOriginal:
     """
 
     def __init__(self, settings: StaticSettings) -> None:
-        self._known: dict[tuple[Call, str], FloatArray] = {}
-        self._has_weights = True
+        self._results = Remembered(self._run)
         self._max_characters = settings.max_characters
         kind = Model2Vec if settings.family == "model2vec" else SentenceTransformers
         try:
@@ -66,20 +65,15 @@ class StaticOriginal:
 
     def embed(self, texts: Sequence[str], call: Call = PLAIN) -> FloatArray:
         """Embed each text with `call`, by default without a prompt. Shape: (n, dimension)."""
-        for text in texts:
-            if (call, text) not in self._known:
-                if not self._has_weights:
-                    raise RuntimeError(
-                        f"{call} on {start_of(text)} after the weights were released"
-                    )
-                with quiet():
-                    vector = call.of(self._library.model, text)
-                self._known[call, text] = vector.astype(np.float32)
-        return np.stack([self._known[call, text] for text in texts])
+        return self._results.of(texts, call)
+
+    def _run(self, text: str, call: Call) -> FloatArray:
+        with quiet():
+            return call.of(self._library.model, text).astype(np.float32)
 
     def release(self) -> None:
         """Drop the weights. Only texts that were embedded before can be embedded from now on."""
-        self._has_weights = False
+        self._results.release()
         self._library.release()
 
     def input_ids(self, text: str, call: Call) -> TokenIds:

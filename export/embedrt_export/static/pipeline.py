@@ -20,6 +20,7 @@ from embedrt.text.tokenizer import Tokenizer
 from embedrt_export.bundling import (
     default_similarity,
     describe_source,
+    facts_of,
     hash_weights,
     name_of,
     publish_proven,
@@ -31,7 +32,6 @@ from embedrt_export.int8.calibration import read_calibration
 from embedrt_export.int8.quality import Quality
 from embedrt_export.int8.selection import choose_scheme
 from embedrt_export.source.find import Source
-from embedrt_export.source.recipe import Fact
 from embedrt_export.source.static import StaticSettings, read_static
 from embedrt_export.stages import STAGES
 from embedrt_export.static.graph import draw
@@ -58,7 +58,7 @@ def export_static(
         original = StaticOriginal(settings)
         manifest = _describe(source, settings, head, dimension, precision)
         if source.recipe:
-            source.recipe.check(_facts(manifest))
+            source.recipe.check(facts_of(manifest))
         rehearse_staged(staging, manifest, settings.tokenizer, stages, original)
         if precision == "int8":
             graph, manifest = _quantize(staging, settings, head, manifest, graph, calibration)
@@ -129,19 +129,3 @@ def _quantize(
         scheme=quantized.scheme, rejected=(), texts=len(texts), **asdict(quantized.quality)
     )
     return quantized.graph, replace(manifest, quantization=quantization)
-
-
-def _facts(manifest: Manifest) -> dict[str, Fact]:
-    """Return the values that a recipe can check, by the recipe's names for them."""
-    return {
-        "family": manifest.family,
-        "layers": 0,
-        "hidden": manifest.dimension,
-        "heads": 0,
-        "dimension": manifest.dimension,
-        "max_tokens": manifest.max_tokens,
-        "pooling": list(manifest.pooling),
-        "normalized": manifest.normalized,
-        "similarity": manifest.similarity,
-        "prompts": manifest.prompts,
-    }

@@ -10,12 +10,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from embedrt.errors import BundleFormatError
 
-ADVICE = "copy or export the bundle again"
+REMEDY = "copy or export the bundle again"  # ends the messages about damaged or invalid bundles
 
 
 def wrong(problem: str) -> BundleFormatError:
     """Return the error for an invalid value."""
-    return BundleFormatError(f"{problem}; {ADVICE}")
+    return BundleFormatError(f"{problem}; {REMEDY}")
 
 
 def decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one a kind

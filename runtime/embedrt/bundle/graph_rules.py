@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from embedrt.bundle.manifest import REMEDY, Manifest
+from embedrt.bundle.decoding import REMEDY
+from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.protobuf import (
     ATTRIBUTE_GRAPHS,

@@ -12,11 +12,10 @@ import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from embedrt.bundle.decoding import ADVICE, decode, wrong
+from embedrt.bundle.decoding import decode, wrong
 from embedrt.errors import BundleFormatError
 
 FORMAT_VERSION = 2
-REMEDY = ADVICE  # ends the messages about damaged or invalid bundles
 MAX_DIMENSION = 1 << 16
 MAX_VOCABULARY = 1 << 20
 MAX_TOKENS = 1 << 20

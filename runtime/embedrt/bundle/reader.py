@@ -14,7 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal, get_args
 
-from embedrt.bundle.manifest import REMEDY, FileEntry, Manifest
+from embedrt.bundle.decoding import REMEDY
+from embedrt.bundle.manifest import FileEntry, Manifest
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.errors import (

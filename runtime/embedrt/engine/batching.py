@@ -23,8 +23,9 @@ from operator import itemgetter
 
 from embedrt.engine.at_once import FEWEST_TOKENS_AT_ONCE, TOKENS_AT_ONCE, Ran
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, FloatArray, Group, Job, Row, Share, Text, TokenIds
-from embedrt.engine.work import Batch, Tokenize, characters
+from embedrt.engine.call import Call, FloatArray, Group, Job, Row, Share, TokenIds
+from embedrt.engine.work import Batch, Tokenize
+from embedrt.pair import Text, characters
 
 # In measurements, throughput is constant from 128 to 1,024 tokens per batch and drops for larger
 # batches, whose activations exceed the core's cache. Small batches reduce memory use and the time

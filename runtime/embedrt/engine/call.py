@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 
 from embedrt.engine.cache import Known
 from embedrt.errors import TextError
+from embedrt.pair import Text
 
 TokenIds = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
-
-Text = str | tuple[str, str]
-"""What a result is computed of: a text, or a pair of texts."""
 
 Row = NDArray[Any]
 """The result for one text: a row of the graph's output, or what was made of it."""

@@ -21,13 +21,14 @@ from embedrt.bundle.manifest import Precision
 from embedrt.engine.at_once import Ran, run_by_length
 from embedrt.engine.batching import Queue
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, FloatArray, Row, Text, TokenIds, TokenizeTexts
+from embedrt.engine.call import Call, FloatArray, Row, TokenIds, TokenizeTexts
 from embedrt.engine.forks import follow_forks
 from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
+from embedrt.pair import Text
 from embedrt.progress import increments
 
 Progress = Callable[[int], object]

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle.manifest import REMEDY, Precision
+from embedrt.bundle.decoding import REMEDY
+from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.clipping import EXACT, largest_product, largest_rows
 from embedrt.errors import BundleCorruptError, BundleFormatError, NonFiniteEmbeddingError

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedrt.engine.call import Call, Job, Text, TokenIds
+from embedrt.engine.call import Call, Job, TokenIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,3 @@ class Batch:
         """Shape: (batch, tokens), or (batch, 2, tokens) with token types."""
         first = self.jobs[0].ids
         return first[None] if len(self.jobs) == 1 else np.stack([job.ids for job in self.jobs])
-
-
-def characters(text: Text) -> int:
-    """Return the number of characters of a text or pair."""
-    return len(text) if isinstance(text, str) else sum(map(len, text))

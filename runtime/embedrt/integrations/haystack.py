@@ -6,8 +6,9 @@ Haystack loads saved pipelines from modules that it knows or that the caller all
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from embedrt.integrations.encoder import Encoder
 from embedrt.integrations.extras import needs
@@ -16,20 +17,25 @@ with needs("haystack"):
     from haystack import Document, component, default_from_dict, default_to_dict
 
 
-class Settings:
-    """The parameters of a component, and the bundle, which the first run loads."""
+Model = TypeVar("Model")
 
-    def __init__(self, **parameters: Any) -> None:
+
+class Settings(Generic[Model]):
+    """The parameters of a component, and the model, which the first run loads."""
+
+    def __init__(self, load: Callable[[str, Any], Model], **parameters: Any) -> None:
+        """Take the function that loads the model from the parameters `bundle` and `options`."""
         self.parameters = parameters
         self.prefix: str | None = parameters["prefix"]
         self.suffix: str = parameters["suffix"]
-        self._encoder: Encoder | None = None
+        self._load = load
+        self._model: Model | None = None
 
-    def warm_up(self) -> Encoder:
+    def warm_up(self) -> Model:
         """Load the bundle, once."""
-        if self._encoder is None:
-            self._encoder = Encoder.load(self.parameters["bundle"], self.parameters["options"])
-        return self._encoder
+        if self._model is None:
+            self._model = self._load(self.parameters["bundle"], self.parameters["options"])
+        return self._model
 
     def to_dict(self) -> Any:
         """Return the parameters, for a pipeline that is saved."""
@@ -52,7 +58,7 @@ class Settings:
 
 
 @component
-class EmbedrtTextEmbedder(Settings):
+class EmbedrtTextEmbedder(Settings[Encoder]):
     """Embeds one query.
 
     Parameters
@@ -75,7 +81,7 @@ class EmbedrtTextEmbedder(Settings):
         suffix: str = "",
     ) -> None:
         Settings.__init__(  # component() replaces the class, and super() is that of the old one
-            self, bundle=str(bundle), options=options, prefix=prefix, suffix=suffix
+            self, Encoder.load, bundle=str(bundle), options=options, prefix=prefix, suffix=suffix
         )
 
     @component.output_types(embedding=list[float])
@@ -91,7 +97,7 @@ class EmbedrtTextEmbedder(Settings):
 
 
 @component
-class EmbedrtDocumentEmbedder(Settings):
+class EmbedrtDocumentEmbedder(Settings[Encoder]):
     """Embeds documents; returns copies of them that have their embeddings.
 
     Parameters
@@ -117,6 +123,7 @@ class EmbedrtDocumentEmbedder(Settings):
     ) -> None:
         Settings.__init__(
             self,
+            Encoder.load,
             bundle=str(bundle),
             options=options,
             prefix=prefix,

@@ -6,6 +6,7 @@ Saved pipelines load with ``allowed_modules=["embedrt.integrations.haystack_rera
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from embedrt.integrations.encoder import load_shared
@@ -17,21 +18,11 @@ with needs("haystack"):
     from haystack import Document, component
 
 
-class _RankerSettings(Settings):
-    """The parameters of the component, and the bundle, which the first run loads."""
-
-    _loaded: Reranker | None = None
-
-    def warm_up(self) -> Reranker:  # type: ignore[override]
-        """Load the bundle, once."""
-        if self._loaded is None:
-            parameters = self.parameters
-            self._loaded = load_shared(Reranker, parameters["bundle"], parameters["options"])
-        return self._loaded
+_load = partial(load_shared, Reranker)
 
 
 @component
-class EmbedrtRanker(_RankerSettings):
+class EmbedrtRanker(Settings[Reranker]):
     """Returns copies of the documents with the best scores for a query, best first.
 
     A document that is given twice is ranked once.
@@ -61,8 +52,9 @@ class EmbedrtRanker(_RankerSettings):
         embedding_separator: str = "\n",
     ) -> None:
         _check(top_k)
-        _RankerSettings.__init__(
+        Settings.__init__(
             self,
+            _load,
             bundle=str(bundle),
             options=options,
             top_k=top_k,

@@ -6,6 +6,7 @@ Saved pipelines load with ``allowed_modules=["embedrt.integrations.haystack_spar
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from embedrt.integrations.encoder import load_shared
@@ -19,21 +20,11 @@ with needs("haystack"):
     from haystack.dataclasses import SparseEmbedding
 
 
-class _SparseSettings(Settings):
-    """The parameters of both components, and the bundle, which the first run loads."""
-
-    _loaded: SparseEncoder | None = None
-
-    def warm_up(self) -> SparseEncoder:  # type: ignore[override]
-        """Load the bundle, once."""
-        if self._loaded is None:
-            parameters = self.parameters
-            self._loaded = load_shared(SparseEncoder, parameters["bundle"], parameters["options"])
-        return self._loaded
+_load = partial(load_shared, SparseEncoder)
 
 
 @component
-class EmbedrtSparseTextEmbedder(_SparseSettings):
+class EmbedrtSparseTextEmbedder(Settings[SparseEncoder]):
     """Computes the sparse embedding of one query.
 
     Parameters
@@ -49,8 +40,8 @@ class EmbedrtSparseTextEmbedder(_SparseSettings):
         prefix: str | None = None,
         suffix: str = "",
     ) -> None:
-        _SparseSettings.__init__(
-            self, bundle=str(bundle), options=options, prefix=prefix, suffix=suffix
+        Settings.__init__(
+            self, _load, bundle=str(bundle), options=options, prefix=prefix, suffix=suffix
         )
 
     @component.output_types(sparse_embedding=SparseEmbedding)
@@ -67,7 +58,7 @@ class EmbedrtSparseTextEmbedder(_SparseSettings):
 
 
 @component
-class EmbedrtSparseDocumentEmbedder(_SparseSettings):
+class EmbedrtSparseDocumentEmbedder(Settings[SparseEncoder]):
     """Computes the sparse embeddings of documents; returns copies of them that have theirs.
 
     Parameters
@@ -85,8 +76,9 @@ class EmbedrtSparseDocumentEmbedder(_SparseSettings):
         meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
     ) -> None:
-        _SparseSettings.__init__(
+        Settings.__init__(
             self,
+            _load,
             bundle=str(bundle),
             options=options,
             prefix=prefix,

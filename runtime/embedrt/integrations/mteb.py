@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from embedrt.bundle.manifest import Manifest
 from embedrt.embedder import Embedder
 from embedrt.integrations.encoder import Encoder
 from embedrt.integrations.extras import needs
@@ -17,6 +18,19 @@ with needs("mteb"):
     from mteb.models.abs_encoder import get_prompt_name
     from mteb.models.model_meta import ModelMeta, ScoringFunction
     from mteb.types import PromptType
+
+
+def meta_of(manifest: Manifest, **own: Any) -> ModelMeta:
+    """Return what MTEB writes beside the results: facts of every bundle, and a task's own."""
+    facts = {
+        "name": f"embedrt/{manifest.name}",
+        "revision": manifest.source.revision or "no_revision_available",
+        "max_tokens": manifest.max_tokens,
+        "license": manifest.source.license,
+        "framework": ["ONNX"],
+        "adapted_from": manifest.source.id,
+    }
+    return ModelMeta.create_empty(overwrites=facts | own)
 
 
 class EmbedrtModel:
@@ -46,17 +60,11 @@ class EmbedrtModel:
     def mteb_model_meta(self) -> ModelMeta:
         """What MTEB writes beside the results."""
         manifest = self.embedder.manifest
-        facts = {
-            "name": f"embedrt/{manifest.name}",
-            "revision": manifest.source.revision or "no_revision_available",
-            "max_tokens": manifest.max_tokens,
-            "embed_dim": manifest.dimension,
-            "license": manifest.source.license,
-            "framework": ["ONNX"],
-            "similarity_fn_name": ScoringFunction(manifest.similarity),
-            "adapted_from": manifest.source.id,
-        }
-        return ModelMeta.create_empty(overwrites=facts)
+        return meta_of(
+            manifest,
+            embed_dim=manifest.dimension,
+            similarity_fn_name=ScoringFunction(manifest.similarity),
+        )
 
     def encode(
         self, inputs: Iterable[Any], *, task_metadata: Any, prompt_type: Any = None, **_: Any

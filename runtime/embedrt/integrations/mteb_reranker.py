@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedrt.integrations.encoder import load_shared
 from embedrt.integrations.extras import needs
+from embedrt.integrations.mteb import meta_of
 from embedrt.reranker import Reranker
 
 with needs("mteb"):
@@ -39,17 +40,7 @@ class EmbedrtCrossEncoder:
     @property
     def mteb_model_meta(self) -> ModelMeta:
         """What MTEB writes beside the results."""
-        manifest = self._reranker.manifest
-        facts = {
-            "name": f"embedrt/{manifest.name}",
-            "revision": manifest.source.revision or "no_revision_available",
-            "model_type": ["cross-encoder"],
-            "max_tokens": manifest.max_tokens,
-            "license": manifest.source.license,
-            "framework": ["ONNX"],
-            "adapted_from": manifest.source.id,
-        }
-        return ModelMeta.create_empty(overwrites=facts)
+        return meta_of(self._reranker.manifest, model_type=["cross-encoder"])
 
     def predict(
         self, inputs1: Iterable[Any], inputs2: Iterable[Any], **_: Any

@@ -7,7 +7,7 @@ from weakref import finalize
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle.manifest import REMEDY
+from embedrt.bundle.decoding import REMEDY
 from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
 from embedrt.kernels.encoder import Encoder
 from embedrt.kernels.library import Library, LibraryError, describe

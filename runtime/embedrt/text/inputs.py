@@ -8,12 +8,13 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
+from embedrt.pair import Pair
+
 QUOTED_CHARACTERS = 40
 NOT_A_PAIR = (str, bytes, bytearray, memoryview, Mapping, AbstractSet)
 NOT_A_BATCH = (bytes, bytearray, memoryview, Mapping, AbstractSet)
 
 Texts = str | Iterable[str]
-Pair = tuple[str, str]
 Pairs = Iterable[Any]
 """One pair of texts, or any ordered iterable of pairs."""
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from embedrt.errors import BundleFormatError
-from embedrt.text.inputs import Pair
+from embedrt.pair import Pair
 from embedrt.text.tokenizer import (
     BLOCK,
     TokenIds,

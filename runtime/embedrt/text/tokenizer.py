@@ -25,7 +25,8 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from embedrt.bundle.manifest import Side
 from embedrt.errors import BundleCorruptError, BundleFormatError, TokenizationError
-from embedrt.text.inputs import Pair, start_of
+from embedrt.pair import Pair, characters
+from embedrt.text.inputs import start_of
 
 TokenIds = NDArray[np.int64]
 
@@ -264,11 +265,6 @@ class Tokenizer:
         if self._needs_whole_words:
             return _last_word(beyond[-1]) > _last_word(encoding)
         return len(beyond) > 1
-
-
-def characters(text: str | Pair) -> int:
-    """Return the number of characters of a text or pair."""
-    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
 def _ids_of(encoding: Encoding) -> TokenIds:

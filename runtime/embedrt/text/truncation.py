@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from embedrt.errors import OverlongTextError, warn_caller
-from embedrt.text.inputs import Pair, start_of
-from embedrt.text.tokenizer import TokenIds, Tokenizer, characters
+from embedrt.pair import Pair, characters
+from embedrt.text.inputs import start_of
+from embedrt.text.tokenizer import TokenIds, Tokenizer
 
 Overlong = Literal["truncate", "warn", "error"]
 

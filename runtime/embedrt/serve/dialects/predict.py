@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from embedrt.pair import Pair
 from embedrt.serve.dialects import tei
 from embedrt.serve.errors import RequestError
 from embedrt.serve.fields import Texts, describe, flag
 from embedrt.serve.operation import Operation
 from embedrt.serve.service import Scoring, Service
 from embedrt.serve.wire import Incoming, Reply, json_reply
-from embedrt.text.inputs import Pair
 
 EXPECTED = "expected [text, text], or a list of such pairs"
 

@@ -1,0 +1,44 @@
+"""The results of an original model, kept so that its weights can be released before the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from embedrt.pair import Text
+from embedrt.text.inputs import start_of
+from embedrt_export.encoder import FloatArray
+
+
+class Remembered:
+    """Runs each text once for each call, and remembers the result."""
+
+    def __init__(self, run: Callable[[Any, Any], FloatArray]) -> None:
+        """Take the function that runs a text or pair with a call."""
+        self._run = run
+        self._known: dict[tuple[Any, Text], FloatArray] = {}
+        self._is_released = False
+
+    def of(self, texts: Sequence[Text], call: Any) -> FloatArray:
+        """Return the results of texts in a call, a row each.
+
+        Raises RuntimeError for a text that was not run before the release.
+        """
+        for text in texts:
+            if (call, text) not in self._known:
+                if self._is_released:
+                    raise RuntimeError(
+                        f"{call} on {start_of(text)} after the weights were released"
+                    )
+                self._known[call, text] = self._run(text, call)
+        return np.stack([self._known[call, text] for text in texts])
+
+    def known(self) -> set[tuple[Any, Any]]:
+        """Return the calls and texts with a result."""
+        return set(self._known)
+
+    def release(self) -> None:
+        """Run nothing from now on."""
+        self._is_released = True
