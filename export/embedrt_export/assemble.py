@@ -32,8 +32,16 @@ from embedrt_export.graph.fuse import OPSET, add_encoder
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.vocabulary import SlicedFloat32
 from embedrt_export.graph.weights import Weights, read_graph, write_graph
-from embedrt_export.head import Head, fit_head, is_normalized, pooling_of, reads_first
-from embedrt_export.heads.head import add_head
+from embedrt_export.head import (
+    EMBEDDING,
+    TOKENS,
+    Head,
+    fit_head,
+    is_normalized,
+    pooling_of,
+    reads_first,
+)
+from embedrt_export.heads.head import add_head, add_token_head
 from embedrt_export.heads.masked import add_masked_head
 from embedrt_export.int8 import scheme as int8
 from embedrt_export.int8 import traced as int8_traced
@@ -50,6 +58,14 @@ from embedrt_export.source.settings import Settings
 from embedrt_export.traced.trace import trace_model
 
 ReadMasked = Callable[[Encoder], MaskedHead]
+
+# What models are called whose graphs are never traced.
+NOT_TRACED: dict[Task, str] = {
+    "sparse": "sparse encoders",
+    "late-interaction": "late interaction models",
+}
+# What the head reads, where that is not the vectors of a text's tokens: of each token, its own.
+READS: dict[Task, str] = {"late-interaction": EMBEDDING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +117,27 @@ def build_graph(settings: Settings, config: PretrainedConfig, folder: Path) -> B
     head = _read_head(settings, config)
     masked = _read_masked(settings, config)
     if reader is None:
-        if masked is not None:
+        if kind := NOT_TRACED.get(settings.task):
             raise UnsupportedModelError(
-                f"embedrt does not export sparse encoders of the architecture {config.model_type}"
+                f"embedrt does not export {kind} of the architecture {config.model_type}"
             )
         return _trace(settings, config, head, folder)
 
     def read() -> Encoder:
         tensors = load_tensors(settings.transformer)
         encoder = read_encoder(reader, config, tensors, settings.max_seq_length)
-        return replace(encoder, first_only=settings.task == "reranking" and reads_first(head))
+        return replace(
+            encoder,
+            first_only=settings.task == "reranking" and reads_first(head),
+            hidden_within=settings.hidden_within,
+        )
 
     return _draw(settings.task, folder, read, head, masked)
 
 
-def inputs_of(task: Task, types: TokenTypes) -> tuple[Value, ...]:
-    """Return the inputs of a task's graph."""
-    return INPUTS[task] + (FURTHER_INPUTS[task] if types.given else ())
+def inputs_of(task: Task, *, further: bool) -> tuple[Value, ...]:
+    """Return the inputs of a task's graph, with the `further` one that some have."""
+    return INPUTS[task] + (FURTHER_INPUTS[task] if further else ())
 
 
 def _read_masked(settings: Settings, config: PretrainedConfig) -> ReadMasked | None:
@@ -185,7 +205,7 @@ def _draw(
     masked: ReadMasked | None,
 ) -> Built:
     encoder = read()
-    head = fit_head(head, encoder.hidden)
+    head = fit_head(head, encoder.hidden, reads=READS.get(task, TOKENS))
     arithmetic = SlicedFloat32() if masked else Float32()
     graph, dimension = _fuse(task, folder, encoder, head, masked, arithmetic)
     onnx.checker.check_model(graph, full_check=True)
@@ -204,7 +224,7 @@ def _draw(
 
 def _trace(settings: Settings, config: PretrainedConfig, head: Head, folder: Path) -> Built:
     head = fit_head(head, config.hidden_size)
-    ends = _ends(settings.task, TokenTypes())
+    ends = _ends(settings.task)
     traced = trace_model(settings.transformer, head, config, folder, ends)
     positions = getattr(config, "max_position_embeddings", None) or -1
     return Built(
@@ -279,11 +299,14 @@ def _fuse(
     arithmetic: Arithmetic,
 ) -> tuple[Path, int]:
     """Write the graph and its weights to `folder`; return its path and the dimension."""
-    ends = _ends(task, encoder.types)
+    ends = _ends(task, further=encoder.types.given or encoder.hides_tokens)
+    by_token = task == "late-interaction"
     with Weights(folder) as weights:
         nodes = Nodes(weights=weights)
         vectors = add_encoder(nodes, encoder, arithmetic)
-        if masked is None:
+        if by_token:
+            result, dimension = add_token_head(nodes, vectors, encoder.hidden, head)
+        elif masked is None:
             result, dimension = add_head(nodes, vectors, encoder.hidden, head)
         else:
             assert isinstance(arithmetic, SlicedFloat32 | SlicedInt8)
@@ -291,10 +314,10 @@ def _fuse(
             result = add_masked_head(nodes, vectors, encoder.hidden, words, arithmetic)
             dimension = words.vocabulary
         nodes.name_output(result, *ends.outputs)
-    model = nodes.to_model(opset=OPSET, dimension=dimension, ends=ends)
+    model = nodes.to_model(opset=OPSET, dimension=dimension, ends=ends, by_token=by_token)
     return write_graph(folder, model), dimension
 
 
-def _ends(task: Task, types: TokenTypes) -> Ends:
-    named = (inputs_of(task, types), OUTPUTS[task])
+def _ends(task: Task, *, further: bool = False) -> Ends:
+    named = (inputs_of(task, further=further), OUTPUTS[task])
     return Ends(*(tuple(value.name for value in values) for values in named))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from huggingface_hub import ModelCardData
 
-from embedrt.bundle.manifest import Manifest, Task
+from embedrt.bundle.manifest import LateInteraction, Manifest, Task
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HEAD = """\
@@ -60,6 +60,17 @@ alone and in batches.
 {quality}
 """
 
+LATE = """\
+| vectors | one a token, of {dimension} components, {normalized}, {precision} |
+| longest text | {lengths}, cut on the {truncation_side} |
+| score | {score} |
+
+Measured at export against {reference} on {texts} texts: largest difference of a component
+{max_difference:.1e} (allowed: {tolerance:g}), smallest cosine {min_cosine:.7f}; each text gave
+the same bytes alone and in batches.
+{quality}
+"""
+
 USE = """\
 ## Use
 
@@ -105,6 +116,16 @@ from embedrt import SparseEncoder
 encoder = SparseEncoder.load("{name}")  # or "hub:ORG/NAME@COMMIT"
 rows = encoder.encode_document(["a text", "another"])  # indices, values, indptr: CSR
 encoder.similarity(encoder.encode_query("a question"), rows)
+```
+"""
+
+MULTI_VECTOR_ENCODER = """\
+```python
+from embedrt import MultiVectorEncoder
+
+encoder = MultiVectorEncoder.load("{name}")  # or "hub:ORG/NAME@COMMIT"
+documents = encoder.encode_document(["a text", "another"])  # arrays of (tokens, {dimension})
+encoder.similarity(encoder.encode_query(["a question"]), documents)
 ```
 """
 
@@ -161,6 +182,13 @@ PAGES: dict[Task, Page] = {
         pipeline_tag="feature-extraction",
         tag="sparse-encoder",
     ),
+    "late-interaction": Page(
+        template=HEAD + LATE + USE + MULTI_VECTOR_ENCODER,
+        quality=QUALITY,
+        what="token ids to a vector for each token",
+        pipeline_tag="feature-extraction",
+        tag="multi-vector",
+    ),
 }
 
 
@@ -170,7 +198,7 @@ def model_card(manifest: Manifest) -> str:
     if agreement is None:
         raise ValueError(f"{manifest.name} has not been proven")
     source = manifest.source
-    page, own = PAGES[manifest.task], manifest.reranking
+    page, own, late = PAGES[manifest.task], manifest.reranking, manifest.late_interaction
     revision = f"{source.origin}, revision {source.revision}" if source.revision else source.origin
     return page.template.format(
         metadata=_metadata(manifest),
@@ -193,6 +221,8 @@ def model_card(manifest: Manifest) -> str:
         pooling=_pooling(manifest),
         queries=_queries(manifest),
         similarity=manifest.similarity,
+        score=late.score if late else "",
+        lengths=_lengths(late) if late else "",
         reference=agreement.reference,
         texts=agreement.texts,
         max_difference=agreement.max_difference,
@@ -204,6 +234,12 @@ def model_card(manifest: Manifest) -> str:
 def _pooling(manifest: Manifest) -> str:
     sparse = manifest.sparse
     return f"{sparse.pooling} of {sparse.activation}" if sparse else " + ".join(manifest.pooling)
+
+
+def _lengths(late: LateInteraction) -> str:
+    expansion = late.expansion
+    added = f", shorter ones lengthened to {expansion.length}" if expansion else ""
+    return f"queries {late.query_tokens} tokens{added}, documents {late.document_tokens}"
 
 
 def _queries(manifest: Manifest) -> str:

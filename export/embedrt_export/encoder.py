@@ -208,6 +208,9 @@ class Encoder:
     """Factor of the attention scores; None for 1 / sqrt(head_size)."""
     causal: bool = False
     """Whether a token attends only to itself and to tokens before it."""
+    hidden_within: int = 0
+    """Number of tokens of a text in which the input ``attention_mask`` hides some from all others; 0
+    if there is no such input."""
     activation: Activation
     relative_bias: FloatArray | None = None
     """Bias on attention scores, by head and by key position - query position + furthest, where
@@ -253,6 +256,11 @@ class Encoder:
             types = np.concatenate([[self.types.rest], types])
         given = self.token_types[types]
         return given if table is None else table + given
+
+    @property
+    def hides_tokens(self) -> bool:
+        """Whether the input ``attention_mask`` hides tokens."""
+        return self.hidden_within > 0
 
     @property
     def is_long(self) -> bool:

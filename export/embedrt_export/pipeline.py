@@ -113,6 +113,10 @@ def export_model(
     settings = read_settings(source.folder)
     stages = STAGES[settings.task]
     config = read_config(settings, ignore_remote_code=ignore_remote_code)
+    if precision == "int8" and settings.task == "late-interaction":
+        raise UnsupportedModelError(
+            "embedrt does not export late interaction models in int8: use precision fp32"
+        )
     weights = hash_weights(source, settings.weight_folders)
     with staged_bundle(target) as staging:
         built = build_graph(settings, config, staging.scratch / "fp32")
@@ -131,7 +135,7 @@ def export_model(
                 )
             )
         rehearse_staged(staging, manifest, oracle.tokenizer_json(), stages, oracle)
-        built = fit_texts(built, types, manifest.max_tokens)
+        built = fit_texts(built, types, _longest(settings, manifest, built))
         graph = built.graph
         if precision == "int8":
             quantized, manifest = _quantize(
@@ -175,18 +179,19 @@ def _describe(
     precision: Precision,
 ) -> Manifest:
     """Return the manifest without the agreement, the quantization and the files."""
+    max_tokens = _max_tokens(settings, oracle, built)
     return Manifest(
         format_version=FORMAT_VERSION,
         name=name_of(source, precision),
         task=settings.task,
-        inputs=inputs_of(settings.task, types),
+        inputs=inputs_of(settings.task, further=types.given or settings.hidden_within > 0),
         outputs=OUTPUTS[settings.task],
         source=describe_source(source, weights, own_code(settings)),
         family=config.model_type,
         builder=built.builder,
         precision=precision,
         dimension=built.dimension,
-        max_tokens=_max_tokens(settings, oracle, built),
+        max_tokens=max_tokens,
         truncation_side=oracle.truncation_side,
         pooling=built.pooling,
         normalized=built.normalized,
@@ -197,7 +202,7 @@ def _describe(
         agreement=None,
         quantization=None,
         files={},
-        **STAGES[settings.task].describe(oracle, settings),
+        **STAGES[settings.task].describe(oracle, settings, max_tokens),
     )
 
 
@@ -254,3 +259,19 @@ def _max_tokens(settings: Settings, oracle: Original, built: Built) -> int:
             "sentence_bert_config.json"
         )
     return min(bounds)
+
+
+def _longest(settings: Settings, manifest: Manifest, built: Built) -> int:
+    """Return the number of tokens of the longest text that the graph runs."""
+    late = manifest.late_interaction
+    if late is None:
+        return manifest.max_tokens
+    longest = max(manifest.max_tokens, late.query_tokens, late.document_tokens)
+    longest = max(longest, late.expansion.length if late.expansion else 0)
+    if built.positions and longest > built.positions:
+        raise UnsupportedModelError(
+            f"{settings.folder} takes texts of {longest} tokens, and its encoder has "
+            f"{built.positions} positions: lower query_length, document_length or the length of "
+            "query_expansion in sentence_bert_config.json"
+        )
+    return longest

@@ -26,11 +26,13 @@ from embedrt_export.int8.selection import Figures, Measure
 from embedrt_export.int8.terms import TermQuality, measure_terms
 from embedrt_export.proof.agreement import prove, prove_rows
 from embedrt_export.proof.comparison import rehearse
+from embedrt_export.proof.late_oracle import LateOracle
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.pair_oracle import PairOracle
-from embedrt_export.proof.probes import pair_probes, probes, sparse_probes
+from embedrt_export.proof.probes import pair_probes, probes, sparse_probes, token_probes
 from embedrt_export.proof.scores import prove_scores, rehearse_scores
 from embedrt_export.proof.sparse_oracle import SparseOracle
+from embedrt_export.proof.token_vectors import prove_tokens, rehearse_tokens
 from embedrt_export.source.settings import Settings
 
 
@@ -49,8 +51,9 @@ class Stages:
 
     load: Callable[[Path], Any]
     """Loads the original model in a folder."""
-    describe: Callable[[Any, Settings], dict[str, Any]]
-    """Returns the fields of the manifest that belong to the task alone."""
+    describe: Callable[[Any, Settings, int], dict[str, Any]]
+    """Returns the fields of the manifest that belong to the task alone, given the maximum of
+    tokens."""
     probes: Callable[[Any], bytes]
     """Returns the content of ``probes.json``."""
     rehearse: Callable[[Any, int, Callable[[Text], int]], None]
@@ -82,7 +85,7 @@ def _try_pairs(oracle: PairOracle, texts: CalibrationTexts) -> Trial:
     return Trial(fitted=fitted, held_back=held_back, measure=measure)
 
 
-def _describe_scores(oracle: PairOracle, settings: Settings) -> dict[str, Any]:
+def _describe_scores(oracle: PairOracle, settings: Settings, _: int) -> dict[str, Any]:
     # The default is that of sentence-transformers.
     default: ScoreActivation = "Sigmoid" if len(oracle.labels) == 1 else "Identity"
     activation = settings.activation or default
@@ -92,7 +95,7 @@ def _describe_scores(oracle: PairOracle, settings: Settings) -> dict[str, Any]:
 STAGES: dict[Task, Stages] = {
     "embedding": Stages(
         load=Oracle,
-        describe=lambda _, __: {},
+        describe=lambda *_: {},
         probes=probes,
         rehearse=rehearse,
         prove=prove,
@@ -112,12 +115,22 @@ STAGES: dict[Task, Stages] = {
     ),
     "sparse": Stages(
         load=SparseOracle,
-        describe=lambda oracle, settings: {"sparse": oracle.sparsity(settings)},
+        describe=lambda oracle, settings, _: {"sparse": oracle.sparsity(settings)},
         probes=sparse_probes,
         rehearse=rehearse,
         prove=prove_rows,
         trial=lambda oracle, texts: replace(_try_texts(oracle, texts), measure=measure_terms),
         least=TermQuality,
         record=TermQuantization,
+    ),
+    "late-interaction": Stages(
+        load=LateOracle,
+        describe=lambda oracle, settings, most: {"late_interaction": oracle.late(settings, most)},
+        probes=token_probes,
+        rehearse=rehearse_tokens,
+        prove=prove_tokens,
+        trial=_try_texts,  # not reached: int8 is refused
+        least=Quality,
+        record=Quantization,
     ),
 }

@@ -9,6 +9,7 @@ from embedrt.postprocess import quantize_embeddings as quantize_embeddings
 from embedrt.similarity import semantic_search as semantic_search
 
 if TYPE_CHECKING:
+    from embedrt.multi_vector import MultiVectorEncoder as MultiVectorEncoder
     from embedrt.reranker import Reranker as Reranker
     from embedrt.sparse import SparseEncoder as SparseEncoder
 
@@ -16,6 +17,7 @@ __all__ = [
     "Bundle",
     "Embedder",
     "Manifest",
+    "MultiVectorEncoder",
     "Reranker",
     "SparseEncoder",
     "quantize_embeddings",
@@ -25,6 +27,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Return what takes milliseconds to import: ``__version__``, and the rarer classes."""
+    if name == "MultiVectorEncoder":
+        from embedrt.multi_vector import MultiVectorEncoder  # noqa: PLC0415  # on demand
+
+        return MultiVectorEncoder
     if name == "Reranker":
         from embedrt.reranker import Reranker  # noqa: PLC0415  # on demand
 

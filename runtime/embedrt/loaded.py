@@ -37,6 +37,7 @@ CLASSES: dict[Task, str] = {
     "embedding": "Embedder",
     "reranking": "Reranker",
     "sparse": "SparseEncoder",
+    "late-interaction": "MultiVectorEncoder",
 }
 
 
@@ -112,6 +113,7 @@ class LoadedBundle:
             cache_bytes=int(options.cache_mb * MEGABYTE),
             max_waiting_tokens=options.max_waiting_tokens,
             convert=self._convert(),
+            by_token="tokens" in manifest.outputs[0].axes,
             kernels=self._chosen.kernels,
             runs_at_once=manifest.is_static,
         )
@@ -261,7 +263,8 @@ class VectorBundle(LoadedBundle):
 
     @property
     def dimension(self) -> int:
-        """Components of an embedding, or of a sparse row: one for each token of the vocabulary."""
+        """Components of an embedding, of a token's vector, or of a sparse row: one for each token of
+        the vocabulary."""
         return self._manifest.dimension
 
     @property

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import Manifest, Side
 from embedrt.engine.cache import Known
-from embedrt.engine.call import Call, Row, Share
+from embedrt.engine.call import Call, Row, Share, TokenizeTexts
 from embedrt.engine.scheduler import Engine
 from embedrt.loaded import check_at_least
 from embedrt.postprocess import EmbeddingPrecision, Finish
@@ -87,6 +87,7 @@ class Requests:
 
     If `empty` is the result for a text without tokens, the results differ in size. With `known`,
     which has the result of any token ids, nothing is run, and `tokenizer` replaces the engine's.
+    `tokenize` makes what runs of texts, where that is not what the engine makes.
     """
 
     def __init__(
@@ -97,7 +98,9 @@ class Requests:
         *,
         empty: Row | None = None,
         known: Known | None = None,
+        tokenize: TokenizeTexts | None = None,
     ) -> None:
+        self._own = tokenize or (None if known is None else tokenizer.batch_ids)
         self.prompts = Prompts.of(manifest)
         self._dimension = manifest.dimension
         self._tokenizer = tokenizer
@@ -231,7 +234,6 @@ class Requests:
         overlong = overlong or self._overlong
         side = truncation_side or self._tokenizer.truncation_side
         truncations = Truncations(self._tokenizer, allowed=overlong != "error")
-        own = None if self._known is None else self._tokenizer.batch_ids
         varied = self._empty is not None
         call = Call(
             texts=texts,
@@ -243,7 +245,7 @@ class Requests:
             first_index=first_index,
             share=share or Share(),
             cache=cache if self._known is None else self._known,
-            tokenize=own if side == self._tokenizer.truncation_side else self._from_other_side,
+            tokenize=self._own if side == self._tokenizer.truncation_side else self._from_other_side,
             check=None if overlong == "truncate" else truncations.check,
         )
         return call, truncations

@@ -93,7 +93,7 @@ class SparseEncoder(VectorBundle):
             self._queries = Requests(manifest, tokenizer, overlong, empty=NO_TERMS, known=table)
 
     def _convert(self) -> Convert:
-        return terms_of
+        return lambda weights, _: terms_of(weights)
 
     @property
     def max_active_dims(self) -> int | None:

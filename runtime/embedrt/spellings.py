@@ -41,6 +41,18 @@ class SparseSpellings(TypedDict, total=False):
     chunk_size: int | None
 
 
+class TokenSpellings(TypedDict, total=False):
+    """The same for `MultiVectorEncoder.encode`."""
+
+    inputs: Texts
+    convert_to_numpy: bool
+    device: str | None
+    output_value: str
+    pool: None
+    chunk_size: int | None
+    token_pooling: None
+
+
 class PairSpellings(TypedDict, total=False):
     """Keywords that `Reranker.predict` accepts for compatibility. None of them changes a result."""
 
@@ -86,6 +98,15 @@ SPARSE_ACCEPTED: Accepted = {
     "convert_to_sparse_tensor": ((True, None), "the result is sparse; to_dense() makes an array"),
     "device": ACCEPTED["device"],
     "pool": ACCEPTED["pool"],
+}
+
+
+TOKEN_ACCEPTED: Accepted = {
+    "convert_to_numpy": ((True, False), "the result is a list of numpy arrays"),
+    "device": ACCEPTED["device"],
+    "output_value": (("token_embeddings",), "a bundle gives the vectors of tokens only"),
+    "pool": ACCEPTED["pool"],
+    "token_pooling": ((None,), "a bundle gives one vector a token"),
 }
 
 

@@ -13,6 +13,7 @@ MODULES: dict[Task, str] = {
     "embedding": "embedrt.embedder",
     "reranking": "embedrt.reranker",
     "sparse": "embedrt.sparse",
+    "late-interaction": "embedrt.multi_vector",
 }
 
 

@@ -45,11 +45,13 @@ class Probes:
     result: str
     """The field that holds the original's result."""
     compute: Callable[[Any, Sequence[Any]], FloatArray]
-    """The results of a loaded bundle for the texts. Shape: (n, dimension)."""
+    """The results of a loaded bundle for the texts. Shape: (rows, dimension)."""
     content: str
     """What the file holds, for messages."""
     results: str
     """What the results are called, for messages."""
+    by_token: bool = False
+    """Whether a text has a row for each token, and not one."""
 
 
 def _documents(encoder: Any, texts: Sequence[str]) -> FloatArray:
@@ -59,7 +61,14 @@ def _documents(encoder: Any, texts: Sequence[str]) -> FloatArray:
     return dense
 
 
-# By task; all results have the shape (n, dimension).
+def _tokens(encoder: Any, texts: Sequence[Any]) -> FloatArray:
+    """Return the vectors of the tokens of texts, each named once for each of its tokens."""
+    rows = [encoder.encode(text, prompt="", task=task) for task, text in dict.fromkeys(texts)]
+    joined: FloatArray = np.concatenate(rows)
+    return joined
+
+
+# By task; all results have the shape (rows, dimension).
 PROBES: dict[Task, Probes] = {
     "embedding": Probes(
         text="text",
@@ -84,6 +93,15 @@ PROBES: dict[Task, Probes] = {
         compute=_documents,
         content="texts with their weights",
         results="weights",
+    ),
+    "late-interaction": Probes(
+        text="task_and_text",
+        read=as_pair,
+        result="token_embeddings",
+        compute=_tokens,
+        content="texts with the vectors of their tokens",
+        results="vectors",
+        by_token=True,
     ),
 }
 
@@ -124,6 +142,11 @@ def check_probes(loaded: LoadedBundle, bundle: Bundle) -> float:
     kind = PROBES[bundle.manifest.task]
     texts, expected = read_probes(bundle)
     found = kind.compute(loaded, texts)
+    if found.shape != expected.shape:
+        raise BundleCorruptError(
+            f"{bundle.path} gives {kind.results} of shape {found.shape} for its probes, and they "
+            f"hold {expected.shape}; {REMEDY}"
+        )
     differences = differences_of(found, expected, bundle.manifest)
     worst = int(differences.argmax())  # NaN counts as the largest
     difference = float(differences[worst])
@@ -140,13 +163,17 @@ def check_probes(loaded: LoadedBundle, bundle: Bundle) -> float:
 def read_probes(bundle: Bundle) -> tuple[list[Any], FloatArray]:
     """Return the probes' texts or pairs and the original's results, shape (n, dimension).
 
-    Raises BundleCorruptError if the file is invalid.
+    A text that has a row for each token is repeated for each. Raises BundleCorruptError if the file is invalid.
     """
     kind = PROBES[bundle.manifest.task]
     try:
         probes = json.loads(bundle.probes.read_text(encoding="utf-8"))
         texts = [kind.read(probe[kind.text]) for probe in probes]
-        results = np.array([probe[kind.result] for probe in probes], np.float64)
+        found = [probe[kind.result] for probe in probes]
+        if kind.by_token:
+            texts = [text for text, rows in zip(texts, found, strict=True) for _ in rows]
+            found = [row for rows in found for row in rows]
+        results = np.array(found, np.float64)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise _invalid_probes(bundle, reprlib.repr(error)) from error
     if not texts or results.shape != (len(texts), bundle.manifest.dimension):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from embedrt.bundle.graph_rules import INPUT
+from embedrt.errors import UnsupportedModelError
 from embedrt_export.encoder import Encoder, FloatArray, Layer, Linear, RmsNorm, Rotation
 from embedrt_export.graph.arithmetic import Arithmetic
 from embedrt_export.graph.causal import Lengths, add_causal_attention, add_lengths
@@ -14,7 +15,13 @@ from embedrt_export.graph.full import add_full_attention
 from embedrt_export.graph.layers import add_norm
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.rotary import Angles, add_angles, add_rotation
-from embedrt_export.graph.windows import Windows, add_window_attention, add_windows
+from embedrt_export.graph.windows import (
+    LOWEST,
+    Windows,
+    add_shown,
+    add_window_attention,
+    add_windows,
+)
 
 
 class SelfAttention:
@@ -31,7 +38,7 @@ class SelfAttention:
         self._by_text = nodes.add("Concat", shape, nodes.ints(width), axis=0)
         self._by_token = nodes.ints(-1, encoder.attention_width)
         self._lengths: Lengths | None = None
-        self._bias = _add_relative_bias(nodes, encoder)
+        self._bias = _add_bias(nodes, encoder)
 
     def add(self, name: str, layer: Layer, vectors: str, *, first_only: bool = False) -> str:
         """Add a layer's attention and output projection, (batch * tokens, hidden) to the same.
@@ -65,6 +72,11 @@ class SelfAttention:
         key_heads = encoder.key_heads or encoder.heads
         scale = encoder.scale or encoder.head_width**-0.5
         if encoder.causal:
+            if encoder.hides_tokens:
+                raise UnsupportedModelError(
+                    "its queries are lengthened with tokens that are not attended to, which embedrt "
+                    "does not support in decoders"
+                )
             if self._lengths is None:
                 self._lengths = add_lengths(nodes)
             return add_causal_attention(
@@ -111,8 +123,13 @@ class SelfAttention:
         return self._angles[id(rotation)]
 
     def _add_windows(self, reach: int) -> Windows:
+        if reach + 1 < self._encoder.hidden_within:
+            raise UnsupportedModelError(
+                f"its queries are lengthened to {self._encoder.hidden_within} tokens that do not "
+                f"attend to each other, beyond the encoder's window of {reach} tokens on each side"
+            )
         if reach not in self._windows:
-            self._windows[reach] = add_windows(self._nodes, reach)
+            self._windows[reach] = add_windows(self._nodes, reach, hides=self._encoder.hides_tokens)
         return self._windows[reach]
 
 
@@ -149,6 +166,23 @@ def by_query_head(encoder: Encoder, values: FloatArray) -> FloatArray:
     heads = encoder.key_heads or encoder.heads
     repeated = np.repeat(values.reshape(heads, -1), encoder.heads // heads, axis=0)
     return repeated.reshape(encoder.attention_width)
+
+
+def _add_bias(nodes: Nodes, encoder: Encoder) -> str:
+    """Add the bias on attention scores, once for all layers; an empty name if there is none.
+
+    Its shape is that of a relative bias, or (batch, 1 or heads, tokens, tokens) with hidden tokens.
+    """
+    relative = _add_relative_bias(nodes, encoder)
+    if not encoder.hides_tokens:
+        return relative
+    shown = nodes.add("Unsqueeze", add_shown(nodes), nodes.ints(1, 2))
+    hidden = nodes.add("Where", shown, nodes.scalar(0.0), nodes.scalar(LOWEST))
+    if relative:
+        return nodes.add("Add", relative, hidden)
+    tokens = nodes.add("Shape", INPUT, start=1, end=2)
+    by_query = nodes.add("Concat", nodes.ints(1, 1), tokens, nodes.ints(1), axis=0)
+    return nodes.add("Expand", hidden, by_query)
 
 
 def _add_relative_bias(nodes: Nodes, encoder: Encoder) -> str:

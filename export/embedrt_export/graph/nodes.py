@@ -90,12 +90,16 @@ class Nodes:
         """Make `value` the output of the graph, under the name that bundles use."""
         self.nodes.append(helper.make_node("Identity", [value], [name], name=name))
 
-    def to_model(self, *, opset: int, dimension: int, ends: Ends = EMBEDDING) -> onnx.ModelProto:
+    def to_model(
+        self, *, opset: int, dimension: int, ends: Ends = EMBEDDING, by_token: bool = False
+    ) -> onnx.ModelProto:
         """Return a model that maps ids (batch, tokens) to float32 (batch, dimension).
 
-        `ends` are the names of the inputs, which all have the shape of the ids, and of the output.
+        `ends` are the names of the inputs, which all have the shape of the ids, and of the output,
+        which has the shape (batch, tokens, dimension) if it is `by_token`.
         """
         (output,) = ends.outputs
+        shape = ["batch", *(["tokens"] if by_token else []), dimension]
         domains = {node.domain for node in self.nodes}
         graph = helper.make_graph(
             self.nodes,
@@ -104,7 +108,7 @@ class Nodes:
                 helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
                 for name in ends.inputs
             ],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", dimension])],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
             list(self.initializers.values()),
         )
         return helper.make_model(

@@ -11,8 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto
 
 from embedrt.bundle.graph_rules import INPUT
+from embedrt.bundle.manifest import ATTENTION_MASK
 from embedrt_export.graph.nodes import Nodes
 
 SMALLEST_BLOCK = 32  # smaller products are slow
@@ -39,8 +41,16 @@ class Windows:
     """Number of tokens, (1,)."""
 
 
-def add_windows(nodes: Nodes, reach: int) -> Windows:
-    """Add what the layers with windows of `reach` tokens on each side share."""
+def add_shown(nodes: Nodes) -> str:
+    """Add which tokens the input ``attention_mask`` does not hide, as booleans (batch, tokens)."""
+    return nodes.add("Cast", ATTENTION_MASK.name, to=TensorProto.BOOL)
+
+
+def add_windows(nodes: Nodes, reach: int, *, hides: bool = False) -> Windows:
+    """Add what the layers with windows of `reach` tokens on each side share.
+
+    With `hides`, the input ``attention_mask`` hides tokens from all others.
+    """
     batch = nodes.add("Shape", INPUT, start=0, end=1)
     tokens = nodes.add("Shape", INPUT, start=1, end=2)
     one = nodes.ints(1)
@@ -72,10 +82,19 @@ def add_windows(nodes: Nodes, reach: int) -> Windows:
     )
     bias = nodes.add("Where", inside, nodes.scalar(0.0), nodes.scalar(LOWEST))
     flat, count = nodes.ints(-1), nodes.add("Mul", batch, blocks)
+    queries = nodes.add("Reshape", nodes.add("Min", query, last), flat)
+    keys = nodes.add("Reshape", kept, flat)
+    bias = nodes.add("Tile", bias, nodes.add("Concat", batch, nodes.ints(1, 1, 1), axis=0))
+    if hides:
+        shown = nodes.add("Gather", add_shown(nodes), keys, axis=1)
+        by_block = nodes.add("Concat", count, nodes.ints(1, 1), span, axis=0)
+        bias = nodes.add(
+            "Where", nodes.add("Reshape", shown, by_block), bias, nodes.scalar(LOWEST)
+        )
     return Windows(
-        queries=nodes.add("Reshape", nodes.add("Min", query, last), flat),
-        keys=nodes.add("Reshape", kept, flat),
-        bias=nodes.add("Tile", bias, nodes.add("Concat", batch, nodes.ints(1, 1, 1), axis=0)),
+        queries=queries,
+        keys=keys,
+        bias=bias,
         query_shape=nodes.add("Concat", count, block, flat, axis=0),
         key_shape=nodes.add("Concat", count, span, flat, axis=0),
         text_shape=nodes.add("Concat", batch, nodes.add("Mul", blocks, block), flat, axis=0),

@@ -59,6 +59,18 @@ def add_head(
     return values[EMBEDDING], dimension
 
 
+def add_token_head(nodes: Nodes, vectors: str, hidden: int, head: Head) -> tuple[str, int]:
+    """Add a head that takes the vector of each token for itself; return its result and dimension.
+
+    The shape of `vectors` is (batch, tokens, hidden), that of the result (batch, tokens, dimension).
+    """
+    shape = nodes.add("Slice", nodes.add("Shape", vectors), nodes.ints(0), nodes.ints(2))
+    rows = nodes.add("Reshape", vectors, nodes.ints(-1, hidden))
+    result, dimension = add_head(nodes, rows, hidden, head, reads=EMBEDDING)
+    by_text = nodes.add("Concat", shape, nodes.ints(dimension), axis=0)
+    return nodes.add("Reshape", result, by_text), dimension
+
+
 def _add_pooling(nodes: Nodes, vectors: str, pooling: Pooling) -> str:
     pooled = [POOLERS[mode](nodes, vectors) for mode in pooling.modes]
     return pooled[0] if len(pooled) == 1 else nodes.add("Concat", *pooled, axis=-1)

@@ -63,9 +63,9 @@ def tolerance_of(manifest: Manifest) -> float:
 
 def rehearse(oracle: Reference, max_tokens: int, count: Callable[[str], int]) -> None:
     """Embed all texts of `compare` with the original, which remembers them."""
-    for call, texts in _plan(oracle, max_tokens, count):
+    for call, texts in plan(oracle, max_tokens, count):
         for text in texts:
-            _expected(oracle, call, text)
+            expected_of(oracle, call, text)
 
 
 def compare(embedder: Embedder, oracle: Reference) -> list[Comparison]:
@@ -74,8 +74,8 @@ def compare(embedder: Embedder, oracle: Reference) -> list[Comparison]:
     Raises ProofError if the two cut a long text at different tokens.
     """
     comparisons = []
-    for call, texts in _plan(oracle, embedder.max_tokens, embedder.count_tokens):
-        neighbors = _neighbors(embedder, texts) if call in oracle.main_calls else ()
+    for call, texts in plan(oracle, embedder.max_tokens, embedder.count_tokens):
+        neighbors = neighbors_of(embedder, texts) if call in oracle.main_calls else ()
         comparisons += compare_texts(embedder, oracle, call, texts, neighbors)
     for call in (oracle.main_calls[0], Call(method="encode_document", prompt=OWN_PROMPT)):
         for text in cut_texts(embedder.max_tokens, embedder.count_tokens):
@@ -87,7 +87,7 @@ def compare(embedder: Embedder, oracle: Reference) -> list[Comparison]:
     return comparisons
 
 
-def _plan(
+def plan(
     oracle: Reference, max_tokens: int, count: Callable[[str], int]
 ) -> Iterator[tuple[Call, list[str]]]:
     """Yield the calls to compare, each with its texts."""
@@ -117,7 +117,7 @@ def compare_texts(
     any case. Raises ProofError if the bundle refuses the call, and UnsupportedModelError if the
     original does.
     """
-    expected = np.stack([_expected(oracle, call, text) for text in texts])
+    expected = np.stack([expected_of(oracle, call, text) for text in texts])
     try:
         found = np.stack([call.of(embedder, text) for text in texts])
         mixed = [*texts, *neighbors]
@@ -157,7 +157,7 @@ def _taken(oracle: Reference, call: Call, texts: Sequence[str]) -> list[str]:
     return [text for text in texts if oracle.takes(text, call)]
 
 
-def _expected(oracle: Reference, call: Call, text: str) -> FloatArray:
+def expected_of(oracle: Reference, call: Call, text: str) -> FloatArray:
     expected: FloatArray
     try:
         (expected,) = oracle.embed([text], call)
@@ -168,7 +168,7 @@ def _expected(oracle: Reference, call: Call, text: str) -> FloatArray:
     return expected
 
 
-def _neighbors(embedder: Embedder, texts: Sequence[str]) -> list[str]:
+def neighbors_of(embedder: Embedder, texts: Sequence[str]) -> list[str]:
     """Return other texts of the same lengths, which fill the batches."""
     counts = {int(length) for length in embedder.count_tokens(texts)}
     lengths = sorted(length for length in counts if embedder.max_tokens <= LONG or length <= LONG)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from embedrt.bundle.manifest import Task
 from embedrt.pair import Text
 from embedrt.verify import PROBES
 from embedrt_export.encoder import FloatArray
+from embedrt_export.proof.late_oracle import LateOracle
 from embedrt_export.proof.pair_oracle import PairOracle
 from embedrt_export.proof.pairs import QUERY
 from embedrt_export.proof.reference import Reference
 from embedrt_export.proof.sparse_oracle import DOCUMENTS, SparseOracle
 from embedrt_export.proof.texts import SAMPLES
+from embedrt_export.proof.token_vectors import TASKS
 
 PROBE_TEXTS = tuple(text for text in SAMPLES if "London" in text)
 
@@ -30,6 +33,13 @@ def sparse_probes(oracle: SparseOracle) -> bytes:
     return _content("sparse", PROBE_TEXTS, short)
 
 
+def token_probes(oracle: LateOracle) -> bytes:
+    """Return the content of ``probes.json`` for late interaction: queries and documents."""
+    texts = [(TASKS[call.method], text) for call in oracle.main_calls for text in PROBE_TEXTS]
+    found = [oracle.embed([text], call)[0] for call in oracle.main_calls for text in PROBE_TEXTS]
+    return _content("late-interaction", texts, ([*map(_rounded, rows)] for rows in found))
+
+
 def pair_probes(oracle: PairOracle) -> bytes:
     """Return the content of ``probes.json`` for a reranker: each pair with its raw scores."""
     pairs = [(QUERY, text) for text in (*PROBE_TEXTS, "", SAMPLES[8])]
@@ -41,7 +51,7 @@ def _rounded(values: FloatArray) -> list[float]:
     return [float(f"{value:.9g}") for value in values]
 
 
-def _content(task: Task, texts: Sequence[Text], results: Iterable[list[float]]) -> bytes:
+def _content(task: Task, texts: Sequence[Text], results: Iterable[list[Any]]) -> bytes:
     kind = PROBES[task]
     pairs = zip(texts, results, strict=True)
     return json.dumps([{kind.text: text, kind.result: result} for text, result in pairs]).encode()

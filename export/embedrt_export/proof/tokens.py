@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 
 from embedrt import Embedder
+from embedrt.bundle.manifest import Manifest
 from embedrt.text.prompts import Prompts
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.proof.calls import Call
@@ -13,8 +14,11 @@ from embedrt_export.proof.reference import Reference
 
 def token_difference(call: Call, text: str, embedder: Embedder, oracle: Reference) -> str:
     """Describe the first token that differs; an empty string if there is none."""
-    ours = _token_ids(embedder, call, text)
-    theirs = oracle.input_ids(text, call)
+    return first_difference(_token_ids(embedder, call, text), oracle.input_ids(text, call), oracle)
+
+
+def first_difference(ours: TokenIds, theirs: TokenIds, oracle: Reference) -> str:
+    """Describe the first of two rows' tokens that differs; an empty string if there is none."""
     for position, (a, b) in enumerate(zip_longest(ours.tolist(), theirs.tolist())):
         if a != b:
             return (
@@ -25,12 +29,17 @@ def token_difference(call: Call, text: str, embedder: Embedder, oracle: Referenc
 
 
 def _token_ids(embedder: Embedder, call: Call, text: str) -> TokenIds:
-    prompts = Prompts.of(embedder.manifest)
+    return embedder.tokenize(prompt_of(call, embedder.manifest) + text)[0]
+
+
+def prompt_of(call: Call, manifest: Manifest) -> str:
+    """Return the prompt that a bundle adds in this call."""
+    prompts = Prompts.of(manifest)
     name = call.prompt_name
     if call.prompt is None and name is None:
         own = {"encode_query": prompts.query, "encode_document": prompts.document}
         name = own.get(call.method)
-    return embedder.tokenize(prompts.choose(name, call.prompt) + text)[0]
+    return prompts.choose(name, call.prompt)
 
 
 def _name(token_id: int | None, oracle: Reference) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+import sentence_transformers
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
@@ -91,6 +92,18 @@ def load_sparse_encoder(folder: Path, **model_options: Any) -> SparseEncoder:
     """Load a sparse encoder as `load_original` loads a model of embeddings."""
     with quiet():
         return SparseEncoder(str(folder), **_options(model_options))
+
+
+def load_multi_vector_encoder(folder: Path, **model_options: Any) -> Any:
+    """Load a late interaction model as `load_original` loads a model of embeddings.
+
+    Raises RuntimeError for versions of sentence-transformers that have no such models.
+    """
+    found = getattr(sentence_transformers, "MultiVectorEncoder", None)
+    if found is None:
+        raise RuntimeError("late interaction models need sentence-transformers 6: upgrade it")
+    with quiet():
+        return found(str(folder), **_options(model_options))
 
 
 def _options(model_options: dict[str, Any]) -> dict[str, Any]:

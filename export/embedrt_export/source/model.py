@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from embedrt.bundle.manifest import Pooling as PoolingMode
-from embedrt.bundle.manifest import ScoreActivation, Similarity, Task
+from embedrt.bundle.manifest import ScoreActivation, Similarity, Task, TextKind, TokenScore
 from embedrt_export.encoder import FloatArray
 from embedrt_export.head import Head, pooling_of
 from embedrt_export.masked import SpladePooling
@@ -37,6 +37,34 @@ class SparseSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExpansionSettings:
+    """How short queries of a late interaction model are lengthened."""
+
+    length: int
+    token: str | None
+    """None for the tokenizer's mask token, or else its end of a text."""
+    attended: bool
+    """Whether tokens attend to the added ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateSettings:
+    """What belongs to late interaction models alone."""
+
+    score: TokenScore
+    expansion: ExpansionSettings | None
+    skipped: tuple[str, ...]
+    """Tokens whose vectors are left out."""
+    skipped_in: tuple[TextKind, ...]
+
+    @property
+    def hidden_within(self) -> int:
+        """Number of tokens of a query that may have hidden ones; 0 if none has any."""
+        expansion = self.expansion
+        return 0 if expansion is None or expansion.attended else expansion.length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of a model."""
 
@@ -62,6 +90,13 @@ class Settings:
     """What a reranker's scores go through; None if the files do not set it."""
     sparse: SparseSettings | None = None
     """For a sparse encoder, otherwise None."""
+    late: LateSettings | None = None
+    """For a late interaction model, otherwise None."""
+
+    @property
+    def hidden_within(self) -> int:
+        """As in `LateSettings`; 0 for other models."""
+        return self.late.hidden_within if self.late else 0
 
     @property
     def pooling(self) -> tuple[PoolingMode, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from embedrt.bundle.manifest import Task
 from embedrt_export.source.cross_encoder import read_cross_encoder
 from embedrt_export.source.embedding import read_embedding
+from embedrt_export.source.late import read_late
 from embedrt_export.source.model import Settings
 from embedrt_export.source.sparse import read_sparse
 from embedrt_export.source.task import read_task
@@ -18,6 +19,7 @@ READERS: dict[Task, Callable[[Path], Settings]] = {
     "embedding": read_embedding,
     "reranking": read_cross_encoder,
     "sparse": read_sparse,
+    "late-interaction": read_late,
 }
 
 

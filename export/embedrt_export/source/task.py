@@ -9,6 +9,7 @@ from embedrt_export.source.checks import read_object
 from embedrt_export.source.modules import MODULES, read_modules
 from embedrt_export.source.other_models import (
     CROSS_ENCODER,
+    LATE,
     SPARSE,
     find_sign_of_architecture,
     find_signs,
@@ -18,7 +19,11 @@ from embedrt_export.source.sparse import kinds_of_routes
 from embedrt_export.source.transformer import read_transformer_file
 
 # The kinds of model that are exported, beside dense embeddings.
-TASKS: dict[str, Task] = {CROSS_ENCODER: "reranking", SPARSE: "sparse"}
+TASKS: dict[str, Task] = {
+    CROSS_ENCODER: "reranking",
+    SPARSE: "sparse",
+    LATE: "late-interaction",
+}
 
 
 def read_task(folder: Path) -> Task:

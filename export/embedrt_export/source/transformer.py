@@ -9,6 +9,7 @@ from typing import Any
 
 from embedrt.bundle.manifest import Task
 from embedrt_export.source.checks import JsonObject, Table, check_object, read_object
+from embedrt_export.source.late_keys import LATE_TRANSFORMER
 from embedrt_export.source.keys import (
     CLASSIFIER,
     HUB,
@@ -23,11 +24,13 @@ RESULTS: dict[Task, tuple[str, str]] = {
     "embedding": ("last_hidden_state", "token_embeddings"),
     "reranking": ("logits", "scores"),
     "sparse": ("logits", "token_embeddings"),
+    "late-interaction": ("last_hidden_state", "token_embeddings"),
 }
 TABLES: dict[Task, Table] = {
     "embedding": TRANSFORMER,
     "reranking": CLASSIFIER,
     "sparse": MASKED,
+    "late-interaction": LATE_TRANSFORMER,
 }
 
 

@@ -40,6 +40,11 @@ RUNS: dict[Task, Runs] = {
         run_one=lambda encoder, text: encoder.encode_document(text),
         count=lambda encoder, text: encoder.count_tokens(text),
     ),
+    "late-interaction": Runs(
+        run=lambda encoder, texts: encoder.encode_document(texts),
+        run_one=lambda encoder, text: encoder.encode_document(text),
+        count=lambda encoder, text: encoder.count_tokens(text),
+    ),
 }
 
 

@@ -27,7 +27,7 @@ Scheme = Literal["static", "row", "wide", "table"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
 STATIC_FAMILIES = frozenset({"model2vec", "static"})
-Task = Literal["embedding", "reranking", "sparse"]
+Task = Literal["embedding", "reranking", "sparse", "late-interaction"]
 ScoreActivation = Literal[
     "Hardsigmoid",
     "Identity",
@@ -41,6 +41,8 @@ ScoreActivation = Literal[
 ]
 SparsePooling = Literal["max", "sum"]
 SparseActivation = Literal["relu", "log1p_relu"]
+TokenScore = Literal["maxsim", "meanmaxsim"]
+TextKind = Literal["query", "document"]
 ElementType = Literal["int64", "float32"]
 Axis = Literal["batch", "tokens", "dimension", "labels", "vocabulary"]
 
@@ -181,6 +183,38 @@ class Sparsity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expansion:
+    """How a short query is lengthened: with tokens whose vectors count like those of the query."""
+
+    length: int
+    """Number of tokens that a shorter query is lengthened to."""
+    token: int
+    """Id of the token that is added."""
+    attended: bool
+    """Whether tokens attend to the added ones. Otherwise the input ``attention_mask`` hides them,
+    and they attend to the query's own tokens alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateInteraction:
+    """What belongs to late interaction models alone."""
+
+    score: TokenScore
+    """How two texts are scored by the vectors of their tokens: ``maxsim`` is the sum over the
+    query's tokens of the largest product with a token of the document, ``meanmaxsim`` the mean."""
+    query_tokens: int
+    """Number of tokens that a query is truncated to, before it is lengthened."""
+    document_tokens: int
+    """Number of tokens that a document is truncated to."""
+    expansion: Expansion | None
+    """None if queries are not lengthened."""
+    skipped: tuple[int, ...]
+    """Ids of tokens whose vectors are left out."""
+    skipped_in: tuple[TextKind, ...]
+    """The texts in which they are; a text that is neither counts as a document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
     """An input or output of the graph."""
 
@@ -191,6 +225,7 @@ class Value:
 
 
 TOKEN_IDS = Value(name="input_ids", dtype="int64", axes=("batch", "tokens"))
+ATTENTION_MASK = Value(name="attention_mask", dtype="int64", axes=("batch", "tokens"))
 TOKEN_TYPES = Value(name="token_type_ids", dtype="int64", axes=("batch", "tokens"))
 
 # Inputs and outputs of the graph, by task.
@@ -198,9 +233,11 @@ INPUTS: dict[Task, tuple[Value, ...]] = {
     "embedding": (TOKEN_IDS,),
     "reranking": (TOKEN_IDS,),
     "sparse": (TOKEN_IDS,),
+    "late-interaction": (TOKEN_IDS,),
 }
 FURTHER_INPUTS: dict[Task, tuple[Value, ...]] = {
     "reranking": (TOKEN_TYPES,),  # in families that tell the texts of a pair apart by type
+    "late-interaction": (ATTENTION_MASK,),  # if no token attends to those that lengthen a query
 }
 QUANTIZATIONS: dict[Task, type] = {
     "reranking": ScoreQuantization,
@@ -210,6 +247,9 @@ OUTPUTS: dict[Task, tuple[Value, ...]] = {
     "embedding": (Value(name="embedding", dtype="float32", axes=("batch", "dimension")),),
     "reranking": (Value(name="scores", dtype="float32", axes=("batch", "labels")),),
     "sparse": (Value(name="weights", dtype="float32", axes=("batch", "vocabulary")),),
+    "late-interaction": (
+        Value(name="token_embeddings", dtype="float32", axes=("batch", "tokens", "dimension")),
+    ),
 }
 
 
@@ -231,8 +271,8 @@ class Manifest:
     """``fused``: built from the weights; ``traced``: made by a tracing exporter, see `tools`."""
     precision: Precision
     dimension: int
-    """Components of an embedding, labels of a reranker, or tokens of a sparse encoder's
-    vocabulary."""
+    """Components of an embedding or of a token's vector, labels of a reranker, or tokens of a
+    sparse encoder's vocabulary."""
     max_tokens: int
     """Number of tokens that a text is truncated to, including special tokens."""
     truncation_side: Side
@@ -240,9 +280,9 @@ class Manifest:
     pooling: tuple[Pooling, ...]
     """Pooling modes; their results are concatenated in this order."""
     normalized: bool
-    """Whether embeddings have length 1."""
+    """Whether embeddings, or the vectors of tokens, have length 1."""
     similarity: Similarity
-    """The score that the model was trained for."""
+    """The score that the model was trained for; in late interaction, that of two tokens."""
     prompts: dict[str, str]
     """Texts to prepend to the input, by name; an empty prompt prepends nothing."""
     default_prompt_name: str | None
@@ -261,6 +301,8 @@ class Manifest:
     """Number of characters that a text is cut to before it is tokenized."""
     sparse: Sparsity | None = None
     """For the task ``sparse``, otherwise None."""
+    late_interaction: LateInteraction | None = None
+    """For the task ``late-interaction``, otherwise None."""
 
     @property
     def is_static(self) -> bool:
@@ -374,9 +416,11 @@ def _check_task(manifest: Manifest) -> None:
     expected = QUANTIZATIONS.get(task, Quantization)
     if not isinstance(manifest.quantization, expected | None):
         raise wrong(f"manifest.json.quantization has not the fields for task {task!r}")
-    for name, value in (("reranking", found), ("sparse", sparse)):
-        if (task == name) != (value is not None):
-            wanted = "an object" if task == name else "no such field"
+    late = manifest.late_interaction
+    for name, value in (("reranking", found), ("sparse", sparse), ("late_interaction", late)):
+        own = task == name.replace("_", "-")
+        if own != (value is not None):
+            wanted = "an object" if own else "no such field"
             raise wrong(f"manifest.json.{name} does not fit task {task!r}; expected {wanted}")
     if sparse is not None:
         most = sparse.max_active_dims
@@ -387,4 +431,30 @@ def _check_task(manifest: Manifest) -> None:
         raise wrong(
             f"manifest.json.reranking.labels has {len(found.labels)} names; expected "
             f"{manifest.dimension}, the dimension"
+        )
+    if late is not None:
+        _check_late(manifest, late)
+
+
+def _check_late(manifest: Manifest, late: LateInteraction) -> None:
+    """Check what belongs to late interaction models."""
+    expansion = late.expansion
+    length = 1 if expansion is None else expansion.length
+    for name, value in (
+        ("query_tokens", late.query_tokens),
+        ("document_tokens", late.document_tokens),
+        ("expansion.length", length),
+    ):
+        _check_range(f"late_interaction.{name}", value, MAX_TOKENS)
+    for token in (*late.skipped, *([] if expansion is None else [expansion.token])):
+        if not 0 <= token < MAX_VOCABULARY:
+            raise wrong(
+                f"manifest.json.late_interaction has the token {reprlib.repr(token)}; expected 0 "
+                f"to {MAX_VOCABULARY - 1}"
+            )
+    hidden = expansion is not None and not expansion.attended
+    if hidden != (ATTENTION_MASK in manifest.inputs):
+        raise wrong(
+            "manifest.json.inputs must have attention_mask if no token attends to those of "
+            "late_interaction.expansion, and otherwise not"
         )

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from embedrt.bundle.graph_rules import Ends, check_graph
-from embedrt.bundle.manifest import Manifest, Quantization, ScoreQuantization, TermQuantization
+from embedrt.bundle.manifest import (
+    LateInteraction,
+    Manifest,
+    Quantization,
+    ScoreQuantization,
+    TermQuantization,
+)
 from embedrt.bundle.reader import Bundle
 from embedrt.errors import BundleError
 from embedrt.hub.place import noted_place
@@ -91,6 +97,8 @@ def _describe_results(manifest: Manifest) -> dict[str, object]:
 
 def _describe_pooling(manifest: Manifest) -> str:
     sparse = manifest.sparse
+    if manifest.late_interaction is not None:
+        return _describe_late(manifest.late_interaction)
     if sparse is None:
         return " + ".join(manifest.pooling)
     kept = sparse.max_active_dims
@@ -103,9 +111,23 @@ def _describe_pooling(manifest: Manifest) -> str:
     )
 
 
+def _describe_late(late: LateInteraction) -> str:
+    expansion = late.expansion
+    left_out = f"{len(late.skipped)} tokens left out of each {' and '.join(late.skipped_in)}"
+    return ", ".join(
+        [
+            f"a vector a token, of a query of {late.query_tokens} and a document of "
+            f"{late.document_tokens} tokens",
+            *([f"queries lengthened to {expansion.length}"] if expansion else []),
+            *([left_out] if late.skipped and late.skipped_in else []),
+        ]
+    )
+
+
 def _describe_vectors(manifest: Manifest) -> dict[str, str]:
     normalized = "yes" if manifest.normalized else "no"
-    return {"normalized": normalized, "similarity": manifest.similarity}
+    late = manifest.late_interaction
+    return {"normalized": normalized, "similarity": late.score if late else manifest.similarity}
 
 
 def _describe_quantization(found: Quantization | ScoreQuantization | TermQuantization) -> str:

@@ -148,7 +148,7 @@ class Job:
     """Token ids that wait or run, once for all calls that need them."""
 
     ids: TokenIds
-    """Shape: (tokens,), or (2, tokens) with the token types after the ids."""
+    """Shape: (tokens,), or (2, tokens) with a second input after the ids."""
     key: bytes
     """The bytes of `ids`."""
     group: Group

@@ -23,7 +23,7 @@ class Runner(Protocol):
         """Components of a row of the output; None if unknown."""
 
     def run(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Run a batch, (batch, tokens) to (batch, dimension).
+        """Run a batch, (batch, tokens) to (batch, dimension) or (batch, tokens, dimension).
 
         Raises NonFiniteEmbeddingError, and BundleCorruptError if the batch fails.
         """

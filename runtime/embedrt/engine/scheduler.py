@@ -53,6 +53,7 @@ class Engine:
         cache_bytes: int = 0,
         max_waiting_tokens: int | None = None,
         convert: Convert | None = None,
+        by_token: bool = False,
         runs_at_once: bool = False,
         kernels: Kernels | None = None,
     ) -> None:
@@ -63,7 +64,14 @@ class Engine:
         self._max_waiting_tokens = max_waiting_tokens
         self._runs_at_once = runs_at_once
         self._sessions = Sessions(
-            graph, precision, threads, weights, convert, kernels, plans_memory=not runs_at_once
+            graph,
+            precision,
+            threads,
+            weights,
+            convert,
+            kernels,
+            plans_memory=not runs_at_once,
+            by_token=by_token,
         )
         self._broken = ""
         self._closed = False

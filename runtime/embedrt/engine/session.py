@@ -27,9 +27,9 @@ RUNTIME = f"ONNX Runtime {ort.__version__}"
 
 # Graph rewrites that change results, which would invalidate the agreement measured at export.
 FUSIONS = ["SkipLayerNormFusion", "BiasSkipLayerNormFusion", "BiasGeluFusion", "AttentionFusion"]
-# Type and rank: of the token ids, of the token types if the graph takes them, and of the output.
+# Type and rank: of the token ids, of a second input if the graph takes one, and of the output.
 TOKENS, ROWS = ("tensor(int64)", 2), ("tensor(float)", 2)
-KINDS = [[TOKENS, ROWS], [TOKENS, TOKENS, ROWS]]
+ROWS_BY_TOKEN = ("tensor(float)", 3)
 SILENT = 4  # ONNX Runtime's log level "fatal": errors are raised, not printed
 
 
@@ -38,7 +38,8 @@ class Session:
 
     Each run uses `threads` cores; the result does not depend on their number. `weights` is the
     content of the weights file; if it is None, ONNX Runtime maps the file beside the graph.
-    `plans_memory` keeps a plan of the memory of each input shape.
+    `plans_memory` keeps a plan of the memory of each input shape. With `by_token`, the graph gives a
+    row for each token in place of one for each text.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Session:
         threads: int = 1,
         weights: mmap.mmap | None = None,
         plans_memory: bool = True,
+        by_token: bool = False,
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = SILENT
@@ -92,24 +94,27 @@ class Session:
                 f"{graph} does not load in ONNX Runtime {ort.__version__} ({_line(error)}); "
                 f"{REMEDY}"
             ) from error
-        components = ends[-1].shape[-1] if kinds in KINDS else None
+        rows = ROWS_BY_TOKEN if by_token else ROWS
+        known = [[TOKENS, rows], [TOKENS, TOKENS, rows]]
+        components = ends[-1].shape[-1] if kinds in known else None
         self.dimension: int | None = components if isinstance(components, int) else None
         """Components of a row of the output; None if the graph does not declare them."""
         self.name = RUNTIME
         self._graph = graph
         self._weights = weights  # must outlive the session, which uses the memory
-        if kinds not in KINDS:
+        if kinds not in known:
             raise BundleFormatError(
-                f"{graph} has inputs and outputs of type and rank {kinds}; expected {KINDS[0]} or "
-                f"{KINDS[1]}; {REMEDY}"
+                f"{graph} has inputs and outputs of type and rank {kinds}; expected {known[0]} or "
+                f"{known[1]}; {REMEDY}"
             )
         self._inputs = [value.name for value in inputs]
+        self._by_token = by_token
 
     def run(self, input_ids: NDArray[np.int64]) -> FloatArray:
         """Run a batch of texts of equal token count.
 
-        Shape: (batch, tokens), or (batch, 2, tokens) with the token types after the ids if the
-        graph takes them, to (batch, dimension). Raises NonFiniteEmbeddingError, and
+        Shape: (batch, tokens), or (batch, 2, tokens) with a second input after the ids if the graph
+        takes one, to (batch, dimension), or (batch, tokens, dimension) by token. Raises NonFiniteEmbeddingError, and
         BundleCorruptError if the graph fails.
         """
         one = len(self._inputs) == 1
@@ -118,7 +123,9 @@ class Session:
             (embedding,) = self._session.run(None, dict(zip(self._inputs, fed, strict=True)))
         except Exception as error:
             raise self._broken(f"fails ({_line(error)})", input_ids) from error
-        if embedding.shape != (len(input_ids), self.dimension or embedding.shape[-1]):
+        by_token = input_ids.shape[-1:] if self._by_token else ()
+        expected = (len(input_ids), *by_token, self.dimension or embedding.shape[-1])
+        if embedding.shape != expected:
             raise self._broken(f"gives shape {embedding.shape}", input_ids)
         if not np.isfinite(embedding).all():
             raise NonFiniteEmbeddingError(

@@ -40,8 +40,8 @@ LONGEST_LOAD = 10.0  # seconds that a fork waits for a load to finish
 Submit = Callable[[Callable[[], None]], Future[None]]
 """Runs a function in another thread; raises RuntimeError if the process is shutting down."""
 
-Convert = Callable[[FloatArray], Sequence[Row]]
-"""Makes the results of a batch, one a row, of the graph's output."""
+Convert = Callable[[FloatArray, NDArray[np.int64]], Sequence[Row]]
+"""Makes the results of a batch, one a text, of the graph's output and input."""
 
 
 class Sessions:
@@ -57,7 +57,9 @@ class Sessions:
         kernels: Kernels | None = None,
         *,
         plans_memory: bool = True,
+        by_token: bool = False,
     ) -> None:
+        self._by_token = by_token
         self._graph = graph.absolute()
         self._files = _identity(graph)
         self._weights = weights
@@ -66,7 +68,7 @@ class Sessions:
         self._convert = convert
         self._kernels = kernels
         self.one_core: Runner = kernels or Session(
-            graph, precision, weights=weights, plans_memory=plans_memory
+            graph, precision, weights=weights, plans_memory=plans_memory, by_token=by_token
         )
         self.all_cores: Runner | None = None
         self.loading: Future[None] | None = None
@@ -105,7 +107,8 @@ class Sessions:
             if session is self.one_core:
                 tokens = max(1, len(input_ids) * input_ids.shape[-1])
                 self._seconds_per_token = min(self._seconds_per_token, seconds / tokens)
-            return embeddings if self._convert is None else self._convert(embeddings)
+            convert = self._convert
+            return embeddings if convert is None else convert(embeddings, input_ids)
         finally:
             self._last_end = perf_counter()
 
@@ -126,7 +129,11 @@ class Sessions:
             self.all_cores = self._kernels.on(self._threads)
             return
         session = Session(
-            self._graph, self._precision, threads=self._threads, weights=self._weights
+            self._graph,
+            self._precision,
+            threads=self._threads,
+            weights=self._weights,
+            by_token=self._by_token,
         )
         # Another bundle may have replaced the files, and two models must never be mixed.
         if _identity(self._graph) == self._files and not self._closed:

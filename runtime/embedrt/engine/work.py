@@ -25,6 +25,6 @@ class Batch:
 
     @property
     def input_ids(self) -> TokenIds:
-        """Shape: (batch, tokens), or (batch, 2, tokens) with token types."""
+        """Shape: (batch, tokens), or (batch, 2, tokens) with a second input."""
         first = self.jobs[0].ids
         return first[None] if len(self.jobs) == 1 else np.stack([job.ids for job in self.jobs])

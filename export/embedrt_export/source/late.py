@@ -1,0 +1,165 @@
+"""Reads the settings of a late interaction model: its modules, lengths and left-out tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from embedrt.bundle.manifest import TextKind, TokenScore
+from embedrt.errors import UnsupportedModelError
+from embedrt_export.head import TOKENS
+from embedrt_export.source.checks import JsonObject, check_object, read_object
+from embedrt_export.source.embedding import read_head
+from embedrt_export.source.head import check_modules
+from embedrt_export.source.keys import MODEL
+from embedrt_export.source.late_keys import MULTI_VECTOR_MASK, TOKEN_NORMALIZE
+from embedrt_export.source.model import ExpansionSettings, LateSettings, Settings
+from embedrt_export.source.modules import MODULES, Module, foreign_modules, read_modules
+from embedrt_export.source.other_models import (
+    LATE,
+    refusal,
+    refuse_adapter,
+    refuse_folder,
+)
+from embedrt_export.source.prompts import EXTRAS, read_prompts
+from embedrt_export.source.transformer import check_transformer, read_transformer_file
+
+MASK = "MultiVectorMask"
+KINDS = ("Dense", "Normalize", MASK)
+STRATEGIES = ("fixed", "min")
+PLACES = ("module_input_name", "module_output_name")
+DEFAULT_TASKS = ["document"]
+
+
+def read_late(folder: Path) -> Settings:
+    """Read the settings of the late interaction model in `folder`, and the weights of its head.
+
+    Raises SourceError if a value in its files is of the wrong kind, and UnsupportedModelError with
+    all reasons why the model cannot be exported.
+    """
+    if not (folder / MODULES).is_file():
+        refuse_folder(folder)
+    first, *rest = modules = read_modules(folder)
+    file = folder / EXTRAS
+    model = read_object(file)
+    _refuse_other_libraries(folder, model, modules)
+    kinds = [module.kind for module in rest]
+    if first.kind != "Transformer" or kinds.count(MASK) != 1 or not {*kinds} <= {*KINDS}:
+        raise refusal(
+            folder,
+            f"it is {LATE}, and its modules are {', '.join(module.kind for module in modules)}; "
+            "embedrt exports those of a Transformer, Dense and Normalize modules, and a "
+            f"{MASK}",
+        )
+    mask = next(module for module in rest if module.kind == MASK)
+    transformer = read_transformer_file(first.path)
+    reasons = foreign_modules(modules)
+    reasons += check_transformer(folder, first.path, transformer, "late-interaction")
+    reasons += check_object(folder, mask.config_file, mask.config, MULTI_VECTOR_MASK)
+    reasons += check_object(folder, file, model, MODEL)
+    for module in rest:
+        if module.kind == "Normalize":
+            config = {PLACES[0]: "sentence_embedding", **module.config}  # the module's default
+            reasons += check_object(folder, module.config_file, config, TOKEN_NORMALIZE)
+        elif module.kind == "Dense":
+            reasons += _check_places(folder, module)
+    head = [_of_each_token(module) for module in rest if module.kind != MASK]
+    reasons += check_modules(folder, head)
+    reasons += _check_lengths(transformer.content)
+    tasks = _tasks_of(mask)
+    if unknown := [task for task in tasks if task not in get_args(TextKind)]:
+        reasons.append(f"its skiplist_tasks has {unknown[0]!r}, and not only query and document")
+    score = model.get("similarity_fn_name") or "maxsim"  # the default of sentence-transformers
+    if score not in get_args(TokenScore):
+        reasons.append(f"its similarity_fn_name {score!r} is not one of {get_args(TokenScore)}")
+    if reasons:
+        raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
+    refuse_adapter(first.path)
+    prompts, default_prompt_name = read_prompts(model, file)
+    return Settings(
+        task="late-interaction",
+        folder=folder,
+        transformer=first.path,
+        config_changes=transformer.config_changes,
+        max_seq_length=transformer.content.get("max_seq_length"),
+        head=read_head(head, {}),
+        weight_folders=(first.path, *(m.path for m in rest if m.kind == "Dense")),
+        similarity="dot",
+        prompts=prompts,
+        default_prompt_name=default_prompt_name,
+        late=LateSettings(
+            score=score,
+            expansion=_read_expansion(transformer.content),
+            skipped=tuple(mask.config.get("skiplist_words") or ()),
+            skipped_in=tuple(tasks),
+        ),
+    )
+
+
+def _refuse_other_libraries(folder: Path, model: JsonObject, modules: Sequence[Module]) -> None:
+    """Raise UnsupportedModelError for a model that PyLate saved, whose defaults are its own."""
+    if model.get("model_type") == "ColBERT" or any(m.type.startswith("pylate.") for m in modules):
+        raise UnsupportedModelError(
+            f"{folder} cannot be exported: it is {LATE}, as PyLate saves it. Load it with "
+            "MultiVectorEncoder of sentence-transformers, save it, and export that folder"
+        )
+
+
+def _check_places(folder: Path, module: Module) -> list[str]:
+    """Return why a Dense module is refused that does not take the vector of each token."""
+    label = module.config_file.relative_to(folder)
+    return [
+        f"{label} sets {name} to {module.config[name]!r}, and embedrt supports only {TOKENS} in "
+        "late interaction models"
+        for name in PLACES
+        if module.config.get(name) not in (None, TOKENS)
+    ]
+
+
+def _of_each_token(module: Module) -> Module:
+    """Return a module as one that takes an embedding, which here is the vector of each token."""
+    config = {name: value for name, value in module.config.items() if name not in PLACES}
+    return replace(module, config=config)
+
+
+def _check_lengths(content: JsonObject) -> list[str]:
+    """Return why the lengths of texts are refused."""
+    reasons = []
+    calls = content.get("processing_kwargs") or {}
+    if any("max_length" in (calls.get(name) or {}) for name in ("text", "common")):
+        reasons.append(
+            "its processing_kwargs set max_length, which would cut queries and documents alike"
+        )
+    expansion = content.get("query_expansion")
+    if expansion is None:
+        return reasons
+    if expansion.get("strategy") not in STRATEGIES:
+        known = " or ".join(STRATEGIES)
+        reasons.append(
+            f"its query_expansion has the strategy {expansion.get('strategy')!r}, not {known}"
+        )
+    if "length" not in expansion:
+        reasons.append("its query_expansion has no length")
+    elif (most := content.get("query_length")) is not None and most < expansion["length"]:
+        reasons.append(
+            f"its query_length of {most} is less than the length of its query_expansion"
+        )
+    return reasons
+
+
+def _read_expansion(content: JsonObject) -> ExpansionSettings | None:
+    expansion = content.get("query_expansion")
+    if expansion is None:
+        return None
+    return ExpansionSettings(
+        length=expansion["length"],
+        token=expansion.get("token"),
+        attended=expansion.get("attend", False),
+    )
+
+
+def _tasks_of(mask: Module) -> list[str]:
+    tasks = mask.config.get("skiplist_tasks") or DEFAULT_TASKS
+    return [tasks] if isinstance(tasks, str) else list(tasks)

@@ -1,0 +1,333 @@
+"""The `MultiVectorEncoder`: computes a vector for each token of a text (late interaction).
+
+It works as the `Embedder` does, and a text always gives the same bytes. Queries and documents are
+tokenized differently: each is cut to its own length, a query may be lengthened with a token whose
+vectors count too, and the vectors of some tokens, mostly those of punctuation, are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.bundle.manifest import ATTENTION_MASK, Expansion, LateInteraction, TextKind, TokenScore
+from embedrt.bundle.reader import Bundle
+from embedrt.engine.cache import VectorCache
+from embedrt.engine.call import TokenizeTexts
+from embedrt.engine.sessions import Convert
+from embedrt.loaded import LoadedBundle, LoadOptions
+from embedrt.max_sim import TokenVectors, max_sim, max_sim_pairwise
+from embedrt.request import (
+    STREAM_CACHE_BYTES,
+    PromptOptions,
+    Request,
+    Requests,
+    run_ahead,
+    with_prompt,
+)
+from embedrt.similarity import normalize
+from embedrt.spellings import OMITTED, TOKEN_ACCEPTED, TokenSpellings, read_spellings
+from embedrt.text.inputs import Texts
+from embedrt.text.tokenizer import TokenIds, Tokenizer
+
+FloatArray = NDArray[np.float32]
+QUERY: Final = "query"
+DOCUMENT: Final = "document"
+
+
+class TokenOptions(TokenSpellings, PromptOptions, total=False):
+    """The keywords of `MultiVectorEncoder.encode`."""
+
+    batch_size: int | None
+    show_progress_bar: bool | None
+    normalize_embeddings: bool
+    task: TextKind | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToInputs:
+    """Tokenizes texts of one kind to what the graph takes."""
+
+    tokenizer: Tokenizer
+    expansion: Expansion | None
+    masked: bool
+    """Whether the graph takes an attention mask."""
+
+    def __call__(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Return the token ids of each text, (tokens,), or (2, tokens) with the mask."""
+        return [self._input(ids) for ids in self.tokenizer.batch_ids(texts)]
+
+    def _input(self, ids: TokenIds) -> TokenIds:
+        added = 0 if self.expansion is None else max(0, self.expansion.length - len(ids))
+        real = len(ids)
+        if self.expansion is not None and added:
+            ids = np.concatenate([ids, np.full(added, self.expansion.token, np.int64)])
+        if not self.masked:
+            return ids
+        return np.stack([ids, np.arange(len(ids)) < real])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepTokens:
+    """Returns the vectors of the tokens that count, of one or several texts."""
+
+    skipped: frozenset[int]
+    normalized: bool
+
+    def __call__(self, found: NDArray[Any]) -> list[FloatArray] | FloatArray:
+        """Take the tokens of one text, see `token_type`, or an array of them."""
+        if found.dtype != object:
+            return self._keep(found)
+        return [self._keep(tokens) for tokens in found]
+
+    def _keep(self, tokens: NDArray[Any]) -> FloatArray:
+        if self.skipped:
+            tokens = tokens[[number not in self.skipped for number in tokens["id"].tolist()]]
+        vectors: FloatArray = np.ascontiguousarray(tokens["vector"])
+        return normalize(vectors) if self.normalized else vectors
+
+
+class MultiVectorEncoder(LoadedBundle):
+    """A loaded bundle for late interaction. Thread-safe. Close it after use, or use it in ``with``.
+
+    The result for a text is a float32 array of shape (tokens, dimension).
+    """
+
+    _task = "late-interaction"
+
+    def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
+        super().__init__(bundle, options)
+        late = self._late
+        lengths = {None: self.max_tokens, QUERY: late.query_tokens, DOCUMENT: late.document_tokens}
+        tokenizers = {
+            most: Tokenizer(
+                bundle.tokenizer, max_tokens=most, truncation_side=self._manifest.truncation_side
+            )
+            for most in {*lengths.values()} - {self.max_tokens}
+        }
+        tokenizers[self.max_tokens] = self._tokenizer
+        self._inputs = {
+            task: self._to_inputs(tokenizers[most], late.expansion if task == QUERY else None)
+            for task, most in lengths.items()
+        }
+        self._requests = {
+            task: Requests(
+                self._manifest,
+                inputs.tokenizer,
+                self._options.overlong,
+                empty=np.empty(0, token_type(self.dimension)),
+                tokenize=inputs,
+            )
+            for task, inputs in self._inputs.items()
+        }
+
+    @property
+    def _late(self) -> LateInteraction:
+        late = self._manifest.late_interaction
+        assert late is not None  # for the type checker
+        return late
+
+    @property
+    def dimension(self) -> int:
+        """Components of a token's vector."""
+        return self._manifest.dimension
+
+    def get_embedding_dimension(self) -> int:
+        """Return `dimension`: the name in sentence-transformers."""
+        return self.dimension
+
+    @property
+    def query_tokens(self) -> int:
+        """Number of tokens that a query is truncated to, including special tokens."""
+        return self._late.query_tokens
+
+    @property
+    def document_tokens(self) -> int:
+        """Number of tokens that a document is truncated to, including special tokens."""
+        return self._late.document_tokens
+
+    @property
+    def similarity_fn_name(self) -> TokenScore:
+        """The score that the model was trained for, computed by `similarity`."""
+        return self._late.score
+
+    def encode(
+        self,
+        texts: Texts = OMITTED,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = False,
+        *,
+        normalize_embeddings: bool = False,
+        task: TextKind | None = None,
+        **spellings: Unpack[TokenSpellings],
+    ) -> Any:
+        """Compute vectors of tokens, like sentence-transformers' ``MultiVectorEncoder.encode``.
+
+        Parameters
+        ----------
+        texts, prompt_name, prompt, batch_size, show_progress_bar
+            As in `Embedder.encode`.
+        normalize_embeddings
+            Whether to normalize each token's vector to length 1.
+        task
+            ``"query"`` or ``"document"``, which `encode_query` and `encode_document` set. By
+            default, a text is cut to `max_tokens`, and counts as a document otherwise.
+        spellings
+            Other keywords of sentence-transformers' method, with values that change nothing.
+
+        Returns
+        -------
+        list of float32 arrays
+            In the order of `texts`, each of shape (tokens, dimension); one array for one str.
+
+        Raises
+        ------
+        The errors of `Embedder.encode`.
+        """
+        request = self._request(
+            texts,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            normalize_embeddings=normalize_embeddings,
+            task=task,
+            **spellings,
+        )
+        self._run(request.call, shown=bool(show_progress_bar))
+        return request.result()
+
+    def encode_query(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
+        """Compute the vectors of queries: with the prompt ``query``, or none."""
+        return self.encode(texts, **self._for(options, QUERY))
+
+    def encode_document(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
+        """Compute the vectors of documents: with the first prompt for documents, or none."""
+        return self.encode(texts, **self._for(options, DOCUMENT))
+
+    async def aencode(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
+        """Compute like `encode`, without blocking the running asyncio loop."""
+        request = self._request(texts, **options)
+        await self._engine.arun(request.call)
+        return request.result()
+
+    async def aencode_query(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
+        """Compute like `encode_query`, without blocking the running asyncio loop."""
+        return await self.aencode(texts, **self._for(options, QUERY))
+
+    async def aencode_document(
+        self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]
+    ) -> Any:
+        """Compute like `encode_document`, without blocking the running asyncio loop."""
+        return await self.aencode(texts, **self._for(options, DOCUMENT))
+
+    def embed_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        normalize_embeddings: bool = False,
+        task: TextKind | None = None,
+    ) -> Iterator[list[FloatArray]]:
+        """Compute the vectors of an iterable of any length in bounded memory.
+
+        Works as `Embedder.embed_stream`, with the keywords of `encode`, and yields the arrays of at
+        most 2,048 texts at a time.
+        """
+        requests = self._of_task(task).finished_blocks(
+            texts,
+            self._finish(task, normalize_embeddings),
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            cache=None if self._options.cache_mb else VectorCache(STREAM_CACHE_BYTES),
+        )
+        return run_ahead(self._engine, requests)
+
+    def similarity(self, queries: TokenVectors, documents: TokenVectors) -> FloatArray:
+        """Score each query against each document by the model's own measure.
+
+        Takes what `encode_query` and `encode_document` return. Shape: (queries, documents).
+        """
+        return max_sim(queries, documents, mean=self._late.score == "meanmaxsim")
+
+    def similarity_pairwise(self, queries: TokenVectors, documents: TokenVectors) -> FloatArray:
+        """Score each query against the document in the same place. Shape: (n,)."""
+        return max_sim_pairwise(queries, documents, mean=self._late.score == "meanmaxsim")
+
+    def inputs(self, text: str, task: TextKind | None = None) -> TokenIds:
+        """Return the token ids that run for a text of this kind, with those that lengthen a query.
+
+        Shape: (tokens,).
+        """
+        (ids,) = self._inputs[task]([text])
+        return ids[0] if ids.ndim > 1 else ids
+
+    def _tokenize(self) -> TokenizeTexts:
+        return self._to_inputs(self._tokenizer, None)
+
+    def _to_inputs(self, tokenizer: Tokenizer, expansion: Expansion | None) -> ToInputs:
+        masked = ATTENTION_MASK in self._manifest.inputs
+        return ToInputs(tokenizer=tokenizer, expansion=expansion, masked=masked)
+
+    def _convert(self) -> Convert:
+        kind = token_type(self.dimension)
+
+        def convert(vectors: FloatArray, input_ids: NDArray[np.int64]) -> list[NDArray[Any]]:
+            ids = input_ids[:, 0] if input_ids.ndim > 2 else input_ids  # noqa: PLR2004 - a mask
+            tokens = np.empty(ids.shape, kind)
+            tokens["id"], tokens["vector"] = ids, vectors
+            return [row.copy() for row in tokens]  # one text does not keep the others' memory
+
+        return convert
+
+    def _request(
+        self,
+        texts: Texts,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,  # noqa: ARG002  # handled by encode
+        normalize_embeddings: bool = False,
+        task: TextKind | None = None,
+        **spellings: Unpack[TokenSpellings],
+    ) -> Request:
+        texts = read_spellings(texts, spellings, "encode", TokenSpellings, TOKEN_ACCEPTED)
+        return self._of_task(task).finished(
+            texts,
+            self._finish(task, normalize_embeddings),
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+        )
+
+    def _finish(self, task: TextKind | None, normalized: bool) -> KeepTokens:
+        late = self._late
+        skips = (task or DOCUMENT) in late.skipped_in
+        return KeepTokens(
+            skipped=frozenset(late.skipped if skips else ()), normalized=normalized
+        )
+
+    def _of_task(self, task: TextKind | None) -> Requests:
+        if task not in self._requests:
+            raise ValueError(f"task={task!r}; expected 'query', 'document' or None")
+        return self._requests[task]
+
+    def _for(self, options: TokenOptions, task: TextKind) -> TokenOptions:
+        """Return the options with a task, and with its prompt unless they choose one."""
+        prompts = self._requests[None].prompts
+        name = prompts.query if task == QUERY else prompts.document
+        return {**with_prompt(options, name), "task": task}
+
+
+def token_type(dimension: int) -> np.dtype[Any]:
+    """Return the dtype of the tokens of a text: each token's id and vector."""
+    return np.dtype([("id", np.int64), ("vector", np.float32, (dimension,))])
