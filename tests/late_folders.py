@@ -46,9 +46,8 @@ def make_late(
     encoder.mkdir(parents=True)
     tokenizer = tokenizer_for(family, encoder)
     tokenizer.save_pretrained(encoder)
-    model = transformers.AutoModel.from_config(
-        small_config(family, len(tokenizer), **(config or {}))
-    )
+    kinds: Any = transformers.AutoModel
+    model = kinds.from_config(small_config(family, len(tokenizer), **(config or {})))
     randomize(model, seed)
     model.save_pretrained(encoder)
     with redirect_stderr(io.StringIO()):  # progress bars, where a test reads what was written

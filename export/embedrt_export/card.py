@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 from huggingface_hub import ModelCardData
 
-from embedrt.bundle.manifest import LateInteraction, Manifest, Task
+from embedrt.bundle.late_interaction import LateInteraction
+from embedrt.bundle.manifest import Manifest, Task
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HEAD = """\

@@ -209,8 +209,8 @@ class Encoder:
     causal: bool = False
     """Whether a token attends only to itself and to tokens before it."""
     hidden_within: int = 0
-    """Number of tokens of a text in which the input ``attention_mask`` hides some from all others; 0
-    if there is no such input."""
+    """Number of tokens of a text in which the input ``attention_mask`` hides some from all others;
+    0 if there is no such input."""
     activation: Activation
     relative_bias: FloatArray | None = None
     """Bias on attention scores, by head and by key position - query position + furthest, where

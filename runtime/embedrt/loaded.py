@@ -263,8 +263,7 @@ class VectorBundle(LoadedBundle):
 
     @property
     def dimension(self) -> int:
-        """Components of an embedding, of a token's vector, or of a sparse row: one for each token of
-        the vocabulary."""
+        """Components of an embedding, or of a sparse row: one for each token of the vocabulary."""
         return self._manifest.dimension
 
     @property

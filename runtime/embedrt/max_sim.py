@@ -1,4 +1,4 @@
-"""MaxSim: scores of texts by the vectors of their tokens (Khattab & Zaharia 2020, arXiv:2004.12832).
+"""MaxSim: scores of texts by the vectors of their tokens (Khattab 2020, arXiv:2004.12832).
 
 The score of a query and a document is the sum over the query's tokens of the largest dot product
 with a token of the document. The mean in place of the sum makes queries of any length comparable.
@@ -85,10 +85,10 @@ def _mean(scores: FloatArray, queries: Sequence[FloatArray]) -> FloatArray:
 
 def _texts(vectors: TokenVectors) -> list[FloatArray]:
     """Return the vectors of each text, of which there is one if the argument is a matrix."""
-    one = isinstance(vectors, np.ndarray) and vectors.ndim == 2  # noqa: PLR2004 - a matrix
+    one = isinstance(vectors, np.ndarray) and vectors.ndim == 2
     texts = [np.asarray(each, np.float32) for each in ([vectors] if one else vectors)]
     for index, text in enumerate(texts):
-        if text.ndim != 2:  # noqa: PLR2004 - a matrix
+        if text.ndim != 2:
             raise ValueError(
                 f"[{index}] has the shape {text.shape}; expected (tokens, dimension) for each text"
             )

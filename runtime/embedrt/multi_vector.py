@@ -14,7 +14,8 @@ from typing import Any, Final, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle.manifest import ATTENTION_MASK, Expansion, LateInteraction, TextKind, TokenScore
+from embedrt.bundle.late_interaction import Expansion, LateInteraction, TextKind, TokenScore
+from embedrt.bundle.manifest import ATTENTION_MASK
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import TokenizeTexts
@@ -281,7 +282,7 @@ class MultiVectorEncoder(LoadedBundle):
         kind = token_type(self.dimension)
 
         def convert(vectors: FloatArray, input_ids: NDArray[np.int64]) -> list[NDArray[Any]]:
-            ids = input_ids[:, 0] if input_ids.ndim > 2 else input_ids  # noqa: PLR2004 - a mask
+            ids = input_ids[:, 0] if input_ids.ndim > 2 else input_ids
             tokens = np.empty(ids.shape, kind)
             tokens["id"], tokens["vector"] = ids, vectors
             return [row.copy() for row in tokens]  # one text does not keep the others' memory
@@ -312,9 +313,7 @@ class MultiVectorEncoder(LoadedBundle):
     def _finish(self, task: TextKind | None, normalized: bool) -> KeepTokens:
         late = self._late
         skips = (task or DOCUMENT) in late.skipped_in
-        return KeepTokens(
-            skipped=frozenset(late.skipped if skips else ()), normalized=normalized
-        )
+        return KeepTokens(skipped=frozenset(late.skipped if skips else ()), normalized=normalized)
 
     def _of_task(self, task: TextKind | None) -> Requests:
         if task not in self._requests:

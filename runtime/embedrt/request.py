@@ -245,7 +245,9 @@ class Requests:
             first_index=first_index,
             share=share or Share(),
             cache=cache if self._known is None else self._known,
-            tokenize=self._own if side == self._tokenizer.truncation_side else self._from_other_side,
+            tokenize=self._own
+            if side == self._tokenizer.truncation_side
+            else self._from_other_side,
             check=None if overlong == "truncate" else truncations.check,
         )
         return call, truncations

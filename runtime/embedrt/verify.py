@@ -163,7 +163,8 @@ def check_probes(loaded: LoadedBundle, bundle: Bundle) -> float:
 def read_probes(bundle: Bundle) -> tuple[list[Any], FloatArray]:
     """Return the probes' texts or pairs and the original's results, shape (n, dimension).
 
-    A text that has a row for each token is repeated for each. Raises BundleCorruptError if the file is invalid.
+    A text that has a row for each token is repeated for each. Raises BundleCorruptError if the file
+    is invalid.
     """
     kind = PROBES[bundle.manifest.task]
     try:

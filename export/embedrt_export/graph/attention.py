@@ -74,8 +74,8 @@ class SelfAttention:
         if encoder.causal:
             if encoder.hides_tokens:
                 raise UnsupportedModelError(
-                    "its queries are lengthened with tokens that are not attended to, which embedrt "
-                    "does not support in decoders"
+                    "its queries are lengthened with tokens that are not attended to, which "
+                    "embedrt does not support in decoders"
                 )
             if self._lengths is None:
                 self._lengths = add_lengths(nodes)

@@ -99,7 +99,7 @@ class Nodes:
         which has the shape (batch, tokens, dimension) if it is `by_token`.
         """
         (output,) = ends.outputs
-        shape = ["batch", *(["tokens"] if by_token else []), dimension]
+        axes: list[str | int | None] = ["batch", "tokens"] if by_token else ["batch"]
         domains = {node.domain for node in self.nodes}
         graph = helper.make_graph(
             self.nodes,
@@ -108,7 +108,7 @@ class Nodes:
                 helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
                 for name in ends.inputs
             ],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, [*axes, dimension])],
             list(self.initializers.values()),
         )
         return helper.make_model(

@@ -88,9 +88,7 @@ def add_windows(nodes: Nodes, reach: int, *, hides: bool = False) -> Windows:
     if hides:
         shown = nodes.add("Gather", add_shown(nodes), keys, axis=1)
         by_block = nodes.add("Concat", count, nodes.ints(1, 1), span, axis=0)
-        bias = nodes.add(
-            "Where", nodes.add("Reshape", shown, by_block), bias, nodes.scalar(LOWEST)
-        )
+        bias = nodes.add("Where", nodes.add("Reshape", shown, by_block), bias, nodes.scalar(LOWEST))
     return Windows(
         queries=queries,
         keys=keys,

@@ -62,7 +62,7 @@ def add_head(
 def add_token_head(nodes: Nodes, vectors: str, hidden: int, head: Head) -> tuple[str, int]:
     """Add a head that takes the vector of each token for itself; return its result and dimension.
 
-    The shape of `vectors` is (batch, tokens, hidden), that of the result (batch, tokens, dimension).
+    The shape of `vectors` is (batch, tokens, hidden); that of the result has the dimension there.
     """
     shape = nodes.add("Slice", nodes.add("Shape", vectors), nodes.ints(0), nodes.ints(2))
     rows = nodes.add("Reshape", vectors, nodes.ints(-1, hidden))

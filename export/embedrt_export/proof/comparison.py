@@ -158,6 +158,7 @@ def _taken(oracle: Reference, call: Call, texts: Sequence[str]) -> list[str]:
 
 
 def expected_of(oracle: Reference, call: Call, text: str) -> FloatArray:
+    """Return the original's result; raise UnsupportedModelError if it fails on the text."""
     expected: FloatArray
     try:
         (expected,) = oracle.embed([text], call)

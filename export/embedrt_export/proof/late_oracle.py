@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from embedrt.bundle.manifest import Expansion, LateInteraction
+from embedrt.bundle.late_interaction import Expansion, LateInteraction
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.encoder import FloatArray, TokenTypes
 from embedrt_export.proof.calls import Call

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from embedrt.bundle.decoding import REMEDY
-from embedrt.bundle.manifest import Agreement, Manifest, TextKind
+from embedrt.bundle.late_interaction import TextKind
+from embedrt.bundle.manifest import Agreement, Manifest
 from embedrt.errors import EmbedrtError, ProofError
 from embedrt.multi_vector import MultiVectorEncoder
 from embedrt.text.inputs import start_of

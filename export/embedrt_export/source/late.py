@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
-from embedrt.bundle.manifest import TextKind, TokenScore
+from embedrt.bundle.late_interaction import TextKind, TokenScore
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.head import TOKENS
 from embedrt_export.source.checks import JsonObject, check_object, read_object
@@ -69,8 +69,8 @@ def read_late(folder: Path) -> Settings:
     reasons += check_modules(folder, head)
     reasons += _check_lengths(transformer.content)
     tasks = _tasks_of(mask)
-    if unknown := [task for task in tasks if task not in get_args(TextKind)]:
-        reasons.append(f"its skiplist_tasks has {unknown[0]!r}, and not only query and document")
+    if unknown := {*tasks} - {*get_args(TextKind)}:
+        reasons.append(f"its skiplist_tasks has {min(unknown)!r}, and not only query and document")
     score = model.get("similarity_fn_name") or "maxsim"  # the default of sentence-transformers
     if score not in get_args(TokenScore):
         reasons.append(f"its similarity_fn_name {score!r} is not one of {get_args(TokenScore)}")
@@ -90,10 +90,10 @@ def read_late(folder: Path) -> Settings:
         prompts=prompts,
         default_prompt_name=default_prompt_name,
         late=LateSettings(
-            score=score,
+            score=cast("TokenScore", score),
             expansion=_read_expansion(transformer.content),
             skipped=tuple(mask.config.get("skiplist_words") or ()),
-            skipped_in=tuple(tasks),
+            skipped_in=tuple(kind for kind in get_args(TextKind) if kind in tasks),
         ),
     )
 
@@ -143,9 +143,7 @@ def _check_lengths(content: JsonObject) -> list[str]:
     if "length" not in expansion:
         reasons.append("its query_expansion has no length")
     elif (most := content.get("query_length")) is not None and most < expansion["length"]:
-        reasons.append(
-            f"its query_length of {most} is less than the length of its query_expansion"
-        )
+        reasons.append(f"its query_length of {most} is less than the length of its query_expansion")
     return reasons
 
 

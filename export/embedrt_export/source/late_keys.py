@@ -43,6 +43,8 @@ TOKEN_NORMALIZE = Table(
     unknown="ignored",
     keys={
         "module_input_name": refused("only vectors of tokens are normalized", but=_TOKENS),
-        "module_output_name": refused("only vectors of tokens are normalized", but=(None, *_TOKENS)),
+        "module_output_name": refused(
+            "only vectors of tokens are normalized", but=(None, *_TOKENS)
+        ),
     },
 )

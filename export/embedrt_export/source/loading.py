@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import sentence_transformers
 import torch
 import transformers
-import sentence_transformers
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 

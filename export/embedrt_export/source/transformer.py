@@ -9,7 +9,6 @@ from typing import Any
 
 from embedrt.bundle.manifest import Task
 from embedrt_export.source.checks import JsonObject, Table, check_object, read_object
-from embedrt_export.source.late_keys import LATE_TRANSFORMER
 from embedrt_export.source.keys import (
     CLASSIFIER,
     HUB,
@@ -18,6 +17,7 @@ from embedrt_export.source.keys import (
     TRANSFORMER,
     TRANSFORMER_FILES,
 )
+from embedrt_export.source.late_keys import LATE_TRANSFORMER
 
 # By task: the value that the encoder's forward must give for a text, and the name it is stored by.
 RESULTS: dict[Task, tuple[str, str]] = {

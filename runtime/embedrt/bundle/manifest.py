@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from embedrt.bundle.decoding import decode, wrong
+from embedrt.bundle.late_interaction import LateInteraction, check_late
 from embedrt.errors import BundleFormatError
 
 FORMAT_VERSION = 2
@@ -41,8 +42,6 @@ ScoreActivation = Literal[
 ]
 SparsePooling = Literal["max", "sum"]
 SparseActivation = Literal["relu", "log1p_relu"]
-TokenScore = Literal["maxsim", "meanmaxsim"]
-TextKind = Literal["query", "document"]
 ElementType = Literal["int64", "float32"]
 Axis = Literal["batch", "tokens", "dimension", "labels", "vocabulary"]
 
@@ -183,38 +182,6 @@ class Sparsity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expansion:
-    """How a short query is lengthened: with tokens whose vectors count like those of the query."""
-
-    length: int
-    """Number of tokens that a shorter query is lengthened to."""
-    token: int
-    """Id of the token that is added."""
-    attended: bool
-    """Whether tokens attend to the added ones. Otherwise the input ``attention_mask`` hides them,
-    and they attend to the query's own tokens alone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LateInteraction:
-    """What belongs to late interaction models alone."""
-
-    score: TokenScore
-    """How two texts are scored by the vectors of their tokens: ``maxsim`` is the sum over the
-    query's tokens of the largest product with a token of the document, ``meanmaxsim`` the mean."""
-    query_tokens: int
-    """Number of tokens that a query is truncated to, before it is lengthened."""
-    document_tokens: int
-    """Number of tokens that a document is truncated to."""
-    expansion: Expansion | None
-    """None if queries are not lengthened."""
-    skipped: tuple[int, ...]
-    """Ids of tokens whose vectors are left out."""
-    skipped_in: tuple[TextKind, ...]
-    """The texts in which they are; a text that is neither counts as a document."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
     """An input or output of the graph."""
 
@@ -226,6 +193,7 @@ class Value:
 
 TOKEN_IDS = Value(name="input_ids", dtype="int64", axes=("batch", "tokens"))
 ATTENTION_MASK = Value(name="attention_mask", dtype="int64", axes=("batch", "tokens"))
+BY_TOKEN: tuple[Axis, ...] = ("batch", "tokens", "dimension")
 TOKEN_TYPES = Value(name="token_type_ids", dtype="int64", axes=("batch", "tokens"))
 
 # Inputs and outputs of the graph, by task.
@@ -247,9 +215,7 @@ OUTPUTS: dict[Task, tuple[Value, ...]] = {
     "embedding": (Value(name="embedding", dtype="float32", axes=("batch", "dimension")),),
     "reranking": (Value(name="scores", dtype="float32", axes=("batch", "labels")),),
     "sparse": (Value(name="weights", dtype="float32", axes=("batch", "vocabulary")),),
-    "late-interaction": (
-        Value(name="token_embeddings", dtype="float32", axes=("batch", "tokens", "dimension")),
-    ),
+    "late-interaction": (Value(name="token_embeddings", dtype="float32", axes=BY_TOKEN),),
 }
 
 
@@ -412,15 +378,14 @@ def _check_range(name: str, value: int, most: int) -> None:
 
 def _check_task(manifest: Manifest) -> None:
     """Check what belongs to one task alone."""
-    task, found, sparse = manifest.task, manifest.reranking, manifest.sparse
+    task, late = manifest.task, manifest.late_interaction
+    found, sparse = manifest.reranking, manifest.sparse
     expected = QUANTIZATIONS.get(task, Quantization)
     if not isinstance(manifest.quantization, expected | None):
         raise wrong(f"manifest.json.quantization has not the fields for task {task!r}")
-    late = manifest.late_interaction
     for name, value in (("reranking", found), ("sparse", sparse), ("late_interaction", late)):
-        own = task == name.replace("_", "-")
-        if own != (value is not None):
-            wanted = "an object" if own else "no such field"
+        if (task == name.replace("_", "-")) != (value is not None):
+            wanted = "an object" if value is None else "no such field"
             raise wrong(f"manifest.json.{name} does not fit task {task!r}; expected {wanted}")
     if sparse is not None:
         most = sparse.max_active_dims
@@ -433,28 +398,4 @@ def _check_task(manifest: Manifest) -> None:
             f"{manifest.dimension}, the dimension"
         )
     if late is not None:
-        _check_late(manifest, late)
-
-
-def _check_late(manifest: Manifest, late: LateInteraction) -> None:
-    """Check what belongs to late interaction models."""
-    expansion = late.expansion
-    length = 1 if expansion is None else expansion.length
-    for name, value in (
-        ("query_tokens", late.query_tokens),
-        ("document_tokens", late.document_tokens),
-        ("expansion.length", length),
-    ):
-        _check_range(f"late_interaction.{name}", value, MAX_TOKENS)
-    for token in (*late.skipped, *([] if expansion is None else [expansion.token])):
-        if not 0 <= token < MAX_VOCABULARY:
-            raise wrong(
-                f"manifest.json.late_interaction has the token {reprlib.repr(token)}; expected 0 "
-                f"to {MAX_VOCABULARY - 1}"
-            )
-    hidden = expansion is not None and not expansion.attended
-    if hidden != (ATTENTION_MASK in manifest.inputs):
-        raise wrong(
-            "manifest.json.inputs must have attention_mask if no token attends to those of "
-            "late_interaction.expansion, and otherwise not"
-        )
+        check_late(late, [value.name for value in manifest.inputs], MAX_TOKENS, MAX_VOCABULARY)

@@ -7,13 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from embedrt.bundle.graph_rules import Ends, check_graph
-from embedrt.bundle.manifest import (
-    LateInteraction,
-    Manifest,
-    Quantization,
-    ScoreQuantization,
-    TermQuantization,
-)
+from embedrt.bundle.late_interaction import LateInteraction
+from embedrt.bundle.manifest import Manifest, Quantization, ScoreQuantization, TermQuantization
 from embedrt.bundle.reader import Bundle
 from embedrt.errors import BundleError
 from embedrt.hub.place import noted_place
@@ -47,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
         "encoder": f"{manifest.family}, {manifest.builder}, {manifest.precision}",
         **_describe_results(manifest),
         "max tokens": _describe_limits(manifest),
-        "pooling": _describe_pooling(manifest),
+        "vectors" if manifest.late_interaction else "pooling": _describe_pooling(manifest),
         **({} if manifest.reranking else _describe_vectors(manifest)),
         "prompts": ", ".join(_describe_prompts(manifest)) or "none",
         "size": f"{size / 1e6:.1f} MB",
@@ -116,8 +111,7 @@ def _describe_late(late: LateInteraction) -> str:
     left_out = f"{len(late.skipped)} tokens left out of each {' and '.join(late.skipped_in)}"
     return ", ".join(
         [
-            f"a vector a token, of a query of {late.query_tokens} and a document of "
-            f"{late.document_tokens} tokens",
+            f"one a token, {late.query_tokens} of a query, {late.document_tokens} of a document",
             *([f"queries lengthened to {expansion.length}"] if expansion else []),
             *([left_out] if late.skipped and late.skipped_in else []),
         ]

@@ -10,11 +10,14 @@ import pyarrow as pa
 
 from embedrt.bundle.manifest import Manifest
 from embedrt.corpus.sparse import COLUMN
+from embedrt.errors import BundleFormatError
+from embedrt.loaded import CLASSES
 from embedrt.sparse import Task
 from embedrt.text.prompts import Prompts
 
 VectorPrecision = Literal["float32", "float16", "binary", "ubinary"]
 
+TASKS = ("embedding", "sparse")
 SPARSE = ("max_active_dims", "task")
 
 COMPONENTS = {
@@ -75,6 +78,11 @@ class Embedding:
         **options: Any,
     ) -> Self:
         """Return the embedding with a model's prompt. Raises ValueError as `Embedder.encode`."""
+        if manifest.task not in TASKS:
+            raise BundleFormatError(
+                f"{manifest.name} is a bundle for {manifest.task}, and a corpus takes one for "
+                f"{' or '.join(TASKS)}: use {CLASSES[manifest.task]}.load in Python"
+            )
         prompts = Prompts.of(manifest)
         task = options.get("task")
         if task is not None and prompt is None and prompt_name is None:

@@ -38,8 +38,8 @@ class Session:
 
     Each run uses `threads` cores; the result does not depend on their number. `weights` is the
     content of the weights file; if it is None, ONNX Runtime maps the file beside the graph.
-    `plans_memory` keeps a plan of the memory of each input shape. With `by_token`, the graph gives a
-    row for each token in place of one for each text.
+    `plans_memory` keeps a plan of the memory of each input shape. With `by_token`, the graph gives
+    a row for each token in place of one for each text.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class Session:
         """Run a batch of texts of equal token count.
 
         Shape: (batch, tokens), or (batch, 2, tokens) with a second input after the ids if the graph
-        takes one, to (batch, dimension), or (batch, tokens, dimension) by token. Raises NonFiniteEmbeddingError, and
-        BundleCorruptError if the graph fails.
+        takes one, to (batch, dimension), or (batch, tokens, dimension) by token. Raises
+        NonFiniteEmbeddingError, and BundleCorruptError if the graph fails.
         """
         one = len(self._inputs) == 1
         fed = [input_ids] if one else np.ascontiguousarray(input_ids.swapaxes(0, 1))

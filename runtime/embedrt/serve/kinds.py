@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from embedrt.bundle.manifest import Task
+from embedrt.bundle.manifest import Manifest, Task
+from embedrt.errors import BundleFormatError
+from embedrt.loaded import CLASSES
 from embedrt.serve.errors import RequestError
 
 
@@ -58,6 +60,16 @@ KINDS: dict[Task, Kind] = {
         probe=_weights,
     ),
 }
+
+
+def kind_of(manifest: Manifest) -> Kind:
+    """Return what a server knows about a bundle; raise BundleFormatError if it has no routes."""
+    if manifest.task not in KINDS:
+        raise BundleFormatError(
+            f"{manifest.name} is a bundle for {manifest.task}, and a server has no routes for it: "
+            f"use it in Python, with {CLASSES[manifest.task]}.load"
+        )
+    return KINDS[manifest.task]
 
 
 def refuse_other_task(own: Task, task: Task | None, name: str) -> None:

@@ -1,0 +1,75 @@
+"""What a manifest says of late interaction models alone."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from embedrt.bundle.decoding import wrong
+
+TokenScore = Literal["maxsim", "meanmaxsim"]
+TextKind = Literal["query", "document"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expansion:
+    """How a short query is lengthened: with tokens whose vectors count like those of the query."""
+
+    length: int
+    """Number of tokens that a shorter query is lengthened to."""
+    token: int
+    """Id of the token that is added."""
+    attended: bool
+    """Whether tokens attend to the added ones. Otherwise the input ``attention_mask`` hides them,
+    and they attend to the query's own tokens alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateInteraction:
+    """What belongs to late interaction models alone."""
+
+    score: TokenScore
+    """How two texts are scored by the vectors of their tokens: ``maxsim`` is the sum over the
+    query's tokens of the largest product with a token of the document, ``meanmaxsim`` the mean."""
+    query_tokens: int
+    """Number of tokens that a query is truncated to, before it is lengthened."""
+    document_tokens: int
+    """Number of tokens that a document is truncated to."""
+    expansion: Expansion | None
+    """None if queries are not lengthened."""
+    skipped: tuple[int, ...]
+    """Ids of tokens whose vectors are left out."""
+    skipped_in: tuple[TextKind, ...]
+    """The texts in which they are; a text that is neither counts as a document."""
+
+    @property
+    def hides_tokens(self) -> bool:
+        """Whether no token attends to those that lengthen a query."""
+        return self.expansion is not None and not self.expansion.attended
+
+
+def check_late(late: LateInteraction, inputs: Sequence[str], longest: int, words: int) -> None:
+    """Raise BundleFormatError for a number that cannot be, or one that does not fit the graph.
+
+    `inputs` are the names of the graph's inputs, `longest` is the most tokens of a text, and `words`
+    those of a vocabulary.
+    """
+    lengths = {"query_tokens": late.query_tokens, "document_tokens": late.document_tokens}
+    tokens = {f"skipped[{place}]": token for place, token in enumerate(late.skipped)}
+    if late.expansion is not None:
+        lengths["expansion.length"] = late.expansion.length
+        tokens["expansion.token"] = late.expansion.token
+    for numbers, least, most in ((lengths, 1, longest), (tokens, 0, words - 1)):
+        for name, number in numbers.items():
+            if not least <= number <= most:
+                raise wrong(
+                    f"manifest.json.late_interaction.{name} is {reprlib.repr(number)}; expected "
+                    f"{least} to {most}"
+                )
+    if late.hides_tokens != ("attention_mask" in inputs):
+        raise wrong(
+            "manifest.json.inputs must have attention_mask if no token attends to those of "
+            "late_interaction.expansion, and otherwise not"
+        )
