@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import transformers
-from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.base.modules import Transformer
 from torch import nn
 
 from model_folders import HIDDEN, randomize, small_config, tokenizer_for
@@ -40,6 +40,7 @@ def make_late(
     `saved` are arguments of MultiVectorEncoder, such as prompts.
     """
     from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Dense, Normalize
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
     encoder = folder.with_name(f"{folder.name}-encoder")

@@ -24,9 +24,9 @@ CORE = (
 FLOORS = {
     "embedrt": [
         ["errors", "progress", "files", "pair"], ["bundle"],
-        ["text", "engine", "similarity", "sparse_rows"], ["kernels"],
+        ["text", "engine", "similarity", "sparse_rows", "max_sim"], ["kernels"],
         ["postprocess", "spellings", "loaded", "activations", "query_table"], ["request"],
-        ["embedder", "reranker", "sparse"], ["tasks"],
+        ["embedder", "reranker", "sparse", "multi_vector"], ["tasks"],
         ["verify", "bench", "integrations"], ["upgrade", "hub", "corpus", "serve"], ["cli"],
     ],
     "embedrt_export": [

@@ -124,6 +124,7 @@ def export_model(
         _require_rows(settings, oracle, built)
         types = oracle.token_types()
         manifest = _describe(source, settings, config, oracle, types, built, weights, precision)
+        longest = _longest(settings, manifest, built)
         oracle.limit(manifest.max_tokens)
         if source.recipe:
             source.recipe.check(
@@ -135,7 +136,7 @@ def export_model(
                 )
             )
         rehearse_staged(staging, manifest, oracle.tokenizer_json(), stages, oracle)
-        built = fit_texts(built, types, _longest(settings, manifest, built))
+        built = fit_texts(built, types, longest)
         graph = built.graph
         if precision == "int8":
             quantized, manifest = _quantize(

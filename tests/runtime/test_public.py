@@ -72,6 +72,7 @@ def test_public_names() -> None:
         "Bundle",
         "Embedder",
         "Manifest",
+        "MultiVectorEncoder",
         "Reranker",
         "SparseEncoder",
         "quantize_embeddings",

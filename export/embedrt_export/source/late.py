@@ -45,6 +45,8 @@ def read_late(folder: Path) -> Settings:
     file = folder / EXTRAS
     model = read_object(file)
     _refuse_other_libraries(folder, model, modules)
+    if (kind := model.get("model_type")) != "MultiVectorEncoder":
+        raise refusal(folder, f"it is {LATE}, and its model_type is {kind}, not MultiVectorEncoder")
     kinds = [module.kind for module in rest]
     if first.kind != "Transformer" or kinds.count(MASK) != 1 or not {*kinds} <= {*KINDS}:
         raise refusal(

@@ -53,8 +53,8 @@ class LateInteraction:
 def check_late(late: LateInteraction, inputs: Sequence[str], longest: int, words: int) -> None:
     """Raise BundleFormatError for a number that cannot be, or one that does not fit the graph.
 
-    `inputs` are the names of the graph's inputs, `longest` is the most tokens of a text, and `words`
-    those of a vocabulary.
+    `inputs` are the names of the graph's inputs, `longest` is the most tokens of a text, `words`
+    the most of a vocabulary.
     """
     lengths = {"query_tokens": late.query_tokens, "document_tokens": late.document_tokens}
     tokens = {f"skipped[{place}]": token for place, token in enumerate(late.skipped)}

@@ -378,13 +378,12 @@ def _check_range(name: str, value: int, most: int) -> None:
 
 def _check_task(manifest: Manifest) -> None:
     """Check what belongs to one task alone."""
-    task, late = manifest.task, manifest.late_interaction
-    found, sparse = manifest.reranking, manifest.sparse
+    task, found, sparse = manifest.task, manifest.reranking, manifest.sparse
     expected = QUANTIZATIONS.get(task, Quantization)
     if not isinstance(manifest.quantization, expected | None):
         raise wrong(f"manifest.json.quantization has not the fields for task {task!r}")
-    for name, value in (("reranking", found), ("sparse", sparse), ("late_interaction", late)):
-        if (task == name.replace("_", "-")) != (value is not None):
+    for name in ("reranking", "sparse", "late_interaction"):
+        if (task == name.replace("_", "-")) != ((value := getattr(manifest, name)) is not None):
             wanted = "an object" if value is None else "no such field"
             raise wrong(f"manifest.json.{name} does not fit task {task!r}; expected {wanted}")
     if sparse is not None:
@@ -397,5 +396,5 @@ def _check_task(manifest: Manifest) -> None:
             f"manifest.json.reranking.labels has {len(found.labels)} names; expected "
             f"{manifest.dimension}, the dimension"
         )
-    if late is not None:
+    if (late := manifest.late_interaction) is not None:
         check_late(late, [value.name for value in manifest.inputs], MAX_TOKENS, MAX_VOCABULARY)

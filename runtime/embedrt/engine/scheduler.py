@@ -63,16 +63,8 @@ class Engine:
         self._cache_bytes = cache_bytes
         self._max_waiting_tokens = max_waiting_tokens
         self._runs_at_once = runs_at_once
-        self._sessions = Sessions(
-            graph,
-            precision,
-            threads,
-            weights,
-            convert,
-            kernels,
-            plans_memory=not runs_at_once,
-            by_token=by_token,
-        )
+        runs = (graph, precision, threads, weights, convert, kernels)
+        self._sessions = Sessions(*runs, plans_memory=not runs_at_once, by_token=by_token)
         self._broken = ""
         self._closed = False
         self._reset()
