@@ -10,6 +10,7 @@ import pytest
 from embedrt import Embedder
 from embedrt_export.source.recipe import load_recipes
 from tiny_bundle import make_tiny_reranker
+from tiny_late import make_tiny_late
 from tiny_sparse import make_tiny_sparse
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -30,6 +31,7 @@ def test_code_runs(
         (tmp_path / f"{name}-fp32").symlink_to(minilm)
     make_tiny_reranker(tmp_path / "ms-marco-MiniLM-L6-v2-fp32")
     make_tiny_sparse(tmp_path / "splade-v3-fp32")
+    make_tiny_late(tmp_path / "LateOn-fp32")
     monkeypatch.chdir(tmp_path)
     exec(compile(SETUP + block, "README.md", "exec"), {})
 

@@ -16,10 +16,11 @@ from embedrt.cli import main
 from embedrt.corpus.digest import digest_rows
 from embedrt.corpus.sample import _difference
 from embedrt.corpus.table import read_column
-from embedrt.errors import CorpusOutputError
+from embedrt.errors import BundleFormatError, CorpusOutputError
 from embedrt.sparse import SparseEncoder
 from embedrt.sparse_rows import TERM
-from tiny_bundle import make_tiny
+from tiny_bundle import make_tiny, make_tiny_reranker
+from tiny_late import make_tiny_late
 from tiny_sparse import make_tiny_sparse
 
 TEXTS = ["w1 w2 w1", None, "", "w9", "w2 w2 w3 w3 w3 w5"]
@@ -148,6 +149,14 @@ def test_options_of_the_other_kind_are_refused(
     (name,) = options
     with pytest.raises(ValueError, match=f"{name}=.*: only for"):
         corpus.embed(source, tmp_path / "output", bundle=bundle, **options)
+
+
+def test_bundles_of_other_tasks_are_refused(tmp_path: Path, source: Path) -> None:
+    output = tmp_path / "output"
+    for bundle in (make_tiny_late(tmp_path / "late"), make_tiny_reranker(tmp_path / "pairs")):
+        with pytest.raises(BundleFormatError, match="a corpus takes one for embedding or sparse"):
+            corpus.embed(source, output, bundle=bundle)
+        assert not output.exists()
 
 
 def test_command(

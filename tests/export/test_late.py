@@ -134,7 +134,8 @@ def test_agrees_at_every_length_and_past_the_maximum(
 def test_scores_and_prompts(both: Callable[[str], Both], name: str) -> None:
     pair = both(name)
     encoder, model = pair.encoder, pair.model
-    for options in ({}, {"prompt": "mine: "}, {"prompt_name": "document"}):
+    calls: list[dict[str, Any]] = [{}, {"prompt": "mine: "}, {"prompt_name": "document"}]
+    for options in calls:
         queries = encoder.encode_query(TEXTS, **options)
         assert_agree(queries, alone(model, TEXTS, "encode_query", **options), relative=False)
     documents = encoder.encode_document(TEXTS)

@@ -11,13 +11,15 @@ import pytest
 
 from embedrt import Bundle
 from embedrt.bundle.manifest import Task
-from embedrt.serve.app import OPERATIONS
+from embedrt.errors import BundleFormatError
+from embedrt.serve.app import OPERATIONS, create_app
 from embedrt.serve.dialects.root import ROOTS
 from embedrt.serve.dialects.tei import MODEL_TYPES
 from embedrt.serve.health import Health
 from embedrt.serve.kinds import KINDS
 from embedrt.tasks import load_any
 from tiny_bundle import make_tiny, make_tiny_reranker
+from tiny_late import make_tiny_late
 from tiny_sparse import make_tiny_sparse
 
 MAKERS: dict[Task, Callable[[Path], Path]] = {
@@ -34,6 +36,13 @@ def test_every_task_is_known() -> None:
         told = set(kind.routes.replace(" or ", ", ").split(", "))
         assert told <= paths
         assert told <= {each.path for each in OPERATIONS if each.task == task}
+
+
+def test_a_bundle_without_routes_is_refused(tmp_path: Path) -> None:
+    bundle = make_tiny_late(tmp_path / "tiny")
+    message = r"late-interaction, and a server has no routes.*MultiVectorEncoder\.load"
+    with load_any(Bundle.open(bundle)) as loaded, pytest.raises(BundleFormatError, match=message):
+        create_app(loaded)
 
 
 @pytest.mark.parametrize("task", sorted(MAKERS))

@@ -29,7 +29,6 @@ from embedrt.bundle.reader import Bundle
 from embedrt.loaded import LoadOptions, check_at_least
 from embedrt.serve.app import create_app
 from embedrt.serve.health import Health
-from embedrt.serve.kinds import kind_of
 from embedrt.serve.limits import LimitedProtocol
 from embedrt.serve.logs import LogFormat, configure_logging
 from embedrt.serve.options import ServeOptions
@@ -75,7 +74,6 @@ def serve(path: str | Path, options: ServerOptions) -> None:
         if not options.app.api_keys and not is_local(listener):
             logger.warning("no API key: whoever reaches %s may use it", address_of(listener))
         bundle = Bundle.open(path)
-        kind_of(bundle.manifest)
         with load_any(bundle, options.load) as loaded:
             check_probes(loaded, bundle)
             app = create_app(loaded, options.app)
