@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
@@ -14,8 +15,9 @@ import transformers
 from sentence_transformers.base.modules import Transformer
 from torch import nn
 
-from model_folders import HIDDEN, randomize, small_config, tokenizer_for
+from model_folders import HIDDEN, randomize, small_config, tokenizer_for, write_json
 
+PYLATE_DENSE = "pylate.models.Dense.Dense"
 WIDTH = 24  # components of a token's vector
 
 
@@ -73,4 +75,17 @@ def make_late(
             modules.append(Normalize("token_embeddings"))
         MultiVectorEncoder(modules=modules, device="cpu", **saved).save(str(folder))
     shutil.rmtree(encoder)
+    return folder
+
+
+def make_pylate(folder: Path, family: str, settings: Mapping[str, object], **options: Any) -> Path:
+    """Save a small model of a family in the form of PyLate's files, with its `settings`."""
+    make_late(folder, family, document_length=None, **options)
+    transformer, dense, *_ = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    write_json(folder / "modules.json", [transformer, {**dense, "type": PYLATE_DENSE}])
+    file = folder / dense["path"] / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    write_json(file, {key: value for key, value in config.items() if "module_" not in key})
+    known = {"__version__": {}, "similarity_fn_name": "MaxSim", "model_type": "ColBERT"}
+    write_json(folder / "config_sentence_transformers.json", {**known, **settings})
     return folder

@@ -26,7 +26,7 @@ from embedrt.max_sim import max_sim
 from embedrt_export import export_model, prove_bundle
 from embedrt_export.graph.weights import read_graph
 from embedrt_export.source.settings import read_settings
-from late_folders import WIDTH, make_late
+from late_folders import WIDTH, make_late, make_pylate
 from model_folders import change_json, write_json
 from sharing import made_once
 
@@ -58,12 +58,33 @@ KINDS: dict[str, dict[str, Any]] = {
         "similarity_fn_name": "meanmaxsim",
     },
     "decoder": {"family": "qwen3", "query_length": 12, "document_length": None},
+    "pylate": {
+        "family": "roberta",
+        "settings": {
+            "query_prefix": "[Q] ",
+            "document_prefix": "[D] ",
+            "query_length": 16,
+            "document_length": 40,
+            "attend_to_expansion_tokens": False,
+            "prompts": {"query": "claim: "},
+        },
+    },
+    "pylate-plain": {
+        "family": "modernbert",
+        "settings": {
+            "query_prefix": "",
+            "query_length": 12,
+            "do_query_expansion": False,
+            "skiplist_words": ["a"],
+        },
+    },
+    "pylate-unmarked": {"family": "modernbert", "settings": {}},
     "bert": {"family": "bert", "expansion": FIXED, "skipped": PUNCTUATION},
     "mpnet": {"family": "mpnet", "expansion": {"strategy": "min", "length": 9}, "query_length": 20},
     "raw": {"family": "distilbert", "normalized": False, "activation": nn.Tanh()},
     "longer": {"family": "electra", "document_length": 90, "expansion": FIXED},
 }
-SLOW = ("bert", "decoder", "mpnet", "raw", "longer")
+SLOW = ("pylate-plain", "pylate-unmarked", "bert", "decoder", "mpnet", "raw", "longer")
 METHODS = ("encode", "encode_query", "encode_document")
 
 Rows = NDArray[np.float32]
@@ -86,11 +107,12 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], B
 
         @cache
         def load(name: str) -> Both:
-            def make(parent: Path) -> None:
-                make_late(parent / "model", **KINDS[name])
+            def make_both(parent: Path) -> None:
+                make: Any = make_pylate if "settings" in KINDS[name] else make_late
+                make(parent / "model", **KINDS[name])
                 export_model(str(parent / "model"), output=parent / "bundle")
 
-            parent = made_once(tmp_path_factory, f"late-{name}", make)
+            parent = made_once(tmp_path_factory, f"late-{name}", make_both)
             bundle, folder = parent / "bundle", parent / "model"
             encoder = stack.enter_context(MultiVectorEncoder.load(bundle, verify="sha256"))
             kinds: Any = sentence_transformers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
@@ -24,6 +23,7 @@ from embedrt_export.source.other_models import (
     refuse_folder,
 )
 from embedrt_export.source.prompts import EXTRAS, read_prompts
+from embedrt_export.source.pylate import MODEL_TYPE, LateFiles, read_pylate
 from embedrt_export.source.transformer import check_transformer, read_transformer_file
 
 MASK = "MultiVectorMask"
@@ -41,10 +41,10 @@ def read_late(folder: Path) -> Settings:
     """
     if not (folder / MODULES).is_file():
         refuse_folder(folder)
-    first, *rest = modules = read_modules(folder)
     file = folder / EXTRAS
-    model = read_object(file)
-    _refuse_other_libraries(folder, model, modules)
+    files = _read_files(folder, file)
+    model, modules = files.model, files.modules
+    first, *rest = modules
     if (kind := model.get("model_type")) != "MultiVectorEncoder":
         raise refusal(folder, f"it is {LATE}, and its model_type is {kind}, not MultiVectorEncoder")
     kinds = [module.kind for module in rest]
@@ -57,6 +57,7 @@ def read_late(folder: Path) -> Settings:
         )
     mask = next(module for module in rest if module.kind == MASK)
     transformer = read_transformer_file(first.path)
+    transformer = replace(transformer, content={**files.defaults, **transformer.content})
     reasons = foreign_modules(modules)
     reasons += check_transformer(folder, first.path, transformer, "late-interaction")
     reasons += check_object(folder, mask.config_file, mask.config, MULTI_VECTOR_MASK)
@@ -100,13 +101,12 @@ def read_late(folder: Path) -> Settings:
     )
 
 
-def _refuse_other_libraries(folder: Path, model: JsonObject, modules: Sequence[Module]) -> None:
-    """Raise UnsupportedModelError for a model that PyLate saved, whose defaults are its own."""
-    if model.get("model_type") == "ColBERT" or any(m.type.startswith("pylate.") for m in modules):
-        raise UnsupportedModelError(
-            f"{folder} cannot be exported: it is {LATE}, as PyLate saves it. Load it with "
-            "MultiVectorEncoder of sentence-transformers, save it, and export that folder"
-        )
+def _read_files(folder: Path, file: Path) -> LateFiles:
+    """Return the files in `folder`, of which `file` describes the model."""
+    model, modules = read_object(file), read_modules(folder)
+    if model.get("model_type") == MODEL_TYPE:
+        return read_pylate(folder, file, model, modules)
+    return LateFiles(model=model, defaults={}, modules=modules)
 
 
 def _check_places(folder: Path, module: Module) -> list[str]:
