@@ -287,6 +287,7 @@ def quantize_graph(
         held_back,
         least,
         measure,
+        by_token=built.task == "late-interaction",
     )
 
 

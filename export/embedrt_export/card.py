@@ -185,7 +185,7 @@ PAGES: dict[Task, Page] = {
     ),
     "late-interaction": Page(
         template=HEAD + LATE + USE + MULTI_VECTOR_ENCODER,
-        quality=QUALITY,
+        quality=ORDER,
         what="token ids to a vector for each token",
         pipeline_tag="feature-extraction",
         tag="multi-vector",

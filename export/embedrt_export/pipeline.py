@@ -113,10 +113,6 @@ def export_model(
     settings = read_settings(source.folder)
     stages = STAGES[settings.task]
     config = read_config(settings, ignore_remote_code=ignore_remote_code)
-    if precision == "int8" and settings.task == "late-interaction":
-        raise UnsupportedModelError(
-            "embedrt does not export late interaction models in int8: use precision fp32"
-        )
     weights = hash_weights(source, settings.weight_folders)
     with staged_bundle(target) as staging:
         built = build_graph(settings, config, staging.scratch / "fp32")
@@ -229,7 +225,7 @@ def _quantize(
         quantization=stages.record(
             scheme=quantized.scheme,
             rejected=quantized.rejected,
-            texts=len(trial.held_back),
+            texts=trial.judged,
             **asdict(quantized.quality),
         ),
     )

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from embedrt.bundle.late_interaction import TextKind
 from embedrt.bundle.manifest import (
     Agreement,
     Quantization,
@@ -20,7 +21,7 @@ from embedrt.bundle.manifest import (
 from embedrt.pair import Text
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.int8.calibration import DOCUMENTS, CalibrationTexts, pairs_of
-from embedrt_export.int8.order import OrderQuality, measure_order
+from embedrt_export.int8.order import OrderQuality, measure_max_sim, measure_order
 from embedrt_export.int8.quality import Quality, measure_quality
 from embedrt_export.int8.selection import Figures, Measure
 from embedrt_export.int8.terms import TermQuality, measure_terms
@@ -43,6 +44,8 @@ class Trial:
     fitted: Sequence[TokenIds]
     held_back: Sequence[TokenIds]
     measure: Measure
+    judged: int
+    """Number of texts, or of pairs, that it is judged by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +71,16 @@ class Stages:
     """What the manifest records of int8."""
 
 
+QUERIES = 12  # of a trial by the order of documents
+
+
 def _try_texts(oracle: Oracle, texts: CalibrationTexts) -> Trial:
     fitted, held_back = (
         [ids for text in some if (ids := oracle.token_ids(text)).size]
         for some in (texts.fitted, texts.held_back)
     )
-    return Trial(fitted=fitted, held_back=held_back, measure=measure_quality)
+    judged = len(held_back)
+    return Trial(fitted=fitted, held_back=held_back, measure=measure_quality, judged=judged)
 
 
 def _try_pairs(oracle: PairOracle, texts: CalibrationTexts) -> Trial:
@@ -82,7 +89,24 @@ def _try_pairs(oracle: PairOracle, texts: CalibrationTexts) -> Trial:
     )
     documents = min(DOCUMENTS, len(texts.held_back) - 1)
     measure = partial(measure_order, documents=documents)
-    return Trial(fitted=fitted, held_back=held_back, measure=measure)
+    return Trial(fitted=fitted, held_back=held_back, measure=measure, judged=len(held_back))
+
+
+def _try_tokens(oracle: LateOracle, texts: CalibrationTexts) -> Trial:
+    """Return the texts as queries and as documents; of the held-back ones, some as queries."""
+    kinds: tuple[TextKind, ...] = ("query", "document")
+    fitted = [oracle.inputs(text, kind) for kind in kinds for text in texts.fitted]
+    every = max(1, len(texts.held_back) // QUERIES)
+    queries = [oracle.inputs(text, "query") for text in texts.held_back[::every]]
+    documents = [oracle.inputs(text, "document") for text in texts.held_back]
+    held_back = [*queries, *documents]
+    tokens = [ids.shape[-1] for ids in held_back]
+    return Trial(
+        fitted=fitted,
+        held_back=held_back,
+        measure=partial(measure_max_sim, tokens=tokens, queries=len(queries)),
+        judged=len(queries) * len(documents),
+    )
 
 
 def _describe_scores(oracle: PairOracle, settings: Settings, _: int) -> dict[str, Any]:
@@ -129,8 +153,8 @@ STAGES: dict[Task, Stages] = {
         probes=token_probes,
         rehearse=rehearse_tokens,
         prove=prove_tokens,
-        trial=_try_texts,  # not reached: int8 is refused
-        least=Quality,
-        record=Quantization,
+        trial=_try_tokens,
+        least=OrderQuality,
+        record=ScoreQuantization,
     ),
 }

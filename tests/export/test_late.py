@@ -19,12 +19,14 @@ from torch import nn
 
 from comparison import texts_of_every_length
 from embedrt import MultiVectorEncoder
+from embedrt.bundle.manifest import ScoreQuantization
 from embedrt.bundle.reader import CARD, GRAPH
 from embedrt.cli import main
-from embedrt.errors import ProofError, UnsupportedModelError
+from embedrt.errors import ProofError, QuantizationError, UnsupportedModelError
 from embedrt.max_sim import max_sim
 from embedrt_export import export_model, prove_bundle
 from embedrt_export.graph.weights import read_graph
+from embedrt_export.int8.order import OrderQuality, kendall_tau, measure_max_sim
 from embedrt_export.source.settings import read_settings
 from late_folders import WIDTH, make_late, make_pylate
 from model_folders import change_json, write_json
@@ -79,12 +81,20 @@ KINDS: dict[str, dict[str, Any]] = {
         },
     },
     "pylate-unmarked": {"family": "modernbert", "settings": {}},
-    "bert": {"family": "bert", "expansion": FIXED, "skipped": PUNCTUATION},
+    "pylate-marked": {
+        "family": "bert",
+        "settings": {"query_prefix": "[unused0]", "document_prefix": "[unused1] "},
+    },
     "mpnet": {"family": "mpnet", "expansion": {"strategy": "min", "length": 9}, "query_length": 20},
-    "raw": {"family": "distilbert", "normalized": False, "activation": nn.Tanh()},
-    "longer": {"family": "electra", "document_length": 90, "expansion": FIXED},
+    "raw": {
+        "family": "electra",
+        "normalized": False,
+        "activation": nn.Tanh(),
+        "document_length": 90,
+        "expansion": FIXED,
+    },
 }
-SLOW = ("pylate-plain", "pylate-unmarked", "bert", "decoder", "mpnet", "raw", "longer")
+SLOW = ("pylate-plain", "pylate-unmarked", "pylate-marked", "decoder", "mpnet", "raw")
 METHODS = ("encode", "encode_query", "encode_document")
 
 Rows = NDArray[np.float32]
@@ -251,10 +261,43 @@ def test_the_proof_finds_other_settings(
         prove_bundle(pair.encoder, str(folder))
 
 
-def test_int8_is_refused(both: Callable[[str], Both], tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="late interaction models in int8: use"):
-        export_model(str(both("min").folder), output=tmp_path / "b", precision="int8")
-    assert not list(tmp_path.iterdir())
+@pytest.mark.slow
+def test_int8(
+    both: Callable[[str], Both], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its quality is that of the order of documents."""
+    pair, output = both("min"), tmp_path / "int8"
+    export_model(str(pair.folder), output=output, precision="int8")
+    with MultiVectorEncoder.load(output) as encoder:
+        found = encoder.manifest.quantization
+        vectors = encoder.encode_document(TEXTS)
+    assert isinstance(found, ScoreQuantization)
+    assert found.kendall_tau >= OrderQuality().kendall_tau
+    assert found.texts > 500
+    for one, other in zip(vectors, pair.encoder.encode_document(TEXTS), strict=True):
+        assert 0 < np.abs(one - other).max() < 0.2
+    assert main(["info", str(output)]) == 0
+    assert "Kendall's tau to fp32" in capsys.readouterr().out
+    assert "between the orders of a query's documents" in (output / CARD).read_text("utf-8")
+
+
+@pytest.mark.parametrize(("noise", "suffices"), [(0.0, True), (0.01, True), (3.0, False)])
+def test_int8_is_judged_by_the_order_of_documents(noise: float, *, suffices: bool) -> None:
+    draw = np.random.default_rng(0)
+    tokens = [*draw.integers(1, 9, 30).tolist(), *draw.integers(1, 20, 40).tolist()]
+    vectors = draw.normal(size=(sum(tokens), WIDTH)).astype(np.float32)
+    apart = vectors + noise * draw.normal(size=vectors.shape).astype(np.float32)
+    quality = measure_max_sim(apart, vectors, tokens=tokens, queries=30)
+    assert (not quality.shortfalls(OrderQuality())) == suffices
+    ends = np.cumsum(tokens)[:-1]
+    texts = [np.split(each, ends) for each in (apart, vectors)]
+    orders = [
+        kendall_tau(max_sim(query, texts[0][30:])[0], max_sim(other, texts[1][30:])[0])
+        for query, other in zip(texts[0][:30], texts[1][:30], strict=True)
+    ]
+    assert quality.kendall_tau == pytest.approx(np.mean(orders))
+    with pytest.raises(QuantizationError, match="vectors in int8: the shape is"):
+        measure_max_sim(vectors[1:], vectors, tokens=tokens, queries=30)
 
 
 @pytest.mark.parametrize(

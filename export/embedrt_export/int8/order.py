@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.errors import QuantizationError
+from embedrt.max_sim import max_sim
 from embedrt_export.encoder import FloatArray
 from embedrt_export.int8.conditions import require_finite, require_shape
 from embedrt_export.int8.quality import RANKED, TINY, below
@@ -59,6 +61,22 @@ def measure_order(found: FloatArray, expected: FloatArray, *, documents: int) ->
         top_agreement=float(np.mean([_share(_best(a), _best(b)) for a, b in rows])),
         score_error=float(np.sqrt(np.mean(np.square(found - expected, dtype=np.float64))) / spread),
     )
+
+
+def measure_max_sim(
+    found: FloatArray, expected: FloatArray, *, tokens: Sequence[int], queries: int
+) -> OrderQuality:
+    """Compare the order of documents by MaxSim with vectors of tokens in int8 and in fp32.
+
+    Shape of both: (all tokens, dimension), of which `tokens` belong to each text; the first texts
+    are the `queries`, and the others documents. Raises QuantizationError as `measure_order`.
+    """
+    require_shape("quality: vectors in int8", found, expected.shape)
+    ends = np.cumsum(tokens)[:-1]
+    texts = [np.split(vectors, ends) for vectors in (found, expected)]
+    scores = [max_sim(each[:queries], each[queries:]) for each in texts]
+    documents = len(tokens) - queries
+    return measure_order(*(each.reshape(-1, 1) for each in scores), documents=documents)
 
 
 def kendall_tau(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

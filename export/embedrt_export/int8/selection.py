@@ -44,20 +44,23 @@ def choose_scheme(
     ids: Sequence[TokenIds],
     least: Figures,
     measure: Measure = measure_quality,
+    *,
+    by_token: bool = False,
 ) -> Quantized:
     """Try the schemes in order, fastest first; return the first that reaches the quality `least`.
 
+    With `by_token`, the graphs give a row for each token of a text, and `measure` gets all of them.
     Quality is what `measure` finds on `ids`, the held-out texts. Raises QualityError with the
     figures of all schemes if none suffices, QuantizationError if there is no scheme or there are
     too few texts.
     """
     if not schemes:
         raise QuantizationError("int8: there is no scheme to try")
-    expected = _embed(reference, ids, "fp32")
+    expected = _embed(reference, ids, "fp32", by_token=by_token)
     rejected: list[str] = []
     for scheme in schemes:
         graph = build(scheme)
-        quality = measure(_embed(graph, ids, "int8"), expected)
+        quality = measure(_embed(graph, ids, "int8", by_token=by_token), expected)
         shortfalls = quality.shortfalls(least)
         if not shortfalls:
             return Quantized(graph, scheme, quality, tuple(rejected))
@@ -68,7 +71,10 @@ def choose_scheme(
     )
 
 
-def _embed(graph: Path, ids: Sequence[TokenIds], precision: Precision) -> FloatArray:
+def _embed(
+    graph: Path, ids: Sequence[TokenIds], precision: Precision, *, by_token: bool
+) -> FloatArray:
     """Embed with the runtime's session, one text at a time. Shape: (n, dimension)."""
-    session = Session(graph, precision)
-    return np.concatenate([session.run(row[None]) for row in ids])
+    session = Session(graph, precision, by_token=by_token)
+    found = [session.run(row[None]) for row in ids]
+    return np.concatenate([rows[0] for rows in found] if by_token else found)

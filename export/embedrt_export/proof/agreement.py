@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,10 +51,15 @@ def require_agreement(
     agreement: Agreement,
     precision: Precision = "fp32",
     explain: Callable[[], Sequence[str]] = tuple,
+    *,
+    least: Mapping[Precision, float] = MIN_COSINE,
 ) -> None:
-    """Raise ProofError with the figures and the result of `explain` unless the bundle agrees."""
+    """Raise ProofError with the figures and the result of `explain` unless the bundle agrees.
+
+    `least` is the smallest cosine that agrees, by precision.
+    """
     reasons = []
-    min_cosine = MIN_COSINE[precision]
+    min_cosine = least[precision]
     # Negated, so that NaN fails.
     if not agreement.max_difference <= agreement.tolerance:
         reasons.append(

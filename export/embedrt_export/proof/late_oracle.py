@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from embedrt.bundle.late_interaction import Expansion, LateInteraction
+from embedrt.bundle.late_interaction import Expansion, LateInteraction, TextKind
 from embedrt.errors import UnsupportedModelError
+from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray, TokenTypes
 from embedrt_export.proof.calls import Call
 from embedrt_export.proof.oracle import Oracle
@@ -76,6 +77,17 @@ class LateOracle(Oracle):
                 "other than 0; embedrt does not support both"
             )
         return types
+
+    def inputs(self, text: str, task: TextKind) -> TokenIds:
+        """Return what the graph takes for a text. Shape: (tokens,), or (2, tokens) with a mask."""
+        with self._naming(text):
+            features: dict[str, Any] = self._model.preprocess([text], task=task)
+        ids, mask = (
+            np.array(features[name][0].tolist(), np.int64)
+            for name in ("input_ids", "attention_mask")
+        )
+        expansion = self._transformer().query_expansion
+        return ids if expansion is None or expansion["attend"] else np.stack([ids, mask])
 
     def _run(self, text: str, call: Call) -> FloatArray:
         with quiet():

@@ -88,8 +88,8 @@ class Agreement:
     tolerance: float
     """Upper limit of `max_difference` for the export to succeed."""
     min_cosine: float
-    """Smallest cosine between an embedding and its reference. For a reranker, the cosine between
-    the scores of all pairs and their references."""
+    """Smallest cosine between an embedding, or all vectors of a text, and the reference. For a
+    reranker, the cosine between the scores of all pairs and their references."""
     same_bytes: bool
     """Whether each text gives the same bytes alone and in batches."""
 
@@ -113,7 +113,7 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreQuantization:
-    """How an int8 reranker was quantized, and its quality against fp32 on held-out queries."""
+    """How an int8 reranker or late interaction model was quantized, and its quality by queries."""
 
     scheme: Scheme
     """As in `Quantization`."""
@@ -209,6 +209,7 @@ FURTHER_INPUTS: dict[Task, tuple[Value, ...]] = {
 }
 QUANTIZATIONS: dict[Task, type] = {
     "reranking": ScoreQuantization,
+    "late-interaction": ScoreQuantization,
     "sparse": TermQuantization,
 }  # Quantization for others
 OUTPUTS: dict[Task, tuple[Value, ...]] = {
@@ -237,8 +238,7 @@ class Manifest:
     """``fused``: built from the weights; ``traced``: made by a tracing exporter, see `tools`."""
     precision: Precision
     dimension: int
-    """Components of an embedding or of a token's vector, labels of a reranker, or tokens of a
-    sparse encoder's vocabulary."""
+    """Components of an embedding or a token's vector, labels of a reranker, or words of a row."""
     max_tokens: int
     """Number of tokens that a text is truncated to, including special tokens."""
     truncation_side: Side
