@@ -87,5 +87,6 @@ def make_pylate(folder: Path, family: str, settings: Mapping[str, object], **opt
     config = json.loads(file.read_text(encoding="utf-8"))
     write_json(file, {key: value for key, value in config.items() if "module_" not in key})
     known = {"__version__": {}, "similarity_fn_name": "MaxSim", "model_type": "ColBERT"}
-    write_json(folder / "config_sentence_transformers.json", {**known, **settings})
+    given = {key: value for key, value in {**known, **settings}.items() if value is not None}
+    write_json(folder / "config_sentence_transformers.json", given)
     return folder

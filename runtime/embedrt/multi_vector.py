@@ -72,11 +72,12 @@ class ToInputs:
         return np.stack([ids, np.arange(len(ids)) < real])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KeepTokens:
     """Returns the vectors of the tokens that count, of one or several texts."""
 
-    skipped: frozenset[int]
+    skipped: NDArray[np.int64]
+    """Ids of the tokens that do not."""
     normalized: bool
 
     def __call__(self, found: NDArray[Any]) -> list[FloatArray] | FloatArray:
@@ -86,8 +87,8 @@ class KeepTokens:
         return [self._keep(tokens) for tokens in found]
 
     def _keep(self, tokens: NDArray[Any]) -> FloatArray:
-        if self.skipped:
-            tokens = tokens[[number not in self.skipped for number in tokens["id"].tolist()]]
+        if self.skipped.size:
+            tokens = tokens[~np.isin(tokens["id"], self.skipped)]
         vectors: FloatArray = np.ascontiguousarray(tokens["vector"])
         return normalize(vectors) if self.normalized else vectors
 
@@ -106,7 +107,10 @@ class MultiVectorEncoder(LoadedBundle):
         lengths = {None: self.max_tokens, QUERY: late.query_tokens, DOCUMENT: late.document_tokens}
         tokenizers = {
             most: Tokenizer(
-                bundle.tokenizer, max_tokens=most, truncation_side=self._manifest.truncation_side
+                bundle.tokenizer,
+                max_tokens=most,
+                max_characters=self._manifest.max_characters,
+                truncation_side=self._manifest.truncation_side,
             )
             for most in {*lengths.values()} - {self.max_tokens}
         }
@@ -313,7 +317,8 @@ class MultiVectorEncoder(LoadedBundle):
     def _finish(self, task: TextKind | None, normalized: bool) -> KeepTokens:
         late = self._late
         skips = (task or DOCUMENT) in late.skipped_in
-        return KeepTokens(skipped=frozenset(late.skipped if skips else ()), normalized=normalized)
+        skipped = np.array(late.skipped if skips else (), np.int64)
+        return KeepTokens(skipped=skipped, normalized=normalized)
 
     def _of_task(self, task: TextKind | None) -> Requests:
         if task not in self._requests:

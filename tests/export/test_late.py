@@ -27,6 +27,7 @@ from embedrt.max_sim import max_sim
 from embedrt_export import export_model, prove_bundle
 from embedrt_export.graph.weights import read_graph
 from embedrt_export.int8.order import OrderQuality, kendall_tau, measure_max_sim
+from embedrt_export.source.needed import missing_parts
 from embedrt_export.source.settings import read_settings
 from late_folders import WIDTH, make_late, make_pylate
 from model_folders import change_json, write_json
@@ -83,7 +84,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "pylate-unmarked": {"family": "modernbert", "settings": {}},
     "pylate-marked": {
         "family": "bert",
-        "settings": {"query_prefix": "[unused0]", "document_prefix": "[unused1] "},
+        "settings": {
+            "query_prefix": "[unused0]",
+            "document_prefix": "[unused1] ",
+            "model_type": None,
+        },
     },
     "mpnet": {"family": "mpnet", "expansion": {"strategy": "min", "length": 9}, "query_length": 20},
     "raw": {
@@ -357,6 +362,14 @@ def test_settings_that_are_refused(
     change_json(settings / file, **changes)
     with pytest.raises(UnsupportedModelError, match=message):
         read_settings(settings)
+
+
+def test_the_skip_list_is_needed(settings: Path) -> None:
+    """A folder from the hub without it would give vectors that the model leaves out."""
+    file = "2_MultiVectorMask/config.json"
+    assert missing_parts(settings) == []
+    (settings / file).unlink()
+    assert missing_parts(settings) == [file]
 
 
 @pytest.mark.parametrize("kinds", [["Dense"], ["Dense", "MultiVectorMask", "TokenPooling"], []])

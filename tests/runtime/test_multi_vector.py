@@ -92,6 +92,10 @@ class TestVectors:
         assert words(encoder.encode_document(text)) == ([1] if document else [2, 1, 9])
         assert words(encoder.encode(text)) == words(encoder.encode_document(text))
         assert encoder.encode_document("w2 w2").shape == (0 if document else 2, WORDS)
+        assert [each.shape for each in encoder.encode_document(["", "w1"])] == [
+            (0, WORDS),
+            (1, WORDS),
+        ]
 
     def test_prompts(self, load: Callable[..., MultiVectorEncoder]) -> None:
         encoder = load(prompts=PROMPTS, default_prompt_name="document")

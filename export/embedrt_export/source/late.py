@@ -23,7 +23,7 @@ from embedrt_export.source.other_models import (
     refuse_folder,
 )
 from embedrt_export.source.prompts import EXTRAS, read_prompts
-from embedrt_export.source.pylate import MODEL_TYPE, LateFiles, read_pylate
+from embedrt_export.source.pylate import LateFiles, is_of_pylate, read_pylate
 from embedrt_export.source.transformer import check_transformer, read_transformer_file
 
 MASK = "MultiVectorMask"
@@ -104,7 +104,7 @@ def read_late(folder: Path) -> Settings:
 def _read_files(folder: Path, file: Path) -> LateFiles:
     """Return the files in `folder`, of which `file` describes the model."""
     model, modules = read_object(file), read_modules(folder)
-    if model.get("model_type") == MODEL_TYPE:
+    if is_of_pylate(model):
         return read_pylate(folder, file, model, modules)
     return LateFiles(model=model, defaults={}, modules=modules)
 

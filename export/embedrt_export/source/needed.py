@@ -12,6 +12,7 @@ from embedrt_export.source.card import CARD
 from embedrt_export.source.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH, weight_files
 from embedrt_export.source.embedding import WEIGHTED_MODULES
 from embedrt_export.source.keys import HEAD
+from embedrt_export.source.late import MASK
 from embedrt_export.source.modules import MODULES
 from embedrt_export.source.sparse import ROUTER_FILE, ROUTERS, TRANSFORMERS
 from embedrt_export.source.task import read_task
@@ -80,7 +81,7 @@ def missing_parts(folder: Path) -> list[str]:
     for kind, path in modules:
         is_encoder = kind in TRANSFORMERS
         has_vocabulary = is_encoder or kind in {TABLE, "StaticEmbedding"}
-        needs_config = is_encoder or kind in {*HEAD, SPLADE} - WITHOUT_CONFIG
+        needs_config = is_encoder or kind in {*HEAD, SPLADE, MASK} - WITHOUT_CONFIG
         if kind in ROUTERS and _router_file(folder / path) is None:
             missing.append(str(path / ROUTER_FILE))
         if needs_config and not (folder / path / CONFIG).is_file():

@@ -44,6 +44,7 @@ PYLATE = Table(
         "prompts": honored(object_of(TEXT.or_null), "the manifest has them"),
     },
 )
+PREFIXES = frozenset({"query_prefix", "document_prefix"})
 # Keys of which any says that the others have PyLate's defaults.
 MARKS = PYLATE.keys.keys() - {"prompts"}
 
@@ -57,6 +58,13 @@ class LateFiles:
     defaults: JsonObject
     """What ``sentence_bert_config.json`` says unless it says otherwise."""
     modules: Sequence[Module]
+
+
+def is_of_pylate(model: JsonObject) -> bool:
+    """Whether PyLate saved the model whose ``config_sentence_transformers.json`` this is."""
+    kind = model.get("model_type")
+    # Its older versions name no type.
+    return kind == MODEL_TYPE or (kind is None and not PREFIXES.isdisjoint(model))
 
 
 def read_pylate(
