@@ -5,6 +5,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 # Processes that run the tests side by side: a number, or one a core.
 WORKERS ?= auto
+BY_FILE = --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
 
 SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := .venv/$(SCRIPTS)
@@ -45,7 +46,7 @@ demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 
 # Side by side, a file of tests in one process; then those that time something, alone.
 test: .venv/test
-	$(BIN)/pytest -m "not slow and not alone" --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
+	$(BIN)/pytest -m "not slow and not alone" $(BY_FILE)
 	$(BIN)/pytest -m "alone and not slow"
 
 # Full-size models, and more examples of everything.
@@ -55,8 +56,8 @@ test-slow: .venv/test
 # The exporter beside optimum, and so with the libraries before transformers 5. What does not depend
 # on them is left to `make test`.
 test-optimum: .venv-optimum/test
-	$(OPTIMUM)/pytest -m "not slow" tests/export --numprocesses $(WORKERS) --maxprocesses 8 \
-		--dist loadfile $(foreach name,int8 interrupt same_bytes,--ignore tests/export/test_$(name).py)
+	$(OPTIMUM)/pytest -m "not slow" $(BY_FILE) tests/export \
+		$(foreach name,int8 interrupt same_bytes,--ignore tests/export/test_$(name).py)
 
 # Corpora on Ray, on a server of S3, and in the databases of the recipes.
 test-cluster: .venv-cluster/test $(BUNDLE)/manifest.json
@@ -99,8 +100,9 @@ test-light: dist/built $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	$(PYTHON) -m venv .venv-light
 	$(LIGHT)/pip install --quiet dist/embedrt-*.whl
 	$(LIGHT)/pip list
-	$(LIGHT)/pip install --quiet --constraint constraints.txt pytest pytest-timeout hypothesis
-	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LIGHT)/pytest tests/runtime tests/fuzz
+	$(LIGHT)/pip install --quiet --constraint constraints.txt pytest pytest-timeout pytest-xdist hypothesis
+	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LIGHT)/pytest -m "not alone" $(BY_FILE) tests/runtime tests/fuzz
+	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LIGHT)/pytest -m alone tests/runtime tests/fuzz
 	EMBEDRT_TEST_BUNDLE=$(BUNDLE_INT8) $(LIGHT)/pytest -m "not slow" $(VERSIONED)
 
 # The runtime on the lowest versions that it allows; numpy's has wheels for Python 3.11 and 3.12.

@@ -43,7 +43,9 @@ def quiet(*, errors: bool = False) -> Iterator[None]:
     log. Log records of this package are suppressed with the others.
     """
     level = logging.root.manager.disable
-    logging.disable(logging.ERROR if errors else logging.WARNING)
+    wanted = logging.ERROR if errors else logging.WARNING
+    if level < wanted:
+        logging.disable(wanted)
     try:
         with (
             warnings.catch_warnings(),
@@ -53,4 +55,5 @@ def quiet(*, errors: bool = False) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(level)
+        if level < wanted:  # each change clears a cache of every logger
+            logging.disable(level)

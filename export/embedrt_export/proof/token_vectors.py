@@ -28,6 +28,7 @@ from embedrt_export.proof.comparison import (
 from embedrt_export.proof.late_oracle import LateOracle
 from embedrt_export.proof.texts import text_of
 from embedrt_export.proof.tokens import first_difference, prompt_of
+from embedrt_export.quiet import quiet
 
 NAMED = 3  # the texts that differ most
 # The error of one token's vector in int8 is not averaged with those of others, as in an embedding.
@@ -37,9 +38,10 @@ TASKS: dict[str, TextKind] = {"encode_query": "query", "encode_document": "docum
 
 def rehearse_tokens(oracle: LateOracle, max_tokens: int, count: Callable[[str], int]) -> None:
     """Run all texts of `prove_tokens` with the original, which remembers them."""
-    for call, texts in _plan(oracle, max_tokens, count):
-        for text in texts:
-            expected_of(oracle, call, text)
+    with quiet():
+        for call, texts in _plan(oracle, max_tokens, count):
+            for text in texts:
+                expected_of(oracle, call, text)
 
 
 def prove_tokens(encoder: MultiVectorEncoder, oracle: LateOracle) -> Agreement:
