@@ -22,6 +22,9 @@ FEW := haystack langchain sklearn
 comma := ,
 VERSIONED := $(addprefix tests/runtime/test_, embedder.py tokenizer.py session.py precision.py \
 	public.py similarity.py same_bytes.py cli.py weights.py versions.py)
+# What runs once more in the native kernels, where it takes the published weights.
+ENGINE := $(addprefix tests/runtime/test_, embedder.py engine.py odd_texts.py processes.py \
+	same_bytes.py served.py silence.py::TestProcess)
 DEPLOY := runtime/embedrt/serve/deploy
 BUNDLE := models/all-MiniLM-L6-v2-fp32
 BUNDLE_INT8 := models/all-MiniLM-L6-v2-int8
@@ -67,8 +70,13 @@ kernels: .venv/test
 	@if command -v $(CXX) >/dev/null; then $(MAKE) --no-print-directory test-kernels; \
 	else echo "There is no C++ compiler ($(CXX)), so the faster engine is not built."; fi
 
-test-kernels: $(KERNELS)/built
-	PYTHONPATH=$(KERNELS) $(BIN)/pytest -m "not slow" tests/kernels
+# A bundle that the kernels do not run makes the tests fail.
+test-kernels: $(KERNELS)/built $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
+	PYTHONPATH="$(CURDIR)/$(KERNELS)" EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(BIN)/pytest -m "not slow" tests/kernels \
+		--numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
+	PYTHONPATH="$(CURDIR)/$(KERNELS)" EMBEDRT_KERNELS=require EMBEDRT_TEST_BUNDLE=$(BUNDLE_INT8) \
+		$(BIN)/pytest -m "not slow and not alone" $(ENGINE) \
+		--numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
 
 # The same with checks of every address and every undefined operation.
 kernels-sanitized: .venv/test
