@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,21 @@ def test_what_is_published_is_what_was_tested() -> None:
     assert commands(checks).count("make package-kernels") == 1
     assert jobs(checks)["kernels"]["needs"] == "package-kernels"
     assert jobs(checks)["kernels"]["env"] == {"GIVEN": "dist-kernels/built"}
+
+
+def test_only_the_packages_are_published() -> None:
+    checks = jobs(ROOT / ".github" / "workflows" / "checks.yml")
+    uploads = {
+        step["with"]["name"]: name
+        for name, job in checks.items()
+        for step in job["steps"]
+        if step.get("uses", "").startswith("actions/upload-artifact@")
+    }
+    publish = jobs(ROOT / ".github" / "workflows" / "release.yml")["publish"]
+    pattern = publish["steps"][0]["with"]["pattern"]
+    published = {name: job for name, job in uploads.items() if fnmatch(name, pattern)}
+    assert published == {"dist": "package", "dist-kernels": "package-kernels"}
+    assert set(uploads) > set(published)
 
 
 def test_the_wheel_of_the_kernels_is_built_in_the_container_of_its_tag() -> None:
