@@ -74,7 +74,9 @@ kernels: .venv/test
 		$(MAKE) --no-print-directory $(GIVEN:%=--assume-old=%) test-kernels; \
 	else echo "There is no C++ compiler ($(CXX)), so the faster engine is not built."; fi
 
-# A bundle that the kernels do not run makes the tests fail.
+# A bundle that the kernels do not run makes the tests fail. One thread of torch in each process:
+# more would wait for each other, spinning.
+test-kernels: export OMP_NUM_THREADS = 1
 test-kernels: $(KERNELS)/built $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	PYTHONPATH="$(CURDIR)/$(KERNELS)" EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(BIN)/pytest -m "not slow" tests/kernels \
 		--numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
