@@ -36,9 +36,9 @@ INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint const
 export PYTHONDONTWRITEBYTECODE :=
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
-.PHONY: demo kernels kernels-sanitized package-kernels test test-kernels test-kernels-sanitized test-slow \
-	test-optimum test-cluster test-clients test-light test-lowest test-integrations \
-	test-integrations-light package bench bench-quick lint format clean
+.PHONY: demo kernels kernels-sanitized package-kernels wheel-kernels test test-kernels \
+	test-kernels-sanitized test-slow test-optimum test-cluster test-clients test-light \
+	test-lowest test-integrations test-integrations-light package bench bench-quick lint format clean
 
 demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	@TIMEFORMAT="in %R s, from the start of the process"; \
@@ -79,11 +79,10 @@ kernels: .venv/test
 # more would wait for each other, spinning.
 test-kernels: export OMP_NUM_THREADS = 1
 test-kernels: $(KERNELS)/built $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
-	PYTHONPATH="$(CURDIR)/$(KERNELS)" EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(BIN)/pytest -m "not slow" tests/kernels \
-		--numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
+	PYTHONPATH="$(CURDIR)/$(KERNELS)" EMBEDRT_TEST_BUNDLE=$(BUNDLE) \
+		$(BIN)/pytest -m "not slow" $(BY_FILE) tests/kernels
 	PYTHONPATH="$(CURDIR)/$(KERNELS)" EMBEDRT_KERNELS=require EMBEDRT_TEST_BUNDLE=$(BUNDLE_INT8) \
-		$(BIN)/pytest -m "not slow and not alone" $(ENGINE) \
-		--numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
+		$(BIN)/pytest -m "not slow and not alone" $(BY_FILE) $(ENGINE)
 
 # The same with checks of every address and every undefined operation.
 kernels-sanitized: .venv/test
@@ -157,6 +156,10 @@ package: dist/built
 # Linux with glibc 2.28 or later, which auditwheel checks. `make kernels` then tests this wheel.
 # The release makes it in a container of manylinux; newer compilers may need a newer glibc.
 package-kernels: .venv/package
+	@if command -v $(CXX) >/dev/null; then $(MAKE) --no-print-directory wheel-kernels; \
+	else echo "There is no C++ compiler ($(CXX)), so the faster engine has no wheel."; fi
+
+wheel-kernels:
 	rm -rf $(WHEEL)
 	$(BIN)/python -m build --quiet --outdir $(WHEEL)/built-here runtime/kernels
 	PATH="$(CURDIR)/$(BIN):$$PATH" auditwheel repair --plat $(MANYLINUX) --wheel-dir $(WHEEL) \
