@@ -11,7 +11,7 @@ from typing import Any
 
 from embedrt.integrations.encoder import load_shared
 from embedrt.integrations.extras import needs
-from embedrt.integrations.haystack import Settings
+from embedrt.integrations.haystack_settings import Settings
 from embedrt.sparse import SparseEncoder
 from embedrt.sparse_rows import SparseRow, SparseRows
 
