@@ -81,7 +81,8 @@ test-kernels-sanitized: $(KERNELS)-sanitized/built
 		$(BIN)/pytest -m "not slow" -k "not real_widths" tests/kernels/test_description.py \
 		tests/kernels/test_encoder.py tests/kernels/test_mutated.py
 
-# Clients of the server that people use, each set in an environment of its own; needs Node and npm.
+# Clients of the server that people use, each set in an environment of its own; needs npm and Node,
+# of which openai's package wants version 22 (it works with 20, and npm warns).
 test-clients: .venv-clients/test .venv-clients-hub/test tests/clients/node_modules \
 		$(BUNDLE)/manifest.json
 	cache=$$($(CLIENTS)/python -c "import llama_index.core as c, pathlib; \
