@@ -35,7 +35,9 @@ def test_names_are_normalized(extra: str) -> None:
 
 
 def test_extras_that_are_named_exist() -> None:
-    named = {(extra, file) for file in PLACES for extra in extras_in(file.read_text("utf-8"))}
+    named = {
+        (extra, file) for file in PLACES for extra in extras_in(file.read_text(encoding="utf-8"))
+    }
     assert {extra for extra, _ in named} >= {
         "corpus",
         "export",
