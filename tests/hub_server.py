@@ -59,6 +59,8 @@ class Hub:
     """By file name, the number of bytes that the next requests get before a disconnect."""
     damaged: set[str] = field(default_factory=set)
     """Files that are sent with a wrong last byte."""
+    starts: dict[str, list[int]] = field(default_factory=dict)
+    """By file name, the first byte that each GET asks for: not 0 where a download is resumed."""
     described: Callable[[], object] = bool
     """A function to call after a repository's description was sent."""
     half_sent: Callable[[str], object] = bool
@@ -265,6 +267,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path in self.served.damaged:
             content = content[:-1] + bytes([content[-1] ^ 1])
         start = int(self.headers.get("Range", "bytes=0-")[6:].partition("-")[0])
+        if self.command == "GET":
+            self.served.starts.setdefault(path, []).append(start)
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         cuts = self.served.cuts.get(path) if self.command == "GET" else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,38 @@ def test_what_is_published_is_what_was_tested() -> None:
     assert not any("run" in step for step in publish["steps"])
     assert commands(checks).count("make package") == 1
     assert jobs(checks)["test-light"]["needs"] == ["package", "bundles"]
+    assert commands(checks).count("make package-kernels") == 1
+    assert jobs(checks)["kernels"]["needs"] == "package-kernels"
+    assert jobs(checks)["kernels"]["env"] == {"GIVEN": "dist-kernels/built"}
+
+
+def test_only_the_packages_are_published() -> None:
+    checks = jobs(ROOT / ".github" / "workflows" / "checks.yml")
+    uploads = {
+        step["with"]["name"]: name
+        for name, job in checks.items()
+        for step in job["steps"]
+        if step.get("uses", "").startswith("actions/upload-artifact@")
+    }
+    publish = jobs(ROOT / ".github" / "workflows" / "release.yml")["publish"]
+    pattern = publish["steps"][0]["with"]["pattern"]
+    published = {name: job for name, job in uploads.items() if fnmatch(name, pattern)}
+    assert published == {"dist": "package", "dist-kernels": "package-kernels"}
+    assert set(uploads) > set(published)
+
+
+def test_the_wheel_of_the_kernels_is_built_in_the_container_of_its_tag() -> None:
+    checks = jobs(ROOT / ".github" / "workflows" / "checks.yml")
+    (tag,) = re.findall(r"^MANYLINUX = (manylinux_\w+?)_\$", read("Makefile"), flags=re.MULTILINE)
+    assert checks["package-kernels"]["container"] == f"quay.io/pypa/{tag}_x86_64"
+
+
+def test_the_kernels_have_the_version_of_embedrt() -> None:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    kernels = tomllib.loads(read("runtime/kernels/pyproject.toml"))["project"]
+    (extra,) = project["optional-dependencies"]["kernels"]
+    assert kernels["version"] == project["version"]
+    assert extra.startswith(f"{kernels['name']}=={project['version']};")
 
 
 def test_no_job_may_write() -> None:

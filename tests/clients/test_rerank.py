@@ -53,27 +53,28 @@ def rounded(scores: list[Any]) -> list[float]:
 @pytest.mark.parametrize("version", [1, 2])
 def test_cohere(ranking: Serving, scores: list[float], version: int) -> None:
     kind = cohere.Client if version == 1 else cohere.ClientV2
-    client = kind(api_key="none", base_url=ranking.url)
-    answer = client.rerank(model="any", query=QUERY, documents=TEXTS)
+    with kind(api_key="none", base_url=ranking.url) as client:
+        answer = client.rerank(model="any", query=QUERY, documents=TEXTS)
+        two = client.rerank(model="any", query=QUERY, documents=TEXTS, top_n=2)
+        with pytest.raises(cohere.BadRequestError) as raised:
+            client.rerank(model="any", query=QUERY, documents=[])
     assert [each.index for each in answer.results] == BEST_FIRST
     assert rounded([each.relevance_score for each in answer.results]) == scores
-    assert len(client.rerank(model="any", query=QUERY, documents=TEXTS, top_n=2).results) == 2
-    with pytest.raises(cohere.BadRequestError) as raised:
-        client.rerank(model="any", query=QUERY, documents=[])
+    assert len(two.results) == 2
     assert raised.value.body["message"].startswith("documents is empty")
 
 
 def test_cohere_returns_documents(ranking: Serving) -> None:
-    client = cohere.Client(api_key="none", base_url=ranking.url)
     documents = [{"text": text} for text in TEXTS]
-    answer = client.rerank(model="any", query=QUERY, documents=documents, return_documents=True)
+    with cohere.Client(api_key="none", base_url=ranking.url) as client:
+        answer = client.rerank(model="any", query=QUERY, documents=documents, return_documents=True)
     assert [each.document.text for each in answer.results] == [TEXTS[at] for at in BEST_FIRST]
 
 
 def test_cohere_async(ranking: Serving, scores: list[float]) -> None:
     async def main() -> list[float]:
-        client = cohere.AsyncClientV2(api_key="none", base_url=ranking.url)
-        answer = await client.rerank(model="any", query=QUERY, documents=TEXTS)
+        async with cohere.AsyncClientV2(api_key="none", base_url=ranking.url) as client:
+            answer = await client.rerank(model="any", query=QUERY, documents=TEXTS)
         return [each.relevance_score for each in answer.results]
 
     assert rounded(asyncio.run(main())) == scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 import shutil
@@ -258,6 +259,17 @@ class TestCluster:
             "part-0.parquet, rows 20 to 39",
         ]
         assert all("failed 3 times, at last with" in reason for reason in report.failures)
+
+    def test_an_engine_that_a_worker_lacks(self, source: Path, tmp_path: Path, tiny: Path) -> None:
+        """The kernels, which run no bundle in fp32."""
+        output = tmp_path / "output"
+        embed(source, output, bundle=tiny)
+        settings = json.loads((output / "_embedrt.json").read_text(encoding="utf-8"))
+        settings["engine"] = "kernels"
+        (output / "_embedrt.json").write_text(json.dumps(settings), encoding="utf-8")
+        next(iter(output.glob("0*"))).unlink()
+        with pytest.raises(CorpusError, match=r"by kernels, which .+ cannot run .*KERNELS=off$"):
+            embed(source, output, bundle=tiny, engine="ray")
 
     def test_the_bundle_is_sent_where_its_folder_is_not(
         self, source: Path, tmp_path: Path, tiny: Path

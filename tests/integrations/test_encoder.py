@@ -29,7 +29,8 @@ EXTRAS: list[str] = list(PROJECT["optional-dependencies"])
 
 def extra_of(module: str) -> str:
     """The extra of a framework, which may have several modules: ``x`` and ``x_reranker``."""
-    return next(name for name in EXTRAS if name == module or module.startswith(f"{name}_"))
+    name = module.replace("_", "-")
+    return next(extra for extra in EXTRAS if name == extra or name.startswith(f"{extra}-"))
 
 
 def test_sides(bundle: Path) -> None:
@@ -102,7 +103,8 @@ def test_the_error_names_the_extra_of_a_missing_framework(name: str) -> None:
     )
     last = process.stderr.splitlines()[-1]
     extra = extra_of(name)
-    assert last.startswith(f"embedrt.errors.MissingExtraError: embedrt.integrations.{extra} needs ")
+    module = f"embedrt.integrations.{extra.replace('-', '_')}"
+    assert last.startswith(f"embedrt.errors.MissingExtraError: {module} needs ")
     assert last.endswith(f": pip install 'embedrt[{extra}]'")
 
 

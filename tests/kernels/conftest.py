@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from embedrt.kernels.library import Library
+from embedrt_export import export_model
+from sharing import made_once
 
 PATHS = ("avx512-vnni", "avx512-bf16")
 
@@ -25,3 +28,13 @@ def path(request: pytest.FixtureRequest, library: Library) -> str:
     if fastest is None or PATHS.index(name) > PATHS.index(fastest):
         pytest.skip(f"this processor does not run {name}")
     return name
+
+
+@pytest.fixture(scope="session")
+def minilm_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MiniLM with its published weights, in int8."""
+    return made_once(
+        tmp_path_factory,
+        "all-MiniLM-L6-v2-int8",
+        lambda output: export_model("all-MiniLM-L6-v2", output=output, precision="int8"),
+    )

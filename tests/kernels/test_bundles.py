@@ -25,7 +25,6 @@ from embedrt.kernels import choose as choosing
 from embedrt.kernels.library import Library
 from embedrt_export import export_model
 from model_folders import make_small
-from sharing import made_once
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
 TEXTS = [
@@ -71,16 +70,6 @@ def bundles(
         "fp32": export_model(str(model), output=folder / "fp32"),
         "int8": export_model(str(model), output=folder / "int8", precision="int8"),
     }
-
-
-@pytest.fixture(scope="session")
-def minilm_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MiniLM with its published weights, in int8."""
-    return made_once(
-        tmp_path_factory,
-        "all-MiniLM-L6-v2-int8",
-        lambda output: export_model("all-MiniLM-L6-v2", output=output, precision="int8"),
-    )
 
 
 def test_every_family(bundles: dict[str, Path]) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from embedrt.bundle.reader import GRAPH
+from embedrt import Embedder
+from embedrt.bundle.manifest import Manifest
+from embedrt.bundle.reader import GRAPH, MANIFEST, describe_file
 from embedrt.bundle.weights import WEIGHTS
+from embedrt.errors import BundleError, KernelsError, NonFiniteEmbeddingError
 from embedrt.kernels.graph import read_graph
 from embedrt.kernels.library import Library, LibraryError
 from embedrt.kernels.recognize import recognize
@@ -55,3 +61,28 @@ def test_damaged_graphs(library: Library, path: str, bundle: Path) -> None:
             ran += 1
     assert refused > 500
     assert ran > 5  # a changed number is another model
+
+
+def test_damaged_bundles(bundle: Path, tmp_path: Path, library: Library) -> None:
+    """Files that were damaged before the manifest was made are refused, or pass the probes."""
+    if library.path() is None:
+        pytest.skip("there are no kernels for this processor")
+    manifest = Manifest.from_json((bundle / MANIFEST).read_bytes())
+    refused = ran = 0
+    for seed, name in itertools.product(range(40), (GRAPH, WEIGHTS)):
+        damaged = tmp_path / f"{seed} {name}"
+        shutil.copytree(bundle, damaged)
+        content = mutate((bundle / name).read_bytes(), random.Random(seed))
+        (damaged / name).write_bytes(content)
+        files = {**manifest.files, name: describe_file(damaged / name)}
+        changed = dataclasses.replace(manifest, files=files)
+        (damaged / MANIFEST).write_text(changed.to_json(), encoding="utf-8")
+        try:
+            with Embedder.load(damaged, kernels="require") as embedder:
+                assert np.isfinite(embedder.encode(["a text", "b"])).all()
+        except (BundleError, KernelsError, NonFiniteEmbeddingError):
+            refused += 1
+        else:
+            ran += 1
+    assert refused > 20
+    assert ran > 5  # most bytes of weights change little

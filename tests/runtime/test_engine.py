@@ -27,6 +27,7 @@ from embedrt.engine.scheduler import Engine
 from embedrt.engine.session import FloatArray, Session
 from embedrt.engine.sessions import ALONE_BEFORE_ALL_CORES, Sessions
 from embedrt.errors import BundleCorruptError, ClosedError, OverloadedError
+from embedrt.kernels.session import KernelSession
 from tiny_bundle import WORDS, make_tiny
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
@@ -54,16 +55,21 @@ def engine(tiny: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Runner]:
     """The sessions of the runs, in order."""
-    sessions: list[Session] = []
-    run = Session.run
+    sessions: list[Runner] = []
 
-    def recording(session: Session, input_ids: NDArray[np.int64]) -> FloatArray:
-        sessions.append(session)
-        return run(session, input_ids)
+    def record(kind: type[Session | KernelSession]) -> None:
+        run: Callable[..., FloatArray] = kind.run
 
-    monkeypatch.setattr(Session, "run", recording)
+        def recording(session: Runner, input_ids: NDArray[np.int64]) -> FloatArray:
+            sessions.append(session)
+            return run(session, input_ids)
+
+        monkeypatch.setattr(kind, "run", recording)
+
+    record(Session)
+    record(KernelSession)
     return sessions
 
 
@@ -129,7 +135,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestAllCores:
-    def test_used_after_several_single_texts(self, engine: Engine, ran: list[Session]) -> None:
+    def test_used_after_several_single_texts(self, engine: Engine, ran: list[Runner]) -> None:
         for _ in range(ALONE_BEFORE_ALL_CORES - 1):
             run_one(engine)
         assert engine._sessions.loading is None
@@ -156,7 +162,7 @@ class TestAllCores:
             tiny_embedder.encode(texts)
         assert tiny_embedder._engine._sessions.loading
 
-    def test_not_while_others_run(self, engine: Engine, ran: list[Session], held: Held) -> None:
+    def test_not_while_others_run(self, engine: Engine, ran: list[Runner], held: Held) -> None:
         all_cores = use_all_cores(engine)
         other = call_of("9", "9 1")  # two batches, one core each
         engine.start(other)
@@ -171,9 +177,7 @@ class TestAllCores:
         run_one(engine)
         assert ran[-1] is all_cores
 
-    def test_others_wait_while_it_runs(
-        self, engine: Engine, ran: list[Session], held: Held
-    ) -> None:
+    def test_others_wait_while_it_runs(self, engine: Engine, ran: list[Runner], held: Held) -> None:
         all_cores = use_all_cores(engine)
         ran.clear()
         alone = call_of("9")
@@ -188,7 +192,7 @@ class TestAllCores:
         assert ran[0] is all_cores
 
     def test_after_a_pause_only_for_a_long_run(
-        self, engine: Engine, ran: list[Session], monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, ran: list[Runner], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         all_cores = use_all_cores(engine)
         pace = engine._sessions._seconds_per_token
@@ -317,7 +321,7 @@ class TestPrepareToFork:
 
 
 class TestManyThreads:
-    def test_sixty_four_threads(self, minilm: Path, ran: list[Session]) -> None:
+    def test_sixty_four_threads(self, minilm: Path, ran: list[Runner]) -> None:
         """Threads embed one text, a few, or enough for all workers, at the same time."""
         texts = [f"{'word ' * (number % 9)}{number}" for number in range(64)]
         with Embedder.load(minilm, threads=2) as embedder:
@@ -449,7 +453,7 @@ def count(what: str) -> int:
 
 
 class TestCancel:
-    def test_drops_waiting_texts(self, engine: Engine, held: Held, ran: list[Session]) -> None:
+    def test_drops_waiting_texts(self, engine: Engine, held: Held, ran: list[Runner]) -> None:
         running = call_of("9", "9 9")
         engine.start(running)
         assert held.running.wait(30)

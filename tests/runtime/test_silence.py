@@ -145,7 +145,8 @@ def environment(home: Path, changes: Mapping[str, str | None]) -> dict[str, str]
 
     None in `changes` removes a variable.
     """
-    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    names = ("PATH", "PYTHONPATH", "EMBEDRT_KERNELS")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     settings = {"HOME": str(home / "home"), "TMPDIR": str(home / "tmp"), "LC_ALL": "C.UTF-8"}
     quiet = {"PYTHONDONTWRITEBYTECODE": "1"}  # bytecode is written by Python, not by embedrt
     found = {**kept, **settings, **quiet, **changes}

@@ -38,8 +38,8 @@ def run(options: argparse.Namespace) -> None:
         print(f"computed again: {again.rows - again.tolerant:,} rows, the same bytes")
     if again.tolerant:
         print(
-            f"computed again: {again.tolerant:,} rows of another kind of processor, to "
-            f"{again.tolerance:g}"
+            f"computed again: {again.tolerant:,} rows to {again.tolerance:g}, not to the byte: by "
+            f"{', '.join(again.others)} before, by {again.here} now"
         )
     if not again.rows and options.sample:
         print("computed again: none, because the texts are not in the output; pass --source")

@@ -216,12 +216,13 @@ def _say(report: Report) -> None:
         f"{report.rows_done:,} of {report.rows:,} rows in {report.output}, {report.rows_run:,} of "
         f"them now, {rate:,.0f} rows/s"
     )
-    if len(report.processors) > 1:
-        print(
-            f"embedrt: computed on {', '.join(report.processors)}: the vectors of one kind of "
-            "processor have the same bytes, those of two agree to rounding",
-            file=sys.stderr,
-        )
+    for kind, found in (("kind of processor", report.processors), ("engine", report.engines)):
+        if len(found) > 1:
+            print(
+                f"embedrt: computed on {', '.join(found)}: the vectors of one {kind} have the same "
+                "bytes, those of two agree to rounding",
+                file=sys.stderr,
+            )
     if report.complete:
         print(f"nulls {report.nulls:,}, texts cut {report.cut:,}, digest {report.digest}")
     else:

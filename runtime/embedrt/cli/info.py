@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any
 
-from embedrt.bundle.graph_rules import Ends, check_graph
 from embedrt.bundle.late_interaction import LateInteraction
 from embedrt.bundle.manifest import Manifest, Quantization, ScoreQuantization, TermQuantization
 from embedrt.bundle.reader import Bundle
 from embedrt.errors import BundleError
 from embedrt.hub.place import noted_place
-from embedrt.kernels.choose import choose, default_use
-from embedrt.text.tokenizer import TokenIds, Tokenizer
+from embedrt.kernels.choose import choose_unloaded, default_use
 
 
 def add_to(commands: Any) -> None:
@@ -67,16 +64,9 @@ def run(options: argparse.Namespace) -> None:
 
 def _describe_engine(bundle: Bundle) -> str:
     """Return what would run the bundle in this environment, and why."""
-    manifest = bundle.manifest
-
-    def tokenize(texts: Sequence[str]) -> list[TokenIds]:
-        return Tokenizer(bundle.tokenizer, max_tokens=manifest.max_tokens).batch_ids(texts)
-
     use = default_use()
     try:
-        if manifest.quantization is not None:
-            check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
-        chosen = choose(bundle, tokenize, "auto" if use == "require" else use)
+        chosen = choose_unloaded(bundle, "auto" if use == "require" else use)
     except BundleError as error:
         return f"none ({error})"
     return f"{chosen.engine} ({chosen.why})"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Any
 
+from embedrt.corpus.computing import load_to_embed
 from embedrt.corpus.part import Outcome, Run, make_part, read_run, runs
 from embedrt.corpus.plan import Part, Plan
-from embedrt.corpus.table import load_encoder
 from embedrt.corpus.work import Work
 
 WRITERS = 2  # one computes while the other writes
@@ -29,7 +29,7 @@ class LocalEngine:
     ) -> Iterator[tuple[Outcome, int]]:
         """Yield each part's outcome with the tokens computed since the one before."""
         turn, computed = Lock(), 0
-        with load_encoder(work.bundle, self.threads) as embedder:
+        with load_to_embed(work.bundle, self.threads, work.engine) as embedder:
 
             def make(run: Run, part: Part, table: Any) -> Outcome | None:
                 if stop.is_set():  # read ahead, and not begun

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from embedrt.corpus.digest import add_digests, read_digest, spell_digest
 from embedrt.corpus.output import (
     FACTS,
+    ONNX_RUNTIME,
     PartFacts,
     open_parquet,
     parquet_options,
@@ -35,6 +36,7 @@ from embedrt.errors import CorpusOutputError
 
 NAME = re.compile(r"(\d{6,})-r(\d{10,})-to-(\d{6,})-r(\d{10,})\.parquet")
 MEGABYTE = 1_000_000
+LISTS = ("parts", "processors", "engines")  # among the facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class MergedFacts:
     digest: str
     identity: str
     processors: tuple[str, ...]
+    engines: tuple[str, ...] = (ONNX_RUNTIME,)
 
 
 def merged_of(name: str) -> Merged | None:
@@ -81,7 +84,7 @@ def read_merged(place: Place, merged: Merged) -> MergedFacts:
     try:
         with place.filesystem.open_input_file(place.join(merged.name)) as stream:
             facts = json.loads(pq.read_schema(stream).metadata[FACTS])
-        lists = {name: tuple(facts[name]) for name in ("parts", "processors")}
+        lists = {name: tuple(facts[name]) for name in LISTS if name in facts}
         return MergedFacts(**{**facts, **lists})
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise CorpusOutputError(
@@ -138,6 +141,7 @@ def _join(name: str, found: Sequence[PartFacts]) -> MergedFacts:
         digest=spell_digest(add_digests(read_digest(one.digest) for one in found)),
         identity=found[0].identity,
         processors=tuple(sorted({one.processor for one in found})),
+        engines=tuple(sorted({one.engine for one in found})),
     )
     if others := {one.identity for one in found} - {whole.identity}:
         raise CorpusOutputError(f"{name}: its parts are of {len(others) + 1} different runs")

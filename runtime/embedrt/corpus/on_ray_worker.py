@@ -11,10 +11,11 @@ from typing import Any
 from pyarrow import fs
 
 from embedrt.bundle.reader import MANIFEST, Bundle
+from embedrt.corpus.computing import load_to_embed
 from embedrt.corpus.output import read_facts
 from embedrt.corpus.part import Outcome, Run, make_part, read_run
 from embedrt.corpus.plan import Part
-from embedrt.corpus.table import AnyEncoder, load_encoder
+from embedrt.corpus.table import AnyEncoder
 from embedrt.corpus.work import Work, hash_bundle
 from embedrt.errors import BundleError, CorpusError
 
@@ -27,7 +28,7 @@ def make_parts(work: Work, shipped: list[Any], threads: int, run: Run) -> list[t
 
     Returns the outcome of each part, with the tokens computed for it.
     """
-    embedder = _load(find_bundle(work, shipped[0]), threads)
+    embedder = _load(find_bundle(work, shipped[0]), threads, work.engine)
     there = [part for part in run.parts if is_there(work, part)]
     outcomes: list[tuple[Outcome, int]] = [(read_facts(work.output, one.name), 0) for one in there]
     rest = Run(file=run.file, parts=tuple(part for part in run.parts if part not in there))
@@ -51,9 +52,9 @@ def pack_bundle(path: Path) -> Packed:
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path, threads: int) -> AnyEncoder:
+def _load(path: Path, threads: int, engine: str) -> AnyEncoder:
     """Return the loaded bundle of this worker."""
-    return load_encoder(path, threads)
+    return load_to_embed(path, threads, engine)
 
 
 def find_bundle(work: Work, shipped: Any) -> Path:

@@ -27,6 +27,7 @@ PLAN = "_plan"  # Parquet, and not called so: `*.parquet` are the vectors
 SUCCESS = "_SUCCESS"
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}")
 FACTS = b"embedrt"  # key of the metadata of a part's file
+ONNX_RUNTIME = "ONNX Runtime"  # the engine of outputs that do not tell theirs
 COMPRESSION_LEVEL = 1  # of zstd: vectors are noise, which no level compresses better
 
 
@@ -49,6 +50,8 @@ class PartFacts:
     """Hash of the settings and the plan."""
     processor: str
     """Kind of the processor that computed the vectors."""
+    engine: str = ONNX_RUNTIME
+    """What computed them: ONNX Runtime, or kernels and their path."""
 
 
 def write_file(place: Place, name: str, content: Any) -> None:

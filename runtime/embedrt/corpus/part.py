@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from embedrt.corpus.computing import engine_of
 from embedrt.corpus.digest import digest_rows, spell_digest
 from embedrt.corpus.output import PartFacts, parquet_buffer, with_facts, write_file
 from embedrt.corpus.plan import Part, Plan, PlannedFile
@@ -112,6 +113,7 @@ def make_part(
             digest=spell_digest(digest_rows(path, part.first, embedded.vectors, embedded.valid)),
             identity=work.identity,
             processor=processor_name(),
+            engine=engine_of(embedder),
         )
         content = parquet_buffer(
             with_facts(whole, facts), work.embedding.output_column, work.embedding.text

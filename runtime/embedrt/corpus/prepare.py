@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from embedrt.bundle.reader import Bundle
+from embedrt.corpus.computing import choose_engine
 from embedrt.corpus.embedding import Embedding
-from embedrt.corpus.folder import Present, find_present, take_up
+from embedrt.corpus.folder import Present, find_present, recorded_engine, take_up
 from embedrt.corpus.places import Place
 from embedrt.corpus.plan import Plan
 from embedrt.corpus.plan_file import load_plan, plan_again
@@ -44,7 +45,8 @@ def prepare(
 ) -> Job:
     """Check everything, and make or take up the output folder.
 
-    Raises CorpusSourceError, CorpusOutputError or ValueError, and then has changed nothing.
+    Raises CorpusSourceError, CorpusOutputError, BundleError, KernelsError or ValueError, and then
+    has changed nothing.
     """
     manifest = bundle.manifest
     embedding = Embedding.of(manifest, text, **options)
@@ -71,7 +73,8 @@ def prepare(
     )
     keys = _partitions(plan, schema)
     _require_text(plan, embedding.text, keys)
-    settings = settings_of(bundle, embedding, carried, plan.digest())
+    engine = choose_engine(bundle, recorded_engine(output), output.given)
+    settings = settings_of(bundle, engine, embedding, carried, plan.digest())
     details = {
         "rows_per_part": rows_per_part,
         "versions": versions(),
@@ -86,6 +89,7 @@ def prepare(
         output=output,
         bundle=bundle.path.absolute(),
         bundle_sha256=hash_bundle(bundle),
+        engine=engine,
         dimension=manifest.dimension,
         embedding=embedding,
         carried=carried,

@@ -41,6 +41,8 @@ class Report:
     """Digest of all rows; None if the output is not complete."""
     processors: tuple[str, ...]
     """Kinds of processors that computed the vectors; their results agree to rounding."""
+    engines: tuple[str, ...]
+    """What computed them: ONNX Runtime, or the paths of the kernels, which agree to rounding."""
 
     @property
     def complete(self) -> bool:

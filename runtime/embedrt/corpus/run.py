@@ -122,6 +122,8 @@ def embed(
         The output holds other work, or cannot be written.
     BundleError
         The bundle cannot be read.
+    KernelsError
+        `EMBEDRT_KERNELS` requires kernels, and they cannot run the bundle.
     """
     started = time.monotonic()
     chosen = _engine(engine)
@@ -168,6 +170,7 @@ def embed(
         interrupted=made.parts_left > 0 and not made.failures,
         digest=digest,
         processors=totals.processors,
+        engines=totals.engines,
     )
 
 

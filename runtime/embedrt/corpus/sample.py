@@ -14,13 +14,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedrt.bundle.reader import Bundle
+from embedrt.corpus.computing import engine_of, load_to_compare
 from embedrt.corpus.embedding import Embedding
+from embedrt.corpus.output import ONNX_RUNTIME
 from embedrt.corpus.part import with_partitions
 from embedrt.corpus.places import Place
 from embedrt.corpus.plan import Part, Plan
 from embedrt.corpus.reading import read_rows
 from embedrt.corpus.source import partition_schema
-from embedrt.corpus.table import embed_texts, load_encoder, texts_of
+from embedrt.corpus.table import embed_texts, texts_of
 from embedrt.corpus.work import hash_bundle
 from embedrt.engine.cpu import processor_name
 from embedrt.sparse_rows import Terms
@@ -45,6 +47,8 @@ class Sampled:
     """Whether the text is known."""
     processors: tuple[str, ...]
     """Kinds of processors, one of which has computed the row."""
+    engines: tuple[str, ...]
+    """Engines, one of which has computed the row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +58,14 @@ class Again:
     rows: int
     """Rows compared."""
     tolerant: int
-    """Rows of these that another kind of processor had computed, compared to the tolerance; the
-    others were compared bit for bit."""
+    """Rows of these that another kind of processor or another engine had computed, compared to the
+    tolerance; the others were compared bit for bit."""
     tolerance: float
     """What a component may differ by; for bits, the share of a row's bits."""
+    others: tuple[str, ...] = ()
+    """What had computed the tolerant rows."""
+    here: str = ""
+    """What computed them again."""
     problems: tuple[str, ...] = ()
 
 
@@ -119,22 +127,38 @@ def compute_again(
         tolerance += FLOAT16_STEP
     if embedding.precision in ("binary", "ubinary"):
         tolerance = BITS
-    with load_encoder(bundle.path, None) as embedder:
+    with load_to_compare(bundle.path, settings.get("engine", ONNX_RUNTIME)) as embedder:
         embedded = embed_texts([one.text for one in known], embedder, embedding)
-    here = (processor_name(),)
-    problems, tolerant = [], 0
+        here = _maker((engine_of(embedder),), (processor_name(),))
+    problems, tolerant, others = [], 0, set[str]()
     for one, vector, is_valid in zip(known, embedded.vectors, embedded.valid, strict=True):
-        other = one.processors != here
-        tolerant += other
+        maker = _maker(one.engines, one.processors)
+        other = maker != here
+        if other:
+            tolerant += 1
+            others.add(maker)
         same = is_valid == (one.vector is not None) and (
             one.vector is None
             or one.vector.tobytes() == vector.tobytes()
             or (other and _difference(one.vector, vector) <= tolerance)
         )
         if not same:
-            how = f"by more than {tolerance:g}, on another processor" if other else "in its bytes"
+            tolerated = f"by more than {tolerance:g}: by {maker} before, by {here} now"
+            how = tolerated if other else "in its bytes"
             problems.append(f"{one.part.name}: row {one.row} differs {how}")
-    return Again(rows=len(known), tolerant=tolerant, tolerance=tolerance, problems=tuple(problems))
+    return Again(
+        rows=len(known),
+        tolerant=tolerant,
+        tolerance=tolerance,
+        others=tuple(sorted(others)),
+        here=here,
+        problems=tuple(problems),
+    )
+
+
+def _maker(engines: Sequence[str], processors: Sequence[str]) -> str:
+    """Return what computed a row, for people: the same words for the same bytes."""
+    return f"{' or '.join(engines)} on {' or '.join(processors)}"
 
 
 def _difference(before: NDArray[Any], now: NDArray[Any]) -> float:

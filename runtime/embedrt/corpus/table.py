@@ -17,6 +17,7 @@ from embedrt.corpus.schema import choose_columns, conform, plain_schema
 from embedrt.corpus.sparse import as_sparse_column, read_sparse_column, rows_of
 from embedrt.embedder import Embedder
 from embedrt.errors import TextError
+from embedrt.kernels.choose import Use
 from embedrt.loaded import LoadOptions
 from embedrt.sparse import SparseEncoder, Task
 from embedrt.sparse_rows import SparseRows
@@ -152,9 +153,9 @@ def texts_of(table: Any, embedding: Embedding) -> list[str | None]:
     return [None if text is None else embedding.prompt + text for text in rows]
 
 
-def load_encoder(bundle: str | Path, threads: int | None) -> AnyEncoder:
+def load_encoder(bundle: str | Path, threads: int | None, kernels: Use | None = None) -> AnyEncoder:
     """Load a bundle of embeddings or of a sparse encoder, by its task."""
-    opened, options = Bundle.open(bundle), LoadOptions(threads=threads)
+    opened, options = Bundle.open(bundle), LoadOptions(threads=threads, kernels=kernels)
     sparse = opened.manifest.task == "sparse"
     return SparseEncoder(opened, options) if sparse else Embedder(opened, options)
 

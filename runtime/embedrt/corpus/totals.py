@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 from embedrt.corpus.digest import add_digests, read_digest, spell_digest
 from embedrt.corpus.merge import MergedFacts
-from embedrt.corpus.output import PartFacts
+from embedrt.corpus.output import ONNX_RUNTIME, PartFacts
 
 
 class Totals:
@@ -19,6 +20,7 @@ class Totals:
         self.cut = 0
         self._digest = 0
         self._processors: set[str] = set()
+        self._engines: set[str] = set()
 
     @property
     def digest(self) -> str:
@@ -30,20 +32,22 @@ class Totals:
         """Kinds of processors that computed the vectors."""
         return tuple(sorted(self._processors))
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """What computed them: ONNX Runtime, or kernels and their path."""
+        return tuple(sorted(self._engines))
+
     def add_part(self, facts: PartFacts) -> None:
         """Add one part."""
-        self._add(1, facts.rows, facts.nulls, facts.cut, facts.digest, {facts.processor})
+        self._add(1, facts, {facts.processor}, {facts.engine})
 
     def add_merged(self, facts: MergedFacts) -> None:
         """Add the parts of a merged file."""
-        processors = set(facts.processors)
-        self._add(len(facts.parts), facts.rows, facts.nulls, facts.cut, facts.digest, processors)
+        self._add(len(facts.parts), facts, facts.processors, facts.engines)
 
     def add(self, other: Totals) -> None:
         """Add other totals."""
-        self._add(
-            other.parts, other.rows, other.nulls, other.cut, other.digest, set(other.processors)
-        )
+        self._add(other.parts, other, other.processors, other.engines)
 
     def to_json(self) -> dict[str, Any]:
         """Return the sums by name."""
@@ -54,22 +58,30 @@ class Totals:
             "cut": self.cut,
             "digest": self.digest,
             "processors": list(self.processors),
+            "engines": list(self.engines),
         }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
         """Return the totals that `to_json` has spelled."""
         totals = cls()
-        parts, rows, nulls, cut = (content[name] for name in ("parts", "rows", "nulls", "cut"))
-        totals._add(parts, rows, nulls, cut, content["digest"], set(content["processors"]))
+        totals.rows, totals.nulls, totals.cut = (content[name] for name in ("rows", "nulls", "cut"))
+        totals.parts, totals._digest = content["parts"], read_digest(content["digest"])
+        totals._processors = set(content["processors"])
+        totals._engines = set(content.get("engines", [ONNX_RUNTIME]))
         return totals
 
     def _add(
-        self, parts: int, rows: int, nulls: int, cut: int, digest: str, processors: set[str]
+        self,
+        parts: int,
+        sums: PartFacts | MergedFacts | Totals,
+        processors: Iterable[str],
+        engines: Iterable[str],
     ) -> None:
         self.parts += parts
-        self.rows += rows
-        self.nulls += nulls
-        self.cut += cut
-        self._digest = add_digests([self._digest, read_digest(digest)])
-        self._processors |= processors
+        self.rows += sums.rows
+        self.nulls += sums.nulls
+        self.cut += sums.cut
+        self._digest = add_digests([self._digest, read_digest(sums.digest)])
+        self._processors.update(processors)
+        self._engines.update(engines)

@@ -1,7 +1,7 @@
 """The proof of an output: nothing is lost, doubled or changed.
 
 Every row is counted and hashed again. A sample of the rows is computed again and compared bit for
-bit, or to a tolerance where another kind of processor computed them.
+bit, or to a tolerance where another kind of processor or another engine computed them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from embedrt.corpus.table import read_column, texts_of
 from embedrt.errors import CorpusOutputError
 
 SHOWN = 10  # problems in a message
+
+Makers = tuple[tuple[str, ...], tuple[str, ...]]
+"""The kinds of processors, and the engines, one of which each has computed a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,8 @@ def verify_output(
     bundle
         The bundle's folder; by default where it was when the output was made.
     sample
-        Number of rows to compute again.
+        Number of rows to compute again, in the engine that computed them if it runs here, unless
+        `EMBEDRT_KERNELS` says which.
     seed
         Chooses the rows of the sample; by default others each time.
 
@@ -94,7 +98,7 @@ def verify_output(
     problems = list(_wrong_files(place, plan))
     rows, nulls, digests, sampled = 0, 0, [], list[Sampled]()
     chosen = choose_rows(plan, sample, seed)
-    for part, table, processors in _tables(place, plan, settings["identity"], problems):
+    for part, table, (processors, engines) in _tables(place, plan, settings["identity"], problems):
         vectors, valid = read_column(table.column(embedding.output_column))
         path = plan.files[part.file].source.path
         rows, nulls = rows + part.rows, nulls + part.rows - int(valid.sum())
@@ -110,6 +114,7 @@ def verify_output(
                 text=None if texts is None else texts[row - part.first],
                 is_known=known,
                 processors=processors,
+                engines=engines,
             )
             for row in picked
         ]
@@ -156,8 +161,8 @@ def _missing(plan: Plan, present: Present) -> Iterator[str]:
 
 def _tables(
     place: Place, plan: Plan, identity: str, problems: list[str]
-) -> Iterator[tuple[Part, Any, tuple[str, ...]]]:
-    """Yield each part with its table and processors; note what cannot be read."""
+) -> Iterator[tuple[Part, Any, Makers]]:
+    """Yield each part with its table and what computed it; note what cannot be read."""
     present, _ = present_in(list_names(place))
     merged = cache(partial(read_merged, place))
     for part in plan.parts():
@@ -165,11 +170,11 @@ def _tables(
             continue
         holder = holder_of(present.merged, part.key)
         try:
-            table, processors = _read(place, part, holder, merged, identity)
+            table, makers = _read(place, part, holder, merged, identity)
         except (CorpusOutputError, pa.ArrowException, OSError, ValueError) as error:
             problems.append(f"{part.name} cannot be read: {error}")
             continue
-        yield part, table, processors
+        yield part, table, makers
 
 
 def _read(
@@ -178,23 +183,23 @@ def _read(
     holder: Merged | None,
     merged: Callable[[Merged], MergedFacts],
     identity: str,
-) -> tuple[Any, tuple[str, ...]]:
-    """Return a part's table and processors, from its own file or from a merged one."""
+) -> tuple[Any, Makers]:
+    """Return a part's table and what computed it, from its own file or from a merged one."""
     if holder is None:
         facts = read_facts(place, part.name)
         name, group, found = part.name, 0, facts.identity
-        processors: tuple[str, ...] = (facts.processor,)
+        makers: Makers = ((facts.processor,), (facts.engine,))
     else:
         whole = merged(holder)
         name, group, found = holder.name, whole.parts.index(part.name), whole.identity
-        processors = whole.processors
+        makers = whole.processors, whole.engines
     if found != identity:
         raise CorpusOutputError(f"{name} was made by a run with other settings")
     with open_parquet(place, name) as file:
         table = file.read_row_group(group, use_threads=False)
     if len(table) != part.rows:
         raise CorpusOutputError(f"{part.name} has {len(table)} rows, planned {part.rows}")
-    return table, processors
+    return table, makers
 
 
 def _differences_from_success(place: Place, **found: Any) -> list[str]:

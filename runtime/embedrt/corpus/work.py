@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,7 @@ from embedrt.bundle.reader import MANIFEST, Bundle
 from embedrt.corpus.embedding import Embedding
 from embedrt.corpus.places import Place
 
-PACKAGES = ("embedrt", "onnxruntime", "tokenizers", "numpy", "pyarrow")
+PACKAGES = ("embedrt", "onnxruntime", "tokenizers", "numpy", "pyarrow", "embedrt-kernels")
 VERSION = 1
 
 
@@ -30,6 +31,8 @@ class Work:
     bundle: Path
     bundle_sha256: str
     """Of the manifest, which has the hashes of all other files."""
+    engine: str
+    """What computes all parts: ONNX Runtime or kernels."""
     dimension: int
     embedding: Embedding
     carried: Any
@@ -46,7 +49,7 @@ def hash_bundle(bundle: Bundle) -> str:
 
 
 def settings_of(
-    bundle: Bundle, embedding: Embedding, carried: Any, plan_digest: str
+    bundle: Bundle, engine: str, embedding: Embedding, carried: Any, plan_digest: str
 ) -> dict[str, Any]:
     """Return what decides the bytes of the output, as JSON."""
     manifest = bundle.manifest
@@ -57,6 +60,7 @@ def settings_of(
             "precision": manifest.precision,
             "sha256": hash_bundle(bundle),
         },
+        "engine": engine,
         "dimension": manifest.dimension,
         **embedding.to_json(),
         "columns": {field.name: str(field.type) for field in carried},
@@ -71,8 +75,12 @@ def identify(settings: dict[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that compute and write."""
-    return {name: metadata.version(name) for name in PACKAGES}
+    """Return the versions of the packages that compute and write, of those that are installed."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def columns_to_read(work: Work, schema: Any) -> Any:

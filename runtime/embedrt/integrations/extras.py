@@ -9,7 +9,7 @@ from embedrt.errors import MissingExtraError
 
 
 @contextmanager
-def needs(extra: str) -> Iterator[None]:
+def needs(framework: str) -> Iterator[None]:
     """Turn a failed import of a framework into the command that installs it.
 
     Raises MissingExtraError if a module that the ``with`` block imports is not installed.
@@ -17,6 +17,8 @@ def needs(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        # Before pip 23.3, an extra is found by its normalized name only.
+        extra = framework.replace("_", "-")
         raise MissingExtraError(
-            f"embedrt.integrations.{extra} needs {error.name}: pip install 'embedrt[{extra}]'"
+            f"embedrt.integrations.{framework} needs {error.name}: pip install 'embedrt[{extra}]'"
         ) from error

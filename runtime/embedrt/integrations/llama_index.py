@@ -1,4 +1,4 @@
-"""LlamaIndex: a bundle as an embedding model. Needs embedrt[llama_index]."""
+"""LlamaIndex: a bundle as an embedding model. Needs embedrt[llama-index]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LlamaIndex: a reranker as a node postprocessor. Needs embedrt[llama_index]."""
+"""LlamaIndex: a reranker as a node postprocessor. Needs embedrt[llama-index]."""
 
 from __future__ import annotations
 

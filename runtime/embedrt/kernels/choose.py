@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.bundle.graph_rules import Ends, check_graph
 from embedrt.bundle.manifest import Quantization
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.reader import Bundle
@@ -20,6 +21,7 @@ from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.session import RUNTIME
 from embedrt.errors import EmbedrtError, KernelsError, warn_caller
+from embedrt.text.tokenizer import TokenIds, Tokenizer
 
 Use = Literal["auto", "off", "require"]
 USES: tuple[Use, ...] = get_args(Use)
@@ -92,6 +94,18 @@ def choose(
             )
         return Choice(None, str(problem))
     return Choice(kernels, "the bundle and the processor fit")
+
+
+def choose_unloaded(bundle: Bundle, use: Use | None = None) -> Choice:
+    """Choose what would run a bundle that is not loaded. Raises BundleError, and as `choose`."""
+    manifest = bundle.manifest
+    if manifest.quantization is not None:
+        check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
+
+    def tokenize(texts: Sequence[str]) -> list[TokenIds]:
+        return Tokenizer(bundle.tokenizer, max_tokens=manifest.max_tokens).batch_ids(texts)
+
+    return choose(bundle, tokenize, use)
 
 
 def _load(bundle: Bundle, *, mapped: bool, required: bool) -> Kernels:

@@ -1,0 +1,70 @@
+"""What computes a corpus: ONNX Runtime or the kernels, the same in all parts of an output.
+
+Each engine gives a text the same bytes always; those of the other agree to the rounding of int8. So
+an output has one engine, which its first run chooses and all later ones and all machines keep.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from embedrt.bundle.reader import Bundle
+from embedrt.corpus.output import ONNX_RUNTIME
+from embedrt.corpus.table import AnyEncoder, load_encoder
+from embedrt.engine.session import RUNTIME
+from embedrt.errors import CorpusError, CorpusOutputError, KernelsError
+from embedrt.kernels.choose import VARIABLE, choose_unloaded, default_use
+
+KERNELS = "kernels"  # of whatever path, which follows from the kind of processor
+
+
+def choose_engine(bundle: Bundle, recorded: str | None, output: str) -> str:
+    """Return the engine that computes an output: the recorded one, or what would run the bundle.
+
+    Raises CorpusOutputError if `EMBEDRT_KERNELS` asks for another one than is recorded, and
+    KernelsError if it requires kernels for a new output and they cannot run the bundle.
+    """
+    use = default_use()
+    if recorded is not None:
+        wanted = {"auto": recorded, "off": ONNX_RUNTIME, "require": KERNELS}[use]
+        if wanted != recorded:
+            raise CorpusOutputError(
+                f"{output} was computed by {recorded}, and {VARIABLE}={use} asks for {wanted}, "
+                f"whose vectors differ by rounding: unset {VARIABLE} to go on with {recorded}, or "
+                "choose a new folder"
+            )
+        return recorded
+    return ONNX_RUNTIME if choose_unloaded(bundle, use).kernels is None else KERNELS
+
+
+def load_to_embed(bundle: Path, threads: int | None, engine: str) -> AnyEncoder:
+    """Load a bundle in the engine of an output. Raises CorpusError if it does not run here."""
+    if engine == ONNX_RUNTIME:
+        return load_encoder(bundle, threads, "off")
+    try:
+        return load_encoder(bundle, threads, "require")
+    except KernelsError as error:
+        raise CorpusError(
+            f"the output is computed by {engine}, which {platform.node()} cannot run ({error}); go "
+            f"on where all machines can, or embed into a new folder with {VARIABLE}=off"
+        ) from error
+
+
+def load_to_compare(bundle: Path, recorded: str) -> AnyEncoder:
+    """Load a bundle in the recorded engine, or in another one if it does not run here.
+
+    `EMBEDRT_KERNELS` decides if it is set.
+    """
+    if default_use() != "auto":
+        return load_encoder(bundle, None)
+    try:
+        return load_encoder(bundle, None, "off" if recorded == ONNX_RUNTIME else "require")
+    except KernelsError:
+        return load_encoder(bundle, None, "off")
+
+
+def engine_of(encoder: AnyEncoder) -> str:
+    """Return what runs a loaded bundle: ONNX Runtime without its version, or kernels and path."""
+    engine = encoder.stats().engine
+    return ONNX_RUNTIME if engine == RUNTIME else engine
