@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from benchmark_rows import run_rows
 from benchmarks.harness.rows import append_rows
 from embedrt.cli import COMMANDS, main, parse
+from embedrt.errors import EmbedrtError
 from tiny_bundle import make_tiny_reranker
 
 ROOT = Path(__file__).parents[1]
@@ -121,6 +123,37 @@ def test_line_of_a_document(
 def write_abstracts(folder: Path) -> None:
     folder.mkdir()
     (folder / "a.jsonl").write_text('{"abstract": "a text"}\n', encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ("export ./nothing --output bundle", "embedrt_export"),
+        ("pull someone/nothing", "embedrt.hub"),
+        ("embed nothing vectors --bundle BUNDLE --text abstract", "embedrt.corpus"),
+    ],
+)
+def test_a_command_leaves_the_loggers_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, name: str
+) -> None:
+    seen: list[tuple[int, int]] = []
+    logger = logging.getLogger(name)
+    before = logger.level, list(logger.handlers)
+
+    def fail(*_: object, **__: object) -> None:
+        seen.append((logger.level, len(logger.handlers)))
+        raise EmbedrtError("failed")
+
+    for function in (
+        "embedrt_export.export_model",
+        "embedrt.hub.pull.pull",
+        "embedrt.corpus.embed",
+    ):
+        monkeypatch.setattr(function, fail)
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 1
+    assert seen == [(logging.INFO, len(before[1]) + 1)]
+    assert (logger.level, logger.handlers) == before
 
 
 @pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2] for module in COMMANDS])

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING, Any, get_args
 
 from embedrt.cli.encode import PRECISIONS
+from embedrt.cli.log import shown_log
 from embedrt.cli.output import replacing
 from embedrt.errors import CorpusError
 from embedrt.files import expand
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from embedrt.corpus import Engine, Report
 
 AGAIN = "run the same command again to go on"
+MINUTE_LINE = "%(asctime)s %(message)s"  # where there is no bar
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 
 
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
     with (
         ending_at_once(),
         stopping() as stop,
-        minute_lines(shown=not sys.stderr.isatty()),
+        nullcontext() if sys.stderr.isatty() else shown_log("embedrt.corpus", MINUTE_LINE),
         redirect_stdout(sys.stderr),  # Ray reports workers that died on stdout
     ):
         report = corpus.embed(
@@ -169,21 +170,6 @@ def ending_at_once() -> Iterator[None]:
     except KeyboardInterrupt:
         os.write(2, f"embedrt: interrupted; {AGAIN}\n".encode())
         os._exit(INTERRUPTED)
-
-
-@contextmanager
-def minute_lines(*, shown: bool) -> Iterator[None]:
-    """Show the lines of progress on stderr, where there is no bar."""
-    log = logging.getLogger("embedrt.corpus")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    if shown:
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
 
 
 def _engine(options: argparse.Namespace) -> Engine:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
 from embedrt.bundle.manifest import Precision
+from embedrt.cli.log import shown_log
 from embedrt.errors import MissingExtraError
 
 
@@ -41,18 +41,16 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Export the model; print each stage on stderr and the bundle's path on stdout."""
     exporter = load_exporter()
-    stages = logging.getLogger(exporter.__name__)
-    stages.setLevel(logging.INFO)
-    stages.addHandler(logging.StreamHandler())
-    path = exporter.export_model(
-        options.model,
-        output=options.output,
-        revision=options.revision,
-        files=options.files,
-        precision=options.precision,
-        calibration=options.calibration,
-        ignore_remote_code=options.ignore_remote_code,
-    )
+    with shown_log(exporter.__name__):
+        path = exporter.export_model(
+            options.model,
+            output=options.output,
+            revision=options.revision,
+            files=options.files,
+            precision=options.precision,
+            calibration=options.calibration,
+            ignore_remote_code=options.ignore_remote_code,
+        )
     print(path)
 
 

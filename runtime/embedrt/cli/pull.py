@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 from typing import Any
+
+from embedrt.cli.log import shown_log
 
 
 def add_to(commands: Any) -> None:
@@ -24,9 +25,7 @@ def run(options: argparse.Namespace) -> None:
     # Imported here because no other command needs it.
     from embedrt.hub.pull import pull  # noqa: PLC0415
 
-    stages = logging.getLogger("embedrt.hub")
-    stages.setLevel(logging.INFO)
-    stages.addHandler(logging.StreamHandler())
-    pulled = pull(options.repository, revision=options.revision, output=options.output)
+    with shown_log("embedrt.hub"):
+        pulled = pull(options.repository, revision=options.revision, output=options.output)
     print(pulled.place)
     print(pulled.folder)

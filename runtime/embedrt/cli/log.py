@@ -1,0 +1,23 @@
+"""Shows what a part of the package logs while a command runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def shown_log(name: str, style: str = "%(message)s") -> Iterator[None]:
+    """Write the records of a logger to stderr, from the level INFO; leave it as it was after."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(style))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
