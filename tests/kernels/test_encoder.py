@@ -102,6 +102,19 @@ def test_same_bytes_alone_in_batches_and_in_threads(
             assert (found == together).all()
 
 
+@pytest.mark.parametrize("hidden", [384, 768])
+def test_same_bytes_of_few_rows_in_threads(library: Library, path: str, hidden: int) -> None:
+    """Threads that have few rows compute columns; a batch may end in a group of few rows."""
+    facts = {"heads": 12, "size": hidden // 12, "inner": 4 * hidden, "outliers": 16, "layers": 2}
+    session = KernelSession(Model(library, path, random_encoder(0, **facts)), path)  # type: ignore[arg-type]
+    for shape in [(1, 1), (1, 2), (1, 16), (3, 7), (1, 47), (5, 60)]:
+        ids = random_ids(shape, 0)
+        alone = session.run(ids)
+        for threads in (2, 3, 4, 7):
+            for _ in range(5):
+                assert (session.on(threads).run(ids) == alone).all(), (shape, threads)
+
+
 @many
 @given(values=st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=70))
 def test_gelu(library: Library, path: str, values: list[float]) -> None:

@@ -19,6 +19,7 @@ namespace {
 
 using embedrt::Arena;
 using embedrt::InvalidDescription;
+using embedrt::kRowsOfThread;
 using embedrt::Path;
 using embedrt::Workspace;
 
@@ -28,8 +29,8 @@ struct Room {
     std::vector<Workspace> workspaces;  // of each thread; they share what is not its own
 };
 
-// A thread with fewer rows would spend most of its time reading weights.
-constexpr std::int64_t kRowsOfThread = 12;
+// What a thread takes at least is worth starting it: rows, or columns of the narrowest products.
+constexpr std::int64_t kColumnsOfThread = 192;
 constexpr std::int64_t kMostThreads = 256;
 
 void write(char *to, std::uint64_t bytes, const char *message) {
@@ -154,7 +155,8 @@ std::int32_t embedrt_run(embedrt_model *model, std::int32_t threads, const std::
             throw InvalidDescription("an argument is NULL");
         }
         check_ids(model->packed, ids, batch, tokens, embeddings_bytes);
-        const std::int64_t useful = std::max<std::int64_t>(1, batch * tokens / kRowsOfThread);
+        const std::int64_t useful = std::max({std::int64_t{1}, batch * tokens / kRowsOfThread,
+                                              model->packed.hidden / kColumnsOfThread});
         const auto count = static_cast<int>(std::clamp<std::int64_t>(
             threads, 1, std::min(useful, kMostThreads)));
         auto room = model->take(batch * tokens, static_cast<std::size_t>(count));

@@ -12,9 +12,8 @@ namespace {
 // the core's cache, and the weights are read once for all of them.
 constexpr std::int64_t kRowsOfGroup = 256;
 
-inline void project_heads(const Linear &linear, const Workspace &space, std::int64_t first,
-                          std::int64_t last) {
-    multiply_all(linear, space.bytes, first, last,
+inline void project_heads(const Linear &linear, const Workspace &space, const Share &share) {
+    multiply_all(linear, space.bytes, share,
                  [&](std::int64_t row, std::int64_t count, std::int64_t column,
                      const std::int32_t *sums) {
                      const Columns left(linear, column), right(linear, column + kLanes);
@@ -29,8 +28,8 @@ inline void project_heads(const Linear &linear, const Workspace &space, std::int
 
 // Add the product to the states: the sum that a norm follows.
 inline void add_product(const Linear &linear, const std::uint8_t *bytes, const float *picked,
-                        std::int64_t first, std::int64_t last, float *states) {
-    multiply_all(linear, bytes, first, last,
+                        const Share &share, float *states) {
+    multiply_all(linear, bytes, share,
                  [&](std::int64_t row, std::int64_t count, std::int64_t column,
                      const std::int32_t *sums) {
                      const Columns left(linear, column), right(linear, column + kLanes);
@@ -46,8 +45,8 @@ inline void add_product(const Linear &linear, const std::uint8_t *bytes, const f
 }
 
 inline void expand(const Linear &linear, const Linear &next, const Workspace &space,
-                   std::int64_t first, std::int64_t last) {
-    multiply_all(linear, space.bytes, first, last,
+                   const Share &share) {
+    multiply_all(linear, space.bytes, share,
                  [&](std::int64_t row, std::int64_t count, std::int64_t column,
                      const std::int32_t *sums) {
                      const Columns left(linear, column), right(linear, column + kLanes);
@@ -65,11 +64,13 @@ inline void expand(const Linear &linear, const Linear &next, const Workspace &sp
                  });
 }
 
-// A thread computes its share of the rows, and in attention its share of the heads.
+// A thread computes its share of the rows, and in attention its share of the heads. Where there are
+// few rows, it computes its share of each product's columns, and reads only their weights.
 inline void encode(const Model &model, const Workspace &space, const std::int64_t *ids,
                    std::int64_t batch, std::int64_t tokens, float *embeddings, const Part &part) {
     const std::int64_t rows = batch * tokens, hidden = model.hidden, heads = model.heads;
     const std::int64_t first = part.first(rows), last = part.last(rows);
+    const Share share{part, rows, part.count > 1 && rows < kRowsOfThread * part.count};
     for (std::int64_t text = first / tokens; text * tokens < last; ++text) {
         embed_text(model, ids, text * tokens, tokens, first, last, space.states);
     }
@@ -79,18 +80,23 @@ inline void encode(const Model &model, const Workspace &space, const std::int64_
         const Layer &layer = model.layers[i];
         const Linear *next =
             i + 1 == model.layer_count ? nullptr : &model.layers[i + 1].query_key_value;
-        project_heads(layer.query_key_value, space, first, last);
+        share.turn();
+        project_heads(layer.query_key_value, space, share);
         part.wait(part.barrier);
         for (std::int64_t j = part.first(batch * heads); j < part.last(batch * heads); ++j) {
             attend(model, space, layer.attention_output, j % heads, j / heads * tokens, tokens);
         }
         part.wait(part.barrier);
-        add_product(layer.attention_output, space.context, space.picked_context, first, last,
+        add_product(layer.attention_output, space.context, space.picked_context, share,
                     space.states);
+        share.turn();
         normalize_rows(layer.attention_norm, hidden, first, last, space.states, &layer.up,
                        space.bytes, space.picked);
-        expand(layer.up, layer.down, space, first, last);
-        add_product(layer.down, space.inner, space.picked_inner, first, last, space.states);
+        share.turn();
+        expand(layer.up, layer.down, space, share);
+        share.turn();
+        add_product(layer.down, space.inner, space.picked_inner, share, space.states);
+        share.turn();
         normalize_rows(layer.output_norm, hidden, first, last, space.states, next, space.bytes,
                        space.picked);
     }

@@ -50,15 +50,37 @@ constexpr Multiply kMultiply[kRowsAtOnce + 1] = {
     nullptr,     multiply<1>, multiply<2>, multiply<3>,  multiply<4>,  multiply<5>, multiply<6>,
     multiply<7>, multiply<8>, multiply<9>, multiply<10>, multiply<11>, multiply<12>};
 
-// Multiply the rows from `first` to `last` by all columns; call use(row, count, column, sums) for
-// each block of `count` rows and 32 columns. The rows are split evenly, so that no block is small.
+// What a thread computes of each product: some rows, or of all rows some columns.
+struct Share {
+    const Part &part;
+    std::int64_t rows;
+    bool by_columns;
+
+    std::int64_t first_row() const { return by_columns ? 0 : part.first(rows); }
+    std::int64_t last_row() const { return by_columns ? rows : part.last(rows); }
+    std::int64_t first_column(std::int64_t outputs) const {
+        return by_columns ? part.first(outputs / kWidth) * kWidth : 0;
+    }
+    std::int64_t last_column(std::int64_t outputs) const {
+        return by_columns ? part.last(outputs / kWidth) * kWidth : outputs;
+    }
+
+    // Wait for the others between a step that makes rows and one that makes columns.
+    void turn() const {
+        if (by_columns) part.wait(part.barrier);
+    }
+};
+
+// Multiply a share of the rows and columns; call use(row, count, column, sums) for each block of
+// `count` rows and 32 columns. The rows are split evenly, so that no block is small.
 template <class Use>
-inline void multiply_all(const Linear &linear, const std::uint8_t *input, std::int64_t first,
-                         std::int64_t last, Use use) {
+inline void multiply_all(const Linear &linear, const std::uint8_t *input, const Share &share,
+                         Use use) {
     alignas(64) std::int32_t sums[kRowsAtOnce * kWidth];
-    const std::int64_t rows = last - first;
+    const std::int64_t first = share.first_row(), rows = share.last_row() - first;
     const std::int64_t blocks = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
-    for (std::int64_t column = 0; column < linear.outputs; column += kWidth) {
+    const std::int64_t end = share.last_column(linear.outputs);
+    for (std::int64_t column = share.first_column(linear.outputs); column < end; column += kWidth) {
         const std::int8_t *columns = linear.weight + column * linear.inputs;
         for (std::int64_t block = 0; block < blocks; ++block) {
             const std::int64_t row = first + rows * block / blocks;
