@@ -199,6 +199,8 @@ def test_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "engine",
         "kernels",
         "corpus",
+        "rerank_sts",
+        "scoring",
         "serving",
         "static",
         "report.readme_figures",

@@ -1,9 +1,11 @@
-"""One query with 100 documents: ``python -m benchmarks.rerank ORIGINAL BUNDLE...``.
+"""One query with 100 documents: ``python -m benchmarks.scoring ORIGINAL BUNDLE...``.
 
-Each bundle is compared with the original in sentence-transformers' CrossEncoder, in fp32 with its
-default batches and with smaller ones, and, with ``--fastembed PYTHON``, in the fastembed of that
-interpreter, which gets a plain ONNX graph of the original. A contender has a process of its own.
-They take turns, so that a slow phase of the machine affects all of them.
+The bundles are of one original: a reranker scores the pairs; encoders, whether sparse, late
+interaction or dense, encode the query and the documents, and score them by their similarity. Each
+is compared with the original in sentence-transformers, in fp32 with its default batches and with
+smaller ones, and a reranker, with ``--fastembed PYTHON``, with the fastembed of that interpreter,
+which gets a plain ONNX graph of the original. A contender has a process of its own. They take
+turns, so that a slow phase of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:  # the interpreter of fastembed has no embedrt
+    from embedrt.bundle.manifest import Task
 
 DOCUMENTS = 100
 TOKENS = 100
@@ -26,7 +31,15 @@ QUERY = "how many people live in london"
 ROUNDS = 15
 BATCHES = (32, 8)  # of sentence-transformers; 32 is its default
 
-Score = Callable[[str, list[str]], Sequence[float]]
+ORIGINALS: dict[Task, str] = {
+    "embedding": "SentenceTransformer",
+    "late-interaction": "MultiVectorEncoder",
+    "reranking": "CrossEncoder",
+    "sparse": "SparseEncoder",
+}
+
+Score = Callable[[str, list[str]], Any]
+"""Returns a score for each document."""
 
 
 @dataclass(slots=True)
@@ -56,21 +69,26 @@ class Contender:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print a table."""
-    parser = argparse.ArgumentParser(prog="benchmarks.rerank", description=__doc__)
+    from embedrt import Bundle  # noqa: PLC0415  # workers do not need it
+
+    parser = argparse.ArgumentParser(prog="benchmarks.scoring", description=__doc__)
     parser.add_argument("original", metavar="ORIGINAL", type=Path)
     parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+")
     parser.add_argument("--fastembed", metavar="PYTHON", type=Path)
     options = parser.parse_args(arguments)
     documents = exact_documents(options.original)
+    task = Bundle.open(options.bundles[0]).manifest.task
+    if options.fastembed is not None and task != "reranking":
+        parser.error("--fastembed is for rerankers")
     with ExitStack() as stack:
 
         def start(
             name: str, python: Path | str, kind: str, path: Path, batch: int = 0
         ) -> Contender:
-            command = [str(python), "-m", __spec__.name, "--worker", kind, str(path), str(batch)]
+            worker = ["-m", __spec__.name, "--worker", kind, task, str(path), str(batch)]
             process = stack.enter_context(
                 subprocess.Popen(  # noqa: S603 - of this module
-                    command,
+                    [str(python), *worker],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
@@ -84,7 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         contenders = [
             start(
-                f"CrossEncoder, batches of {size}", sys.executable, "torch", options.original, size
+                f"{ORIGINALS[task]}, batches of {size}",
+                sys.executable,
+                "torch",
+                options.original,
+                size,
             )
             for size in BATCHES
         ]
@@ -153,25 +175,36 @@ def export_plain(original: Path, folder: Path) -> None:
     shutil.copy(original / "config.json", folder)
 
 
-def load(kind: str, path: str, batch: int) -> Score:
-    """Return what scores documents for a query, as raw scores."""
+def load(kind: str, task: Task, path: str, batch: int) -> Score:
+    """Return what scores documents for a query: a reranker's raw scores, or similarities."""
+    if kind == "fastembed":
+        return load_fastembed(path)
+    model: Any
+    options: dict[str, Any] = {}
+    identity: Any = "Identity"
     if kind == "embedrt":
-        from embedrt import Reranker  # noqa: PLC0415
+        from embedrt.tasks import class_of  # noqa: PLC0415
 
-        reranker = Reranker.load(path)
-        return lambda query, documents: reranker.predict(
-            [(query, document) for document in documents], activation_fn="Identity"
-        )
-    if kind == "torch":
+        model = class_of(task).load(path)
+    else:
+        import sentence_transformers  # noqa: PLC0415
         import torch  # noqa: PLC0415
-        from sentence_transformers import CrossEncoder  # noqa: PLC0415
 
-        encoder = CrossEncoder(path, device="cpu", local_files_only=True)
-        return lambda query, documents: encoder.predict(
-            [(query, document) for document in documents],
-            batch_size=batch,
-            activation_fn=torch.nn.Identity(),
+        model = getattr(sentence_transformers, ORIGINALS[task])(
+            path, device="cpu", local_files_only=True
         )
+        options, identity = {"batch_size": batch}, torch.nn.Identity()
+    if task == "reranking":
+        return lambda query, documents: model.predict(
+            [(query, document) for document in documents], activation_fn=identity, **options
+        )
+    return lambda query, documents: model.similarity(
+        model.encode_query([query], **options), model.encode_document(documents, **options)
+    )[0]
+
+
+def load_fastembed(path: str) -> Score:
+    """Return fastembed's reranker in a folder of `export_plain`."""
     from fastembed.common.model_description import ModelSource  # noqa: PLC0415
     from fastembed.rerank.cross_encoder import TextCrossEncoder  # noqa: PLC0415
 
@@ -183,9 +216,9 @@ def load(kind: str, path: str, batch: int) -> Score:
     return lambda query, documents: list(fast.rerank(query, documents))
 
 
-def work(kind: str, path: str, batch: str) -> None:
+def work(kind: str, task: str, path: str, batch: str) -> None:
     """Score the documents of the first line of stdin for each line that follows."""
-    score = load(kind, path, int(batch))
+    score = load(kind, cast("Task", task), path, int(batch))
     documents = json.loads(sys.stdin.readline())
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
