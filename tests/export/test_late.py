@@ -283,7 +283,9 @@ def test_int8(
         assert 0 < np.abs(one - other).max() < 0.2
     assert main(["info", str(output)]) == 0
     assert "Kendall's tau to fp32" in capsys.readouterr().out
-    assert "between the orders of a query's documents" in (output / CARD).read_text("utf-8")
+    assert "between the orders of a query's documents" in (output / CARD).read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize(("noise", "suffices"), [(0.0, True), (0.01, True), (3.0, False)])
