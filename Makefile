@@ -49,6 +49,9 @@ demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 			| $(BIN)/embedrt search $$bundle --query "How many people live in London?"; \
 	done
 
+# Torch has one thread in each process of tests: more would wait for each other, spinning.
+test test-slow test-optimum test-kernels: export OMP_NUM_THREADS = 1
+
 # Side by side, a file of tests in one process; then those that time something, alone.
 test: .venv/test
 	$(BIN)/pytest -m "not slow and not alone" $(BY_FILE)
@@ -75,9 +78,7 @@ kernels: .venv/test
 		$(MAKE) --no-print-directory $(GIVEN:%=--assume-old=%) test-kernels; \
 	else echo "There is no C++ compiler ($(CXX)), so the faster engine is not built."; fi
 
-# A bundle that the kernels do not run makes the tests fail. One thread of torch in each process:
-# more would wait for each other, spinning.
-test-kernels: export OMP_NUM_THREADS = 1
+# A bundle that the kernels do not run makes the tests fail.
 test-kernels: $(KERNELS)/built $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	PYTHONPATH="$(CURDIR)/$(KERNELS)" EMBEDRT_TEST_BUNDLE=$(BUNDLE) \
 		$(BIN)/pytest -m "not slow" $(BY_FILE) tests/kernels
