@@ -89,3 +89,8 @@ def forked(*arguments: str | Path) -> Any:
 def names(folder: Path) -> list[str]:
     """Return the sorted names of the entries in a folder."""
     return sorted(entry.name for entry in folder.iterdir())
+
+
+def files_of(output: Path) -> list[Path]:
+    """Return the files of vectors in an output."""
+    return [output / name for name in names(output) if not name.startswith("_")]

@@ -13,16 +13,14 @@ import numpy as np
 
 from embedrt.bundle.late_interaction import Expansion, LateInteraction
 from embedrt.bundle.manifest import ATTENTION_MASK, INPUTS, OUTPUTS, TOKEN_IDS
-from embedrt.bundle.writer import staged_bundle
 from tiny_bundle import (
     FLOAT,
     INT64,
     WORDS,
+    make_tiny,
     message,
     node,
     tensor,
-    tiny_manifest,
-    tiny_tokenizer,
     value,
 )
 
@@ -71,21 +69,16 @@ def make_tiny_late(
 ) -> Path:
     """Write a tiny bundle; arguments replace its graph and fields of its manifest."""
     rows = np.eye(WORDS, dtype=np.float32)[[1, 2]].tolist()
-    with staged_bundle(folder) as staging:
-        staging.add_graph(late_graph(masked=late.hides_tokens) if graph is None else graph)
-        staging.add("tokenizer.json", tiny_tokenizer().to_str().encode())
-        known = [{"task_and_text": ["document", "w1 w2"], "token_embeddings": rows}]
-        staging.add("probes.json", json.dumps(known if probes is None else probes).encode())
-        staging.add("README.md", b"# tiny\n")
-        further = (ATTENTION_MASK,) if late.hides_tokens else ()
-        facts: dict[str, Any] = {
-            "task": "late-interaction",
-            "inputs": INPUTS["late-interaction"] + further,
-            "outputs": OUTPUTS["late-interaction"],
-            "pooling": (),
-            "normalized": True,
-            "late_interaction": late,
-        }
-        staging.seal(tiny_manifest(**{**facts, **changes}))
-        staging.publish()
-    return folder
+    known = [{"task_and_text": ["document", "w1 w2"], "token_embeddings": rows}]
+    further = (ATTENTION_MASK,) if late.hides_tokens else ()
+    facts: dict[str, Any] = {
+        "graph": late_graph(masked=late.hides_tokens) if graph is None else graph,
+        "probes": json.dumps(known if probes is None else probes),
+        "task": "late-interaction",
+        "inputs": INPUTS["late-interaction"] + further,
+        "outputs": OUTPUTS["late-interaction"],
+        "pooling": (),
+        "normalized": True,
+        "late_interaction": late,
+    }
+    return make_tiny(folder, **{**facts, **changes})

@@ -13,17 +13,15 @@ from typing import Any
 import numpy as np
 
 from embedrt.bundle.manifest import INPUTS, OUTPUTS, QueryWeights, Sparsity
-from embedrt.bundle.writer import staged_bundle
 from tiny_bundle import (
     FLOAT,
     INT64,
     WORDS,
     keepdims,
+    make_tiny,
     message,
     node,
     tensor,
-    tiny_manifest,
-    tiny_tokenizer,
     value,
 )
 
@@ -60,25 +58,19 @@ def make_tiny_sparse(
     """Write a tiny bundle; arguments replace its graph and fields of its manifest."""
     expected = [0.0] * DIMENSION
     expected[7] = expected[14] = 1.0
-    with staged_bundle(folder) as staging:
-        staging.add_graph(sparse_graph() if graph is None else graph)
-        staging.add("tokenizer.json", tiny_tokenizer().to_str().encode())
-        probes = [{"text": "w1 w2", "weights": expected}]
-        staging.add("probes.json", json.dumps(probes).encode())
-        staging.add("README.md", b"# tiny\n")
-        facts: dict[str, Any] = {
-            "task": "sparse",
-            "inputs": INPUTS["sparse"],
-            "outputs": OUTPUTS["sparse"],
-            "dimension": DIMENSION,
-            "pooling": (),
-            "sparse": Sparsity(
-                pooling="sum",
-                activation="relu",
-                max_active_dims=max_active_dims,
-                queries=queries,
-            ),
-        }
-        staging.seal(tiny_manifest(**{**facts, **changes}))
-        staging.publish()
-    return folder
+    facts: dict[str, Any] = {
+        "graph": sparse_graph() if graph is None else graph,
+        "probes": json.dumps([{"text": "w1 w2", "weights": expected}]),
+        "task": "sparse",
+        "inputs": INPUTS["sparse"],
+        "outputs": OUTPUTS["sparse"],
+        "dimension": DIMENSION,
+        "pooling": (),
+        "sparse": Sparsity(
+            pooling="sum",
+            activation="relu",
+            max_active_dims=max_active_dims,
+            queries=queries,
+        ),
+    }
+    return make_tiny(folder, **{**facts, **changes})

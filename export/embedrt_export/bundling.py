@@ -27,6 +27,7 @@ from embedrt.errors import (
 from embedrt.tasks import load_any
 from embedrt.text.tokenizer import Tokenizer
 from embedrt_export.card import model_card
+from embedrt_export.quiet import quiet
 from embedrt_export.source.card import read_license
 from embedrt_export.source.checkpoint import weight_files
 from embedrt_export.source.find import Source
@@ -134,7 +135,8 @@ def rehearse_staged(
             max_characters=manifest.max_characters,
             truncation_side=manifest.truncation_side,
         )
-        stages.rehearse(original, manifest.max_tokens, counter.count)
+        with quiet():
+            stages.rehearse(original, manifest.max_tokens, counter.count)
     original.release()
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from embedrt.bundle.late_interaction import TextKind
 from embedrt.bundle.manifest import (
     Agreement,
     Quantization,
@@ -18,7 +17,7 @@ from embedrt.bundle.manifest import (
     Task,
     TermQuantization,
 )
-from embedrt.pair import Text
+from embedrt.pair import Text, TextKind
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.int8.calibration import DOCUMENTS, CalibrationTexts, pairs_of
 from embedrt_export.int8.order import OrderQuality, measure_max_sim, measure_order

@@ -14,7 +14,7 @@ from typing import Any, Final, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle.late_interaction import Expansion, LateInteraction, TextKind, TokenScore
+from embedrt.bundle.late_interaction import Expansion, LateInteraction, TokenScore
 from embedrt.bundle.manifest import ATTENTION_MASK
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.cache import VectorCache
@@ -22,13 +22,14 @@ from embedrt.engine.call import TokenizeTexts
 from embedrt.engine.sessions import Convert
 from embedrt.loaded import LoadedBundle, LoadOptions
 from embedrt.max_sim import TokenVectors, max_sim, max_sim_pairwise
+from embedrt.pair import TextKind
 from embedrt.request import (
     STREAM_CACHE_BYTES,
-    PromptOptions,
     Request,
     Requests,
+    TaskOptions,
+    for_task,
     run_ahead,
-    with_prompt,
 )
 from embedrt.similarity import normalize
 from embedrt.spellings import OMITTED, TOKEN_ACCEPTED, TokenSpellings, read_spellings
@@ -40,13 +41,12 @@ QUERY: Final = "query"
 DOCUMENT: Final = "document"
 
 
-class TokenOptions(TokenSpellings, PromptOptions, total=False):
+class TokenOptions(TokenSpellings, TaskOptions, total=False):
     """The keywords of `MultiVectorEncoder.encode`."""
 
     batch_size: int | None
     show_progress_bar: bool | None
     normalize_embeddings: bool
-    task: TextKind | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +129,7 @@ class MultiVectorEncoder(LoadedBundle):
             )
             for task, inputs in self._inputs.items()
         }
+        self._prompts = self._requests[None].prompts
 
     @property
     def _late(self) -> LateInteraction:
@@ -209,11 +210,11 @@ class MultiVectorEncoder(LoadedBundle):
 
     def encode_query(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
         """Compute the vectors of queries: with the prompt ``query``, or none."""
-        return self.encode(texts, **self._for(options, QUERY))
+        return self.encode(texts, **for_task(options, QUERY, self._prompts))
 
     def encode_document(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
         """Compute the vectors of documents: with the first prompt for documents, or none."""
-        return self.encode(texts, **self._for(options, DOCUMENT))
+        return self.encode(texts, **for_task(options, DOCUMENT, self._prompts))
 
     async def aencode(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
         """Compute like `encode`, without blocking the running asyncio loop."""
@@ -223,13 +224,13 @@ class MultiVectorEncoder(LoadedBundle):
 
     async def aencode_query(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
         """Compute like `encode_query`, without blocking the running asyncio loop."""
-        return await self.aencode(texts, **self._for(options, QUERY))
+        return await self.aencode(texts, **for_task(options, QUERY, self._prompts))
 
     async def aencode_document(
         self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]
     ) -> Any:
         """Compute like `encode_document`, without blocking the running asyncio loop."""
-        return await self.aencode(texts, **self._for(options, DOCUMENT))
+        return await self.aencode(texts, **for_task(options, DOCUMENT, self._prompts))
 
     def embed_stream(
         self,
@@ -324,12 +325,6 @@ class MultiVectorEncoder(LoadedBundle):
         if task not in self._requests:
             raise ValueError(f"task={task!r}; expected 'query', 'document' or None")
         return self._requests[task]
-
-    def _for(self, options: TokenOptions, task: TextKind) -> TokenOptions:
-        """Return the options with a task, and with its prompt unless they choose one."""
-        prompts = self._requests[None].prompts
-        name = prompts.query if task == QUERY else prompts.document
-        return {**with_prompt(options, name), "task": task}
 
 
 def token_type(dimension: int) -> np.dtype[Any]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 Pair = tuple[str, str]
 Text = str | Pair
+TextKind = Literal["query", "document"]
+"""What a text is in a search, for models that compute the two differently."""
 
 
 def characters(text: Text) -> int:

@@ -16,6 +16,7 @@ from embedrt.engine.cache import Known
 from embedrt.engine.call import Call, Row, Share, TokenizeTexts
 from embedrt.engine.scheduler import Engine
 from embedrt.loaded import check_at_least
+from embedrt.pair import TextKind
 from embedrt.postprocess import EmbeddingPrecision, Finish
 from embedrt.spellings import Spellings, read_spellings
 from embedrt.text.inputs import Texts, as_batch, as_text, stream
@@ -34,7 +35,14 @@ class PromptOptions(TypedDict, total=False):
     prompt: str | None
 
 
+class TaskOptions(PromptOptions, total=False):
+    """The same where queries and documents are computed differently."""
+
+    task: TextKind | None
+
+
 Options = TypeVar("Options", bound=PromptOptions)
+OptionsForTask = TypeVar("OptionsForTask", bound=TaskOptions)
 
 
 class EncodeOptions(Spellings, PromptOptions, total=False):
@@ -281,4 +289,11 @@ def with_prompt(options: Options, name: str) -> Options:
         return options
     named = options.copy()
     named["prompt_name"] = name
+    return named
+
+
+def for_task(options: OptionsForTask, task: TextKind, prompts: Prompts) -> OptionsForTask:
+    """Return the options with a task, and with its prompt unless they choose one."""
+    named = with_prompt(options, prompts.query if task == "query" else prompts.document).copy()
+    named["task"] = task
     return named

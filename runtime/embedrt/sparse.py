@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,16 @@ from embedrt.bundle.reader import Bundle
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.sessions import Convert
 from embedrt.loaded import LoadOptions, VectorBundle, check_at_least
+from embedrt.pair import TextKind
 from embedrt.query_table import QueryTable
 from embedrt.request import (
     STREAM_CACHE_BYTES,
     Embedded,
-    PromptOptions,
     Request,
     Requests,
+    TaskOptions,
+    for_task,
     run_ahead,
-    with_prompt,
 )
 from embedrt.sparse_rows import NO_TERMS, SparseRow, SparseRows, Terms, as_rows, largest, terms_of
 from embedrt.spellings import OMITTED, SPARSE_ACCEPTED, SparseSpellings, read_spellings
@@ -40,17 +41,15 @@ from embedrt.text.truncation import Overlong
 MOST_WEIGHTS = 1 << 20
 
 FloatArray = NDArray[np.float32]
-Task = Literal["query", "document"]
 Decoded = list[tuple[str, float]]
 
 
-class SparseOptions(SparseSpellings, PromptOptions, total=False):
+class SparseOptions(SparseSpellings, TaskOptions, total=False):
     """The keywords of `SparseEncoder.encode`."""
 
     batch_size: int | None
     show_progress_bar: bool | None
     max_active_dims: int | None
-    task: Task | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +108,7 @@ class SparseEncoder(VectorBundle):
         show_progress_bar: bool | None = False,
         *,
         max_active_dims: int | None = None,
-        task: Task | None = None,
+        task: TextKind | None = None,
         **spellings: Unpack[SparseSpellings],
     ) -> Any:
         """Compute sparse rows, like sentence-transformers' ``SparseEncoder.encode``.
@@ -152,11 +151,11 @@ class SparseEncoder(VectorBundle):
 
     def encode_query(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
         """Compute the rows of queries: with the prompt ``query``, or none."""
-        return self.encode(texts, **self._for(options, "query"))
+        return self.encode(texts, **for_task(options, "query", self._documents.prompts))
 
     def encode_document(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
         """Compute the rows of documents: with the first prompt for documents, or none."""
-        return self.encode(texts, **self._for(options, "document"))
+        return self.encode(texts, **for_task(options, "document", self._documents.prompts))
 
     async def aencode(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
         """Compute like `encode`, without blocking the running asyncio loop."""
@@ -164,13 +163,13 @@ class SparseEncoder(VectorBundle):
 
     async def aencode_query(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
         """Compute like `encode_query`, without blocking the running asyncio loop."""
-        return await self.aencode(texts, **self._for(options, "query"))
+        return await self.aencode(texts, **for_task(options, "query", self._documents.prompts))
 
     async def aencode_document(
         self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]
     ) -> Any:
         """Compute like `encode_document`, without blocking the running asyncio loop."""
-        return await self.aencode(texts, **self._for(options, "document"))
+        return await self.aencode(texts, **for_task(options, "document", self._documents.prompts))
 
     async def aembed(
         self,
@@ -198,7 +197,7 @@ class SparseEncoder(VectorBundle):
         prompt: str | None = None,
         batch_size: int | None = None,
         max_active_dims: int | None = None,
-        task: Task | None = None,
+        task: TextKind | None = None,
     ) -> Iterator[SparseRows]:
         """Compute the rows of an iterable of any length in bounded memory.
 
@@ -260,7 +259,7 @@ class SparseEncoder(VectorBundle):
         batch_size: int | None = None,
         show_progress_bar: bool | None = None,  # noqa: ARG002  # handled by encode
         max_active_dims: int | None = None,
-        task: Task | None = None,
+        task: TextKind | None = None,
         overlong: Overlong | None = None,
         truncation_side: Side | None = None,
         **spellings: Unpack[SparseSpellings],
@@ -286,16 +285,10 @@ class SparseEncoder(VectorBundle):
         most = max(1, MOST_WEIGHTS // self.dimension)
         return most if batch_size is None else min(batch_size, most)
 
-    def _requests(self, task: Task | None) -> Requests:
+    def _requests(self, task: TextKind | None) -> Requests:
         if task not in ("query", "document", None):
             raise ValueError(f"task={task!r}; expected 'query', 'document' or None")
         queries = self._sparsity.queries
         if task is None and queries is not None and queries.by_default:
             task = "query"
         return self._queries if task == "query" else self._documents
-
-    def _for(self, options: SparseOptions, task: Task) -> SparseOptions:
-        """Return the options with a task, and with its prompt unless they choose one."""
-        prompts = self._documents.prompts
-        name = prompts.query if task == "query" else prompts.document
-        return {**with_prompt(options, name), "task": task}

@@ -9,6 +9,7 @@ import pytest
 
 from corpora import write_parquet
 from embedrt import Embedder
+from embedrt.corpus import embed
 from tiny_bundle import make_tiny
 
 
@@ -29,3 +30,11 @@ def tiny_embedder(tiny: Path) -> Iterator[Embedder]:
 def source(tmp_path: Path) -> Path:
     """A folder of three Parquet files of 250 rows in row groups of 60."""
     return write_parquet(tmp_path / "source")
+
+
+@pytest.fixture(params=[None, 0.005], ids=["parts", "merged"])
+def output(request: pytest.FixtureRequest, source: Path, tiny: Path) -> Path:
+    """A complete output, once in parts and once merged."""
+    folder = source.parent / "output"
+    embed(source, folder, bundle=tiny, rows_per_part=60, merge_mb=request.param)
+    return folder

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from corpora import digest_of_source, names
+from corpora import digest_of_source, files_of, names
 from embedrt.cli import main
 from embedrt.corpus import embed, verify_output
 from embedrt.corpus.output import FACTS
@@ -21,18 +21,6 @@ VARIABLE = "EMBEDRT_KERNELS"
 @pytest.fixture(autouse=True)
 def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-
-
-@pytest.fixture(params=[None, 0.005], ids=["parts", "merged"])
-def output(request: pytest.FixtureRequest, source: Path, tiny: Path) -> Path:
-    """A complete output, once in parts and once merged."""
-    folder = source.parent / "output"
-    embed(source, folder, bundle=tiny, rows_per_part=60, merge_mb=request.param)
-    return folder
-
-
-def files_of(output: Path) -> list[Path]:
-    return [output / name for name in names(output) if not name.startswith("_")]
 
 
 def change_json(file: Path, **changes: Any) -> None:

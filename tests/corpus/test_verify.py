@@ -13,25 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from corpora import names, write_parquet
+from corpora import files_of, names, write_parquet
 from embedrt.corpus import embed, verify_output
 from embedrt.corpus.output import FACTS
 from embedrt.errors import BundleNotFoundError, CorpusOutputError
 from tiny_bundle import make_tiny
 
 Break = Callable[[list[Path]], None]
-
-
-@pytest.fixture(params=[None, 0.005], ids=["parts", "merged"])
-def output(request: pytest.FixtureRequest, source: Path, tiny: Path) -> Path:
-    """A complete output, once in parts and once merged."""
-    folder = source.parent / "output"
-    embed(source, folder, bundle=tiny, rows_per_part=60, merge_mb=request.param)
-    return folder
-
-
-def files_of(output: Path) -> list[Path]:
-    return [output / name for name in names(output) if not name.startswith("_")]
 
 
 def change(file: Path, edit: Callable[[Any], Any]) -> None:

@@ -75,10 +75,15 @@ def test_one_half(
     assert largest_difference(session, encoder, random_ids(shape, 0)) < BOUNDS[path]
 
 
+def encoder_of_width(hidden: int) -> Encoder:
+    """An encoder with the widths of a real model and two layers."""
+    facts = {"heads": 12, "size": hidden // 12, "inner": 4 * hidden, "outliers": 16, "layers": 2}
+    return random_encoder(0, **facts)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("hidden", [384, 768])
 def test_real_widths(library: Library, path: str, hidden: int) -> None:
-    facts = {"heads": 12, "size": hidden // 12, "inner": 4 * hidden, "outliers": 16, "layers": 2}
-    encoder = random_encoder(0, **facts)  # type: ignore[arg-type]
+    encoder = encoder_of_width(hidden)
     session = KernelSession(Model(library, path, encoder), path)
     for shape in [(1, 1), (1, 79), (4, 37), (40, 13)]:
         assert largest_difference(session, encoder, random_ids(shape, 0)) < BOUNDS[path]
@@ -105,8 +110,7 @@ def test_same_bytes_alone_in_batches_and_in_threads(
 @pytest.mark.parametrize("hidden", [384, 768])
 def test_same_bytes_of_few_rows_in_threads(library: Library, path: str, hidden: int) -> None:
     """Threads that have few rows compute columns; a batch may end in a group of few rows."""
-    facts = {"heads": 12, "size": hidden // 12, "inner": 4 * hidden, "outliers": 16, "layers": 2}
-    session = KernelSession(Model(library, path, random_encoder(0, **facts)), path)  # type: ignore[arg-type]
+    session = KernelSession(Model(library, path, encoder_of_width(hidden)), path)
     for shape in [(1, 1), (1, 2), (1, 16), (3, 7), (1, 47), (5, 60)]:
         ids = random_ids(shape, 0)
         alone = session.run(ids)

@@ -19,7 +19,6 @@ from embedrt_export.proof.calls import OWN_PROMPT, Call, prompted_calls
 from embedrt_export.proof.reference import Reference
 from embedrt_export.proof.texts import PROMPTED, cut_texts, proof_texts, text_of
 from embedrt_export.proof.tokens import token_difference
-from embedrt_export.quiet import quiet
 
 # Largest difference of a component and smallest cosine. The limits for int8 only detect broken
 # bundles; its quality is measured earlier, against fp32.
@@ -64,10 +63,9 @@ def tolerance_of(manifest: Manifest) -> float:
 
 def rehearse(oracle: Reference, max_tokens: int, count: Callable[[str], int]) -> None:
     """Embed all texts of `compare` with the original, which remembers them."""
-    with quiet():
-        for call, texts in plan(oracle, max_tokens, count):
-            for text in texts:
-                expected_of(oracle, call, text)
+    for call, texts in plan(oracle, max_tokens, count):
+        for text in texts:
+            expected_of(oracle, call, text)
 
 
 def compare(embedder: Embedder, oracle: Reference) -> list[Comparison]:

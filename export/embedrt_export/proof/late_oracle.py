@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from embedrt.bundle.late_interaction import Expansion, LateInteraction, TextKind
+from embedrt.bundle.late_interaction import Expansion, LateInteraction
 from embedrt.errors import UnsupportedModelError
+from embedrt.pair import TextKind
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray, TokenTypes
 from embedrt_export.proof.calls import Call

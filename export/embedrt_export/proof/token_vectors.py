@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from embedrt.bundle.decoding import REMEDY
-from embedrt.bundle.late_interaction import TextKind
 from embedrt.bundle.manifest import Agreement, Manifest, Precision
 from embedrt.errors import EmbedrtError, ProofError
 from embedrt.multi_vector import MultiVectorEncoder
+from embedrt.pair import TextKind
 from embedrt.text.inputs import start_of
 from embedrt.verify import row_differences
 from embedrt_export.encoder import LONG, FloatArray
@@ -28,7 +28,6 @@ from embedrt_export.proof.comparison import (
 from embedrt_export.proof.late_oracle import LateOracle
 from embedrt_export.proof.texts import text_of
 from embedrt_export.proof.tokens import first_difference, prompt_of
-from embedrt_export.quiet import quiet
 
 NAMED = 3  # the texts that differ most
 # The error of one token's vector in int8 is not averaged with those of others, as in an embedding.
@@ -38,10 +37,9 @@ TASKS: dict[str, TextKind] = {"encode_query": "query", "encode_document": "docum
 
 def rehearse_tokens(oracle: LateOracle, max_tokens: int, count: Callable[[str], int]) -> None:
     """Run all texts of `prove_tokens` with the original, which remembers them."""
-    with quiet():
-        for call, texts in _plan(oracle, max_tokens, count):
-            for text in texts:
-                expected_of(oracle, call, text)
+    for call, texts in _plan(oracle, max_tokens, count):
+        for text in texts:
+            expected_of(oracle, call, text)
 
 
 def prove_tokens(encoder: MultiVectorEncoder, oracle: LateOracle) -> Agreement:

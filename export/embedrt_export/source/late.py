@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
 
-from embedrt.bundle.late_interaction import TextKind, TokenScore
+from embedrt.bundle.late_interaction import TokenScore
 from embedrt.errors import UnsupportedModelError
+from embedrt.pair import TextKind
 from embedrt_export.head import TOKENS
 from embedrt_export.source.checks import JsonObject, check_object, read_object
 from embedrt_export.source.embedding import read_head

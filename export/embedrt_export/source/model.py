@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedrt.bundle.late_interaction import TextKind, TokenScore
+from embedrt.bundle.late_interaction import TokenScore
 from embedrt.bundle.manifest import Pooling as PoolingMode
 from embedrt.bundle.manifest import ScoreActivation, Similarity, Task
+from embedrt.pair import TextKind
 from embedrt_export.encoder import FloatArray
 from embedrt_export.head import Head, pooling_of
 from embedrt_export.masked import SpladePooling

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from embedrt.bundle.decoding import wrong
+from embedrt.pair import TextKind
 
 TokenScore = Literal["maxsim", "meanmaxsim"]
-TextKind = Literal["query", "document"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

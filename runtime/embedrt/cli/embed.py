@@ -22,7 +22,7 @@ from embedrt.cli.log import shown_log
 from embedrt.cli.output import replacing
 from embedrt.errors import CorpusError
 from embedrt.files import expand
-from embedrt.sparse import Task
+from embedrt.pair import TextKind
 
 if TYPE_CHECKING:
     from embedrt.corpus import Engine, Report
@@ -63,7 +63,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep N leading components")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--max-active-dims", type=int, metavar="N", help="of a sparse encoder")
-    parser.add_argument("--task", choices=get_args(Task), help="of a sparse encoder")
+    parser.add_argument("--task", choices=get_args(TextKind), help="of a sparse encoder")
     parser.add_argument(
         "--rows-per-part", type=int, default=4000, metavar="N", help="the unit of resuming (4000)"
     )

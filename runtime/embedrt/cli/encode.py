@@ -21,8 +21,9 @@ from embedrt.cli.output import is_special, replacing
 from embedrt.embedder import Embedder
 from embedrt.files import expand
 from embedrt.loaded import LoadOptions
+from embedrt.pair import TextKind
 from embedrt.progress import progress_bar
-from embedrt.sparse import SparseEncoder, Task
+from embedrt.sparse import SparseEncoder
 from embedrt.sparse_rows import SparseRows
 from embedrt.text.prompts import Prompts
 from embedrt.text.truncation import Overlong
@@ -58,7 +59,7 @@ def add_to(commands: Any) -> None:
         "--max-active-dims", type=int, metavar="N", help="of a sparse encoder: keep the N largest"
     )
     parser.add_argument(
-        "--task", choices=get_args(Task), help="of a sparse encoder: what the texts are"
+        "--task", choices=get_args(TextKind), help="of a sparse encoder: what the texts are"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use")
     parser.add_argument(

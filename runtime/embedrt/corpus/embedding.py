@@ -12,7 +12,7 @@ from embedrt.bundle.manifest import Manifest
 from embedrt.corpus.sparse import COLUMN
 from embedrt.errors import BundleFormatError
 from embedrt.loaded import CLASSES
-from embedrt.sparse import Task
+from embedrt.pair import TextKind
 from embedrt.text.prompts import Prompts
 
 VectorPrecision = Literal["float32", "float16", "binary", "ubinary"]
@@ -49,7 +49,7 @@ class Embedding:
     """Whether the bundle is of a sparse encoder."""
     max_active_dims: int | None = None
     """As in `SparseEncoder.encode`."""
-    task: Task | None = None
+    task: TextKind | None = None
     """As in `SparseEncoder.encode`."""
 
     def __post_init__(self) -> None:

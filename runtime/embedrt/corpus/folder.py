@@ -11,12 +11,12 @@ from typing import Any
 
 from embedrt.corpus.merge import Merged, holder_of, merge_parts, merged_of, read_merged
 from embedrt.corpus.output import (
-    ONNX_RUNTIME,
     SETTINGS,
     SUCCESS,
     list_names,
     read_facts,
     read_json,
+    read_settings,
     remove,
     remove_temporary_files,
     visible,
@@ -45,18 +45,12 @@ class Present:
         return _number(part.key) in self.parts or holder_of(self.merged, part.key) is not None
 
 
-def recorded_engine(output: Place) -> str | None:
-    """Return the engine of the output in a folder; None if there is no output."""
-    stored = read_json(output, SETTINGS)
-    return None if stored is None else str(stored.get("engine", ONNX_RUNTIME))
-
-
 def take_up(output: Place, settings: dict[str, Any], plan: Plan, details: dict[str, Any]) -> str:
     """Make the output folder this work's, or check that it is; return the work's identity.
 
     Raises CorpusOutputError if it is other work's, with what differs, or holds other files.
     """
-    stored = read_json(output, SETTINGS)
+    stored = read_settings(output)
     if stored is None:
         others = list(visible(list_names(output)))
         if others:
@@ -69,7 +63,6 @@ def take_up(output: Place, settings: dict[str, Any], plan: Plan, details: dict[s
         save_plan(output, plan)
         write_json(output, SETTINGS, {**settings, **details, "identity": identity})
         return identity
-    stored = {"engine": ONNX_RUNTIME, **stored}
     before = load_plan(output)
     found = [
         f"{name}: {stored.get(name)!r} before, {value!r} now"

@@ -93,6 +93,15 @@ def read_json(place: Place, name: str) -> dict[str, Any] | None:
     return content
 
 
+def read_settings(place: Place) -> dict[str, Any] | None:
+    """Return what decides an output's bytes; None if there is no output.
+
+    Raises CorpusOutputError as `read_json`.
+    """
+    stored = read_json(place, SETTINGS)
+    return None if stored is None else {"engine": ONNX_RUNTIME, **stored}
+
+
 def list_names(place: Place) -> list[str]:
     """Return the names of the files in the output folder, sorted. Empty if there is none."""
     selector = fs.FileSelector(place.path, allow_not_found=True)

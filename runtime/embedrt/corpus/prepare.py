@@ -11,7 +11,8 @@ import pyarrow as pa
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus.computing import choose_engine
 from embedrt.corpus.embedding import Embedding
-from embedrt.corpus.folder import Present, find_present, recorded_engine, take_up
+from embedrt.corpus.folder import Present, find_present, take_up
+from embedrt.corpus.output import read_settings
 from embedrt.corpus.places import Place
 from embedrt.corpus.plan import Plan
 from embedrt.corpus.plan_file import load_plan, plan_again
@@ -73,7 +74,9 @@ def prepare(
     )
     keys = _partitions(plan, schema)
     _require_text(plan, embedding.text, keys)
-    engine = choose_engine(bundle, recorded_engine(output), output.given)
+    stored = read_settings(output)
+    recorded = None if stored is None else str(stored["engine"])
+    engine = choose_engine(bundle, recorded, output.given)
     settings = settings_of(bundle, engine, embedding, carried, plan.digest())
     details = {
         "rows_per_part": rows_per_part,

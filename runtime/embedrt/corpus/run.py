@@ -29,7 +29,7 @@ from embedrt.corpus.totals import Totals
 from embedrt.corpus.watch import watching
 from embedrt.corpus.work import Work
 from embedrt.errors import CorpusError, CorpusSourceError, EmbedrtError
-from embedrt.sparse import Task
+from embedrt.pair import TextKind
 
 OnError = Literal["fail", "skip"]
 MOST_FAILURES = 20  # of parts whose source is in order: more are the machine's or the output's
@@ -62,7 +62,7 @@ def embed(
     normalize: bool = False,
     precision: VectorPrecision = "float32",
     max_active_dims: int | None = None,
-    task: Task | None = None,
+    task: TextKind | None = None,
     columns: Sequence[str] | None = None,
     output_column: str = "embedding",
     overwrite_column: bool = False,

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus.computing import engine_of, load_to_compare
 from embedrt.corpus.embedding import Embedding
-from embedrt.corpus.output import ONNX_RUNTIME
 from embedrt.corpus.part import with_partitions
 from embedrt.corpus.places import Place
 from embedrt.corpus.plan import Part, Plan
@@ -127,7 +126,7 @@ def compute_again(
         tolerance += FLOAT16_STEP
     if embedding.precision in ("binary", "ubinary"):
         tolerance = BITS
-    with load_to_compare(bundle.path, settings.get("engine", ONNX_RUNTIME)) as embedder:
+    with load_to_compare(bundle.path, settings["engine"]) as embedder:
         embedded = embed_texts([one.text for one in known], embedder, embedding)
         here = _maker((engine_of(embedder),), (processor_name(),))
     problems, tolerant, others = [], 0, set[str]()

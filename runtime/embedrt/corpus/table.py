@@ -19,7 +19,8 @@ from embedrt.embedder import Embedder
 from embedrt.errors import TextError
 from embedrt.kernels.choose import Use
 from embedrt.loaded import LoadOptions
-from embedrt.sparse import SparseEncoder, Task
+from embedrt.pair import TextKind
+from embedrt.sparse import SparseEncoder
 from embedrt.sparse_rows import SparseRows
 from embedrt.text.tokenizer import MOST_CHARACTERS
 
@@ -56,7 +57,7 @@ def embed_table(
     normalize: bool = False,
     precision: VectorPrecision = "float32",
     max_active_dims: int | None = None,
-    task: Task | None = None,
+    task: TextKind | None = None,
     overwrite_column: bool = False,
 ) -> Any:
     """Return a table with a column of embeddings appended.

@@ -20,12 +20,12 @@ from embedrt.corpus.embedding import Embedding
 from embedrt.corpus.folder import Present, present_in
 from embedrt.corpus.merge import Merged, MergedFacts, holder_of, read_merged
 from embedrt.corpus.output import (
-    SETTINGS,
     SUCCESS,
     list_names,
     open_parquet,
     read_facts,
     read_json,
+    read_settings,
     visible,
 )
 from embedrt.corpus.places import Place, find_place
@@ -91,7 +91,7 @@ def verify_output(
         The bundle cannot be read.
     """
     place = find_place(output, output_filesystem)
-    settings, plan = read_json(place, SETTINGS), load_plan(place)
+    settings, plan = read_settings(place), load_plan(place)
     if settings is None or plan is None:
         raise CorpusOutputError(f"{place.given} is no output of embedrt embed")
     embedding = Embedding.from_json(settings)

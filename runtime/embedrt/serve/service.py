@@ -18,7 +18,7 @@ from embedrt.bundle.manifest import Manifest, ScoreActivation, Side
 from embedrt.embedder import Embedder
 from embedrt.errors import ClosedError, OverloadedError, OverlongTextError, TextError
 from embedrt.loaded import LoadedBundle
-from embedrt.pair import Pair
+from embedrt.pair import Pair, TextKind
 from embedrt.request import Embedded
 from embedrt.reranker import Reranker, Scored
 from embedrt.serve.admission import Admission
@@ -29,7 +29,6 @@ from embedrt.serve.metrics import Metrics
 from embedrt.serve.options import ServeOptions
 from embedrt.serve.vocabulary import Vocabulary
 from embedrt.sparse import SparseEncoder
-from embedrt.sparse import Task as TextKind
 from embedrt.text.prompts import Prompts
 
 logger = logging.getLogger("embedrt.serve")
