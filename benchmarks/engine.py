@@ -21,7 +21,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,9 +124,21 @@ def concurrent(bundle: Path, rounds: int) -> Iterator[Figure]:
 
 
 def by_threads(embedder: Embedder, texts: Sequence[str]) -> Vectors:
-    """Embed the texts with `THREADS` threads that call with one text at a time."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return np.stack(list(pool.map(embedder.encode, texts)))
+    """Embed the texts with `THREADS` threads that call with one text at a time.
+
+    A pool of threads would hand over each text, which takes a tenth of the time of its embedding.
+    """
+    parts: list[list[Vectors]] = [[] for _ in range(THREADS)]
+
+    def work(first: int) -> None:
+        parts[first] = [embedder.encode(text) for text in texts[first::THREADS]]
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return np.stack([parts[row % THREADS][row // THREADS] for row in range(len(texts))])
 
 
 async def by_tasks(embedder: Embedder, texts: Sequence[str]) -> Vectors:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:  # the interpreter of fastembed has no embedrt
 DOCUMENTS = 100
 TOKENS = 100
 QUERY = "how many people live in london"
-ROUNDS = 15
 BATCHES = (32, 8)  # of sentence-transformers; 32 is its default
 
 ORIGINALS: dict[Task, str] = {
@@ -75,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("original", metavar="ORIGINAL", type=Path)
     parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+")
     parser.add_argument("--fastembed", metavar="PYTHON", type=Path)
+    parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args(arguments)
     documents = exact_documents(options.original)
     task = Bundle.open(options.bundles[0]).manifest.task
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             start(f"embedrt {bundle.name}", sys.executable, "embedrt", bundle)
             for bundle in options.bundles
         ]
-        for round_number in range(ROUNDS + 1):
+        for round_number in range(options.rounds + 1):
             for place in range(len(contenders)):
                 contenders[(round_number + place) % len(contenders)].ask()
         report(contenders)

@@ -73,7 +73,9 @@ def make_late(
         modules: list[Any] = [transformer, dense, mask]
         if normalized:
             modules.append(Normalize("token_embeddings"))
-        MultiVectorEncoder(modules=modules, device="cpu", **saved).save(str(folder))
+        MultiVectorEncoder(modules=modules, device="cpu", **saved).save(
+            str(folder), create_model_card=False
+        )
     shutil.rmtree(encoder)
     return folder
 

@@ -329,7 +329,9 @@ def make_small(
         model.save_pretrained(encoder)
         transformer = Transformer(str(encoder), max_seq_length=max_tokens)
         modules = [transformer, pool, *tail]
-        SentenceTransformer(modules=modules, device="cpu", **saved).save(str(folder))
+        SentenceTransformer(modules=modules, device="cpu", **saved).save(
+            str(folder), create_model_card=False
+        )
     shutil.rmtree(encoder)
     return folder
 

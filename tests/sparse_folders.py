@@ -62,7 +62,9 @@ def make_sparse(
                     default_route=default_route,
                 )
             ]
-        SparseEncoder(modules=modules, device="cpu", **saved).save(str(folder))
+        SparseEncoder(modules=modules, device="cpu", **saved).save(
+            str(folder), create_model_card=False
+        )
     shutil.rmtree(encoder)
     return folder
 
@@ -116,6 +118,6 @@ def make_full_size_sparse(folder: Path, *, layers: int = 12, seed: int = 0) -> P
     with redirect_stderr(io.StringIO()):
         transformer = Transformer(str(encoder), max_seq_length=512, transformer_task="fill-mask")
         modules: list[Any] = [transformer, SpladePooling()]
-        SparseEncoder(modules=modules, device="cpu").save(str(folder))
+        SparseEncoder(modules=modules, device="cpu").save(str(folder), create_model_card=False)
     shutil.rmtree(encoder)
     return folder

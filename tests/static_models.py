@@ -86,7 +86,9 @@ def make_static(
         randomize(module, 1 + index)
     with redirect_stderr(io.StringIO()):  # progress bars
         modules = [StaticEmbedding(tokenizer, embedding_weights=table), *tail]
-        SentenceTransformer(modules=modules, device="cpu", **saved).save(str(folder))
+        SentenceTransformer(modules=modules, device="cpu", **saved).save(
+            str(folder), create_model_card=False
+        )
     return folder
 
 

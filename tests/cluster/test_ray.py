@@ -22,7 +22,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from corpora import digest_of_source, names, write_parquet
+from corpora import digest_of_source, forked, names, write_parquet
 from embedrt import Bundle
 from embedrt.corpus import embed, verify_output
 from embedrt.corpus.on_ray import RayEngine
@@ -41,6 +41,8 @@ pytestmark = [
 ]
 
 ROWS_PER_PART = 25
+KILLS = 20
+FILES_OF_KILLS = 200
 SECONDS = 180  # for a cluster to start on a busy machine
 
 
@@ -198,6 +200,30 @@ class TestCluster:
             same = (tmp_path / folder / name for folder in ("local", "ray"))
             assert len({file.read_bytes() for file in same}) == 1
         assert ray.is_initialized()
+
+    def test_drivers_are_killed(self, cluster: Cluster, tmp_path: Path, tiny: Path) -> None:
+        """Parts survive SIGKILL of drivers at random moments, and are not made again."""
+        source = write_parquet(tmp_path / "source", files=FILES_OF_KILLS)
+        output = tmp_path / "output"
+        generator, kept = random.Random(0), dict[str, int]()
+        command = ["embed", source, output, "--bundle", tiny, "--rows-per-part", ROWS_PER_PART]
+        command += ["--engine", "ray", "--address", cluster.address]
+        for _ in range(KILLS):
+            process = forked(*command)
+            wait_for(lambda kept=kept: len(parts_in(output)) > len(kept))
+            time.sleep(generator.uniform(0, 0.3))
+            process.kill()
+            process.join(60)
+            assert process.exitcode == -signal.SIGKILL
+            wait_for(lambda: not workers(), 60)  # Ray ends the tasks of a driver that is gone
+            found = parts_in(output)
+            assert kept.items() <= found.items()  # no part is lost or made again
+            kept = found
+        process = forked(*command)
+        process.join(SECONDS)
+        assert process.exitcode == 0
+        assert kept.items() < parts_in(output).items()
+        assert_finished(output, digest_of_source(source, tiny))
 
     def test_a_worker_is_killed(self, tmp_path: Path, tiny: Path) -> None:
         source = write_parquet(tmp_path / "source", files=60)
