@@ -13,6 +13,7 @@ from benchmarks.checkout import CALIBRATION
 from benchmarks.harness.catalog import contenders, preparations
 from benchmarks.harness.environments import HARNESS, REQUIREMENTS
 from benchmarks.harness.measuring import KINDS
+from benchmarks.harness.odd_texts import odd_texts
 from benchmarks.harness.plan import LENGTHS, MAX_TOKENS, QUICK_CONTENDERS, full_plan, quick_plan
 from benchmarks.harness.texts import Texts, exact_texts, many_texts, mixed_texts, sentences
 from benchmarks.padding import open_tokenizer
@@ -42,6 +43,17 @@ def test_texts_are_distinct_and_reproducible(tokenizer: Tokenizer) -> None:
         assert min(lengths) < 12
         assert max(lengths) > 180
         assert lengths != sorted(lengths)
+
+
+def test_odd_texts_are_distinct_reproducible_and_odd() -> None:
+    texts = odd_texts(2000, seed=1)
+    assert len(set(texts)) == 2000
+    assert odd_texts(2000, seed=1) == texts
+    assert odd_texts(2000, seed=2) != texts
+    for character in "\x00\ud800\u0301\u202e\U0001d400":
+        assert any(character in text for text in texts)
+    assert any(text.isascii() for text in texts)
+    assert max(map(len, texts)) > 250
 
 
 def test_files_of_texts_are_made_once(minilm: Path, tmp_path: Path) -> None:
