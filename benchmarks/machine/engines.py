@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine.limits import Limits
-from benchmarks.statistics import median, significant
+from benchmarks.statistics import significant
 from embedrt import Bundle
 from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.session import Session
@@ -26,12 +26,15 @@ class EngineRun:
     """A batch in one engine, as a whole."""
 
     engine: str
+    threads: int
     seconds: float
-    """The median of the runs."""
+    """The fastest of the runs, as the limits are the fastest."""
     int8_rate: float
     """Operations of the products in int8 per second of the whole run."""
     reached: float
-    """That rate as a share of the machine's limit of int8."""
+    """That rate as a share of the machine's limit of int8 on so many threads."""
+    limit: str
+    """What that limit is the rate of."""
 
 
 def kernels_of(bundle: Bundle) -> tuple[Kernels | None, str]:
@@ -45,7 +48,7 @@ def kernels_of(bundle: Bundle) -> tuple[Kernels | None, str]:
 
 def measure_engines(
     bundle: Bundle, kernels: Kernels, ids: NDArray[np.int64], int8_work: float, limits: Limits
-) -> tuple[EngineRun, ...]:
+) -> Iterator[EngineRun]:
     """Run a batch, (batch, tokens), in both engines in turns, on all threads of `limits`.
 
     `int8_work` are the operations of the products in int8 of one run.
@@ -55,22 +58,20 @@ def measure_engines(
         Session(bundle.graph, bundle.manifest.precision, threads=threads),
         kernels if threads == 1 else kernels.on(threads),
     )
-    found = [median(seconds) for seconds in _in_turns(runners, ids)]
-    return tuple(
-        EngineRun(runner.name, seconds, int8_work / seconds, int8_work / seconds / limits.int8)
-        for runner, seconds in zip(runners, found, strict=True)
-    )
+    for runner, seconds in zip(runners, map(min, _in_turns(runners, ids)), strict=True):
+        rate = int8_work / seconds
+        yield EngineRun(runner.name, threads, seconds, rate, rate / limits.int8, limits.of_int8)
 
 
-def engine_lines(runs: Sequence[EngineRun], limits: Limits) -> Iterator[str]:
+def engine_lines(runs: Sequence[EngineRun]) -> Iterator[str]:
     """Yield the lines of a table for human readers."""
     if runs:
-        yield f"  {'engine':<24}{'ms':>15}{'int8 products':>21}   of the peak"
+        yield f"  {'engine':<24}{'threads':>7}{'ms':>8}{'int8 products':>18}   of the peak"
     for run in runs:
         rate = f"{significant(run.int8_rate / 1e9)} GOP/s"
         yield (
-            f"  {run.engine:<24}{run.seconds * 1e3:>15.3f}{rate:>21}   "
-            f"{run.reached:>5.0%} of {limits.of_int8}"
+            f"  {run.engine:<24}{run.threads:>7}{run.seconds * 1e3:>8.3f}{rate:>18}   "
+            f"{run.reached:>5.0%} of {run.limit}"
         )
 
 

@@ -4,7 +4,8 @@
 then runs in the runtime's own session with ONNX Runtime's profiler. Operators that multiply
 matrices are compared with the rate of their number type, all others with the memory bandwidth; data
 that stays in the caches can exceed that. Where the native kernels run the bundle, it then runs in
-both engines in turns, and the products in int8 of each are compared with the peak (see `engines`).
+both engines in turns, on one thread and on all, and the products in int8 of each are compared with
+the peak (see `engines`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -106,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(limit)
     for profile in profiles:
         print()
-        for line in (*table(profile), *engine_lines(profile.engines, limits[profile.threads])):
+        for line in (*table(profile), *engine_lines(profile.engines)):
             print(line)
 
 
@@ -129,8 +131,11 @@ def profile_bundle(path: Path, limits: Mapping[int, Limits]) -> Iterator[Profile
         precision = bundle.manifest.precision
         profile = Profile(path.name, precision, texts, tokens, limit.threads, seconds, found)
         if kernels is not None:
-            engines = measure_engines(bundle, kernels, ids, profile.int8_work, limit)
-            profile = replace(profile, engines=engines)
+            engines = (
+                measure_engines(bundle, kernels, ids, profile.int8_work, limit)
+                for limit in limits.values()
+            )
+            profile = replace(profile, engines=tuple(chain.from_iterable(engines)))
         yield profile
 
 

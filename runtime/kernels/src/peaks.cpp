@@ -120,8 +120,8 @@ double seconds_of(const Peak &peak, std::int64_t turns) {
 }  // namespace
 
 bool measure_peak(std::int32_t which, double &rate) {
-    constexpr double kShortest = 0.005;  // seconds
-    constexpr int kRepetitions = 10;     // of which the fastest met nothing else on its core
+    constexpr double kShortest = 0.001;  // seconds
+    constexpr int kRepetitions = 50;     // of which the fastest met nothing else on its core
     if (which < 0 || which >= static_cast<std::int32_t>(std::size(kPeaks))) return false;
     const Peak &peak = kPeaks[which];
     rate = 0;
