@@ -67,7 +67,7 @@ def test_files_of_texts_are_made_once(minilm: Path, tmp_path: Path) -> None:
 
 def test_every_contender_has_what_it_needs() -> None:
     known, made = contenders(), preparations()
-    assert len(known) == 14
+    assert len(known) == 15
     assert {one.needs for one in known.values()} <= made.keys()
     assert {one.needs for one in made.values()} <= made.keys() | {""}
     named = {one.environment for one in known.values()}
