@@ -51,9 +51,11 @@ def _pieces(generator: random.Random) -> str:
 
 def _flood(generator: random.Random) -> str:
     """Return one piece, and another many times over."""
-    first, again = generator.choices((*SPECIAL, *UNUSUAL, *MARKS, *PLAIN), k=2)
+    pieces: list[str] = [*SPECIAL, *UNUSUAL, *MARKS, *PLAIN]
+    first, again = generator.choices(pieces, k=2)
     times = generator.randint(1, LONGEST_FLOOD) // len(again)
-    return first + generator.choice(("", " ")).join([again] * times)
+    between: str = generator.choice(("", " "))
+    return first + between.join([again] * times)
 
 
 def _words(generator: random.Random) -> str:
