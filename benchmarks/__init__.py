@@ -7,5 +7,5 @@ method.
 """
 
 MAIN_MODEL = "all-MiniLM-L6-v2"
-OURS = ("embedrt int8", "embedrt fp32")
+OURS = ("embedrt int8 with kernels", "embedrt int8", "embedrt fp32")
 REFERENCE = "sentence-transformers fp32"  # to check vectors; the baseline of ratios

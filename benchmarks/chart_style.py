@@ -24,7 +24,8 @@ LIGHTER = "#7b818a40"
 WIDTH, HEIGHT = 9.0, 5.2  # inches
 
 # Okabe and Ito's palette, with a lightness that works on both backgrounds.
-COLORS = {
+COLORS = {  # by how a name begins
+    "embedrt int8 with kernels": "#d6246e",
     "embedrt int8": "#dd5f00",
     "embedrt fp32": "#2080d8",
     "sentence-transformers onnx": "#c06a9c",

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
 CALIBRATION = ROOT / "export" / "embedrt_export" / "int8" / "calibration.txt"
 MEASURED = ("pyproject.toml", "runtime", "export", "models")
-SUFFIXES = frozenset({".py", ".toml", ".txt"})
+SUFFIXES = frozenset({".py", ".toml", ".txt", ".cpp", ".h"})
 
 
 @cache

@@ -10,12 +10,16 @@ Each figure is a ratio of measurements that alternate in one run, or the memory 
 - ``memory``: peak resident memory of a process that loads the bundle and embeds 1,000 texts.
 - ``shared``: private memory that a second process adds when it has loaded the bundle.
 - ``long``: seconds, and memory above that of the loaded bundle, for one text of maximum length.
+
+``--kernels off`` and ``--kernels require`` choose the engine. `benchmarks.kernels` with ``--start``
+has both in turns.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -29,9 +33,10 @@ from numpy.typing import NDArray
 
 from benchmarks.harness.texts import many_texts, mixed_texts, sentences
 from benchmarks.statistics import median, percentile
-from embedrt import Embedder
+from embedrt import Bundle, Embedder
 from embedrt.bench.footprint import measure_process
 from embedrt.bench.measure import PASSAGE
+from embedrt.kernels.choose import USES, VARIABLE, choose_unloaded, default_use
 
 THREADS = 16
 TASKS = 64
@@ -52,7 +57,7 @@ sys.stdin.read()
 """
 LONG = """
 import sys, time
-from embedrt import Embedder
+from embedrt import Bundle, Embedder
 from embedrt.bench.memory import peak_bytes, resident_bytes
 embedder = Embedder.load(sys.argv[1])
 embedder.encode("a")
@@ -87,7 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="WORKLOAD"
     )
+    parser.add_argument("--kernels", choices=USES, default=default_use(), help="the engine")
     options = parser.parse_intermixed_args(arguments)
+    os.environ[VARIABLE] = options.kernels  # for this process and those that it starts
+    print(f"{choose_unloaded(Bundle.open(options.bundle)).engine}\n")
     print("| what | figure | |\n|---|--:|---|")
     for workload in options.only:
         for figure in WORKLOADS[workload](options.bundle, options.rounds):

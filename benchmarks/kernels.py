@@ -5,39 +5,44 @@ their shape, texts x tokens, and of a corpus of texts of many lengths. The two e
 and the figures are the fastest runs and the ratio of the medians. With CPU time a busy machine
 disturbs little; on two cores only the clock tells what is gained, and needs a quiet machine.
 
-``--quality FP32_BUNDLE`` prints instead how well both engines do on the sentences of the STS
-benchmark: the correlation with the human scores, and the cosines to the vectors in fp32.
+``--quality FP32_BUNDLE`` prints instead how well both engines do: the correlation with the human
+scores of the STS benchmark, nDCG@10 of the retrieval task in ``--beir FOLDER``, and the cosines to
+the vectors in fp32, also of 5,000 odd texts. ``--start`` prints the time from the start of a
+process to its first vector, and the peak memory of one that embeds 1,000 texts, in both engines.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.harness.quality import describe_cosines, sts_spearman
-from benchmarks.harness.texts import mixed_texts, sentences
+from benchmarks.harness.engine_quality import ENGINES, HEADER, engine_qualities
+from benchmarks.harness.texts import many_texts, mixed_texts, read_retrieval
 from benchmarks.machine.describe import describe_machine
 from benchmarks.statistics import median
 from embedrt import Embedder
+from embedrt.bench.footprint import Memory, Startup, measure_process
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.runner import Runner
 from embedrt.engine.session import Session
-from embedrt.kernels.choose import Use, choose
+from embedrt.kernels.choose import VARIABLE, Use, choose
 from embedrt.text.tokenizer import Tokenizer
 
-ENGINES: tuple[Use, ...] = ("off", "require")
 SHAPES = ((1, 8), (1, 16), (1, 64), (1, 256), (16, 16), (4, 64), (16, 64), (2, 128))
 TOKENS = 6_000  # of each shape, so that short batches are measured often
 FEWEST = 7
 WORDS = 1000  # ids of tokens are below; every real vocabulary has more
 TEXTS = 300  # of the corpus
 CORPUS_ROUNDS = 5
+PROCESSES = 9  # of each engine, for the start; a third of them embed texts
 
 Clock = Callable[[], float]
 
@@ -78,18 +83,27 @@ def measure_shapes(kernels: Runner, runtime: Runner, clock: Clock) -> None:
         print(pair.row(f"{batch} x {tokens}"), flush=True)
 
 
-def show_quality(bundle: Path, reference: Path) -> None:
-    """Print a row for each engine."""
-    with Embedder.load(reference) as embedder:
-        expected = embedder.encode(sentences())
-    print("| engine | Spearman | cosine to fp32: mean | first percentile | smallest |")
-    print("|---|--:|--:|--:|--:|")
-    for use in ENGINES:
-        with Embedder.load(bundle, kernels=use) as embedder:
-            found = embedder.encode(sentences())
-            engine = embedder.stats().engine
-        figures = " | ".join(f"{one:.5f}" for one in describe_cosines(found, expected).values())
-        print(f"| {engine} | {sts_spearman(found):.2f} | {figures} |")
+def show_start(bundle: Path) -> None:
+    """Print a row for the time and one for the memory of new processes, started in turns."""
+
+    def processes(texts: Sequence[str], count: int) -> dict[Use, list[tuple[Startup, Memory]]]:
+        found: dict[Use, list[tuple[Startup, Memory]]] = {use: [] for use in ENGINES}
+        for _ in range(count):
+            for use in ENGINES:
+                with patch.dict(os.environ, {VARIABLE: use}):
+                    found[use].append(measure_process(bundle, texts))
+        return found
+
+    print("| | ONNX Runtime | kernels | ratio |\n|---|--:|--:|--:|")
+    started = processes([], PROCESSES)
+    seconds = [median([startup.total for startup, _ in started[use]]) for use in ENGINES]
+    loading = [median([startup.loading for startup, _ in started[use]]) for use in ENGINES]
+    for what, (slow, fast) in (("start to first vector", seconds), ("of it loading", loading)):
+        print(f"| {what}, s | {slow:.3f} | {fast:.3f} | {slow / fast:.2f} |")
+    filled = processes(many_texts(1000, seed=0), PROCESSES // 3)
+    peaks = [median([memory.peak or 0 for _, memory in filled[use]]) / 1e6 for use in ENGINES]
+    more, less = peaks
+    print(f"| peak of load and 1,000 texts, MB | {more:.0f} | {less:.0f} | {more / less:.2f} |")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,9 +113,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="cores (default: 1)")
     parser.add_argument("--clock", action="store_true", help="measure by the clock")
     parser.add_argument("--quality", type=Path, metavar="FP32_BUNDLE")
+    parser.add_argument("--beir", type=Path, metavar="FOLDER", help="retrieval task to score")
+    parser.add_argument("--start", action="store_true", help="measure new processes")
     options = parser.parse_args(arguments)
     if options.quality is not None:
-        show_quality(options.bundle, options.quality)
+        task = read_retrieval(options.beir) if options.beir else None
+        print(HEADER)
+        for found in engine_qualities(options.bundle, options.quality, task):
+            print(found, flush=True)
+        return 0
+    if options.start:
+        show_start(options.bundle)
         return 0
     threads, clock = options.threads, time.perf_counter if options.clock else time.process_time
     bundle = Bundle.open(options.bundle)

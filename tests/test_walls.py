@@ -40,7 +40,7 @@ FLOORS = {
         ["checkout", "statistics", "padding", "chart_style"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
         ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores",
-         "rerank_sts", "scoring", "static", "kernels"],
+         "rerank_sts", "scoring", "static", "kernels", "beside_openvino"],
     ],
 }  # fmt: skip
 # The only modules to which a rule does not apply.

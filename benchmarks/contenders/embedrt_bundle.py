@@ -1,4 +1,4 @@
-"""embedrt, used as its README shows."""
+"""embedrt in ONNX Runtime, used as its README shows."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ CONTENDERS = {"embedrt fp32": "embedrt-fp32", "embedrt int8": "embedrt-int8"}
 
 def load(setup: Setup) -> Encode:
     """Load the bundle, in the same way for both purposes."""
-    return Embedder.load(setup.artifact, threads=setup.threads).encode
+    return Embedder.load(setup.artifact, threads=setup.threads, kernels="off").encode

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -32,10 +33,12 @@ QUIET = {  # variables for everything that runs in an environment
     "PYTHONDONTWRITEBYTECODE": "",
 }
 PACKAGES = """
-    embedrt onnxruntime tokenizers numpy sentence-transformers transformers torch optimum-onnx onnx
-    openvino nncf fastembed ctranslate2
+    embedrt embedrt-kernels onnxruntime tokenizers numpy sentence-transformers transformers torch
+    optimum-onnx onnx openvino nncf fastembed ctranslate2
 """.split()
 TOOLS = frozenset({"pip", "setuptools", "wheel"})
+NATIVE = "./runtime/kernels"  # a requirement that is compiled
+COMPILERS = ("c++", "g++", "clang++")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,12 @@ def describe() -> Installed:
     return Installed(versions, sum(file.stat().st_size for file in files if file.is_file()))
 
 
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler: the one that CXX names, or a usual one."""
+    named = os.environ.get("CXX")
+    return any(map(shutil.which, shlex.split(named)[:1] if named else COMPILERS))
+
+
 @cache
 def _make(name: str) -> str:
     """Make the environment unless it is current; return the error message. Tries only once."""
@@ -95,10 +104,13 @@ def _make(name: str) -> str:
     # An environment depends on its file, and on embedrt's code if that is installed from the
     # checkout.
     text = requirements.read_text(encoding="utf-8")
-    made_of = text + (code_digest() if "." in text.splitlines() else "")
+    lines = text.splitlines()
+    made_of = text + (code_digest() if "." in lines else "")
     stamp, wanted = folder / "stamp", hashlib.sha256(made_of.encode()).hexdigest()
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return ""
+    if NATIVE in lines and not has_compiler():
+        return f"not installed: {name}: there is no C++ compiler"
     print(f"installing {requirements.name}", file=sys.stderr, flush=True)
     # PIP_ARGS as in the Makefile, for machines on which PyPI's torch installs CUDA.
     extra = shlex.split(os.environ.get("PIP_ARGS", ""))
@@ -111,8 +123,8 @@ def _make(name: str) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         # Of pip's output, the first line that is an error, otherwise the last.
         output = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
-        lines = (output.strip() or str(error)).splitlines()
-        reason = next((line for line in lines if line.startswith("ERROR")), lines[-1])
+        told = (output.strip() or str(error)).splitlines()
+        reason = next((line for line in told if line.startswith("ERROR")), told[-1])
         return f"not installed: {name}: {reason.strip()}"
     stamp.write_text(wanted, encoding="utf-8")
     return ""

@@ -12,7 +12,8 @@ from benchmarks.contenders import Purpose
 MAX_TOKENS = {MAIN_MODEL: 256, "all-mpnet-base-v2": 384, "multi-qa-distilbert-cos-v1": 512}
 LENGTHS = (8, 16, 32, 64, 128, 256)
 QUICK_CONTENDERS = (
-    *("embedrt fp32", "embedrt int8", "sentence-transformers fp32", "sentence-transformers bf16"),
+    *("embedrt fp32", "embedrt int8", "embedrt int8 with kernels"),
+    *("sentence-transformers fp32", "sentence-transformers bf16"),
     *("openvino f32", "openvino bf16", "openvino int8 (nncf)", "onnxruntime dynamic int8"),
 )
 

@@ -1,15 +1,19 @@
 """The maximum rates of this machine, measured rather than taken from a data sheet.
 
-Matrix products run in ONNX Runtime's kernels, on matrices so large that overhead is negligible.
-Memory bandwidth is that of a copy larger than the caches.
+Where embedrt-kernels is installed, its library measures the peaks of the processor: multiplications
+and additions of registers, with nothing else to do. Without it, or on a processor for which it has
+none, a limit is what ONNX Runtime's product reaches on matrices so large that overhead is
+negligible. Memory bandwidth is that of a copy larger than the caches.
 """
 
 from __future__ import annotations
 
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,13 @@ import onnx
 import onnxruntime as ort
 from onnx import numpy_helper, parser
 
+from benchmarks.statistics import significant
+from embedrt.kernels.choose import PACKAGE
+from embedrt.kernels.library import PEAKS, Library
+
 SIDE = 1536  # rows and columns of the matrices
+OPERATIONS = 2.0 * SIDE**3
+INT8 = ("vnni", "amx")  # the peaks of products in int8
 COPIED = 256 * 2**20  # bytes
 REPETITIONS = 7
 GRAPH = """
@@ -37,31 +47,81 @@ class Limits:
     """Operations per second."""
     memory: float
     """Bytes per second, read or written."""
+    peaks: Mapping[str, float] = field(default_factory=dict)
+    """Operations per second by kind of instruction, from registers; empty if not measured."""
+
+    @property
+    def of_int8(self) -> str:
+        """What `int8` is the rate of, for people."""
+        return fastest_int8(self.peaks).upper() or "ONNX Runtime's product"
+
+    def __str__(self) -> str:
+        """Describe the limits in one line."""
+        rates = {kind.upper(): rate for kind, rate in self.peaks.items()}
+        if not rates:
+            rates = {"fp32": self.fp32, "int8": self.int8}
+        shown = ", ".join(f"{kind} {significant(rate / 1e9)} GOP/s" for kind, rate in rates.items())
+        source = "from registers" if self.peaks else "in ONNX Runtime's products"
+        return (
+            f"{self.threads} thread(s): {shown} {source}, "
+            f"memory {significant(self.memory / 1e9)} GB/s"
+        )
 
 
 def measure_limits(threads: int) -> Limits:
     """Measure the rates on `threads` threads; the fastest of several repetitions counts."""
+    peaks = measure_peaks(threads)
+    int8 = fastest_int8(peaks)
+    return Limits(
+        threads,
+        fp32=peaks["fp32"] if "fp32" in peaks else _fp32_product(threads),
+        int8=peaks[int8] if int8 else _int8_product(threads),
+        memory=2 * COPIED / _fastest(_copy(threads)),
+        peaks=peaks,
+    )
+
+
+def measure_peaks(threads: int) -> dict[str, float]:
+    """Return the processor's peaks on `threads` threads together, without those that it lacks.
+
+    Returns none if embedrt-kernels is not installed.
+    """
+    if find_spec(PACKAGE) is None:
+        return {}
+    library, peaks = Library(import_module(PACKAGE).library()), {}
+    with ThreadPoolExecutor(threads) as pool:
+        for which, kind in enumerate(PEAKS):
+            if rate := sum(pool.map(library.peak, [which] * threads)):
+                peaks[kind] = rate
+    return peaks
+
+
+def fastest_int8(peaks: Mapping[str, float]) -> str:
+    """Return the kind of the fastest products in int8; empty if there is none."""
+    return max((kind for kind in INT8 if kind in peaks), key=lambda kind: peaks[kind], default="")
+
+
+def _fp32_product(threads: int) -> float:
     generator = np.random.default_rng(0)
-    weights = generator.integers(-127, 128, (SIDE, SIDE), np.int8)
-    left = generator.integers(0, 256, (SIDE, SIDE), np.uint8)
-    floats, one, zero = left.astype(np.float32), np.float32(0.01), np.uint8(128)
-    fp32 = _product(threads, "float", "MatMul(left, weights)", weights=weights.astype(np.float32))
-    int8 = _product(
+    weights = generator.integers(-127, 128, (SIDE, SIDE)).astype(np.float32)
+    left = generator.integers(0, 256, (SIDE, SIDE)).astype(np.float32)
+    product = _product(threads, "float", "MatMul(left, weights)", weights=weights)
+    return OPERATIONS / _fastest(lambda: product.run(None, {"left": left}))
+
+
+def _int8_product(threads: int) -> float:
+    generator = np.random.default_rng(0)
+    left, one = generator.integers(0, 256, (SIDE, SIDE), np.uint8), np.float32(0.01)
+    product = _product(
         threads,
         "uint8",
         "com.microsoft.MatMulIntegerToFloat(left, weights, one, scale, zero)",
-        weights=weights,
+        weights=generator.integers(-127, 128, (SIDE, SIDE), np.int8),
         one=one,
         scale=np.full(SIDE, one),
-        zero=zero,
+        zero=np.uint8(128),
     )
-    operations = 2.0 * SIDE**3
-    return Limits(
-        threads,
-        fp32=operations / _fastest(lambda: fp32.run(None, {"left": floats})),
-        int8=operations / _fastest(lambda: int8.run(None, {"left": left})),
-        memory=2 * COPIED / _fastest(_copy(threads)),
-    )
+    return OPERATIONS / _fastest(lambda: product.run(None, {"left": left}))
 
 
 def _product(threads: int, kind: str, node: str, **constants: Any) -> Any:

@@ -3,7 +3,9 @@
 ``python -m benchmarks.roofline BUNDLE...`` measures the limits first (see `limits`). The bundle
 then runs in the runtime's own session with ONNX Runtime's profiler. Operators that multiply
 matrices are compared with the rate of their number type, all others with the memory bandwidth; data
-that stays in the caches can exceed that.
+that stays in the caches can exceed that. Where the native kernels run the bundle, it then runs in
+both engines in turns, on one thread and on all, and the products in int8 of each are compared with
+the peak (see `engines`).
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +27,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from benchmarks.machine.engines import EngineRun, engine_lines, kernels_of, measure_engines
 from benchmarks.machine.limits import Limits, measure_limits
 from benchmarks.statistics import significant
 from embedrt import Bundle
@@ -70,6 +75,13 @@ class Profile:
     seconds: float
     """The time in nodes, the median of the runs."""
     shares: tuple[Share, ...]
+    engines: tuple[EngineRun, ...] = ()
+    """The same batch in each engine; empty if the kernels do not run the bundle."""
+
+    @property
+    def int8_work(self) -> float:
+        """Operations of the products in int8."""
+        return sum(share.work for share in self.shares if share.limit == "int8")
 
     @property
     def reached(self) -> float:
@@ -93,18 +105,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(found, indent=2))
         return
     for limit in limits.values():
-        print(
-            f"{limit.threads} thread(s): fp32 {significant(limit.fp32 / 1e9)} GFLOP/s, "
-            f"int8 {significant(limit.int8 / 1e9)} GOP/s, "
-            f"memory {significant(limit.memory / 1e9)} GB/s"
-        )
+        print(limit)
     for profile in profiles:
-        print("\n" + "\n".join(table(profile)))
+        print()
+        for line in (*table(profile), *engine_lines(profile.engines)):
+            print(line)
 
 
 def profile_bundle(path: Path, limits: Mapping[int, Limits]) -> Iterator[Profile]:
     """Profile the bundle's graph at each shape. `limits` are by number of threads."""
     bundle = Bundle.open(path)
+    kernels, why = kernels_of(bundle)
+    if kernels is None:
+        print(f"ONNX Runtime only: {why}", file=sys.stderr)
     for texts, tokens in SHAPES:
         if tokens > bundle.manifest.max_tokens:
             continue
@@ -116,7 +129,14 @@ def profile_bundle(path: Path, limits: Mapping[int, Limits]) -> Iterator[Profile
         seconds = float(microseconds) / 1e6
         found = tuple(shares(runs, limit))
         precision = bundle.manifest.precision
-        yield Profile(path.name, precision, texts, tokens, limit.threads, seconds, found)
+        profile = Profile(path.name, precision, texts, tokens, limit.threads, seconds, found)
+        if kernels is not None:
+            engines = (
+                measure_engines(bundle, kernels, ids, profile.int8_work, limit)
+                for limit in limits.values()
+            )
+            profile = replace(profile, engines=tuple(chain.from_iterable(engines)))
+        yield profile
 
 
 def shares(runs: Sequence[Sequence[Event]], limits: Limits) -> Iterator[Share]:

@@ -19,7 +19,7 @@ def headline(results: Results, peers: Sequence[str]) -> list[str]:
     main = results.of_model(MAIN_MODEL)
     columns = [
         Column("texts/s", CORPUS, tables.texts_per_second),
-        *(_times_as_fast(main, name) for name in OURS),
+        *(_times_as_fast(main, name) for name in OURS if name in main.medians(CORPUS)),
         Column("16 tokens, ms", "latency/16", tables.milliseconds),
         Column("start, s", "startup", tables.seconds, "total"),
         Column("peak MB", "memory", tables.megabytes, "peak 1000 texts"),
@@ -27,15 +27,15 @@ def headline(results: Results, peers: Sequence[str]) -> list[str]:
         Column("same bytes", "quality/same bytes", tables.same_bytes, "share", highest=True),
     ]
     table = comparison(main, columns, peers)
-    return [*_sentences(main, peers), *table, "", _provenance(results), ""]
+    return [*_sentences(main, peers), *table, "", provenance(results), ""]
 
 
 def _times_as_fast(results: Results, ours: str) -> Column:
     """Return a column that says how many times as fast as each contender `ours` is."""
-    mine = results.medians(CORPUS).get(ours)
+    mine = results.medians(CORPUS)[ours]
 
     def cell(row: Row) -> str:
-        if mine is None or row.contender == ours:
+        if row.contender == ours:
             return NOTHING
         return f"{median(row.values) / mine:.2f}"
 
@@ -63,7 +63,7 @@ def _sentences(results: Results, peers: Sequence[str]) -> Iterator[str]:
         yield ""
 
 
-def _provenance(results: Results) -> str:
+def provenance(results: Results) -> str:
     """Return the machine and the commit, with a warning if there are several."""
     commits = list(dict.fromkeys(row.commit for row in results.rows))
     machines = list(dict.fromkeys(row.machine for row in results.rows))

@@ -27,7 +27,8 @@ def test_modules_run_in_other_environments_import_only_the_standard_library() ->
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "report", "report.readme_figures", "roofline", "soak", "engine"]
+    "command",
+    ["run", "report", "report.readme_figures", "roofline", "soak", "engine", "beside_openvino"],
 )
 def test_commands_start(command: str) -> None:
     process = subprocess.run(

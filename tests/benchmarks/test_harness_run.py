@@ -165,6 +165,19 @@ def test_a_failed_installation_is_reported(
     assert row.versions == {}
 
 
+def test_without_a_compiler_the_kernels_are_left_out(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environments, "ENVIRONMENTS", tmp_path / "made")
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    run = make_run(folder, "right", "right too")
+    native = replace(run.contenders["right too"], environment="embedrt-kernels")
+    right, row = measured(replace(run, contenders={**run.contenders, "right too": native}), CORPUS)
+    assert not right.error
+    assert row.error == "not installed: embedrt-kernels: there is no C++ compiler"
+    assert not (tmp_path / "made").exists()
+
+
 def test_environments_are_made_in_parallel_and_each_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from benchmarks.checkout import CALIBRATION
 from benchmarks.harness.catalog import contenders, preparations
 from benchmarks.harness.environments import HARNESS, REQUIREMENTS
 from benchmarks.harness.measuring import KINDS
+from benchmarks.harness.odd_texts import odd_texts
 from benchmarks.harness.plan import LENGTHS, MAX_TOKENS, QUICK_CONTENDERS, full_plan, quick_plan
 from benchmarks.harness.texts import Texts, exact_texts, many_texts, mixed_texts, sentences
 from benchmarks.padding import open_tokenizer
@@ -44,6 +45,17 @@ def test_texts_are_distinct_and_reproducible(tokenizer: Tokenizer) -> None:
         assert lengths != sorted(lengths)
 
 
+def test_odd_texts_are_distinct_reproducible_and_odd() -> None:
+    texts = odd_texts(2000, seed=1)
+    assert len(set(texts)) == 2000
+    assert odd_texts(2000, seed=1) == texts
+    assert odd_texts(2000, seed=2) != texts
+    for character in "\x00\ud800\u0301\u202e\U0001d400":
+        assert any(character in text for text in texts)
+    assert any(text.isascii() for text in texts)
+    assert max(map(len, texts)) > 250
+
+
 def test_files_of_texts_are_made_once(minilm: Path, tmp_path: Path) -> None:
     shutil.copy(minilm / "tokenizer.json", tmp_path)
     texts = Texts(tmp_path / "texts", tmp_path, max_tokens=16)
@@ -55,7 +67,7 @@ def test_files_of_texts_are_made_once(minilm: Path, tmp_path: Path) -> None:
 
 def test_every_contender_has_what_it_needs() -> None:
     known, made = contenders(), preparations()
-    assert len(known) == 14
+    assert len(known) == 15
     assert {one.needs for one in known.values()} <= made.keys()
     assert {one.needs for one in made.values()} <= made.keys() | {""}
     named = {one.environment for one in known.values()}

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from benchmark_rows import CORPUS, MACHINE, row, run_rows
+from benchmarks import OURS
 from benchmarks.chart_style import COLORS, INK, looks, spread_out
 from benchmarks.checkout import ROOT
 from benchmarks.harness.rows import Row, append_rows
@@ -25,6 +26,7 @@ from benchmarks.report.results import Results
 from benchmarks.report.targets import load_targets
 from benchmarks.statistics import significant
 
+KERNELS = "embedrt int8 with kernels"
 CHARTS = ("latency", "memory", "quality", "startup")
 
 
@@ -68,6 +70,21 @@ class TestReport:
         ) in text
         assert "A Processor, 2 cores (avx2), 8 GiB, an-os. Commit abc1234." in text
         assert "Failed, wholly or in part: fastembed." in text
+
+    def test_both_engines_are_in_the_headline(self) -> None:
+        text = made(row(KERNELS, "corpus", 0.5)).split("## Targets")[0]
+        assert (
+            f"**{KERNELS}** embeds 100 texts of mixed lengths at 200 texts a second: 16.00 times "
+            "as fast as sentence-transformers fp32, 3.00 times as fast as the fastest peer"
+        ) in text
+        header, _, *lines = [cells(line) for line in text.splitlines() if line.startswith("|")]
+        found = {line[0]: dict(zip(header, line, strict=True)) for line in lines}
+        column = "int8 with kernels is so many times as fast"
+        assert column in header
+        assert column not in made()
+        assert found[f"**{KERNELS}**"][column] == "-"
+        assert found["**embedrt int8**"][column] == "2.00"
+        assert found[f"**{KERNELS}**"]["int8 is so many times as fast"] == "0.50"
 
     def test_percentiles(self) -> None:
         values = [milli / 1e3 for milli in range(1, 102)]
@@ -203,8 +220,12 @@ class TestCharts:
                 assert contrast(color, background) >= 3, (color, background)
 
     def test_no_two_contenders_look_alike(self) -> None:
-        found = looks(list(CORPUS)).values()
-        assert len({(look.color, look.dash, look.marker) for look in found}) == len(CORPUS)
+        names = [KERNELS, *CORPUS]
+        found = looks(names).values()
+        assert len({(look.color, look.dash, look.marker) for look in found}) == len(names)
+
+    def test_our_lines_differ_in_color(self) -> None:
+        assert len({look.color for look in looks(OURS).values()}) == len(OURS)
 
     @pytest.mark.parametrize(
         ("totals", "end"), [([1, 2, 5], 5), ([1, 2, 7], 2), ([0.3, 5, 80], 5), ([3], 3)]

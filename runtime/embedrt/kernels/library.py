@@ -11,6 +11,7 @@ from ctypes import (
     Structure,
     byref,
     c_char_p,
+    c_double,
     c_float,
     c_int32,
     c_int64,
@@ -26,9 +27,10 @@ from numpy.typing import NDArray
 
 from embedrt.kernels.encoder import Array, Encoder, Layer, Linear, Norm
 
-INTERFACE = 1
+INTERFACE = 2
 AMX = 8  # EMBEDRT_FEATURE_AMX_INT8
 MESSAGE_BYTES = 300
+PEAKS = ("fp32", "vnni", "bf16", "amx")  # by EMBEDRT_PEAK_...
 
 
 class LibraryError(Exception):
@@ -171,6 +173,7 @@ class Library:
         self._library.embedrt_destroy.argtypes = [pointer]
         self._library.embedrt_destroy.restype = None
         self._library.embedrt_apply.argtypes = [c_char_p, c_int32, pointer, pointer, c_int64]
+        self._library.embedrt_peak.argtypes = [c_int32, POINTER(c_double)]
 
     def has_amx(self) -> bool:
         """Whether the processor has AMX for int8, which ONNX Runtime uses and no path does."""
@@ -227,3 +230,13 @@ class Library:
         if status:
             raise LibraryError(f"status {status}")
         return results
+
+    def peak(self, which: int) -> float:
+        """Measure what this thread computes at most, in operations per second; 0 if it cannot.
+
+        `which` is an index of `PEAKS`. Raises LibraryError if there is none of this number.
+        """
+        rate = c_double()
+        if status := self._library.embedrt_peak(which, byref(rate)):
+            raise LibraryError(f"there is no peak {which} (status {status})")
+        return rate.value

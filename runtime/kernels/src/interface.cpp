@@ -12,6 +12,7 @@
 #include "description.h"
 #include "pack.h"
 #include "path.h"
+#include "peaks.h"
 #include "processor.h"
 #include "team.h"
 
@@ -177,6 +178,10 @@ std::int32_t embedrt_apply(const char *path, std::int32_t which, const float *va
                             : embedrt::find_path(path, embedrt::processor_features());
     if (found == nullptr) return EMBEDRT_UNSUPPORTED;
     return found->apply(which, values, results, count) ? EMBEDRT_OK : EMBEDRT_INVALID;
+}
+
+std::int32_t embedrt_peak(std::int32_t which, double *rate) {
+    return rate != nullptr && embedrt::measure_peak(which, *rate) ? EMBEDRT_OK : EMBEDRT_INVALID;
 }
 
 }  // extern "C"

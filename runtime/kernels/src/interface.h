@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* Increased with every change of a structure or a function below. */
-#define EMBEDRT_INTERFACE 1
+#define EMBEDRT_INTERFACE 2
 
 /* Values without a copy. They must fit the sizes that the description gives. */
 typedef struct {
@@ -111,6 +111,17 @@ EMBEDRT_EXPORT void embedrt_destroy(embedrt_model *model);
 /* The functions of a path on their own, for its tests. `which`: 0 GELU, 1 exp2 of values <= 0. */
 EMBEDRT_EXPORT int32_t embedrt_apply(const char *path, int32_t which, const float *values,
                                      float *results, int64_t count);
+
+enum {
+    EMBEDRT_PEAK_FP32 = 0, /* FMA of AVX-512 */
+    EMBEDRT_PEAK_VNNI = 1, /* uint8 by int8, of AVX-512 */
+    EMBEDRT_PEAK_BF16 = 2, /* of AVX-512 */
+    EMBEDRT_PEAK_AMX = 3   /* uint8 by int8 */
+};
+
+/* Measure what this thread computes at most, from registers alone, in operations per second: 0 if
+ * the processor cannot. A multiplication and an addition are two operations. */
+EMBEDRT_EXPORT int32_t embedrt_peak(int32_t which, double *rate);
 
 #ifdef __cplusplus
 }
