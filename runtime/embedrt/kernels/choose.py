@@ -26,7 +26,7 @@ from embedrt.text.tokenizer import TokenIds, Tokenizer
 Use = Literal["auto", "off", "require"]
 USES: tuple[Use, ...] = get_args(Use)
 VARIABLE = "EMBEDRT_KERNELS"
-PATH_VARIABLE = "EMBEDRT_KERNELS_PATH"  # names another path than the fastest: tests and benchmarks
+PATH_VARIABLE = "EMBEDRT_KERNELS_PATH"  # another path than the fastest, for measurements
 
 PACKAGE = "embedrt_kernels"
 
@@ -36,8 +36,8 @@ TokenizeTexts = Callable[[Sequence[str]], list[NDArray[np.int64]]]
 # Both engines round to the same bytes but for ties, so that a healthy one is far below it.
 SLACK = 2
 
-# Whether kernels run beside AMX if they are not required. ONNX Runtime uses AMX, too, and nobody has
-# compared the two on such a processor yet.
+# Whether kernels run on a processor with AMX if they are not required. ONNX Runtime uses AMX, too,
+# and the two have not been compared there yet.
 AUTO_BESIDE_AMX = False
 
 

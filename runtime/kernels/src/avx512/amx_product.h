@@ -34,9 +34,9 @@ public:
     void multiply(const std::uint8_t *rows, std::int64_t count, std::int64_t column,
                   std::int32_t *sums) const {
         if (count > kHeight) {
-            multiply_tall<true>(rows, count - kHeight, column, sums);
+            multiply_block<true>(rows, count - kHeight, column, sums);
         } else {
-            multiply_tall<false>(rows, 0, column, sums);
+            multiply_block<false>(rows, 0, column, sums);
         }
     }
 
@@ -46,7 +46,7 @@ private:
     // Multiply the first 16 rows, and if `Both` the 16 rows from `lower` on, of which some may be
     // among the first: their sums are the same.
     template <bool Both>
-    void multiply_tall(const std::uint8_t *rows, std::int64_t lower, std::int64_t column,
+    void multiply_block(const std::uint8_t *rows, std::int64_t lower, std::int64_t column,
                        std::int32_t *sums) const {
         const std::int64_t inputs = linear_.inputs;
         const std::int32_t *start = linear_.start + column;

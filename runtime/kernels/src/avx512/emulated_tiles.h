@@ -1,6 +1,10 @@
-// Tiles in plain C++, after Intel's manual, for tests on processors without AMX. What the processor
-// would refuse is an illegal instruction here, too.
+// Tiles in memory, after Intel's manual, for tests on processors without AMX. What a processor with
+// AMX would refuse is an illegal instruction here, too.
 #pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
 
 #include "tiles.h"
 
@@ -55,6 +59,7 @@ inline void store_tile(void *to, std::int64_t stride) {
     }
 }
 
+// The manual defines a row of TDPBUSD as VPDPBUSD of each four inputs.
 template <int Sums, int Left, int Right>
 inline void multiply_tiles() {
     static_assert(Sums != Left && Sums != Right && Left != Right);
@@ -62,21 +67,15 @@ inline void multiply_tiles() {
     const Tile &left = tiles[Left], &right = tiles[Right];
     expect(sums.rows != 0 && left.rows == sums.rows && right.bytes == sums.bytes);
     expect(left.bytes % 4 == 0 && left.bytes / 4 == right.rows && sums.bytes % 4 == 0);
-    std::int32_t factors[64][16] = {};  // a row of bytes of `right` has four of these
-    for (int k = 0; k < left.bytes; ++k) {
-        for (int column = 0; column < 16; ++column) {
-            factors[k][column] = static_cast<std::int8_t>(right.at[k / 4][4 * column + k % 4]);
-        }
-    }
     for (int row = 0; row < sums.rows; ++row) {
-        std::uint32_t totals[16];  // which wrap around
-        __builtin_memcpy(totals, sums.at[row], sizeof totals);
-        for (int k = 0; k < left.bytes; ++k) {
-            for (int column = 0; column < 16; ++column) {
-                totals[column] += static_cast<std::uint32_t>(left.at[row][k] * factors[k][column]);
-            }
+        __m512i totals = _mm512_load_si512(sums.at[row]);
+        for (int four = 0; four < right.rows; ++four) {
+            std::int32_t inputs = 0;
+            __builtin_memcpy(&inputs, left.at[row] + 4 * four, sizeof inputs);
+            totals = _mm512_dpbusd_epi32(totals, _mm512_set1_epi32(inputs),
+                                         _mm512_load_si512(right.at[four]));
         }
-        __builtin_memcpy(sums.at[row], totals, sizeof totals);
+        _mm512_store_si512(sums.at[row], totals);
     }
 }
 

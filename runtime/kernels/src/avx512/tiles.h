@@ -1,7 +1,7 @@
 // The tiles of AMX: each thread has eight registers of up to 16 rows of up to 64 bytes.
 //
 // They are used in assembly, because GCC 12's intrinsics do not tell the compiler what memory they
-// read. A build for tests replaces them by tiles in plain C++.
+// read. A build for tests replaces them by tiles in memory.
 #pragma once
 
 #include <cstdint>
