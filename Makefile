@@ -16,6 +16,9 @@ CLUSTER := .venv-cluster/$(SCRIPTS)
 CLIENTS := .venv-clients/$(SCRIPTS)
 CLIENTS_HUB := .venv-clients-hub/$(SCRIPTS)
 KERNELS := .venv-kernels
+EMULATED := EMBEDRT_KERNELS_PATH=amx-int8-emulated
+SANITIZED = LD_PRELOAD="$(foreach library,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(library).so))" \
+	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(KERNELS)-sanitized
 WHEEL := dist-kernels
 MANYLINUX = manylinux_2_28_$(shell uname -m)
 UNPACKED := .venv-sdist/$(SCRIPTS)
@@ -78,10 +81,15 @@ kernels: .venv/test
 		$(MAKE) --no-print-directory $(GIVEN:%=--assume-old=%) test-kernels; \
 	else echo "There is no C++ compiler ($(CXX)), so the faster engine is not built."; fi
 
-# A bundle that the kernels do not run makes the tests fail.
-test-kernels: $(KERNELS)/built $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
+# A bundle that the kernels do not run makes the tests fail. The tiles of AMX are emulated as well,
+# in a library of their own, because few processors have them.
+test-kernels: $(KERNELS)/built $(KERNELS)-emulated/built \
+		$(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	PYTHONPATH="$(CURDIR)/$(KERNELS)" EMBEDRT_TEST_BUNDLE=$(BUNDLE) \
 		$(BIN)/pytest -m "not slow" $(BY_FILE) tests/kernels
+	PYTHONPATH="$(CURDIR)/$(KERNELS)-emulated" EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(EMULATED) \
+		$(BIN)/pytest -m "not slow" -k "not 768" $(BY_FILE) \
+		tests/kernels/test_bundles.py tests/kernels/test_encoder.py
 	PYTHONPATH="$(CURDIR)/$(KERNELS)" EMBEDRT_KERNELS=require EMBEDRT_TEST_BUNDLE=$(BUNDLE_INT8) \
 		$(BIN)/pytest -m "not slow and not alone" $(BY_FILE) $(ENGINE)
 
@@ -91,10 +99,10 @@ kernels-sanitized: .venv/test
 	else echo "There is no C++ compiler ($(CXX)), so the faster engine is not built."; fi
 
 test-kernels-sanitized: $(KERNELS)-sanitized/built
-	LD_PRELOAD="$(foreach library,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(library).so))" \
-		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(KERNELS)-sanitized \
-		$(BIN)/pytest -m "not slow" -k "not real_widths" tests/kernels/test_description.py \
-		tests/kernels/test_encoder.py tests/kernels/test_mutated.py
+	$(SANITIZED) $(BIN)/pytest -m "not slow" -k "not real_widths" \
+		tests/kernels/test_description.py tests/kernels/test_encoder.py tests/kernels/test_mutated.py
+	$(SANITIZED) $(EMULATED) $(BIN)/pytest -m "not slow" -k "not 768" \
+		tests/kernels/test_encoder.py
 
 # Clients of the server that people use, each set in an environment of its own; needs npm and Node,
 # of which openai's package wants version 22 (it works with 20, and npm warns).
@@ -195,7 +203,7 @@ format: .venv/lint
 
 clean:
 	rm -rf .venv .venv-light .venv-lowest .venv-optimum .venv-cluster .venv-sdist .venv-few \
-		.venv-kernels .venv-kernels-sanitized .venv-frameworks .venv-mteb .venv-clients \
+		.venv-kernels .venv-kernels-emulated .venv-kernels-sanitized .venv-frameworks .venv-mteb .venv-clients \
 		.venv-clients-hub tests/clients/node_modules \
 		dist $(WHEEL) models/*/ \
 		benchmarks/.environments benchmarks/.models
@@ -233,10 +241,13 @@ $(KERNELS)/built: $(WHEEL)/built
 	$(BIN)/pip install --quiet --no-deps --target $(@D) $(WHEEL)/*.whl
 	touch $@
 
-$(KERNELS)-sanitized/built: $(shell find runtime/kernels -type f) | .venv/test
+$(KERNELS)-sanitized/built: OPTIONS = EMBEDRT_SANITIZED EMBEDRT_EMULATED_TILES
+$(KERNELS)-emulated/built: OPTIONS = EMBEDRT_EMULATED_TILES
+$(KERNELS)-sanitized/built $(KERNELS)-emulated/built: \
+		$(shell find runtime/kernels -type f) | .venv/test
 	rm -rf $(@D)
 	$(BIN)/pip install --quiet --no-deps --target $(@D) \
-		--config-settings=cmake.define.EMBEDRT_SANITIZED=ON ./runtime/kernels
+		$(OPTIONS:%=--config-settings=cmake.define.%=ON) ./runtime/kernels
 	touch $@
 
 .venv-clients/test: constraints.txt tests/clients/requirements.txt pyproject.toml

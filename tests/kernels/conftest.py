@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from embedrt.kernels.library import Library
+from embedrt.kernels.choose import PATH_VARIABLE
+from embedrt.kernels.library import Library, LibraryError
 from embedrt_export import export_model
 from sharing import made_once
 
-PATHS = ("avx512-vnni", "avx512-bf16")
+PATHS = ("avx512-vnni", "avx512-bf16", "amx-int8")
+EMULATED = "amx-int8-emulated"  # in builds for tests, on processors that run avx512-bf16
+NAMED = os.environ.get(PATH_VARIABLE)
 
 
 @pytest.fixture(scope="session")
@@ -20,13 +25,15 @@ def library() -> Library:
     return Library(import_module("embedrt_kernels").library())
 
 
-@pytest.fixture(params=PATHS)
+@pytest.fixture(params=[NAMED] if NAMED else PATHS)
 def path(request: pytest.FixtureRequest, library: Library) -> str:
-    """Each path; those that this processor cannot run are skipped."""
+    """Each path, or the one that is named; those that this processor cannot run are skipped."""
     name: str = request.param
-    fastest = library.path()
-    if fastest is None or PATHS.index(name) > PATHS.index(fastest):
-        pytest.skip(f"this processor does not run {name}")
+    needed = "avx512-bf16" if name == EMULATED else name
+    try:
+        library.apply(needed, 0, np.zeros(1, np.float32))
+    except LibraryError:
+        pytest.skip(f"this processor does not run {needed}")
     return name
 
 

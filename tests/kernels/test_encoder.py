@@ -18,7 +18,12 @@ from kernels_twin import embed, gelu, random_encoder, without
 
 # A byte that rounds the other way changes a component by less, and a wrong constant by more, on
 # average. Larger in bf16, whose rounding moves more values over the edge of a step.
-BOUNDS = {"avx512-vnni": 0.012, "avx512-bf16": 0.015}
+BOUNDS = {
+    "avx512-vnni": 0.012,
+    "avx512-bf16": 0.015,
+    "amx-int8": 0.015,
+    "amx-int8-emulated": 0.015,
+}
 
 ENCODERS = st.fixed_dictionaries(
     {
@@ -87,6 +92,29 @@ def test_real_widths(library: Library, path: str, hidden: int) -> None:
     session = KernelSession(Model(library, path, encoder), path)
     for shape in [(1, 1), (1, 79), (4, 37), (40, 13)]:
         assert largest_difference(session, encoder, random_ids(shape, 0)) < BOUNDS[path]
+
+
+@pytest.fixture
+def amx(path: str) -> str:
+    """A path whose products are in tiles."""
+    if not path.startswith("amx"):
+        pytest.skip(f"{path} has no tiles")
+    return path
+
+
+@many
+@given(facts=ENCODERS, shape=SHAPES, threads=st.sampled_from([1, 2, 5]))
+def test_amx_gives_the_bytes_of_bf16(
+    library: Library, amx: str, facts: dict[str, Any], shape: tuple[int, int], threads: int
+) -> None:
+    """Whatever tiles a product is cut into, its sums are exact, and all else is the same code."""
+    encoder = random_encoder(**facts)
+    ids = random_ids(shape, facts["seed"])
+    found, expected = (
+        KernelSession(Model(library, name, encoder), name, threads=threads).run(ids)
+        for name in (amx, "avx512-bf16")
+    )
+    assert (found == expected).all()
 
 
 @many

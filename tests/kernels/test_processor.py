@@ -11,7 +11,7 @@ import pytest
 
 from embedrt.kernels.library import Library
 
-AVX512, VNNI, BF16 = 1, 2, 4  # EMBEDRT_FEATURE_... in interface.h
+AVX512, VNNI, BF16, AMX = 1, 2, 4, 8  # EMBEDRT_FEATURE_... in interface.h
 
 ASK = """
 import ctypes, sys
@@ -20,8 +20,28 @@ library.embedrt_path.restype = ctypes.c_char_p
 print(library.embedrt_path(0))
 """
 
+# From here on, the system calls arch_prctl(ARCH_REQ_XCOMP_PERM, ...) of the process fail.
+REFUSE = """
+import ctypes, struct
+steps = [  # code, jump if true, jump if false, number
+    (0x20, 0, 0, 0),  # load the number of the call
+    (0x15, 0, 3, 158),  # not arch_prctl: allow
+    (0x20, 0, 0, 16),  # load its first argument
+    (0x15, 0, 1, 0x1023),  # not ARCH_REQ_XCOMP_PERM: allow
+    (0x06, 0, 0, 0x00050001),  # fail with EPERM
+    (0x06, 0, 0, 0x7FFF0000),  # allow
+]
+memory = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(steps), ctypes.addressof(memory)))
+prctl = ctypes.CDLL(None).prctl
+NO_NEW_PRIVILEGES, SECCOMP, FILTER = 38, 22, 2
+assert prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0
+assert prctl(SECCOMP, FILTER, program, 0, 0) == 0
+assert ctypes.CDLL(None).syscall(158, 0x1023, 18) == -1
+"""
 
-@pytest.mark.parametrize("masked", range(8))
+
+@pytest.mark.parametrize("masked", range(16))
 def test_a_path_needs_its_features(library: Library, masked: int) -> None:
     fastest = library.path()
     if fastest is None:
@@ -31,8 +51,19 @@ def test_a_path_needs_its_features(library: Library, masked: int) -> None:
         assert found is None
     elif masked & BF16:
         assert found == "avx512-vnni"
+    elif masked & AMX and fastest == "amx-int8":
+        assert found == "avx512-bf16"
     else:
         assert found == fastest
+
+
+def test_a_system_that_refuses_the_tiles_of_amx(library: Library) -> None:
+    """The next path runs; on a processor without AMX, that is the fastest anyway."""
+    file = import_module("embedrt_kernels").library()
+    command = [sys.executable, "-I", "-S", "-c", REFUSE + ASK, str(file)]
+    child = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
+    expected = library.path(AMX)
+    assert child.stdout.strip() == str(expected and expected.encode())
 
 
 @pytest.mark.parametrize("processor", ["Nehalem", "SandyBridge", "Haswell", "max"])

@@ -176,13 +176,14 @@ class Library:
         self._library.embedrt_peak.argtypes = [c_int32, POINTER(c_double)]
 
     def has_amx(self) -> bool:
-        """Whether the processor has AMX for int8, which ONNX Runtime uses and no path does."""
+        """Whether the processor has AMX for int8, and the operating system knows its registers."""
         return bool(self._library.embedrt_features() & AMX)
 
     def path(self, masked: int = 0) -> str | None:
         """Return the name of the fastest path for this processor; None if there is none.
 
-        `masked` are bits of ``EMBEDRT_FEATURE_...``, features that are taken as absent.
+        `masked` are bits of ``EMBEDRT_FEATURE_...``, features that are taken as absent. Without
+        AMX among them, Linux is asked for its registers, where the processor has it.
         """
         name = self._library.embedrt_path(masked)
         return None if name is None else str(name.decode())

@@ -20,7 +20,6 @@ namespace {
 
 using embedrt::Arena;
 using embedrt::InvalidDescription;
-using embedrt::kRowsOfThread;
 using embedrt::Path;
 using embedrt::Workspace;
 
@@ -141,7 +140,7 @@ std::int32_t embedrt_create(const embedrt_encoder *encoder, const char *path, em
         auto made = std::make_unique<embedrt_model>();
         made->path = embedrt::find_path(path, embedrt::processor_features());
         if (made->path == nullptr) {
-            throw InvalidDescription("this processor cannot run the path " + std::string(path));
+            throw InvalidDescription("this machine cannot run the path " + std::string(path));
         }
         made->packed = embedrt::pack(*encoder, made->arena);
         *model = made.release();
@@ -156,8 +155,9 @@ std::int32_t embedrt_run(embedrt_model *model, std::int32_t threads, const std::
             throw InvalidDescription("an argument is NULL");
         }
         check_ids(model->packed, ids, batch, tokens, embeddings_bytes);
-        const std::int64_t useful = std::max({std::int64_t{1}, batch * tokens / kRowsOfThread,
-                                              model->packed.hidden / kColumnsOfThread});
+        const std::int64_t useful =
+            std::max({std::int64_t{1}, batch * tokens / model->path->rows_of_thread,
+                      model->packed.hidden / kColumnsOfThread});
         const auto count = static_cast<int>(std::clamp<std::int64_t>(
             threads, 1, std::min(useful, kMostThreads)));
         auto room = model->take(batch * tokens, static_cast<std::size_t>(count));

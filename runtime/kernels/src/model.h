@@ -15,9 +15,6 @@ constexpr int kLanes = 16;
 // Room for a token's outliers, the channels of an activation that are multiplied in fp32.
 constexpr int kMostOutliers = 16;
 
-// A thread with fewer rows would spend most of its time reading weights: it takes columns.
-constexpr std::int64_t kRowsOfThread = 12;
-
 // Room for the scores of so many queries at once.
 constexpr int kMostQueries = 8;
 

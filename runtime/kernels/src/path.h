@@ -1,7 +1,7 @@
 // A path: the kernels for one kind of processor, compiled with its instructions.
 //
-// A new path, such as one for AMX, is a file that defines a `Path`, with its flags in
-// CMakeLists.txt, and a line in paths.cpp.
+// A new path is a file that defines a `Path`, with its flags in CMakeLists.txt, and a line in
+// paths.cpp.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,9 @@ struct Path {
     const char *name;
     std::uint32_t features;  // that it needs: bits of EMBEDRT_FEATURE_...
 
+    // A thread with fewer rows would spend most of its time reading weights: it takes columns.
+    std::int64_t rows_of_thread;
+
     // Do a thread's part of embedding texts whose ids are in the vocabulary and which are not too
     // long, in a workspace with room for all tokens.
     void (*run)(const Model &model, const Workspace &workspace, const std::int64_t *ids,
@@ -23,7 +26,8 @@ struct Path {
     bool (*apply)(std::int32_t which, const float *values, float *results, std::int64_t count);
 };
 
-// Return the fastest path for a processor with these features; nullptr if there is none.
+// Return the fastest path for a processor with these features; nullptr if there is none. Both this
+// and `find_path` ask the system for AMX's tiles before they return a path that uses them.
 const Path *fastest_path(std::uint32_t features);
 
 // Return the path of this name if a processor with these features can run it.

@@ -1,26 +1,37 @@
 #include <cstring>
 
+#include "interface.h"
 #include "path.h"
+#include "processor.h"
 
 namespace embedrt {
 
 #if defined(EMBEDRT_AVX512)
+extern const Path kAmxInt8;
 extern const Path kAvx512Bf16;
 extern const Path kAvx512Vnni;
+#endif
+#if defined(EMBEDRT_EMULATED_TILES)
+extern const Path kEmulatedAmxInt8;
 #endif
 
 namespace {
 
 const Path *const kPaths[] = {  // fastest first
 #if defined(EMBEDRT_AVX512)
+    &kAmxInt8,
     &kAvx512Bf16,
     &kAvx512Vnni,
+#endif
+#if defined(EMBEDRT_EMULATED_TILES)
+    &kEmulatedAmxInt8,
 #endif
     nullptr,
 };
 
 bool runs(const Path &path, std::uint32_t features) {
-    return (path.features & features) == path.features;
+    if ((path.features & features) != path.features) return false;
+    return (path.features & EMBEDRT_FEATURE_AMX_INT8) == 0 || ask_for_tiles();
 }
 
 }  // namespace

@@ -5,6 +5,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace embedrt {
 
@@ -36,9 +40,11 @@ std::uint64_t saved_state() {
 
 std::uint32_t processor_features() {
     constexpr std::uint64_t kAvx512State = 0xe6;  // SSE, AVX, mask registers, both halves of ZMM
+    constexpr std::uint64_t kTileState = 0x60000;  // their sizes and their data
     const Registers basic = ask(1, 0);
     if (!has(basic.ecx, 27)) return 0;  // without OSXSAVE, xgetbv is an illegal instruction
-    if ((saved_state() & kAvx512State) != kAvx512State) return 0;
+    const std::uint64_t saved = saved_state();
+    if ((saved & kAvx512State) != kAvx512State) return 0;
     const Registers extended = ask(7, 0), more = ask(7, 1);
     const bool fma = has(basic.ecx, 12), avx2 = has(extended.ebx, 5);
     const bool foundation = has(extended.ebx, 16), dq = has(extended.ebx, 17);
@@ -47,7 +53,8 @@ std::uint32_t processor_features() {
     std::uint32_t features = EMBEDRT_FEATURE_AVX512;
     if (has(extended.ecx, 11)) features |= EMBEDRT_FEATURE_AVX512_VNNI;
     if (has(more.eax, 5)) features |= EMBEDRT_FEATURE_AVX512_BF16;
-    if (has(extended.edx, 24) && has(extended.edx, 25)) features |= EMBEDRT_FEATURE_AMX_INT8;
+    const bool tile = has(extended.edx, 24), int8 = has(extended.edx, 25);
+    if (tile && int8 && (saved & kTileState) == kTileState) features |= EMBEDRT_FEATURE_AMX_INT8;
     return features;
 }
 
@@ -56,5 +63,14 @@ std::uint32_t processor_features() {
 std::uint32_t processor_features() { return 0; }
 
 #endif
+
+bool ask_for_tiles() {
+#if defined(__linux__) && defined(__x86_64__)
+    constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, since Linux 5.16
+    return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+    return false;
+#endif
+}
 
 }  // namespace embedrt

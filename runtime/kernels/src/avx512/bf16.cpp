@@ -2,12 +2,14 @@
 #include "../interface.h"
 #include "../path.h"
 #include "encoder.h"
+#include "vnni_product.h"
 
 namespace embedrt {
 
 extern const Path kAvx512Bf16;
 const Path kAvx512Bf16{
     "avx512-bf16",
-    EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_VNNI | EMBEDRT_FEATURE_AVX512_BF16, run, apply};
+    EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_VNNI | EMBEDRT_FEATURE_AVX512_BF16,
+    VnniProduct::kRows, run<VnniProduct>, apply};
 
 }  // namespace embedrt

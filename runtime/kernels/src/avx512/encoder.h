@@ -12,8 +12,9 @@ namespace {
 // the core's cache, and the weights are read once for all of them.
 constexpr std::int64_t kRowsOfGroup = 256;
 
+template <class Product>
 inline void project_heads(const Linear &linear, const Workspace &space, const Share &share) {
-    multiply_all(linear, space.bytes, share,
+    multiply_all<Product>(linear, space.bytes, share,
                  [&](std::int64_t row, std::int64_t count, std::int64_t column,
                      const std::int32_t *sums) {
                      const Columns left(linear, column), right(linear, column + kLanes);
@@ -27,9 +28,10 @@ inline void project_heads(const Linear &linear, const Workspace &space, const Sh
 }
 
 // Add the product to the states: the sum that a norm follows.
+template <class Product>
 inline void add_product(const Linear &linear, const std::uint8_t *bytes, const float *picked,
                         const Share &share, float *states) {
-    multiply_all(linear, bytes, share,
+    multiply_all<Product>(linear, bytes, share,
                  [&](std::int64_t row, std::int64_t count, std::int64_t column,
                      const std::int32_t *sums) {
                      const Columns left(linear, column), right(linear, column + kLanes);
@@ -44,9 +46,10 @@ inline void add_product(const Linear &linear, const std::uint8_t *bytes, const f
                  });
 }
 
+template <class Product>
 inline void expand(const Linear &linear, const Linear &next, const Workspace &space,
                    const Share &share) {
-    multiply_all(linear, space.bytes, share,
+    multiply_all<Product>(linear, space.bytes, share,
                  [&](std::int64_t row, std::int64_t count, std::int64_t column,
                      const std::int32_t *sums) {
                      const Columns left(linear, column), right(linear, column + kLanes);
@@ -66,11 +69,12 @@ inline void expand(const Linear &linear, const Linear &next, const Workspace &sp
 
 // A thread computes its share of the rows, and in attention its share of the heads. Where there are
 // few rows, it computes its share of each product's columns, and reads only their weights.
+template <class Product>
 inline void encode(const Model &model, const Workspace &space, const std::int64_t *ids,
                    std::int64_t batch, std::int64_t tokens, float *embeddings, const Part &part) {
     const std::int64_t rows = batch * tokens, hidden = model.hidden, heads = model.heads;
     const std::int64_t first = part.first(rows), last = part.last(rows);
-    const Share share{part, rows, part.count > 1 && rows < kRowsOfThread * part.count};
+    const Share share{part, rows, part.count > 1 && rows < Product::kRows * part.count};
     for (std::int64_t text = first / tokens; text * tokens < last; ++text) {
         embed_text(model, ids, text * tokens, tokens, first, last, space.states);
     }
@@ -81,21 +85,21 @@ inline void encode(const Model &model, const Workspace &space, const std::int64_
         const Linear *next =
             i + 1 == model.layer_count ? nullptr : &model.layers[i + 1].query_key_value;
         share.turn();
-        project_heads(layer.query_key_value, space, share);
+        project_heads<Product>(layer.query_key_value, space, share);
         part.wait(part.barrier);
         for (std::int64_t j = part.first(batch * heads); j < part.last(batch * heads); ++j) {
             attend(model, space, layer.attention_output, j % heads, j / heads * tokens, tokens);
         }
         part.wait(part.barrier);
-        add_product(layer.attention_output, space.context, space.picked_context, share,
+        add_product<Product>(layer.attention_output, space.context, space.picked_context, share,
                     space.states);
         share.turn();
         normalize_rows(layer.attention_norm, hidden, first, last, space.states, &layer.up,
                        space.bytes, space.picked);
         share.turn();
-        expand(layer.up, layer.down, space, share);
+        expand<Product>(layer.up, layer.down, space, share);
         share.turn();
-        add_product(layer.down, space.inner, space.picked_inner, share, space.states);
+        add_product<Product>(layer.down, space.inner, space.picked_inner, share, space.states);
         share.turn();
         normalize_rows(layer.output_norm, hidden, first, last, space.states, next, space.bytes,
                        space.picked);
@@ -107,13 +111,14 @@ inline void encode(const Model &model, const Workspace &space, const std::int64_
     part.wait(part.barrier);  // the next texts overwrite the states
 }
 
+template <class Product>
 void run(const Model &model, const Workspace &space, const std::int64_t *ids, std::int64_t batch,
          std::int64_t tokens, float *embeddings, const Part &part) {
     const std::int64_t fitting = kRowsOfGroup / tokens, most = fitting < 1 ? 1 : fitting;
     for (std::int64_t text = 0; text < batch; text += most) {
         const std::int64_t count = batch - text < most ? batch - text : most;
-        encode(model, space, ids + text * tokens, count, tokens, embeddings + text * model.hidden,
-               part);
+        encode<Product>(model, space, ids + text * tokens, count, tokens,
+                        embeddings + text * model.hidden, part);
     }
 }
 

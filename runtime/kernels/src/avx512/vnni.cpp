@@ -2,11 +2,12 @@
 #include "../interface.h"
 #include "../path.h"
 #include "encoder.h"
+#include "vnni_product.h"
 
 namespace embedrt {
 
 extern const Path kAvx512Vnni;
-const Path kAvx512Vnni{"avx512-vnni", EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_VNNI, run,
-                       apply};
+const Path kAvx512Vnni{"avx512-vnni", EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_VNNI,
+                       VnniProduct::kRows, run<VnniProduct>, apply};
 
 }  // namespace embedrt

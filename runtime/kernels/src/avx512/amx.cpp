@@ -1,0 +1,16 @@
+// The path for AMX: Intel from Sapphire Rapids on. Attention is that of `avx512-bf16`, so that both
+// paths give the same bytes.
+#include "../interface.h"
+#include "../path.h"
+#include "amx_product.h"
+#include "encoder.h"
+
+namespace embedrt {
+
+extern const Path kAmxInt8;
+const Path kAmxInt8{"amx-int8",
+                    EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_VNNI |
+                        EMBEDRT_FEATURE_AVX512_BF16 | EMBEDRT_FEATURE_AMX_INT8,
+                    AmxProduct::kRows, run<AmxProduct>, apply};
+
+}  // namespace embedrt

@@ -1,0 +1,86 @@
+// Products with AMX: tiles of 16 rows and 64 inputs, and of 64 inputs and 16 columns.
+#pragma once
+
+#include "product.h"
+#include "tiles.h"
+
+namespace embedrt {
+namespace {
+
+class AmxProduct {
+public:
+    static constexpr int kRows = 32;  // two tiles, so that each tile of weights is used twice
+
+    // The tiles are configured for this product, and released with it.
+    AmxProduct(const Linear &linear, std::int64_t rows)
+        : linear_(linear), depth_(linear.inputs % kRowBytes == 0 ? kRowBytes : kRowBytes / 2) {
+        const auto height = static_cast<std::uint8_t>(rows < kHeight ? rows : kHeight);
+        TileSizes sizes;
+        const auto set = [&](int tile, std::uint8_t count, std::int64_t bytes) {
+            sizes.rows[tile] = count;
+            sizes.bytes[tile] = static_cast<std::uint16_t>(bytes);
+        };
+        for (int sums = 0; sums < 4; ++sums) set(sums, height, kRowBytes);
+        for (int inputs = 4; inputs < 6; ++inputs) set(inputs, height, depth_);
+        for (int weights = 6; weights < 8; ++weights) {
+            set(weights, static_cast<std::uint8_t>(depth_ / 4), kRowBytes);
+        }
+        configure_tiles(sizes);
+    }
+    ~AmxProduct() { release_tiles(); }
+    AmxProduct(const AmxProduct &) = delete;
+    AmxProduct &operator=(const AmxProduct &) = delete;
+
+    void multiply(const std::uint8_t *rows, std::int64_t count, std::int64_t column,
+                  std::int32_t *sums) const {
+        if (count > kHeight) {
+            multiply_block<true>(rows, count - kHeight, column, sums);
+        } else {
+            multiply_block<false>(rows, 0, column, sums);
+        }
+    }
+
+private:
+    static constexpr std::int64_t kHeight = 16, kRowBytes = 64;
+
+    // Multiply the first 16 rows, and if `Both` the 16 rows from `lower` on, of which some may be
+    // among the first: their sums are the same.
+    template <bool Both>
+    void multiply_block(const std::uint8_t *rows, std::int64_t lower, std::int64_t column,
+                       std::int32_t *sums) const {
+        const std::int64_t inputs = linear_.inputs;
+        const std::int32_t *start = linear_.start + column;
+        const std::int8_t *left = linear_.weight + column * inputs, *right = left + inputs * kLanes;
+        load_tile<0>(start, 0);
+        load_tile<1>(start + kLanes, 0);
+        if constexpr (Both) {
+            load_tile<2>(start, 0);
+            load_tile<3>(start + kLanes, 0);
+        }
+        for (std::int64_t k = 0; k < inputs; k += depth_) {
+            load_tile<4>(rows + k, inputs);
+            load_tile<6>(left + k * kLanes, kRowBytes);
+            multiply_tiles<0, 4, 6>();
+            load_tile<7>(right + k * kLanes, kRowBytes);
+            multiply_tiles<1, 4, 7>();
+            if constexpr (Both) {
+                load_tile<5>(rows + lower * inputs + k, inputs);
+                multiply_tiles<2, 5, 6>();
+                multiply_tiles<3, 5, 7>();
+            }
+        }
+        constexpr std::int64_t kStride = kWidth * sizeof(std::int32_t);
+        store_tile<0>(sums, kStride);
+        store_tile<1>(sums + kLanes, kStride);
+        if constexpr (Both) {
+            store_tile<2>(sums + lower * kWidth, kStride);
+            store_tile<3>(sums + lower * kWidth + kLanes, kStride);
+        }
+    }
+
+    const Linear &linear_;
+    std::int64_t depth_;  // inputs at a time: 32 where the number of inputs is odd times that
+};
+
+}  // namespace
+}  // namespace embedrt
