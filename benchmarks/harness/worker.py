@@ -114,6 +114,14 @@ class Worker:
         self._encode(_read(texts))
         return self.memory | {"peak": memory_bytes("VmHWM"), "now": memory_bytes("VmRSS")}
 
+    def long(self, texts: str) -> Answer:
+        """Time one text, and return the memory that it takes above that of the loaded model."""
+        self._encode(["a"])
+        loaded, start = memory_bytes("VmRSS"), time.perf_counter()
+        self._encode(_read(texts))
+        seconds = _since(start)
+        return {"seconds": [seconds], "working memory": memory_bytes("VmHWM") - loaded}
+
     def _time_one(self, text: str) -> float:
         start = time.perf_counter()
         self._encode([text])

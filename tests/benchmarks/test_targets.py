@@ -85,7 +85,7 @@ class TestFile:
         targets = load_targets()
         limits = [(target.at_least, target.at_most) for target in targets.targets]
         assert [limit for limit, _ in limits[:6]] == [6.0, 2.4, 1.4, 1.7, 1.9, 1.1]
-        assert len(limits) == 21
+        assert len(limits) == 33
         assert targets.yardsticks == ("torch.compile bf16",)
 
     def test_the_numbers_of_made_rows(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -120,19 +120,20 @@ def test_int8(folder: Path, tmp_path: Path) -> None:
 def test_equal_tokens_with_different_prompts_are_different_texts(bundle: Path) -> None:
     """In the cache, among calls at the same time, and in one batch."""
     texts = ["a dog", "the fox", "a cat", "it"]
-    ways: list[tuple[list[str], dict[str, str]]] = [
-        (texts, {"prompt": "query: "}),
-        ([f"query: {text}" for text in texts], {"prompt": ""}),
-        ([f"ry: {text}" for text in texts], {"prompt": "que"}),
+    ways = [
+        (texts, "query: "),
+        ([f"query: {text}" for text in texts], ""),
+        ([f"ry: {text}" for text in texts], "que"),
     ]
     with Embedder.load(bundle, threads=1) as embedder:
         expected = [
-            np.stack([embedder.encode(text, **options) for text in some]) for some, options in ways
+            np.stack([embedder.encode(text, prompt=prompt) for text in some])
+            for some, prompt in ways
         ]
     assert len({rows.tobytes() for rows in expected}) == len(ways)
     with Embedder.load(bundle, cache_mb=1) as embedder, ThreadPoolExecutor(8) as pool:
         for _ in range(3):
-            found = list(pool.map(lambda way: embedder.encode(way[0], **way[1]), ways * 8))
+            found = list(pool.map(lambda way: embedder.encode(way[0], prompt=way[1]), ways * 8))
             assert [rows.tobytes() for rows in found] == [rows.tobytes() for rows in expected] * 8
         assert embedder.stats().cache_hits
         blocks = embedder.embed_stream(texts, prompt="query: ")
@@ -174,9 +175,9 @@ def test_ids_that_leave_the_prompt_out(
 
 
 def test_the_prompt_is_tokenized_once() -> None:
-    seen: list[list[str]] = []
+    seen: list[Sequence[str]] = []
 
-    def remember(texts: list[str]) -> list[NDArray[np.int64]]:
+    def remember(texts: Sequence[str]) -> list[NDArray[np.int64]]:
         seen.append(texts)
         return [np.arange(3) for _ in texts]
 

@@ -145,7 +145,7 @@ def texts_of(table: Any, embedding: Embedding) -> list[str | None]:
     schema = pa.schema([(name, pa.large_string()) for name in embedding.text])
     columns = [column.to_pylist() for column in conform(table, schema).columns]
     if len(columns) == 1:
-        (texts,) = columns
+        texts: list[str | None] = columns[0]
         return texts
     return [_joined(row, embedding) for row in zip(*columns, strict=True)]
 
