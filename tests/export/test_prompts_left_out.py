@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from any_architecture import make_any
 from comparison import TOLERANCE, original
 from embedrt import Bundle, Embedder
+from embedrt.cli import main
 from embedrt.corpus import embed_table
 from embedrt.errors import ProofError
 from embedrt.text.pooling_mask import ToPooled
@@ -76,8 +77,13 @@ def require_agreement(folder: Path, bundle: Path) -> None:
             assert together.tobytes() == found.tobytes(), (method, options)
 
 
-def test_every_mode_in_every_call(folder: Path, bundle: Path) -> None:
+def test_every_mode_in_every_call(
+    folder: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     require_agreement(folder, bundle)
+    assert main(["info", str(bundle)]) == 0
+    assert "lasttoken, without the prompt" in capsys.readouterr().out
+    assert "lasttoken, without the prompt" in (bundle / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
