@@ -18,7 +18,8 @@ from comparison import TOLERANCE, original
 from embedrt import Bundle, Embedder
 from embedrt.cli import main
 from embedrt.corpus import embed_table
-from embedrt.errors import ProofError
+from embedrt.errors import KernelsError, ProofError
+from embedrt.kernels.choose import choose_unloaded
 from embedrt.text.pooling_mask import ToPooled
 from embedrt_export import export_model
 from embedrt_export.pipeline import prove_bundle
@@ -111,6 +112,8 @@ def test_a_traced_encoder(tmp_path: Path) -> None:
 
 def test_int8(folder: Path, tmp_path: Path) -> None:
     bundle = export_model(str(folder), output=tmp_path / "int8", precision="int8")
+    with pytest.raises(KernelsError, match="do not leave prompts out of the pooling"):
+        choose_unloaded(Bundle.open(bundle), "require")
     model = original(folder)
     with Embedder.load(bundle) as embedder:
         expected = alone(model, "encode_query", {})
