@@ -6,11 +6,19 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import REFERENCE
 from benchmarks.harness.catalog import contenders
-from benchmarks.harness.plan import MAX_TOKENS, QUICK_CONTENDERS, full_plan, quick_plan
+from benchmarks.harness.plan import (
+    LONG_CONTENDERS,
+    LONG_MODELS,
+    MAX_TOKENS,
+    QUICK_CONTENDERS,
+    full_plan,
+    quick_plan,
+)
 from benchmarks.harness.run import Run, run_model
 
 TERMINATED = 128 + signal.SIGTERM
@@ -41,7 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for model in options.models:
         plan = make_plan(model, beir=options.beir is not None)
         wanted = tuple(f"{name}/" for name in options.workloads or [one.id for one in plan])
-        run_model(run, model, [one for one in plan if f"{one.id}/".startswith(wanted)])
+        run_model(
+            _of_model(run, model), model, [one for one in plan if f"{one.id}/".startswith(wanted)]
+        )
+
+
+def _of_model(run: Run, model: str) -> Run:
+    """Return the run with the contenders that take a model."""
+    if model not in LONG_MODELS:
+        return run
+    taken = {name: one for name, one in run.contenders.items() if name in LONG_CONTENDERS}
+    return replace(run, contenders=taken)
 
 
 if __name__ == "__main__":

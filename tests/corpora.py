@@ -77,7 +77,7 @@ def run_command(arguments: Sequence[str]) -> None:
     sys.exit(main(arguments))
 
 
-def forked(*arguments: str | Path | int) -> Any:
+def forked(*arguments: str | Path) -> Any:
     """Start `embedrt` in a process with its imports done, so that it can be killed early."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["embedrt.cli", "embedrt.corpus", "ray"])  # what is installed

@@ -56,12 +56,24 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def make_large(folder: Path, family: str, max_tokens: int = 96) -> int:
-    """Write a model of a family; return the bytes of its weights in float32."""
-    config = small_config(family, **SIZES[family])
+def make_large(
+    folder: Path,
+    family: str,
+    max_tokens: int = 96,
+    *,
+    layers: int | None = None,
+    tokenizer: str | None = None,
+) -> int:
+    """Write a model of a family; return the bytes of its weights in float32.
+
+    It has all layers of the published model unless `layers` says how many, and the small tokenizer
+    of its family unless `tokenizer` names another one.
+    """
+    size = SIZES[family] | ({} if layers is None else {"num_hidden_layers": layers})
+    config = small_config(family, **size)
     folder.mkdir(parents=True)
     config.save_pretrained(folder)
-    tokenizer_for(family, folder).save_pretrained(folder)
+    tokenizer_for(tokenizer or family, folder).save_pretrained(folder)
     write_settings(folder, max_tokens=max_tokens, normalized=True, dimension=config.hidden_size)
     if family == "qwen3":
         pooling = {"word_embedding_dimension": config.hidden_size, "pooling_mode_lasttoken": True}

@@ -243,6 +243,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "roformer": ("RoFormerConfig", {"embedding_size": 16, "max_position_embeddings": 256}),
     "squeezebert": ("SqueezeBertConfig", {"embedding_size": HIDDEN}),
     "t5": ("T5Config", T5),
+    "umt5": ("UMT5Config", T5),
     "xlm-roberta": ("XLMRobertaConfig", ROBERTA),
     "xlm-roberta-xl": ("XLMRobertaXLConfig", ROBERTA),
 }
@@ -265,7 +266,7 @@ def small_config(family: str, vocabulary: int, **changes: object) -> PretrainedC
 
 UNIGRAM = frozenset(
     """
-    albert fnet gte mt5 rembert t5 xlm-roberta xlm-roberta-xl
+    albert fnet gte mt5 rembert t5 umt5 xlm-roberta xlm-roberta-xl
     """.split()
 )
 

@@ -228,6 +228,7 @@ KINDS = {
     "call": Kind(_asked("call"), timed=True, compared=True),  # one call with all texts
     "concurrent": Kind(_concurrent, timed=True, compared=True),
     "startup": Kind(_asked("first"), timed=True, fresh=True, extent=_one_text),
+    "long": Kind(_asked("long"), fresh=True),  # one text in a process of its own
     "memory": Kind(_memory, fresh=True, extent=_all_blocks),
     "size": Kind(_size, extent=lambda *_: (0, 0)),
     "stsb": Kind(_stsb),

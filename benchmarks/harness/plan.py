@@ -8,14 +8,35 @@ from dataclasses import dataclass
 from benchmarks import MAIN_MODEL
 from benchmarks.contenders import Purpose
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongModel:
+    """A model for long texts, of full width: see ``tests/large_models.py``."""
+
+    family: str
+    layers: int | None = None
+    """None for as many as the published model has."""
+
+
+LONG_MODELS = {
+    "gte-modernbert-base": LongModel(family="modernbert"),
+    "Qwen3-Embedding-0.6B-4-layers": LongModel(family="qwen3", layers=4),
+}
+LONGEST = 4096
 # The length to which all contenders truncate. Models other than the main one have random weights.
-MAX_TOKENS = {MAIN_MODEL: 256, "all-mpnet-base-v2": 384, "multi-qa-distilbert-cos-v1": 512}
+MAX_TOKENS = {
+    MAIN_MODEL: 256,
+    "all-mpnet-base-v2": 384,
+    "multi-qa-distilbert-cos-v1": 512,
+    **dict.fromkeys(LONG_MODELS, LONGEST),
+}
 LENGTHS = (8, 16, 32, 64, 128, 256)
 QUICK_CONTENDERS = (
     *("embedrt fp32", "embedrt int8", "embedrt int8 with kernels"),
     *("sentence-transformers fp32", "sentence-transformers bf16"),
     *("openvino f32", "openvino bf16", "openvino int8 (nncf)", "onnxruntime dynamic int8"),
 )
+LONG_CONTENDERS = QUICK_CONTENDERS[:4]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +57,12 @@ class Workload:
 
 def full_plan(model: str, *, beir: bool) -> list[Workload]:
     """Return every workload; for models with random weights, only those that measure speed."""
+    if model in LONG_MODELS:
+        return [
+            Workload("short", "call", "exact128/50", 3),
+            Workload("medium", "call", "exact16/400", 3),
+            Workload("long", "long", f"exact1/{LONGEST}", 3, "latency"),
+        ]
     if model != MAIN_MODEL:
         return [*_latency((16, 64, 256), 3), Workload("corpus", "call", "mixed/64", 3)]
     return [

@@ -25,7 +25,6 @@ STSB = ROOT / "tests" / "data" / "stsb" / "stsb-en-test.csv"
 JOINED = (4, 8, 12, 16)  # sentences per longer text
 SHARE_JOINED = 0.4
 CALLS = 20  # different texts of one length
-GROWTH_TEXTS = 16
 BLOCK = 1000  # texts per call of the memory workload
 UNLIMITED = 10**6  # tokens
 
@@ -72,11 +71,9 @@ def exact_texts(tokenizer: Tokenizer, tokens: int, count: int) -> list[str]:
 def texts_of(tokenizer: Tokenizer, key: str) -> list[str]:
     """Return the texts of a workload's key, ``kind/number``."""
     kind, _, number = key.partition("/")
+    if kind.startswith("exact"):
+        return exact_texts(tokenizer, int(number), int(kind.removeprefix("exact") or CALLS))
     match kind:
-        case "exact":
-            return exact_texts(tokenizer, int(number), CALLS)
-        case "exact16":
-            return exact_texts(tokenizer, int(number), GROWTH_TEXTS)
         case "mixed":
             return mixed_texts(int(number), seed=int(number))
         case "block":

@@ -17,7 +17,8 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
     """Export the model from its files."""
     output.rmdir()
     precision: Precision = "int8" if artifact.endswith("int8") else "fp32"
-    if load_recipes()[model].package:
+    recipe = load_recipes().get(model)
+    if recipe is not None and recipe.package:
         export_model(model, files=needed, output=output, precision=precision)
     else:  # the recipe pins the published weights; these are random
         export_model(str(needed), output=output, precision=precision)

@@ -1,10 +1,12 @@
-"""The model in the hub's layout: all-MiniLM-L6-v2, or a full-size model with random weights."""
+"""The model in the hub's layout: all-MiniLM-L6-v2, or one of full width with random weights."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+from benchmarks.harness.plan import LONG_MODELS, MAX_TOKENS
+from large_models import make_large
 from model_folders import FULL_SIZE, make_full_size, minilm_folder
 
 ENVIRONMENT = "harness"
@@ -19,6 +21,12 @@ FILES = """
 def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
     """Copy or generate the files of the model."""
     del artifact, needed
+    if (long := LONG_MODELS.get(model)) is not None:
+        output.rmdir()
+        # With BERT's words, of which texts of a given number of tokens can be made.
+        most, words = MAX_TOKENS[model], "bert"
+        make_large(output, long.family, most, layers=long.layers, tokenizer=words)
+        return
     if model in FULL_SIZE:
         output.rmdir()
         make_full_size(output, model)

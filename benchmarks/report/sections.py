@@ -45,6 +45,15 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[Column]]] = {
             Column("p99, ms", "concurrent/", P99, "latency"),
         ],
     },
+    "Texts of given lengths": {
+        "Seconds of one call, number of texts x tokens. The longest text has a process of its own, "
+        "and the memory, in megabytes, is what it takes above the loaded model.": [
+            Column("128 x 50", "short", tables.seconds),
+            Column("16 x 400", "medium", tables.seconds),
+            Column("1 x 4,096", "long", tables.seconds),
+            Column("memory of 1 x 4,096", "long", tables.megabytes, "working memory"),
+        ],
+    },
     "Start-up": {
         "Seconds, median. What the first vector took longer than the second counts as compiling.": [
             *(Column(part, "startup", tables.seconds, part) for part in ("total", *PARTS)),

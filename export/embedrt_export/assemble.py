@@ -38,6 +38,7 @@ from embedrt_export.head import (
     Head,
     fit_head,
     is_normalized,
+    leaves_prompt_out,
     pooling_of,
     reads_first,
 )
@@ -224,7 +225,7 @@ def _draw(
 
 def _trace(settings: Settings, config: PretrainedConfig, head: Head, folder: Path) -> Built:
     head = fit_head(head, config.hidden_size)
-    ends = _ends(settings.task)
+    ends = _ends(settings.task, further=leaves_prompt_out(head))
     traced = trace_model(settings.transformer, head, config, folder, ends)
     positions = getattr(config, "max_position_embeddings", None) or -1
     return Built(
@@ -300,7 +301,8 @@ def _fuse(
     arithmetic: Arithmetic,
 ) -> tuple[Path, int]:
     """Write the graph and its weights to `folder`; return its path and the dimension."""
-    ends = _ends(task, further=encoder.types.given or encoder.hides_tokens)
+    further = encoder.types.given or encoder.hides_tokens or leaves_prompt_out(head)
+    ends = _ends(task, further=further)
     by_token = task == "late-interaction"
     with Weights(folder) as weights:
         nodes = Nodes(weights=weights)

@@ -234,7 +234,10 @@ def model_card(manifest: Manifest) -> str:
 
 def _pooling(manifest: Manifest) -> str:
     sparse = manifest.sparse
-    return f"{sparse.pooling} of {sparse.activation}" if sparse else " + ".join(manifest.pooling)
+    if sparse:
+        return f"{sparse.pooling} of {sparse.activation}"
+    left_out = "" if manifest.prompt_endings is None else ", without the prompt"
+    return " + ".join(manifest.pooling) + left_out
 
 
 def _lengths(late: LateInteraction) -> str:

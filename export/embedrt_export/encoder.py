@@ -145,6 +145,8 @@ class Layer:
     attention_norms: Norms
     rotation: Rotation | None = None
     """Rotary positions; layers with equal ones hold the same object."""
+    relative_bias: FloatArray | None = None
+    """As that of `Encoder`, where each layer has its own."""
     reach: int | None = None
     """Number of positions on each side, or before it in causal encoders, that a token attends to;
     None for all."""
@@ -213,8 +215,9 @@ class Encoder:
     0 if there is no such input."""
     activation: Activation
     relative_bias: FloatArray | None = None
-    """Bias on attention scores, by head and by key position - query position + furthest, where
-    longer distances have the bias of the furthest. Shape: (heads, 2 * furthest + 1)."""
+    """Bias on the attention scores of all layers, by head and by key position - query position +
+    furthest, where longer distances have the bias of the furthest. Shape: (heads, 2 * furthest +
+    1)."""
 
     @property
     def hidden(self) -> int:

@@ -7,7 +7,7 @@ store its result under a separate name for a later module.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from embedrt.bundle.manifest import Pooling as PoolingMode
@@ -26,6 +26,9 @@ class Pooling:
     """Pooling of token vectors to one vector; several modes are concatenated in order."""
 
     modes: tuple[PoolingMode, ...]
+    includes_prompt: bool = True
+    """Whether all tokens are pooled; otherwise the input ``pooling_mask`` is 0 for those of the
+    prompt, which are the first ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +124,19 @@ def fit_head(head: Head, hidden: int, *, reads: str = TOKENS) -> Head:
 def pooling_of(head: Head) -> tuple[PoolingMode, ...]:
     """Return the pooling modes, in the order of concatenation."""
     return next((module.modes for module in head if isinstance(module, Pooling)), ())
+
+
+def leaves_prompt_out(head: Head) -> bool:
+    """Whether the tokens of the prompt are not pooled."""
+    return any(isinstance(module, Pooling) and not module.includes_prompt for module in head)
+
+
+def without_prompt(head: Head) -> Head:
+    """Return the head with a pooling that leaves the prompt out."""
+    return tuple(
+        replace(module, includes_prompt=False) if isinstance(module, Pooling) else module
+        for module in head
+    )
 
 
 def reads_first(head: Head) -> bool:

@@ -39,7 +39,6 @@ from embedrt_export.int8.selection import Quantized
 from embedrt_export.proof.original import Original
 from embedrt_export.source.config import own_code, read_config
 from embedrt_export.source.find import Source, find_source
-from embedrt_export.source.prompts import refuse_unpooled_prompts
 from embedrt_export.source.recipe import Recipe
 from embedrt_export.source.settings import Settings, read_settings
 from embedrt_export.source.static import read_static, static_family
@@ -109,14 +108,13 @@ def export_model(
     if static_family(source.folder):
         export_static(source, target, precision, calibration)
         return target
-    refuse_unpooled_prompts(source.id)
-    settings = read_settings(source.folder)
+    settings = read_settings(source.folder, source.id)
     stages = STAGES[settings.task]
     config = read_config(settings, ignore_remote_code=ignore_remote_code)
     weights = hash_weights(source, settings.weight_folders)
     with staged_bundle(target) as staging:
         built = build_graph(settings, config, staging.scratch / "fp32")
-        oracle = stages.load(settings.folder)
+        oracle = stages.load(settings)
         _require_rows(settings, oracle, built)
         types = oracle.token_types()
         manifest = _describe(source, settings, config, oracle, types, built, weights, precision)
@@ -149,10 +147,10 @@ def _at_home(model: str) -> str:
 
 def prove_bundle(loaded: LoadedBundle, model: str) -> Agreement:
     """Compare a loaded bundle with the original `model`; raise ProofError if they disagree."""
-    folder = find_source(_at_home(model)).folder
-    if static_family(folder):
-        return STAGES["embedding"].prove(loaded, StaticOriginal(read_static(folder)))
-    settings = read_settings(folder)
+    source = find_source(_at_home(model))
+    if static_family(source.folder):
+        return STAGES["embedding"].prove(loaded, StaticOriginal(read_static(source.folder)))
+    settings = read_settings(source.folder, source.id)
     task = loaded.manifest.task
     if settings.task != task:
         raise UnsupportedModelError(
@@ -160,7 +158,7 @@ def prove_bundle(loaded: LoadedBundle, model: str) -> Agreement:
             f"{task}; name the model that it was made of"
         )
     stages = STAGES[task]
-    oracle = stages.load(settings.folder)
+    oracle = stages.load(settings)
     oracle.limit(loaded.max_tokens)
     return stages.prove(loaded, oracle)
 
@@ -181,7 +179,10 @@ def _describe(
         format_version=FORMAT_VERSION,
         name=name_of(source, precision),
         task=settings.task,
-        inputs=inputs_of(settings.task, further=types.given or settings.hidden_within > 0),
+        inputs=inputs_of(
+            settings.task,
+            further=types.given or settings.hidden_within > 0 or settings.leaves_prompt_out,
+        ),
         outputs=OUTPUTS[settings.task],
         source=describe_source(source, weights, own_code(settings)),
         family=config.model_type,

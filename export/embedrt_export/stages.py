@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from embedrt.bundle.manifest import (
@@ -51,8 +50,8 @@ class Trial:
 class Stages:
     """The stages of one task. Each takes the original that `load` returns."""
 
-    load: Callable[[Path], Any]
-    """Loads the original model in a folder."""
+    load: Callable[[Settings], Any]
+    """Loads the original model that has these settings."""
     describe: Callable[[Any, Settings, int], dict[str, Any]]
     """Returns the fields of the manifest that belong to the task alone, given the maximum of
     tokens."""
@@ -75,7 +74,7 @@ QUERIES = 12  # of a trial by the order of documents
 
 def _try_texts(oracle: Oracle, texts: CalibrationTexts) -> Trial:
     fitted, held_back = (
-        [ids for text in some if (ids := oracle.token_ids(text)).size]
+        [ids for text in some if (ids := oracle.graph_inputs(text)).size]
         for some in (texts.fitted, texts.held_back)
     )
     judged = len(held_back)
@@ -108,6 +107,17 @@ def _try_tokens(oracle: LateOracle, texts: CalibrationTexts) -> Trial:
     )
 
 
+def _load_embedding(settings: Settings) -> Oracle:
+    oracle = Oracle(settings.folder)
+    if settings.leaves_prompt_out:
+        oracle.leave_prompt_out()
+    return oracle
+
+
+def _describe_prompts(oracle: Oracle, settings: Settings, _: int) -> dict[str, Any]:
+    return {"prompt_endings": oracle.prompt_endings()} if settings.leaves_prompt_out else {}
+
+
 def _describe_scores(oracle: PairOracle, settings: Settings, _: int) -> dict[str, Any]:
     # The default is that of sentence-transformers.
     default: ScoreActivation = "Sigmoid" if len(oracle.labels) == 1 else "Identity"
@@ -117,8 +127,8 @@ def _describe_scores(oracle: PairOracle, settings: Settings, _: int) -> dict[str
 
 STAGES: dict[Task, Stages] = {
     "embedding": Stages(
-        load=Oracle,
-        describe=lambda *_: {},
+        load=_load_embedding,
+        describe=_describe_prompts,
         probes=probes,
         rehearse=rehearse,
         prove=prove,
@@ -127,7 +137,7 @@ STAGES: dict[Task, Stages] = {
         record=Quantization,
     ),
     "reranking": Stages(
-        load=PairOracle,
+        load=lambda settings: PairOracle(settings.folder),
         describe=_describe_scores,
         probes=pair_probes,
         rehearse=rehearse_scores,
@@ -137,7 +147,7 @@ STAGES: dict[Task, Stages] = {
         record=ScoreQuantization,
     ),
     "sparse": Stages(
-        load=SparseOracle,
+        load=lambda settings: SparseOracle(settings.folder),
         describe=lambda oracle, settings, _: {"sparse": oracle.sparsity(settings)},
         probes=sparse_probes,
         rehearse=rehearse,
@@ -147,7 +157,7 @@ STAGES: dict[Task, Stages] = {
         record=TermQuantization,
     ),
     "late-interaction": Stages(
-        load=LateOracle,
+        load=lambda settings: LateOracle(settings.folder),
         describe=lambda oracle, settings, most: {"late_interaction": oracle.late(settings, most)},
         probes=token_probes,
         rehearse=rehearse_tokens,

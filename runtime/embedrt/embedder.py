@@ -18,6 +18,7 @@ from embedrt import similarity
 from embedrt.bundle.manifest import Side
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.cache import VectorCache
+from embedrt.engine.call import TokenizeTexts
 from embedrt.loaded import LoadOptions, VectorBundle
 from embedrt.postprocess import EmbeddingPrecision
 from embedrt.request import (
@@ -31,6 +32,7 @@ from embedrt.request import (
 from embedrt.similarity import Hit
 from embedrt.spellings import OMITTED, Spellings
 from embedrt.text.inputs import Texts
+from embedrt.text.pooling_mask import ToPooled
 from embedrt.text.truncation import Overlong
 
 FloatArray = NDArray[np.float32]
@@ -44,6 +46,10 @@ class Embedder(VectorBundle):
     def __init__(self, bundle: Bundle, options: LoadOptions | None = None) -> None:
         super().__init__(bundle, options)
         self._requests = Requests(self._manifest, self._tokenizer, self._options.overlong)
+
+    def _tokenize(self) -> TokenizeTexts:
+        tokenize, endings = super()._tokenize(), self._manifest.prompt_endings
+        return tokenize if endings is None else ToPooled(tokenize, "", endings)
 
     def encode(
         self,

@@ -20,6 +20,7 @@ from embedrt.pair import TextKind
 from embedrt.postprocess import EmbeddingPrecision, Finish
 from embedrt.spellings import Spellings, read_spellings
 from embedrt.text.inputs import Texts, as_batch, as_text, stream
+from embedrt.text.pooling_mask import ToPooled
 from embedrt.text.prompts import Prompts
 from embedrt.text.tokenizer import TokenIds, Tokenizer
 from embedrt.text.truncation import Overlong, Truncations
@@ -111,6 +112,7 @@ class Requests:
         self._own = tokenize or (None if known is None else tokenizer.batch_ids)
         self.prompts = Prompts.of(manifest)
         self._dimension = manifest.dimension
+        self._prompt_endings = manifest.prompt_endings
         self._tokenizer = tokenizer
         self._overlong: Overlong = overlong
         self._empty = empty
@@ -161,6 +163,7 @@ class Requests:
         batch = [as_text(texts)] if is_one else as_batch(texts)
         call, truncations = self._call(
             [prefix + text for text in batch] if prefix else batch,
+            prefix,
             batch_size,
             first_index=None if is_one else 0,
             overlong=overlong,
@@ -224,13 +227,14 @@ class Requests:
             if not block:
                 return
             call, truncations = self._call(
-                block, batch_size, first_index=start, share=share, cache=cache
+                block, prefix, batch_size, first_index=start, share=share, cache=cache
             )
             yield Request(call, finish, truncations, is_one=False)
 
     def _call(
         self,
         texts: Sequence[str],
+        prefix: str,
         batch_size: int | None,
         *,
         first_index: int | None,
@@ -253,12 +257,18 @@ class Requests:
             first_index=first_index,
             share=share or Share(),
             cache=cache if self._known is None else self._known,
-            tokenize=self._own
-            if side == self._tokenizer.truncation_side
-            else self._from_other_side,
+            tokenize=self._tokenize(prefix, side),
             check=None if overlong == "truncate" else truncations.check,
         )
         return call, truncations
+
+    def _tokenize(self, prefix: str, side: Side) -> TokenizeTexts | None:
+        """Return what tokenizes the texts of a call; None for what the engine does it with."""
+        own_side = side == self._tokenizer.truncation_side
+        if self._prompt_endings is not None and (prefix or not own_side):
+            tokenize = self._tokenizer.batch_ids if own_side else self._from_other_side
+            return ToPooled(tokenize, prefix, self._prompt_endings)
+        return self._own if own_side else self._from_other_side
 
     def _from_other_side(self, texts: Sequence[str]) -> list[TokenIds]:
         return self._tokenizer.other_side().batch_ids(texts)

@@ -14,7 +14,15 @@ from benchmarks.harness.catalog import contenders, preparations
 from benchmarks.harness.environments import HARNESS, REQUIREMENTS
 from benchmarks.harness.measuring import KINDS
 from benchmarks.harness.odd_texts import odd_texts
-from benchmarks.harness.plan import LENGTHS, MAX_TOKENS, QUICK_CONTENDERS, full_plan, quick_plan
+from benchmarks.harness.plan import (
+    LENGTHS,
+    LONG_CONTENDERS,
+    LONG_MODELS,
+    MAX_TOKENS,
+    QUICK_CONTENDERS,
+    full_plan,
+    quick_plan,
+)
 from benchmarks.harness.texts import Texts, exact_texts, many_texts, mixed_texts, sentences
 from benchmarks.padding import open_tokenizer
 
@@ -74,7 +82,7 @@ def test_every_contender_has_what_it_needs() -> None:
     named |= {one.environment for one in made.values()}
     named |= {"infinity", "fastapi"}  # used by benchmarks.serving
     assert named - {HARNESS} == {file.stem for file in REQUIREMENTS.glob("*.txt")}
-    assert set(QUICK_CONTENDERS) <= known.keys()
+    assert {*QUICK_CONTENDERS, *LONG_CONTENDERS} <= known.keys()
     assert REFERENCE in known
     assert CALIBRATION.is_file()  # used by NNCF
 
@@ -83,6 +91,7 @@ def test_every_workload_can_be_measured(minilm: Path, tmp_path: Path) -> None:
     shutil.copy(minilm / "tokenizer.json", tmp_path)
     texts = Texts(tmp_path / "texts", tmp_path, max_tokens=256)
     plan = [*full_plan(MAIN_MODEL, beir=True), *quick_plan(MAIN_MODEL, beir=True)]
+    plan += full_plan(next(iter(LONG_MODELS)), beir=True)
     assert {workload.kind for workload in plan} == KINDS.keys()
     for workload in plan:
         if workload.kind not in ("memory", "beir"):  # memory makes its own keys, beir reads a task

@@ -77,6 +77,10 @@ def wait_for(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
     return found
 
 
+def wait_for_more_parts(output: Path, count: int) -> None:
+    wait_for(lambda: len(parts_in(output)) > count)
+
+
 def workers() -> list[psutil.Process]:
     """Return the worker processes of all clusters."""
     found = []
@@ -206,11 +210,11 @@ class TestCluster:
         source = write_parquet(tmp_path / "source", files=FILES_OF_KILLS)
         output = tmp_path / "output"
         generator, kept = random.Random(0), dict[str, int]()
-        command = ["embed", source, output, "--bundle", tiny, "--rows-per-part", ROWS_PER_PART]
-        command += ["--engine", "ray", "--address", cluster.address]
+        command = ["embed", *map(str, (source, output)), "--bundle", str(tiny), "--engine", "ray"]
+        command += ["--rows-per-part", str(ROWS_PER_PART), "--address", cluster.address]
         for _ in range(KILLS):
             process = forked(*command)
-            wait_for(lambda kept=kept: len(parts_in(output)) > len(kept))
+            wait_for_more_parts(output, len(kept))
             time.sleep(generator.uniform(0, 0.3))
             process.kill()
             process.join(60)

@@ -27,7 +27,11 @@ END = "<!-- printed by python -m embedrt_export.architectures: end -->\n"
 QUICK = ("fnet", "gpt_neox", "squeezebert")
 # Architectures in whose graphs quantization finds different products.
 QUANTIZED = ("bloom", "convbert", "deberta-v2", "fnet", "xlnet")
-ATTENTION = {"big_bird": None, "gpt_neox": "GroupQueryAttention"}
+ATTENTION = {
+    "big_bird": None,
+    "gpt_neox": "GroupQueryAttention",
+    "layoutlm": "MultiHeadAttention",  # which makes a mask of its padding by itself
+}
 
 
 def export_any(parent: Path, model_type: str) -> Pair:

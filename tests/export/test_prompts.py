@@ -15,10 +15,9 @@ import pytest
 from comparison import TOLERANCE, Pair, original
 from embedrt import Embedder
 from embedrt.cli import main
-from embedrt.errors import ProofError, SourceError, UnsupportedModelError
+from embedrt.errors import ProofError, SourceError
 from embedrt.text.prompts import Prompts
 from embedrt_export import export_model
-from embedrt_export.source.find import Source
 from embedrt_export.source.prompts import read_prompts
 from embedrt_export.source.settings import read_settings
 from model_folders import make_small, write_json
@@ -154,16 +153,6 @@ class TestReading:
         assert before.startswith(f"{file} sets {key}")
         assert expected in after
         assert len(str(caught.value)) < 500
-
-
-def test_prompts_that_an_id_leaves_out_of_the_pooling(
-    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The files do not say so, but sentence-transformers knows the id."""
-    source = Source(plain, "hkunlp/instructor-base", "hub", "0" * 40, None)
-    monkeypatch.setattr("embedrt_export.pipeline.find_source", lambda *_, **__: source)
-    with pytest.raises(UnsupportedModelError, match=r"instructor-base.*include_prompt"):
-        export_model(source.id, output=tmp_path / "bundle")
 
 
 def drop_empty_ones(extras: Mapping[str, Any], file: Path) -> tuple[dict[str, str], str | None]:

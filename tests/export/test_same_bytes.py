@@ -18,7 +18,8 @@ from model_folders import is_known
 THREADS = (1, 2, 3)
 FAMILIES = [
     *("bert", "roberta", "xlm-roberta", "mpnet", "distilbert"),
-    *("albert", "eurobert", "gte", "modernbert", "nomic_bert", "roformer", "t5", "xlm-roberta-xl"),
+    *("albert", "eurobert", "gte", "modernbert", "nomic_bert", "roformer", "t5", "umt5"),
+    "xlm-roberta-xl",
     *("big_bird", "bloom"),
     *("gemma3", "qwen3"),
 ]

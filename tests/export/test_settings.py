@@ -136,12 +136,11 @@ def test_unknown_pooling(folder: Path) -> None:
     assert "median" in refusal(folder)
 
 
-def test_prompt_left_out_of_pooling(folder: Path) -> None:
-    write_json(
-        folder / "1_Pooling" / "config.json",
-        {"pooling_mode_mean_tokens": True, "include_prompt": False},
-    )
-    assert "include_prompt" in refusal(folder)
+@pytest.mark.parametrize("included", [True, False])
+def test_prompt_left_out_of_pooling(folder: Path, included: bool) -> None:
+    settings = with_pooling(folder, pooling_mode_mean_tokens=True, include_prompt=included)
+    assert settings.leaves_prompt_out == (not included)
+    assert settings.pooling == ("mean",)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean", "manhattan"])
@@ -248,11 +247,11 @@ def test_every_reason_at_once(folder: Path) -> None:
         ("3_Evil", "theirs.Evil"),
     )
     write_json(
-        folder / "1_Pooling" / "config.json", {"pooling_mode": "median", "include_prompt": False}
+        folder / "1_Pooling" / "config.json", {"pooling_mode": "median", "include_prompts": False}
     )
     write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "jaccard"})
     message = refusal(folder)
-    for reason in ("BoW", "CNN", "theirs.Evil", "median", "include_prompt", "jaccard"):
+    for reason in ("BoW", "CNN", "theirs.Evil", "median", "include_prompts", "jaccard"):
         assert reason in message
 
 

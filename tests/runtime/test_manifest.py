@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedrt import Manifest
-from embedrt.bundle.manifest import FORMAT_VERSION, MAX_DIMENSION, FileEntry, Quantization, Source
+from embedrt.bundle.manifest import (
+    FORMAT_VERSION,
+    MAX_DIMENSION,
+    POOLING_MASK,
+    TOKEN_IDS,
+    FileEntry,
+    Quantization,
+    Source,
+)
 from embedrt.errors import BundleFormatError
 from tiny_bundle import tiny_manifest
 
@@ -123,6 +131,19 @@ def test_round_trip(difference: float, **facts: Any) -> None:
     text = manifest.to_json()
     assert Manifest.from_json(text) == manifest
     assert Manifest.from_json(text.encode()).to_json() == text
+
+
+def test_a_mask_and_the_endings_of_prompts_belong_together() -> None:
+    masked = (TOKEN_IDS, POOLING_MASK)
+    manifest = tiny_manifest(inputs=masked, prompt_endings=(2,))
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    for wrong in (
+        tiny_manifest(inputs=masked),
+        tiny_manifest(prompt_endings=()),
+        tiny_manifest(inputs=masked, prompt_endings=(2,), family="static"),
+    ):
+        with pytest.raises(BundleFormatError, match="prompt_endings"):
+            Manifest.from_json(wrong.to_json())
 
 
 def test_missing_measurements_round_trip() -> None:
@@ -240,8 +261,11 @@ def test_inputs_and_outputs_are_those_of_the_task(name: str, change: str) -> Non
     values = wrong[change] if change in wrong else [{**value, change: other[change]}]
     with pytest.raises(BundleFormatError) as caught:
         Manifest.from_json(json.dumps({**content(), name: values}))
+    expected = f"{[value]}"
+    if name == "inputs":
+        expected += f" or {[value, {**value, 'name': 'pooling_mask'}]}"
     assert str(caught.value) == (
-        f"manifest.json.{name} does not fit task 'embedding'; expected {[value]}{REMEDY}"
+        f"manifest.json.{name} does not fit task 'embedding'; expected {expected}{REMEDY}"
     )
 
 

@@ -57,6 +57,7 @@ READERS: dict[str, Reader] = {
     "roberta": roberta.read,
     "roformer": roformer.read,
     "t5": t5.read,
+    "umt5": t5.read,
     "xlm-roberta": roberta.read,
     "xlm-roberta-xl": roberta.read_xl,
 }

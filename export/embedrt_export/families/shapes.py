@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.errors import UnsupportedModelError
-from embedrt_export.encoder import AnyNorm, Encoder, Layer, Linear, Norm, Norms
+from embedrt_export.encoder import AnyNorm, Encoder, FloatArray, Layer, Linear, Norm, Norms
 
 Found = tuple[str, NDArray[np.float32], tuple[int, ...]]
 
@@ -45,9 +45,7 @@ def _shapes(encoder: Encoder) -> Iterator[Found]:
     if encoder.token_types is not None:
         types = len(encoder.token_types)
         yield "the token type embeddings", encoder.token_types, (types, embedded)
-    if encoder.relative_bias is not None:
-        distances = encoder.relative_bias.shape[1]
-        yield "the relative bias", encoder.relative_bias, (encoder.heads, distances)
+    yield from _bias("the relative bias", encoder.relative_bias, encoder.heads)
     yield from _norm("the embeddings' normalization", encoder.embedding_norm, embedded)
     if encoder.embedding_projection is not None:
         yield from _linear("the projection", encoder.embedding_projection, embedded, hidden)
@@ -63,6 +61,7 @@ def _layer(name: str, layer: Layer, hidden: int, encoder: Encoder) -> Iterator[F
         pairs = min(pairs, encoder.head_width // 2)
         yield f"{name}'s cosines of positions", layer.rotation.cosines, (rows, pairs)
         yield f"{name}'s sines of positions", layer.rotation.sines, (rows, pairs)
+    yield from _bias(f"{name}'s relative bias", layer.relative_bias, encoder.heads)
     yield from _linear(f"{name}'s query", layer.query, hidden, width)
     for part, linear in (("key", layer.key), ("value", layer.value)):
         yield from _linear(f"{name}'s {part}", linear, hidden, encoder.key_width)
@@ -75,6 +74,11 @@ def _layer(name: str, layer: Layer, hidden: int, encoder: Encoder) -> Iterator[F
     yield from _linear(f"{name}'s first feed-forward layer", layer.up, hidden, wide)
     yield from _linear(f"{name}'s second feed-forward layer", layer.down, wide, hidden)
     yield from _norms(f"{name}'s output", layer.feed_forward_norms, hidden)
+
+
+def _bias(name: str, bias: FloatArray | None, heads: int) -> Iterator[Found]:
+    if bias is not None:
+        yield name, bias, (heads, bias.shape[1])
 
 
 def _linear(name: str, linear: Linear, inputs: int, outputs: int) -> Iterator[Found]:

@@ -38,7 +38,10 @@ class SelfAttention:
         self._by_text = nodes.add("Concat", shape, nodes.ints(width), axis=0)
         self._by_token = nodes.ints(-1, encoder.attention_width)
         self._lengths: Lengths | None = None
-        self._bias = _add_bias(nodes, encoder)
+        self._distances = ""
+        self._has_own_bias = encoder.layers[0].relative_bias is not None
+        shared = encoder.relative_bias
+        self._bias = "" if self._has_own_bias else self._add_bias("relative_bias", shared)
 
     def add(self, name: str, layer: Layer, vectors: str, *, first_only: bool = False) -> str:
         """Add a layer's attention and output projection, (batch * tokens, hidden) to the same.
@@ -59,6 +62,8 @@ class SelfAttention:
         query = self._add_position(f"{name}.query", query, encoder.heads, layer, layer.query_norm)
         key = self._add_position(f"{name}.key", key, key_heads, layer, layer.key_norm)
         bias = self._bias
+        if self._has_own_bias:
+            bias = self._add_bias(f"{name}.relative_bias", layer.relative_bias)
         if first_only:
             query = _add_first(nodes, query, axis=1)
             bias = bias and _add_first(nodes, bias, axis=2)
@@ -132,6 +137,33 @@ class SelfAttention:
             self._windows[reach] = add_windows(self._nodes, reach, hides=self._encoder.hides_tokens)
         return self._windows[reach]
 
+    def _add_bias(self, name: str, table: FloatArray | None) -> str:
+        """Add the bias on attention scores; an empty name if there is none.
+
+        Its shape is (1, heads, tokens, tokens), or (batch, 1 or heads, tokens, tokens) with hidden
+        tokens.
+        """
+        nodes = self._nodes
+        relative = "" if table is None else self._add_relative_bias(name, table)
+        if not self._encoder.hides_tokens:
+            return relative
+        shown = nodes.add("Unsqueeze", add_shown(nodes), nodes.ints(1, 2))
+        hidden = nodes.add("Where", shown, nodes.scalar(0.0), nodes.scalar(LOWEST))
+        if relative:
+            return nodes.add("Add", relative, hidden)
+        tokens = nodes.add("Shape", INPUT, start=1, end=2)
+        by_query = nodes.add("Concat", nodes.ints(1, 1), tokens, nodes.ints(1), axis=0)
+        return nodes.add("Expand", hidden, by_query)
+
+    def _add_relative_bias(self, name: str, table: FloatArray) -> str:
+        """Add the relative bias of all layers, or of one: (1, heads, tokens, tokens)."""
+        nodes, furthest = self._nodes, table.shape[1] // 2
+        by_distance = nodes.weight(name, table)
+        if not self._distances:
+            self._distances = _add_distances(nodes, self._encoder.positions, furthest)
+        by_pair = nodes.add("Gather", by_distance, self._distances, axis=1)
+        return nodes.add("Unsqueeze", by_pair, nodes.ints(0))
+
 
 def is_first_enough(encoder: Encoder, layer: Layer) -> bool:
     """Whether a last layer may compute the first token's vector alone."""
@@ -168,32 +200,8 @@ def by_query_head(encoder: Encoder, values: FloatArray) -> FloatArray:
     return repeated.reshape(encoder.attention_width)
 
 
-def _add_bias(nodes: Nodes, encoder: Encoder) -> str:
-    """Add the bias on attention scores, once for all layers; an empty name if there is none.
-
-    Its shape is that of a relative bias, or (batch, 1 or heads, tokens, tokens) with hidden tokens.
-    """
-    relative = _add_relative_bias(nodes, encoder)
-    if not encoder.hides_tokens:
-        return relative
-    shown = nodes.add("Unsqueeze", add_shown(nodes), nodes.ints(1, 2))
-    hidden = nodes.add("Where", shown, nodes.scalar(0.0), nodes.scalar(LOWEST))
-    if relative:
-        return nodes.add("Add", relative, hidden)
-    tokens = nodes.add("Shape", INPUT, start=1, end=2)
-    by_query = nodes.add("Concat", nodes.ints(1, 1), tokens, nodes.ints(1), axis=0)
-    return nodes.add("Expand", hidden, by_query)
-
-
-def _add_relative_bias(nodes: Nodes, encoder: Encoder) -> str:
-    """Add the bias on attention scores, once for all layers: (1, heads, tokens, tokens).
-
-    Returns an empty name if the encoder has no such bias.
-    """
-    if encoder.relative_bias is None:
-        return ""
-    table = nodes.weight("relative_bias", encoder.relative_bias)
-    furthest = encoder.relative_bias.shape[1] // 2
+def _add_distances(nodes: Nodes, positions: int | None, furthest: int) -> str:
+    """Add key position - query position + `furthest`, as an index: (tokens, tokens)."""
     tokens = nodes.add("Gather", nodes.add("Shape", INPUT), nodes.integer(1))
     position = nodes.add("Range", nodes.integer(0), tokens, nodes.integer(1))
     distance = nodes.add(
@@ -201,8 +209,7 @@ def _add_relative_bias(nodes: Nodes, encoder: Encoder) -> str:
         nodes.add("Unsqueeze", position, nodes.ints(0)),
         nodes.add("Unsqueeze", position, nodes.ints(1)),
     )
-    if encoder.positions is None or furthest < encoder.positions - 1:
+    if positions is None or furthest < positions - 1:
         nearest = nodes.add("Max", distance, nodes.integer(-furthest))
         distance = nodes.add("Min", nearest, nodes.integer(furthest))
-    row = nodes.add("Add", distance, nodes.integer(furthest))
-    return nodes.add("Unsqueeze", nodes.add("Gather", table, row, axis=1), nodes.ints(0))
+    return nodes.add("Add", distance, nodes.integer(furthest))

@@ -24,6 +24,7 @@ from embedrt_export.head import (
     Truncate,
     places,
 )
+from embedrt_export.heads.masked_pooling import MASKED_POOLERS
 
 NORMALIZE_EPSILON = 1e-12  # default of torch.nn.functional.normalize
 SQRT_2 = 1.4142135623730951
@@ -72,7 +73,8 @@ def add_token_head(nodes: Nodes, vectors: str, hidden: int, head: Head) -> tuple
 
 
 def _add_pooling(nodes: Nodes, vectors: str, pooling: Pooling) -> str:
-    pooled = [POOLERS[mode](nodes, vectors) for mode in pooling.modes]
+    poolers = POOLERS if pooling.includes_prompt else MASKED_POOLERS
+    pooled = [poolers[mode](nodes, vectors) for mode in pooling.modes]
     return pooled[0] if len(pooled) == 1 else nodes.add("Concat", *pooled, axis=-1)
 
 

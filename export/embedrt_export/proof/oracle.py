@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray, TokenTypes
@@ -27,6 +29,7 @@ class Oracle(Original):
 
     def __init__(self, folder: Path, load: Callable[..., Any] = load_original) -> None:
         super().__init__(folder, load, lambda model: model.encode("a", prompt=""))
+        self._pools_prompt = True
         if lacks_document_prompt(folder):
             # encode_document then uses "passage" or "corpus", as documented: see `Prompts`.
             self._model.prompts.pop("document", None)
@@ -57,9 +60,31 @@ class Oracle(Original):
         """Embed each text with `call`, by default without a prompt. Shape: (n, dimension)."""
         return self.results.of(texts, call)
 
-    def takes(self, text: str, call: Call) -> bool:  # noqa: ARG002 - the same in all calls
-        """Whether a text has tokens; sentence-transformers fails on one without."""
-        return bool(self.token_ids(text).size)
+    def takes(self, text: str, call: Call) -> bool:
+        """Whether a text has tokens; sentence-transformers fails on one without.
+
+        Where all of them are left out with the prompt, they have no maximum.
+        """
+        if not self.token_ids(text).size:
+            return False
+        return self._pools_prompt or bool(np.isfinite(self.embed([text], call)).all())
+
+    def leave_prompt_out(self) -> None:
+        """Leave the prompt out of the pooling, whatever the model's files say."""
+        self._model.set_pooling_include_prompt(include_prompt=False)
+        self._pools_prompt = False
+
+    def prompt_endings(self) -> tuple[int, ...]:
+        """Return the tokens that are not counted to a prompt that ends in them."""
+        return tuple(sorted(map(int, self._tokenizer.all_special_ids)))
+
+    def graph_inputs(self, text: str) -> TokenIds:
+        """Return what the graph takes for a text without a prompt.
+
+        Shape: (tokens,), or (2, tokens) with the mask of the tokens that are pooled.
+        """
+        ids = self.token_ids(text)
+        return ids if self._pools_prompt else np.stack([ids, np.ones_like(ids)])
 
     def _run(self, text: str, call: Call) -> FloatArray:
         with quiet():

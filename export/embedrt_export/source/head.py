@@ -95,7 +95,10 @@ def read_head_module(module: Module) -> HeadModule | None:
     """
     match module.kind:
         case "Pooling":
-            return Pooling(modes=pooling_modes(module.config))
+            return Pooling(
+                modes=pooling_modes(module.config),
+                includes_prompt=module.config.get("include_prompt", True),
+            )
         case "Dense":
             return _read_dense(module)
         case "LayerNorm":

@@ -321,9 +321,7 @@ POOLING = Table(
         "pooling_mode_mean_sqrt_len_tokens": _POOLING_SWITCH,
         "pooling_mode_weightedmean_tokens": _POOLING_SWITCH,
         "pooling_mode_lasttoken": _POOLING_SWITCH,
-        "include_prompt": refused(
-            "prompts would be left out of the pooling", but=(True,), kind=FLAG
-        ),
+        "include_prompt": honored(FLAG, "the pooling leaves the prompt out if it is false"),
         "embedding_dimension": overruled(COUNT, "the encoder's own width counts"),
         "word_embedding_dimension": overruled(COUNT, "the encoder's own width counts"),
     },

@@ -12,7 +12,7 @@ from embedrt.bundle.manifest import Pooling as PoolingMode
 from embedrt.bundle.manifest import ScoreActivation, Similarity, Task
 from embedrt.pair import TextKind
 from embedrt_export.encoder import FloatArray
-from embedrt_export.head import Head, pooling_of
+from embedrt_export.head import Head, leaves_prompt_out, pooling_of
 from embedrt_export.masked import SpladePooling
 
 
@@ -99,6 +99,11 @@ class Settings:
     def hidden_within(self) -> int:
         """As in `LateSettings`; 0 for other models."""
         return self.late.hidden_within if self.late else 0
+
+    @property
+    def leaves_prompt_out(self) -> bool:
+        """Whether the tokens of the prompt are not pooled."""
+        return leaves_prompt_out(self.head)
 
     @property
     def pooling(self) -> tuple[PoolingMode, ...]:

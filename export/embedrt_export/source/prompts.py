@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from embedrt.errors import SourceError, UnsupportedModelError
+from embedrt.errors import SourceError
 from embedrt.text.inputs import start_of
 from embedrt.text.prompts import ALWAYS, DOCUMENT
 
@@ -16,15 +16,6 @@ EXTRAS = "config_sentence_transformers.json"
 
 # sentence-transformers sets include_prompt to false for these ids, regardless of their files.
 UNPOOLED = ("hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl")
-
-
-def refuse_unpooled_prompts(model: str) -> None:
-    """Raise UnsupportedModelError for hub ids whose prompts are excluded from pooling."""
-    if model in UNPOOLED:
-        raise UnsupportedModelError(
-            f"{model} cannot be exported: sentence-transformers excludes its prompts from pooling "
-            "(it sets include_prompt to false for this id). Use sentence-transformers for it"
-        )
 
 
 def read_prompts(extras: Mapping[str, Any], file: Path) -> tuple[dict[str, str], str | None]:

@@ -3,7 +3,8 @@
 transformers lets a program register implementations of attention, for all architectures that do
 not bring their own. The implementation here is traced as an operator of ONNX Runtime: full
 attention as `MultiHeadAttention`, causal attention as `GroupQueryAttention`. Attention with another
-mask, such as a window, is traced as torch's attention with that mask.
+mask, such as a window, is traced as torch's attention with that mask. A mask that an architecture
+makes of its padding alone hides nothing, because no text is padded.
 """
 
 from __future__ import annotations
@@ -39,12 +40,14 @@ def attend(
     if unknown := [name for name in UNKNOWN if options.get(name) is not None]:
         raise NotImplementedError(f"attention with {', '.join(unknown)}")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if attention_mask is not None and is_in_onnx_export() and _is_of_padding(attention_mask):
+        attention_mask, causal = None, False  # as torch's attention with any mask
     channels = query.shape[3]
     fits = query.shape[2] == key.shape[2] and channels == key.shape[3] == value.shape[3]
     fits = fits and not (causal and channels % CAUSAL_CHANNELS)
     if attention_mask is not None or not fits or not is_in_onnx_export():
         attended, _ = AttentionInterface()["sdpa"](
-            module, query, key, value, attention_mask, dropout, scaling, is_causal, **options
+            module, query, key, value, attention_mask, dropout, scaling, causal, **options
         )
         return attended, None
     scale = channels**-0.5 if scaling is None else scaling
@@ -70,6 +73,11 @@ def mask(
         *args, mask_function=mask_function, local_size=local_size, **unpadded
     )
     return values
+
+
+def _is_of_padding(attention_mask: torch.Tensor) -> bool:
+    """Whether a mask is the same for all heads and all tokens that attend."""
+    return attention_mask.dim() == 4 and attention_mask.shape[1] == attention_mask.shape[2] == 1
 
 
 def _attend_to_all(

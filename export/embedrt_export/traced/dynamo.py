@@ -36,8 +36,11 @@ class _Encoder(nn.Module):
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Shape: (batch, tokens) to (batch, tokens, hidden)."""
         mask = {"attention_mask": torch.ones_like(input_ids)} if self.masked else {}
-        hidden: torch.Tensor = self._encoder(input_ids=input_ids, **mask).last_hidden_state
-        return hidden
+        hidden = getattr(self._encoder(input_ids=input_ids, **mask), ENCODED, None)
+        if hidden is None:
+            raise UnsupportedModelError("the encoder gives no vectors of tokens")
+        found: torch.Tensor = hidden
+        return found
 
 
 def trace_by_dynamo(encoder: PreTrainedModel, folder: Path) -> Path:
@@ -48,7 +51,10 @@ def trace_by_dynamo(encoder: PreTrainedModel, folder: Path) -> Path:
     """
     encoder.config.use_cache = False  # else the keys and values of a decoder become outputs
     own = encoder.config._attn_implementation  # noqa: SLF001 - it has no public name
-    ids = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % encoder.config.vocab_size
+    words = getattr(encoder.config, "vocab_size", None)
+    if words is None:
+        raise UnsupportedModelError("the encoder has no vocabulary")
+    ids = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % words
     traced = _Encoder(encoder)
     expected = traced(ids)
     replace_transforms(encoder)

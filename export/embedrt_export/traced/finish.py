@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,9 @@ def _simplify(model: onnx.ModelProto, folder: Path, dimension: int, ends: Ends) 
         "session.optimized_model_external_initializers_min_size_in_bytes": str(MINIMUM_SIZE),
     }.items():
         options.add_session_config_entry(key, value)
-    _require_runs(ort.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"]))
+    _require_runs(
+        ort.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"]), ends.inputs
+    )
     simple = read_graph(simple_file)
     used = {node.domain for node in simple.graph.node} - {"", "ai.onnx"}
     del simple.opset_import[:]  # ONNX Runtime declares all its domains
@@ -114,10 +117,10 @@ def _simplify(model: onnx.ModelProto, folder: Path, dimension: int, ends: Ends) 
     return simple_file
 
 
-def _require_runs(session: ort.InferenceSession) -> None:
+def _require_runs(session: ort.InferenceSession, inputs: Sequence[str]) -> None:
     """Raise UnsupportedModelError if the graph fails on a text, as some traced graphs do."""
     try:
-        session.run(None, {INPUT: np.zeros(SHORT, np.int64)})
+        session.run(None, dict.fromkeys(inputs, np.zeros(SHORT, np.int64)))
     except Exception as error:  # ONNX Runtime raises many kinds
         raise UnsupportedModelError(
             f"the traced graph fails on a text of {SHORT[1]} tokens ({gist(error)})"

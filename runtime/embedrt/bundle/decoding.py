@@ -47,6 +47,19 @@ def decode(value: object, kind: Any, place: str) -> Any:  # noqa: PLR0911 - one 
     return _expect(value, kind, place)
 
 
+def without_repeats(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object with these fields; raise ValueError for a repeated name.
+
+    JSON parsers disagree about which of the repeated fields to use.
+    """
+    found = dict(fields)
+    if len(found) < len(fields):
+        names = [name for name, _ in fields]
+        repeated = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"an object has {reprlib.repr(repeated)} twice")
+    return found
+
+
 def _most_alike(value: object, kinds: list[Any]) -> Any:
     """Return the dataclass that has the most of an object's fields, or the only kind."""
     if len(kinds) == 1 or not isinstance(value, dict):

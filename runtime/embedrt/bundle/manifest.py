@@ -12,7 +12,7 @@ import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from embedrt.bundle.decoding import decode, wrong
+from embedrt.bundle.decoding import decode, without_repeats, wrong
 from embedrt.bundle.late_interaction import LateInteraction, check_late
 from embedrt.errors import BundleFormatError
 
@@ -194,6 +194,7 @@ class Value:
 TOKEN_IDS = Value(name="input_ids", dtype="int64", axes=("batch", "tokens"))
 ATTENTION_MASK = Value(name="attention_mask", dtype="int64", axes=("batch", "tokens"))
 BY_TOKEN: tuple[Axis, ...] = ("batch", "tokens", "dimension")
+POOLING_MASK = Value(name="pooling_mask", dtype="int64", axes=("batch", "tokens"))
 TOKEN_TYPES = Value(name="token_type_ids", dtype="int64", axes=("batch", "tokens"))
 
 # Inputs and outputs of the graph, by task.
@@ -204,6 +205,7 @@ INPUTS: dict[Task, tuple[Value, ...]] = {
     "late-interaction": (TOKEN_IDS,),
 }
 FURTHER_INPUTS: dict[Task, tuple[Value, ...]] = {
+    "embedding": (POOLING_MASK,),  # if the pooling leaves the prompt out
     "reranking": (TOKEN_TYPES,),  # in families that tell the texts of a pair apart by type
     "late-interaction": (ATTENTION_MASK,),  # if no token attends to those that lengthen a query
 }
@@ -269,6 +271,9 @@ class Manifest:
     """For the task ``sparse``, otherwise None."""
     late_interaction: LateInteraction | None = None
     """For the task ``late-interaction``, otherwise None."""
+    prompt_endings: tuple[int, ...] | None = None
+    """For a model whose pooling leaves the prompt out: ids of the tokens that, at the end of a
+    prompt's own tokens, are not counted to it. Otherwise None."""
 
     @property
     def is_static(self) -> bool:
@@ -289,7 +294,7 @@ class Manifest:
         """
         try:
             text = text.decode() if isinstance(text, bytes) else text
-            value = json.loads(text, object_pairs_hook=_without_repeats)
+            value = json.loads(text, object_pairs_hook=without_repeats)
         except (ValueError, RecursionError) as error:
             raise wrong(f"manifest.json is not JSON: {error}") from error
         version = value.get("format_version") if isinstance(value, dict) else None
@@ -327,19 +332,6 @@ def _as_json(values: tuple[Value, ...]) -> list[dict[str, Any]]:
     return [{"name": v.name, "dtype": v.dtype, "axes": list(v.axes)} for v in values]
 
 
-def _without_repeats(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object with these fields; raise ValueError for a repeated name.
-
-    JSON parsers disagree about which of the repeated fields to use.
-    """
-    found = dict(fields)
-    if len(found) < len(fields):
-        names = [name for name, _ in fields]
-        repeated = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"an object has {reprlib.repr(repeated)} twice")
-    return found
-
-
 def _check_values(manifest: Manifest) -> None:
     task = manifest.task
     widest = MAX_VOCABULARY if task == "sparse" else MAX_DIMENSION
@@ -363,6 +355,12 @@ def _check_values(manifest: Manifest) -> None:
             f"expected {expected}"
         )
     _check_task(manifest)
+    leaves_out = manifest.prompt_endings is not None
+    if leaves_out != (POOLING_MASK in manifest.inputs) or (leaves_out and manifest.is_static):
+        raise wrong(
+            "manifest.json.prompt_endings and the input pooling_mask belong together, and not to a "
+            "static model"
+        )
     default = manifest.default_prompt_name
     if default is not None and default not in manifest.prompts:
         raise wrong(

@@ -85,7 +85,8 @@ def _describe_pooling(manifest: Manifest) -> str:
     if manifest.late_interaction is not None:
         return _describe_late(manifest.late_interaction)
     if sparse is None:
-        return " + ".join(manifest.pooling)
+        left_out = "" if manifest.prompt_endings is None else ", without the prompt"
+        return " + ".join(manifest.pooling) + left_out
     kept = sparse.max_active_dims
     return ", ".join(
         [

@@ -141,17 +141,13 @@ class EmbedTable:
 
 
 def texts_of(table: Any, embedding: Embedding) -> list[str | None]:
-    """Return the text of each row, with its prompt; None where all text columns are null."""
+    """Return the text of each row; None where all text columns are null."""
     schema = pa.schema([(name, pa.large_string()) for name in embedding.text])
     columns = [column.to_pylist() for column in conform(table, schema).columns]
-    rows = (
-        columns[0]
-        if len(columns) == 1
-        else [_joined(row, embedding) for row in zip(*columns, strict=True)]
-    )
-    if not embedding.prompt:
-        return rows
-    return [None if text is None else embedding.prompt + text for text in rows]
+    if len(columns) == 1:
+        texts: list[str | None] = columns[0]
+        return texts
+    return [_joined(row, embedding) for row in zip(*columns, strict=True)]
 
 
 def load_encoder(bundle: str | Path, threads: int | None, kernels: Use | None = None) -> AnyEncoder:
@@ -172,13 +168,14 @@ def embed_texts(
     except TextError as error:
         row = None if error.index is None else int(np.flatnonzero(valid)[error.index])
         raise error.at(row) from error
+    prompted = [embedding.prompt + text for text in present] if embedding.prompt else present
     if isinstance(found, SparseRows):
-        return Embedded(vectors=rows_of(found, valid), valid=valid, texts=present)
+        return Embedded(vectors=rows_of(found, valid), valid=valid, texts=prompted)
     if len(present) == len(texts):
-        return Embedded(vectors=found, valid=valid, texts=present)
+        return Embedded(vectors=found, valid=valid, texts=prompted)
     vectors = np.zeros((len(texts), found.shape[1]), found.dtype)
     vectors[valid] = found
-    return Embedded(vectors=vectors, valid=valid, texts=present)
+    return Embedded(vectors=vectors, valid=valid, texts=prompted)
 
 
 def _encode(
@@ -186,12 +183,15 @@ def _encode(
 ) -> NDArray[Any] | SparseRows:
     if isinstance(embedder, SparseEncoder):
         rows: SparseRows = embedder.encode(
-            texts, prompt="", max_active_dims=embedding.max_active_dims, task=embedding.task
+            texts,
+            prompt=embedding.prompt,
+            max_active_dims=embedding.max_active_dims,
+            task=embedding.task,
         )
         return rows
     return embedder.encode(
         texts,
-        prompt="",
+        prompt=embedding.prompt,
         truncate_dim=embedding.truncate_dim,
         normalize_embeddings=embedding.normalize,
         precision=embedding.precision,

@@ -120,6 +120,8 @@ def _load(bundle: Bundle, *, mapped: bool, required: bool) -> Kernels:
         raise _NotUsableError(f"kernels run int8 of the scheme static, and the bundle is {scheme}")
     if manifest.task != "embedding" or manifest.agreement is None:
         raise _NotUsableError("kernels run bundles of embeddings that have been proven")
+    if manifest.prompt_endings is not None:
+        raise _NotUsableError("kernels do not leave prompts out of the pooling")
     if find_spec(PACKAGE) is None:
         raise _NotUsableError("embedrt-kernels is not installed: pip install 'embedrt[kernels]'")
     # Imported here, because most processes do not need them.
