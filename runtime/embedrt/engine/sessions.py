@@ -8,6 +8,9 @@ After a pause, the threads of the pool have to wake up. On virtual machines, Lin
 the caller's core, where they compete with the caller until the scheduler's next tick moves them, up
 to 4 ms later. After a pause, all cores are therefore used only for batches that take long enough on
 one core to outweigh this delay.
+
+Single texts gain from huge pages. After a few of them, each of the next ones moves a few megabytes
+of the packed weights there, so that neither the load nor one of the texts waits for all of them.
 """
 
 from __future__ import annotations
@@ -26,11 +29,15 @@ from numpy.typing import NDArray
 from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.call import Row
+from embedrt.engine.huge_pages import added_blocks, enlarge, memory_regions
 from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.session import FloatArray, Session
 
 # After this many single batches, more are likely, and worth the memory of a second session.
 ALONE_BEFORE_ALL_CORES = 4
+
+TEXTS_BEFORE_HUGE_PAGES = 4  # in batches of their own
+BLOCKS_PER_TEXT = 2  # take about a millisecond
 
 SHORT_PAUSE = 0.005  # seconds; after shorter pauses, the threads wake up fast
 LONG_RUN = 0.015  # seconds on one core; longer runs gain more from all cores than waking costs
@@ -67,15 +74,18 @@ class Sessions:
         self._threads = threads
         self._convert = convert
         self._kernels = kernels
+        before = memory_regions()
         self.one_core: Runner = kernels or Session(
             graph, precision, weights=weights, plans_memory=plans_memory, by_token=by_token
         )
+        self._small_pages = added_blocks(before, memory_regions())
         self.all_cores: Runner | None = None
         self.loading: Future[None] | None = None
         self.run_seconds = 0.0
         """Duration of all runs. Concurrent updates may lose one of them."""
         self._closed = False
         self._alone = 0
+        self._single_texts = 0
         self._seconds_per_token = inf  # of the fastest run on one core
         self._last_end = -inf  # time at which the last run ended
 
@@ -107,6 +117,8 @@ class Sessions:
             if session is self.one_core:
                 tokens = max(1, len(input_ids) * input_ids.shape[-1])
                 self._seconds_per_token = min(self._seconds_per_token, seconds / tokens)
+                if self._small_pages and len(input_ids) == 1:
+                    self._enlarge_pages()
             convert = self._convert
             return embeddings if convert is None else convert(embeddings, input_ids)
         finally:
@@ -123,11 +135,19 @@ class Sessions:
             wait([self.loading], LONGEST_LOAD)
         self.loading = self.all_cores = None
         self._alone = 0
+        self._small_pages = []  # moved after the fork, they would no longer be shared
+
+    def _enlarge_pages(self) -> None:
+        self._single_texts += 1
+        if self._single_texts > TEXTS_BEFORE_HUGE_PAGES:
+            with suppress(IndexError):  # no block is left
+                enlarge(self._small_pages.pop() for _ in range(BLOCKS_PER_TEXT))
 
     def _load_for_all_cores(self) -> None:
         if self._kernels is not None:
             self.all_cores = self._kernels.on(self._threads)
             return
+        before = memory_regions()
         session = Session(
             self._graph,
             self._precision,
@@ -135,6 +155,7 @@ class Sessions:
             weights=self._weights,
             by_token=self._by_token,
         )
+        enlarge(added_blocks(before, memory_regions()))
         # Another bundle may have replaced the files, and two models must never be mixed.
         if _identity(self._graph) == self._files and not self._closed:
             self.all_cores = session
