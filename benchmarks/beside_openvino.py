@@ -15,8 +15,9 @@ from pathlib import Path
 
 from benchmarks import MAIN_MODEL, REFERENCE
 from benchmarks.harness.catalog import contenders
-from benchmarks.harness.plan import MAX_TOKENS, full_plan
+from benchmarks.harness.plan import full_plan
 from benchmarks.harness.run import Run, run_model
+from benchmarks.models import MAX_TOKENS
 from benchmarks.report.headline import CORPUS, provenance
 from benchmarks.report.results import Results, read_results
 from benchmarks.report.sections import section

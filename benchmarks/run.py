@@ -13,13 +13,12 @@ from benchmarks import REFERENCE
 from benchmarks.harness.catalog import contenders
 from benchmarks.harness.plan import (
     LONG_CONTENDERS,
-    LONG_MODELS,
-    MAX_TOKENS,
     QUICK_CONTENDERS,
     full_plan,
     quick_plan,
 )
 from benchmarks.harness.run import Run, run_model
+from benchmarks.models import LONG_MODELS, MAX_TOKENS
 
 TERMINATED = 128 + signal.SIGTERM
 

@@ -37,7 +37,7 @@ FLOORS = {
         ["static"], ["pipeline"],
     ],
     "benchmarks": [
-        ["checkout", "statistics", "padding", "chart_style"],
+        ["checkout", "statistics", "padding", "chart_style", "models"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
         ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores",
          "rerank_sts", "scoring", "static", "kernels", "beside_openvino"],

@@ -7,29 +7,8 @@ from dataclasses import dataclass
 
 from benchmarks import MAIN_MODEL
 from benchmarks.contenders import Purpose
+from benchmarks.models import LONG_MODELS, LONGEST
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LongModel:
-    """A model for long texts, of full width: see ``tests/large_models.py``."""
-
-    family: str
-    layers: int | None = None
-    """None for as many as the published model has."""
-
-
-LONG_MODELS = {
-    "gte-modernbert-base": LongModel(family="modernbert"),
-    "Qwen3-Embedding-0.6B-4-layers": LongModel(family="qwen3", layers=4),
-}
-LONGEST = 4096
-# The length to which all contenders truncate. Models other than the main one have random weights.
-MAX_TOKENS = {
-    MAIN_MODEL: 256,
-    "all-mpnet-base-v2": 384,
-    "multi-qa-distilbert-cos-v1": 512,
-    **dict.fromkeys(LONG_MODELS, LONGEST),
-}
 LENGTHS = (8, 16, 32, 64, 128, 256)
 QUICK_CONTENDERS = (
     *("embedrt fp32", "embedrt int8", "embedrt int8 with kernels"),

@@ -21,7 +21,7 @@ from benchmarks.harness.artifacts import Artifacts
 from benchmarks.harness.catalog import Entry
 from benchmarks.harness.environments import QUIET, SIDE_BY_SIDE, install, interpreter
 from benchmarks.harness.errors import ContenderError, HungError
-from benchmarks.harness.plan import MAX_TOKENS
+from benchmarks.models import MAX_TOKENS
 from embedrt.engine.cpu import available_threads
 
 

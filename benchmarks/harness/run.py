@@ -19,11 +19,12 @@ from benchmarks.harness.catalog import Entry
 from benchmarks.harness.environments import HARNESS, installed
 from benchmarks.harness.errors import ContenderError
 from benchmarks.harness.measuring import BYTES, KINDS, UNITS, Bench, Turns, measure
-from benchmarks.harness.plan import MAX_TOKENS, Workload
+from benchmarks.harness.plan import Workload
 from benchmarks.harness.processes import Pool
 from benchmarks.harness.rows import Row, append_rows, read_rows
 from benchmarks.harness.texts import Texts, read_retrieval
 from benchmarks.machine.describe import describe_machine
+from benchmarks.models import MAX_TOKENS
 
 NO_FIGURES: dict[str, Any] = {
     "measure": "",

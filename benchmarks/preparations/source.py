@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from benchmarks.harness.plan import LONG_MODELS, MAX_TOKENS
+from benchmarks.models import LONG_MODELS, MAX_TOKENS
 from large_models import make_large
 from model_folders import FULL_SIZE, make_full_size, minilm_folder
 

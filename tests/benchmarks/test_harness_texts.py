@@ -17,13 +17,12 @@ from benchmarks.harness.odd_texts import odd_texts
 from benchmarks.harness.plan import (
     LENGTHS,
     LONG_CONTENDERS,
-    LONG_MODELS,
-    MAX_TOKENS,
     QUICK_CONTENDERS,
     full_plan,
     quick_plan,
 )
 from benchmarks.harness.texts import Texts, exact_texts, many_texts, mixed_texts, sentences
+from benchmarks.models import LONG_MODELS, MAX_TOKENS
 from benchmarks.padding import open_tokenizer
 
 

@@ -54,6 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"never read")
+    (folder / "README.md").write_bytes(b"# A model\n")
     with (folder / "corpus.json").open("wb") as file:
         file.truncate(200_000_000)  # zeros that use no disk space
     return folder
