@@ -123,8 +123,8 @@ test-light: dist/built $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	$(LIGHT)/pip install --quiet dist/embedrt-*.whl
 	$(LIGHT)/pip list
 	$(LIGHT)/pip install --quiet --constraint constraints.txt pytest pytest-timeout pytest-xdist hypothesis
-	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LIGHT)/pytest -m "not alone" $(BY_FILE) tests/runtime tests/fuzz
-	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LIGHT)/pytest -m alone tests/runtime tests/fuzz
+	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LIGHT)/pytest -m "not slow and not alone" $(BY_FILE) tests/runtime tests/fuzz
+	EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(LIGHT)/pytest -m "alone and not slow" tests/runtime tests/fuzz
 	EMBEDRT_TEST_BUNDLE=$(BUNDLE_INT8) $(LIGHT)/pytest -m "not slow" $(VERSIONED)
 
 # The runtime on the lowest versions that it allows; numpy's has wheels for Python 3.11 and 3.12.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks import MAIN_MODEL, REFERENCE
 from benchmarks.report.charts import CHARTS
-from benchmarks.report.headline import headline
+from benchmarks.report.headline import headline, provenance
 from benchmarks.report.results import SECONDS, Results
 from benchmarks.report.sections import SECTIONS, section
 from benchmarks.report.tables import table
@@ -60,7 +60,7 @@ def report(
     lines += ["## What failed", "", *_failures(results), ""]
     agreeing = agreement(results, second) if second else ONE_RUN
     lines += ["## Whether a second run agrees", "", *agreeing, ""]
-    return "\n".join([*lines, "## Versions", "", *_versions(results), ""])
+    return "\n".join([*lines, "## Versions", "", provenance(results), "", *_versions(results), ""])
 
 
 def pairs(first: Results, second: Results) -> list[Pair]:

@@ -27,7 +27,9 @@ def headline(results: Results, peers: Sequence[str]) -> list[str]:
         Column("same bytes", "quality/same bytes", tables.same_bytes, "share", highest=True),
     ]
     table = comparison(main, columns, peers)
-    return [*_sentences(main, peers), *table, "", provenance(results), ""]
+    shown = {column.workload for column in columns}
+    rows = Results(tuple(row for row in main.rows if row.workload in shown))
+    return [*_sentences(main, peers), *table, "", provenance(rows), ""]
 
 
 def _times_as_fast(results: Results, ours: str) -> Column:
@@ -64,7 +66,7 @@ def _sentences(results: Results, peers: Sequence[str]) -> Iterator[str]:
 
 
 def provenance(results: Results) -> str:
-    """Return the machine and the commit, with a warning if there are several."""
+    """Return the machine and the commit of the rows, with a warning if there are several."""
     commits = list(dict.fromkeys(row.commit for row in results.rows))
     machines = list(dict.fromkeys(row.machine for row in results.rows))
     described = "; ".join(

@@ -32,7 +32,9 @@ Regions = list[tuple[int, int]]
 def memory_regions() -> Regions:
     """Return the private anonymous memory of this process; nothing without huge pages."""
     try:
-        return anonymous(MAPS.read_text("utf-8", "replace")) if block_bytes() else []
+        return (
+            anonymous(MAPS.read_text(encoding="utf-8", errors="replace")) if block_bytes() else []
+        )
     except OSError:
         return []
 
@@ -47,8 +49,8 @@ def anonymous(maps: str) -> Regions:
 def block_bytes() -> int:
     """Return the size of a huge page; 0 if the system has none, or is set to use none."""
     try:
-        never = "[never]" in (SETTINGS / "enabled").read_text("utf-8")
-        return 0 if never else int((SETTINGS / "hpage_pmd_size").read_text("utf-8"))
+        never = "[never]" in (SETTINGS / "enabled").read_text(encoding="utf-8")
+        return 0 if never else int((SETTINGS / "hpage_pmd_size").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return 0
 
