@@ -33,8 +33,7 @@ from embedrt.bench.footprint import Memory, Startup, measure_process
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.runner import Runner
 from embedrt.engine.session import Session
-from embedrt.kernels.choose import VARIABLE, Use, choose
-from embedrt.text.tokenizer import Tokenizer
+from embedrt.kernels.choose import VARIABLE, Use, choose_unloaded
 
 SHAPES = ((1, 8), (1, 16), (1, 64), (1, 256), (16, 16), (4, 64), (16, 64), (2, 128))
 TOKENS = 6_000  # of each shape, so that short batches are measured often
@@ -127,8 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     threads, clock = options.threads, time.perf_counter if options.clock else time.process_time
     bundle = Bundle.open(options.bundle)
-    tokenizer = Tokenizer(bundle.tokenizer, max_tokens=bundle.manifest.max_tokens)
-    chosen = choose(bundle, tokenizer.batch_ids, "require").kernels
+    chosen = choose_unloaded(bundle, "require").kernels
     assert chosen is not None  # otherwise it raises
     runtime = Session(bundle.graph, "int8", threads=threads)
     print(

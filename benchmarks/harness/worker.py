@@ -58,7 +58,9 @@ class Worker:
         done = time.monotonic()
         self._encode([text])
         again = time.monotonic() - done
-        stages = {"total": done - self._started, **self.stages, "first vector": done - loaded}
+        stages = {**self.stages, "first vector": done - loaded}
+        # A process of its own would not wait for this call between loading and its first vector.
+        stages = {"total": sum(stages.values()), **stages}
         compiling = {"compile": max(0.0, done - loaded - again)}
         return stages | compiling if self._compiles else stages
 

@@ -14,7 +14,7 @@ from embedrt_export.graph.fuse import add_activation
 from embedrt_export.graph.layers import add_norm
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.graph.vocabulary import VocabularyArithmetic, slices
-from embedrt_export.heads.head import add_token_sum
+from embedrt_export.heads.pooling import add_token_sum
 from embedrt_export.masked import MaskedHead
 
 TANGENTS = tuple(4.0**power for power in range(1, 9))  # logits are below 4 ** 9

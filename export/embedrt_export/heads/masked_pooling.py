@@ -15,6 +15,7 @@ from onnx import TensorProto
 from embedrt.bundle.manifest import POOLING_MASK
 from embedrt.bundle.manifest import Pooling as PoolingMode
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.heads.pooling import add_weighted_sum
 
 FEWEST = 1e-9  # what sentence-transformers divides by where no token is pooled
 
@@ -87,12 +88,9 @@ def _add_divisor(nodes: Nodes, weights: str) -> str:
 
 
 def _add_sum(nodes: Nodes, vectors: str, weights: str) -> str:
-    """Add the weighted sum over tokens, (batch, hidden), as a product with weights (batch, tokens).
-
-    A reduction over the middle axis would round differently in a batch than for a single text.
-    """
+    """Add the sum over tokens with weights (batch, tokens): (batch, hidden)."""
     rows = nodes.add("Unsqueeze", _as_float(nodes, weights), nodes.ints(1))
-    return nodes.add("Squeeze", nodes.add("MatMul", rows, vectors), nodes.ints(1))
+    return add_weighted_sum(nodes, vectors, rows)
 
 
 def _as_float(nodes: Nodes, values: str) -> str:

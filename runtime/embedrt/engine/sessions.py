@@ -22,6 +22,7 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,11 +75,13 @@ class Sessions:
         self._threads = threads
         self._convert = convert
         self._kernels = kernels
-        before = memory_regions()
-        self.one_core: Runner = kernels or Session(
-            graph, precision, weights=weights, plans_memory=plans_memory, by_token=by_token
-        )
-        self._small_pages = added_blocks(before, memory_regions())
+        self.one_core: Runner
+        self._small_pages: list[range]
+        """Blocks of the one-core session that could be moved to huge pages."""
+        if kernels is None:
+            self.one_core, self._small_pages = self._load(plans_memory=plans_memory)
+        else:
+            self.one_core, self._small_pages = kernels, []
         self.all_cores: Runner | None = None
         self.loading: Future[None] | None = None
         self.run_seconds = 0.0
@@ -143,19 +146,20 @@ class Sessions:
             with suppress(IndexError):  # no block is left
                 enlarge(self._small_pages.pop() for _ in range(BLOCKS_PER_TEXT))
 
+    def _load(self, **options: Any) -> tuple[Session, list[range]]:
+        """Return a session of the graph with some options, and the blocks of memory it added."""
+        before = memory_regions()
+        session = Session(
+            self._graph, self._precision, weights=self._weights, by_token=self._by_token, **options
+        )
+        return session, added_blocks(before, memory_regions())
+
     def _load_for_all_cores(self) -> None:
         if self._kernels is not None:
             self.all_cores = self._kernels.on(self._threads)
             return
-        before = memory_regions()
-        session = Session(
-            self._graph,
-            self._precision,
-            threads=self._threads,
-            weights=self._weights,
-            by_token=self._by_token,
-        )
-        enlarge(added_blocks(before, memory_regions()))
+        session, blocks = self._load(threads=self._threads)
+        enlarge(blocks)
         # Another bundle may have replaced the files, and two models must never be mixed.
         if _identity(self._graph) == self._files and not self._closed:
             self.all_cores = session

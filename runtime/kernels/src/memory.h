@@ -17,7 +17,7 @@
 namespace embedrt {
 
 // Hands out parts of large blocks, for which the system is asked for huge pages. A short text reads
-// all weights for little work: with pages of 4 kB, a third of its time is spent on their addresses.
+// all weights for little work: with pages of 4 kB, much of its time is spent on their addresses.
 class Arena {
 public:
     // Return `count` zeros; nullptr for none.

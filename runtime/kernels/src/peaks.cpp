@@ -4,13 +4,9 @@
 #include <chrono>
 #include <iterator>
 
+#include "avx512/tiles.h"
 #include "interface.h"
 #include "processor.h"
-
-#if defined(__x86_64__) && defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 namespace embedrt {
 
@@ -58,42 +54,23 @@ EMBEDRT_WIDE void run_bf16(std::int64_t turns) { EMBEDRT_LOOP("vdpbf16ps"); }
 constexpr double kTiles = 6;
 
 void run_amx(std::int64_t turns) {
-    struct alignas(64) Configuration {
-        std::uint8_t palette = 1, first_row = 0, reserved[14] = {};
-        std::uint16_t bytes_of_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-        std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    } configuration;
-    static_assert(sizeof(Configuration) == 64, "as the processor reads it");
+    TileSizes sizes;
+    std::fill_n(sizes.rows, 8, std::uint8_t{16});
+    std::fill_n(sizes.bytes, 8, std::uint16_t{64});
     alignas(64) std::uint32_t ones[256];
     std::fill(std::begin(ones), std::end(ones), kOnes);
-    const std::int64_t row_bytes = 64;
-    __asm__ volatile(
-        "ldtilecfg %[configuration]\n"
-        ".irp sum,0,1,2,3,4,5\n"
-        "tilezero %%tmm\\sum\n"
-        ".endr\n"
-        "tileloadd (%[ones],%[row_bytes],1), %%tmm6\n"
-        "tileloadd (%[ones],%[row_bytes],1), %%tmm7\n"
-        "0:\n"
-        ".irp sum,0,1,2,3,4,5\n"
-        "tdpbusd %%tmm7, %%tmm6, %%tmm\\sum\n"
-        ".endr\n"
-        "dec %[turns]\n"
-        "jnz 0b\n"
-        "tilerelease\n"
-        : [turns] "+r"(turns)
-        : [configuration] "m"(configuration), [ones] "r"(ones), [row_bytes] "r"(row_bytes)
-        : "cc", "memory");
-}
-
-// Ask the system for the state of the tiles, which threads do not have without it.
-bool may_use_tiles() {
-#if defined(__linux__)
-    constexpr long kRequestPermission = 0x1023, kTileData = 18;
-    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-    return false;
-#endif
+    configure_tiles(sizes);
+    load_tile<6>(ones, 64);
+    load_tile<7>(ones, 64);
+    for (; turns > 0; --turns) {
+        multiply_tiles<0, 6, 7>();
+        multiply_tiles<1, 6, 7>();
+        multiply_tiles<2, 6, 7>();
+        multiply_tiles<3, 6, 7>();
+        multiply_tiles<4, 6, 7>();
+        multiply_tiles<5, 6, 7>();
+    }
+    release_tiles();
 }
 
 struct Peak {
@@ -126,7 +103,7 @@ bool measure_peak(std::int32_t which, double &rate) {
     const Peak &peak = kPeaks[which];
     rate = 0;
     if ((processor_features() & peak.features) != peak.features) return true;
-    if (which == EMBEDRT_PEAK_AMX && !may_use_tiles()) return true;
+    if (which == EMBEDRT_PEAK_AMX && !ask_for_tiles()) return true;
     std::int64_t turns = 1000;
     while (seconds_of(peak, turns) < kShortest) turns *= 2;
     for (int i = 0; i < kRepetitions; ++i) {

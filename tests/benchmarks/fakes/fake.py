@@ -25,6 +25,7 @@ CONTENDERS = {
     "refuses": "source",
     "hangs": "source",
     "chatty": "source",
+    "slow": "source",
 }
 LOG = "FAKE_CONTENDERS_LOG"
 
@@ -49,6 +50,8 @@ def load(setup: Setup) -> Encode:
             log.write(f"{name} {setup.purpose} {os.getpid()}\n")
     if name == "dies loading":
         os._exit(3)
+    if name == "slow":
+        time.sleep(0.1)
 
     def encode(texts: list[str]) -> Vectors:
         vectors = np.stack([vector(text) for text in texts])
@@ -71,6 +74,11 @@ def _hang(vectors: Vectors) -> Vectors:
     return vectors
 
 
+def _wait(vectors: Vectors) -> Vectors:
+    time.sleep(0.05)
+    return vectors
+
+
 def _chat(vectors: Vectors) -> Vectors:
     os.write(1, b"no answer\n")  # the stream that a worker's answers must not share
     return vectors
@@ -84,4 +92,5 @@ FAULTS: dict[str, Callable[[Vectors], Vectors]] = {
     "refuses": _refuse,
     "hangs": _hang,
     "chatty": _chat,
+    "slow": _wait,
 }
