@@ -18,12 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
-from itertools import chain, islice
+from itertools import chain
 from operator import itemgetter
 
 from embedrt.engine.at_once import FEWEST_TOKENS_AT_ONCE, TOKENS_AT_ONCE, Ran
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, FloatArray, Group, Job, Row, Share, TokenIds
+from embedrt.engine.filling import fill_equal, fill_mixed
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.pair import Text, characters
 
@@ -50,11 +51,17 @@ class Queue:
     """The unfinished calls and their texts.
 
     With `runs_at_once`, the texts of a call are tokenized by several workers at once, and their
-    vectors come with the token counts, in `put_vectors` in place of `put`.
+    vectors come with the token counts, in `put_vectors` in place of `put`. With `mixes`, the texts of
+    a batch may have different token counts.
     """
 
     def __init__(
-        self, *, max_tokens: int, cache: VectorCache | None = None, runs_at_once: bool = False
+        self,
+        *,
+        max_tokens: int,
+        cache: VectorCache | None = None,
+        runs_at_once: bool = False,
+        mixes: bool = False,
     ) -> None:
         self.batches = 0
         self.coalesced = 0
@@ -65,6 +72,7 @@ class Queue:
         """Estimated tokens of texts that wait to be tokenized."""
         self._max_tokens = max_tokens
         self._runs_at_once = runs_at_once
+        self._mixes = mixes
         self._cache = cache
         self._calls: dict[Call, None] = {}
         """In order of arrival."""
@@ -99,7 +107,8 @@ class Queue:
 
     def useful_workers(self) -> int:
         """Return the number of additional workers for which there is enough work."""
-        batches = max(len(self._groups), self.waiting_tokens // FEWEST_TOKENS)
+        fewest = min(1, len(self._groups)) if self._mixes else len(self._groups)
+        batches = max(fewest, self.waiting_tokens // FEWEST_TOKENS)
         if self._untokenized and self._runs_at_once:
             return batches + 1 + self.untokenized_tokens // FEWEST_TOKENS_AT_ONCE
         return batches + bool(self._untokenized)
@@ -294,30 +303,21 @@ class Queue:
     def _take_batch(self, call: Call, workers: int) -> Batch:
         shared = self._turn < self._shared_until
         group = self._choose_group(call, workers if shared else None)
-        tokens, batch_size = group
-        fair = self.waiting_tokens // workers
-        budget = SHORT_BATCH if shared else TOKENS_PER_BATCH
-        most = max(1, min(budget, max(FEWEST_TOKENS, fair)) // max(1, tokens))
-        if batch_size is not None:
-            most = min(most, batch_size)
-        mine = list(islice(call.waiting[group].values(), most))
-        # Texts of calls that are far ahead would only delay this call's result.
-        others = (
-            job
-            for key, job in self._groups[group].items()
-            if key not in call.waiting[group]
-            and not all(other.share.is_far_ahead_of(call.share) for other, _ in job.rows)
-        )
-        jobs = tuple(chain(mine, islice(others, most - len(mine))))
+        fair = max(FEWEST_TOKENS, self.waiting_tokens // workers)
+        budget = min(SHORT_BATCH if shared else TOKENS_PER_BATCH, fair)
+        if self._mixes:
+            jobs = fill_mixed(call, group, budget, self._calls)
+        else:
+            jobs = fill_equal(call, group, budget, self._groups[group])
         for job in jobs:
             self._stop_waiting(job)
             self._running[job.key] = job
             for waiting, _ in job.rows:
-                waiting.share.served += tokens
+                waiting.share.served += job.tokens
         for share in {waiting.share for job in jobs for waiting, _ in job.rows} - {call.share}:
             self._schedule(share)
         self.batches += 1
-        return Batch(jobs)
+        return Batch(tuple(jobs))
 
     def _choose_group(self, call: Call, workers: int | None) -> Group:
         """Return the call's longest texts, so that its workers end together.

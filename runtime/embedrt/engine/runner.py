@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+TextIds = NDArray[np.int64] | Sequence[NDArray[np.int64]]
+"""The token ids of texts: an array of all of them, or one array of shape (tokens,) for each."""
+
 
 class Runner(Protocol):
-    """Runs batches of texts of equal token count. Thread-safe.
+    """Runs batches of texts. Thread-safe.
 
     Each text gives the same bytes alone and in every batch.
     """
@@ -22,11 +26,30 @@ class Runner(Protocol):
     def dimension(self) -> int | None:
         """Components of a row of the output; None if unknown."""
 
-    def run(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Run a batch, (batch, tokens) to (batch, dimension) or (batch, tokens, dimension).
+    @property
+    def mixes(self) -> bool:
+        """Whether the texts of a batch may have different token counts."""
 
-        Raises NonFiniteEmbeddingError, and BundleCorruptError if the batch fails.
+    def run(self, texts: TextIds) -> NDArray[np.float32]:
+        """Run a batch, of equal token counts unless `mixes`.
+
+        Returns (batch, dimension) or (batch, tokens, dimension). Raises NonFiniteEmbeddingError,
+        and BundleCorruptError if the batch fails.
         """
+
+
+def stack(texts: TextIds) -> NDArray[np.int64]:
+    """Return the ids of texts of equal token count as one array."""
+    if isinstance(texts, np.ndarray):
+        return texts
+    return texts[0][None] if len(texts) == 1 else np.stack(texts)
+
+
+def count_tokens(texts: TextIds) -> int:
+    """Return the number of tokens of all texts."""
+    if isinstance(texts, np.ndarray):
+        return len(texts) * texts.shape[-1]
+    return sum(ids.shape[-1] for ids in texts)
 
 
 class Kernels(Runner, Protocol):

@@ -193,7 +193,10 @@ class Engine:
         self._core_free = Condition(self._lock)
         cache = VectorCache(self._cache_bytes) if self._cache_bytes else None
         self._queue = Queue(
-            max_tokens=self._max_tokens, cache=cache, runs_at_once=self._runs_at_once
+            max_tokens=self._max_tokens,
+            cache=cache,
+            runs_at_once=self._runs_at_once,
+            mixes=self._sessions.mixes,
         )
         self._busy = 0
         self._claims = 0  # number of callers that wait for a core
@@ -339,7 +342,7 @@ class Engine:
 
     def _run(self, batch: Batch, session: Runner) -> None:
         try:
-            embeddings = self._sessions.run(session, batch.input_ids)
+            embeddings = self._sessions.run(session, batch.texts)
         except EmbedrtError as error:
             self._run_apart(batch, session, error)
             return
@@ -354,7 +357,7 @@ class Engine:
         outcomes: list[FloatArray | Sequence[Row] | EmbedrtError] = []
         for job in batch.jobs if len(batch.jobs) > 1 else ():
             try:
-                outcomes.append(self._sessions.run(session, job.ids[None]))
+                outcomes.append(self._sessions.run(session, [job.ids]))
             except EmbedrtError as of_one:
                 outcomes.append(of_one)
         if not any(isinstance(outcome, EmbedrtError) for outcome in outcomes):

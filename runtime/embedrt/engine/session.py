@@ -14,6 +14,7 @@ from embedrt.bundle.decoding import REMEDY
 from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.clipping import EXACT, largest_product, largest_rows
+from embedrt.engine.runner import TextIds, stack
 from embedrt.errors import BundleCorruptError, BundleFormatError, NonFiniteEmbeddingError
 
 # ONNX Runtime's Linux wheels send usage data unless this is set before the import.
@@ -41,6 +42,8 @@ class Session:
     `plans_memory` keeps a plan of the memory of each input shape. With `by_token`, the graph gives
     a row for each token in place of one for each text.
     """
+
+    mixes = False
 
     def __init__(
         self,
@@ -110,13 +113,14 @@ class Session:
         self._inputs = [value.name for value in inputs]
         self._by_token = by_token
 
-    def run(self, input_ids: NDArray[np.int64]) -> FloatArray:
+    def run(self, texts: TextIds) -> FloatArray:
         """Run a batch of texts of equal token count.
 
         Shape: (batch, tokens), or (batch, 2, tokens) with a second input after the ids if the graph
         takes one, to (batch, dimension), or (batch, tokens, dimension) by token. Raises
         NonFiniteEmbeddingError, and BundleCorruptError if the graph fails.
         """
+        input_ids = stack(texts)
         one = len(self._inputs) == 1
         fed = [input_ids] if one else np.ascontiguousarray(input_ids.swapaxes(0, 1))
         try:

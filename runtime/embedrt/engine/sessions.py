@@ -31,7 +31,7 @@ from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.call import Row
 from embedrt.engine.huge_pages import added_blocks, enlarge, memory_regions
-from embedrt.engine.runner import Kernels, Runner
+from embedrt.engine.runner import Kernels, Runner, TextIds, count_tokens, stack
 from embedrt.engine.session import FloatArray, Session
 
 # After this many single batches, more are likely, and worth the memory of a second session.
@@ -97,6 +97,11 @@ class Sessions:
         """Components of a row of the output; None if the graph does not declare them."""
         return self.one_core.dimension
 
+    @property
+    def mixes(self) -> bool:
+        """Whether the texts of a batch may have different token counts, see `Runner.mixes`."""
+        return self.one_core.mixes
+
     def choose(self, tokens: int, submit: Submit) -> Runner:
         """Return the session for a single batch of `tokens` tokens while the engine is idle."""
         after_pause = perf_counter() - self._last_end >= SHORT_PAUSE
@@ -110,20 +115,20 @@ class Sessions:
                 self.loading = submit(self._load_for_all_cores)
         return session
 
-    def run(self, session: Runner, input_ids: NDArray[np.int64]) -> FloatArray | Sequence[Row]:
+    def run(self, session: Runner, texts: TextIds) -> FloatArray | Sequence[Row]:
         """Run a batch, see `Runner.run`; return the result of each row."""
         start = perf_counter()
         try:
-            embeddings = session.run(input_ids)
+            embeddings = session.run(texts)
             seconds = perf_counter() - start
             self.run_seconds += seconds
             if session is self.one_core:
-                tokens = max(1, len(input_ids) * input_ids.shape[-1])
-                self._seconds_per_token = min(self._seconds_per_token, seconds / tokens)
-                if self._small_pages and len(input_ids) == 1:
+                per_token = seconds / max(1, count_tokens(texts))
+                self._seconds_per_token = min(self._seconds_per_token, per_token)
+                if self._small_pages and len(texts) == 1:
                     self._enlarge_pages()
             convert = self._convert
-            return embeddings if convert is None else convert(embeddings, input_ids)
+            return embeddings if convert is None else convert(embeddings, stack(texts))
         finally:
             self._last_end = perf_counter()
 

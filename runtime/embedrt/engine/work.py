@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from embedrt.engine.call import Call, Job, TokenIds
 
 
@@ -19,12 +17,11 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Work for a worker: texts of equal token count to run together."""
+    """Work for a worker: texts to run together."""
 
     jobs: tuple[Job, ...]
 
     @property
-    def input_ids(self) -> TokenIds:
-        """Shape: (batch, tokens), or (batch, 2, tokens) with a second input."""
-        first = self.jobs[0].ids
-        return first[None] if len(self.jobs) == 1 else np.stack([job.ids for job in self.jobs])
+    def texts(self) -> list[TokenIds]:
+        """The token ids of each text, see `Job.ids`."""
+        return [job.ids for job in self.jobs]

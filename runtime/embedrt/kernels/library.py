@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from embedrt.kernels.encoder import Array, Encoder, Layer, Linear, Norm
 
-INTERFACE = 2
+INTERFACE = 3
 AMX = 8  # EMBEDRT_FEATURE_AMX_INT8
 MESSAGE_BYTES = 300
 PEAKS = ("fp32", "vnni", "bf16", "amx")  # by EMBEDRT_PEAK_...
@@ -168,7 +168,7 @@ class Library:
             POINTER(Description), c_char_p, POINTER(pointer), *message
         ]  # fmt: skip
         self._library.embedrt_run.argtypes = [
-            pointer, c_int32, pointer, c_int64, c_int64, pointer, c_uint64, *message
+            pointer, c_int32, pointer, c_int64, pointer, c_int64, pointer, c_uint64, *message
         ]  # fmt: skip
         self._library.embedrt_destroy.argtypes = [pointer]
         self._library.embedrt_destroy.restype = None
@@ -201,18 +201,24 @@ class Library:
         return model.value
 
     def run(
-        self, model: int, ids: NDArray[np.int64], hidden: int, *, threads: int = 1
+        self,
+        model: int,
+        ids: NDArray[np.int64],
+        token_counts: NDArray[np.int64],
+        hidden: int,
+        *,
+        threads: int = 1,
     ) -> NDArray[np.float32]:
-        """Embed texts of equal token count, (batch, tokens) to (batch, hidden).
+        """Embed texts of any token counts; return their embeddings, (texts, hidden).
 
-        Raises LibraryError.
+        `ids` are those of all texts, one text after another, (tokens,), and `token_counts` the
+        number of each text's, (texts,). Raises LibraryError.
         """
-        ids = np.ascontiguousarray(ids, np.int64)
-        embeddings = np.empty((len(ids), hidden), np.float32)
+        embeddings = np.empty((len(token_counts), hidden), np.float32)
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
         status = self._library.embedrt_run(
-            model, threads, ids.ctypes.data, *ids.shape, embeddings.ctypes.data,
-            embeddings.nbytes, message, len(message),
+            model, threads, ids.ctypes.data, len(ids), token_counts.ctypes.data, len(token_counts),
+            embeddings.ctypes.data, embeddings.nbytes, message, len(message),
         )  # fmt: skip
         if status:
             raise LibraryError(message.value.decode())

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.decoding import REMEDY
+from embedrt.engine.runner import TextIds
 from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
 from embedrt.kernels.encoder import Encoder
 from embedrt.kernels.library import Library, LibraryError, describe
@@ -26,13 +27,17 @@ class Model:
         self._words = encoder.words  # the model reads them, and they keep the file mapped
         finalize(self, library.destroy, self._model)
 
-    def run(self, input_ids: NDArray[np.int64], *, threads: int) -> NDArray[np.float32]:
-        """Run a batch, (batch, tokens) to (batch, dimension); raise LibraryError."""
-        return self._library.run(self._model, input_ids, self.hidden, threads=threads)
+    def run(self, texts: TextIds, *, threads: int) -> NDArray[np.float32]:
+        """Run texts of any token counts; return (batch, dimension), or raise LibraryError."""
+        counts = np.fromiter(map(len, texts), np.int64, len(texts))
+        ids = np.concatenate(texts)
+        return self._library.run(self._model, ids, counts, self.hidden, threads=threads)
 
 
 class KernelSession:
     """Runs a model on `threads` cores. Thread-safe; the result does not depend on their number."""
+
+    mixes = True
 
     def __init__(self, model: Model, path: str, *, threads: int = 1) -> None:
         self.name = f"kernels {path}"
@@ -43,20 +48,20 @@ class KernelSession:
         """Return the same model on several cores."""
         return KernelSession(self._model, self._path, threads=threads)
 
-    def run(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Run a batch of texts of equal token count, (batch, tokens) to (batch, dimension).
+    def run(self, texts: TextIds) -> NDArray[np.float32]:
+        """Run a batch of texts of any token counts; return (batch, dimension).
 
         Raises NonFiniteEmbeddingError, and BundleCorruptError if the ids are not the model's.
         """
         try:
-            embeddings = self._model.run(input_ids, threads=self._threads)
+            embeddings = self._model.run(texts, threads=self._threads)
         except LibraryError as error:
             raise BundleCorruptError(
-                f"the {self.name} refuse a batch of shape {input_ids.shape} ({error}); {REMEDY}"
+                f"the {self.name} refuse a batch of {len(texts)} texts ({error}); {REMEDY}"
             ) from error
         if not np.isfinite(embeddings).all():
             raise NonFiniteEmbeddingError(
-                f"the model gave NaN or infinity for a batch of shape {input_ids.shape}; "
+                f"the model gave NaN or infinity for a batch of {len(texts)} texts; "
                 "its weights or its bundle are broken: run embedrt verify"
             )
         return embeddings

@@ -21,6 +21,7 @@ namespace {
 using embedrt::Arena;
 using embedrt::InvalidDescription;
 using embedrt::Path;
+using embedrt::Texts;
 using embedrt::Workspace;
 
 // The memory of a run, kept for the next one.
@@ -95,23 +96,32 @@ struct embedrt_model {
 
 namespace {
 
-void check_ids(const embedrt::Model &model, const std::int64_t *ids, std::int64_t batch,
-               std::int64_t tokens, std::uint64_t embeddings_bytes) {
+// The limits are so far from those of int64 that no sum or product of them overflows.
+void check_texts(const embedrt::Model &model, const Texts &texts, std::uint64_t embeddings_bytes) {
     constexpr std::int64_t kMostRows = 1 << 24;
-    if (batch < 1 || tokens < 1 || batch > kMostRows / tokens) {
-        throw InvalidDescription("a batch of shape " + std::to_string(batch) + " x " +
-                                 std::to_string(tokens));
+    if (texts.count < 1 || texts.rows < texts.count || texts.rows > kMostRows) {
+        throw InvalidDescription("a batch of " + std::to_string(texts.count) + " texts and " +
+                                 std::to_string(texts.rows) + " tokens");
     }
-    if (tokens > model.most_tokens) {
-        throw InvalidDescription(std::to_string(tokens) + " tokens; at most " +
-                                 std::to_string(model.most_tokens) + " have a position");
-    }
-    const auto wanted = static_cast<std::uint64_t>(batch * model.hidden) * sizeof(float);
+    const auto wanted = static_cast<std::uint64_t>(texts.count * model.hidden) * sizeof(float);
     if (embeddings_bytes != wanted) throw InvalidDescription("the result's memory has another size");
-    for (std::int64_t i = 0; i < batch * tokens; ++i) {
-        if (ids[i] < 0 || ids[i] >= model.vocabulary) {
-            throw InvalidDescription("token id " + std::to_string(ids[i]) + " of a vocabulary of " +
-                                     std::to_string(model.vocabulary));
+    std::int64_t rows = 0;
+    for (std::int64_t text = 0; text < texts.count; ++text) {
+        const std::int64_t tokens = texts.tokens[text];
+        if (tokens < 1 || tokens > model.most_tokens) {
+            throw InvalidDescription("a text of " + std::to_string(tokens) + " tokens; 1 to " +
+                                     std::to_string(model.most_tokens) + " have a position");
+        }
+        rows += tokens;
+    }
+    if (rows != texts.rows) {
+        throw InvalidDescription("texts of " + std::to_string(rows) + " tokens, and " +
+                                 std::to_string(texts.rows) + " ids");
+    }
+    for (std::int64_t row = 0; row < rows; ++row) {
+        if (texts.ids[row] < 0 || texts.ids[row] >= model.vocabulary) {
+            throw InvalidDescription("token id " + std::to_string(texts.ids[row]) +
+                                     " of a vocabulary of " + std::to_string(model.vocabulary));
         }
     }
 }
@@ -148,22 +158,24 @@ std::int32_t embedrt_create(const embedrt_encoder *encoder, const char *path, em
 }
 
 std::int32_t embedrt_run(embedrt_model *model, std::int32_t threads, const std::int64_t *ids,
-                         std::int64_t batch, std::int64_t tokens, float *embeddings,
-                         std::uint64_t embeddings_bytes, char *error, std::uint64_t error_bytes) {
+                         std::int64_t tokens, const std::int64_t *token_counts, std::int64_t texts,
+                         float *embeddings, std::uint64_t embeddings_bytes, char *error,
+                         std::uint64_t error_bytes) {
     return guarded(error, error_bytes, [&] {
-        if (model == nullptr || ids == nullptr || embeddings == nullptr) {
+        if (model == nullptr || ids == nullptr || token_counts == nullptr || embeddings == nullptr) {
             throw InvalidDescription("an argument is NULL");
         }
-        check_ids(model->packed, ids, batch, tokens, embeddings_bytes);
+        const Texts given{ids, token_counts, texts, tokens};
+        check_texts(model->packed, given, embeddings_bytes);
         const std::int64_t useful =
-            std::max({std::int64_t{1}, batch * tokens / model->path->rows_of_thread,
+            std::max({std::int64_t{1}, tokens / model->path->rows_of_thread,
                       model->packed.hidden / kColumnsOfThread});
         const auto count = static_cast<int>(std::clamp<std::int64_t>(
             threads, 1, std::min(useful, kMostThreads)));
-        auto room = model->take(batch * tokens, static_cast<std::size_t>(count));
+        auto room = model->take(tokens, static_cast<std::size_t>(count));
         embedrt::run_parts(count, [&](const embedrt::Part &part) {
             model->path->run(model->packed, room->workspaces[static_cast<std::size_t>(part.index)],
-                             ids, batch, tokens, embeddings, part);
+                             given, embeddings, part);
         });
         model->give_back(std::move(room));
     });

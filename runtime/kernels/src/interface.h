@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* Increased with every change of a structure or a function below. */
-#define EMBEDRT_INTERFACE 2
+#define EMBEDRT_INTERFACE 3
 
 /* Values without a copy. They must fit the sizes that the description gives. */
 typedef struct {
@@ -101,11 +101,14 @@ EMBEDRT_EXPORT uint32_t embedrt_features(void);
 EMBEDRT_EXPORT int32_t embedrt_create(const embedrt_encoder *encoder, const char *path,
                                       embedrt_model **model, char *error, uint64_t error_bytes);
 
-/* Embed `batch` texts of `tokens` ids each into `embeddings`, (batch, hidden), in at most `threads`
- * threads, on whose number the result does not depend. */
+/* Embed `texts` texts into `embeddings`, (texts, hidden). `token_counts` has the number of tokens of
+ * each text, at least 1, and `ids` the `tokens` ids of all texts, one text after another. A text's
+ * embedding depends neither on the other texts, whatever their lengths, nor on the number of
+ * threads, which is at most `threads`. */
 EMBEDRT_EXPORT int32_t embedrt_run(embedrt_model *model, int32_t threads, const int64_t *ids,
-                                   int64_t batch, int64_t tokens, float *embeddings,
-                                   uint64_t embeddings_bytes, char *error, uint64_t error_bytes);
+                                   int64_t tokens, const int64_t *token_counts, int64_t texts,
+                                   float *embeddings, uint64_t embeddings_bytes, char *error,
+                                   uint64_t error_bytes);
 
 EMBEDRT_EXPORT void embedrt_destroy(embedrt_model *model);
 

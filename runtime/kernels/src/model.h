@@ -62,6 +62,13 @@ struct Model {
     std::int64_t most_tokens;  // of a text
 };
 
+// Texts of any lengths. Each row of a workspace belongs to a token of them, in this order.
+struct Texts {
+    const std::int64_t *ids;     // of all texts, one text after another
+    const std::int64_t *tokens;  // [count]: the number of tokens of each text
+    std::int64_t count, rows;    // of texts, and of the tokens of all texts
+};
+
 // A thread's share of a run. All threads run the same steps, and wait for each other between some.
 struct Part {
     int index, count;

@@ -17,10 +17,10 @@ struct Path {
     // A thread with fewer rows would spend most of its time reading weights: it takes columns.
     std::int64_t rows_of_thread;
 
-    // Do a thread's part of embedding texts whose ids are in the vocabulary and which are not too
-    // long, in a workspace with room for all tokens.
-    void (*run)(const Model &model, const Workspace &workspace, const std::int64_t *ids,
-                std::int64_t batch, std::int64_t tokens, float *embeddings, const Part &part);
+    // Do a thread's part of embedding texts whose ids are in the vocabulary and which are neither
+    // empty nor too long, in a workspace with room for all tokens.
+    void (*run)(const Model &model, const Workspace &workspace, const Texts &texts,
+                float *embeddings, const Part &part);
 
     // Apply one of the functions of `embedrt_apply`; false if there is none of this number.
     bool (*apply)(std::int32_t which, const float *values, float *results, std::int64_t count);

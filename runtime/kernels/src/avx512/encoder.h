@@ -12,6 +12,15 @@ namespace {
 // the core's cache, and the weights are read once for all of them.
 constexpr std::int64_t kRowsOfGroup = 256;
 
+// Call use(text, start, tokens) for each text, whose rows begin at `start`.
+template <class Use>
+inline void for_each_text(const Texts &texts, Use use) {
+    std::int64_t start = 0;
+    for (std::int64_t text = 0; text < texts.count; start += texts.tokens[text++]) {
+        use(text, start, texts.tokens[text]);
+    }
+}
+
 template <class Product>
 inline void project_heads(const Linear &linear, const Workspace &space, const Share &share) {
     multiply_all<Product>(linear, space.bytes, share,
@@ -67,17 +76,35 @@ inline void expand(const Linear &linear, const Linear &next, const Workspace &sp
                  });
 }
 
-// A thread computes its share of the rows, and in attention its share of the heads. Where there are
-// few rows, it computes its share of each product's columns, and reads only their weights.
+// Compute a thread's share of the heads of all texts, each as much work as its text has tokens.
+inline void attend_all(const Model &model, const Workspace &space, const Linear &output,
+                       const Texts &texts, const Part &part) {
+    const std::int64_t work = texts.rows * model.heads;
+    const std::int64_t first = part.first(work), last = part.last(work);
+    for_each_text(texts, [&](std::int64_t, std::int64_t start, std::int64_t tokens) {
+        std::int64_t before = start * model.heads;
+        for (std::int64_t head = 0; head < model.heads; ++head, before += tokens) {
+            if (first <= before && before < last) {
+                attend(model, space, output, head, start, tokens);
+            }
+        }
+    });
+}
+
+// Only attention and pooling know where a text ends. A thread computes its share of the rows, and in
+// attention its share of the heads. Where there are few rows, it computes its share of each
+// product's columns, and reads only their weights.
 template <class Product>
-inline void encode(const Model &model, const Workspace &space, const std::int64_t *ids,
-                   std::int64_t batch, std::int64_t tokens, float *embeddings, const Part &part) {
-    const std::int64_t rows = batch * tokens, hidden = model.hidden, heads = model.heads;
+inline void encode(const Model &model, const Workspace &space, const Texts &texts,
+                   float *embeddings, const Part &part) {
+    const std::int64_t rows = texts.rows, hidden = model.hidden;
     const std::int64_t first = part.first(rows), last = part.last(rows);
     const Share share{part, rows, part.count > 1 && rows < Product::kRows * part.count};
-    for (std::int64_t text = first / tokens; text * tokens < last; ++text) {
-        embed_text(model, ids, text * tokens, tokens, first, last, space.states);
-    }
+    for_each_text(texts, [&](std::int64_t, std::int64_t start, std::int64_t tokens) {
+        if (start < last && first < start + tokens) {
+            embed_text(model, texts.ids, start, tokens, first, last, space.states);
+        }
+    });
     normalize_rows(model.embedding_norm, hidden, first, last, space.states,
                    &model.layers[0].query_key_value, space.bytes, space.picked);
     for (std::int64_t i = 0; i < model.layer_count; ++i) {
@@ -87,9 +114,7 @@ inline void encode(const Model &model, const Workspace &space, const std::int64_
         share.turn();
         project_heads<Product>(layer.query_key_value, space, share);
         part.wait(part.barrier);
-        for (std::int64_t j = part.first(batch * heads); j < part.last(batch * heads); ++j) {
-            attend(model, space, layer.attention_output, j % heads, j / heads * tokens, tokens);
-        }
+        attend_all(model, space, layer.attention_output, texts, part);
         part.wait(part.barrier);
         add_product<Product>(layer.attention_output, space.context, space.picked_context, share,
                     space.states);
@@ -105,20 +130,33 @@ inline void encode(const Model &model, const Workspace &space, const std::int64_
                        space.picked);
     }
     part.wait(part.barrier);
-    for (std::int64_t text = part.first(batch); text < part.last(batch); ++text) {
-        pool(model, space.states + text * tokens * hidden, tokens, embeddings + text * hidden);
-    }
+    const std::int64_t first_text = part.first(texts.count), last_text = part.last(texts.count);
+    for_each_text(texts, [&](std::int64_t text, std::int64_t start, std::int64_t tokens) {
+        if (first_text <= text && text < last_text) {
+            pool(model, space.states + start * hidden, tokens, embeddings + text * hidden);
+        }
+    });
     part.wait(part.barrier);  // the next texts overwrite the states
 }
 
+// Return the texts from the first one on that run together.
+inline Texts first_group(const Texts &texts) {
+    Texts group{texts.ids, texts.tokens, 1, texts.tokens[0]};
+    while (group.count < texts.count && group.rows + texts.tokens[group.count] <= kRowsOfGroup) {
+        group.rows += texts.tokens[group.count++];
+    }
+    return group;
+}
+
 template <class Product>
-void run(const Model &model, const Workspace &space, const std::int64_t *ids, std::int64_t batch,
-         std::int64_t tokens, float *embeddings, const Part &part) {
-    const std::int64_t fitting = kRowsOfGroup / tokens, most = fitting < 1 ? 1 : fitting;
-    for (std::int64_t text = 0; text < batch; text += most) {
-        const std::int64_t count = batch - text < most ? batch - text : most;
-        encode<Product>(model, space, ids + text * tokens, count, tokens,
-                        embeddings + text * model.hidden, part);
+void run(const Model &model, const Workspace &space, const Texts &texts, float *embeddings,
+         const Part &part) {
+    for (Texts left = texts; left.count > 0;) {
+        const Texts group = first_group(left);
+        encode<Product>(model, space, group, embeddings, part);
+        embeddings += group.count * model.hidden;
+        left = {left.ids + group.rows, left.tokens + group.count, left.count - group.count,
+                left.rows - group.rows};
     }
 }
 

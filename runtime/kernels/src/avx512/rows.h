@@ -26,7 +26,8 @@ inline void embed(const Model &model, std::int64_t id, std::int64_t position, fl
     }
 }
 
-// Embed the tokens of the text that starts at `start` whose rows are from `first` to `last`.
+// Embed the tokens of the text that starts at `start` whose rows are from `first` to `last`. `ids`
+// are those of all rows.
 inline void embed_text(const Model &model, const std::int64_t *ids, std::int64_t start,
                        std::int64_t tokens, std::int64_t first, std::int64_t last, float *states) {
     std::int64_t counted = 0;

@@ -1,0 +1,71 @@
+"""Fills a batch: with texts of the call whose turn it is, and then with those of other calls.
+
+All texts of a batch have the same token count, unless what runs them mixes token counts. A batch has
+as many texts as fit in a number of tokens, at least one, and no more than the batch size that their
+callers set. Texts of calls that are far ahead are left out: they would only delay the result of the
+call whose turn it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
+
+from embedrt.engine.call import Call, Group, Job
+
+
+def fill_equal(
+    call: Call, group: Group, tokens: int, waiting: Mapping[bytes, Job]
+) -> list[Job]:
+    """Return jobs of a group: the call's own, then others in order of arrival.
+
+    `waiting` are all waiting jobs of the group.
+    """
+    mine = call.waiting[group]
+    others = (
+        job
+        for key, job in waiting.items()
+        if key not in mine
+        and not all(other.share.is_far_ahead_of(call.share) for other, _ in job.rows)
+    )
+    return list(islice(chain(mine.values(), others), _most(group, tokens)))
+
+
+def fill_mixed(call: Call, group: Group, tokens: int, calls: Iterable[Call]) -> list[Job]:
+    """Return jobs of any token counts: the call's own, from `group` on, then those of `calls`.
+
+    Of each call, the longest that fit come first. Once the batch is half full, it ends at the first
+    text of another call that does not fit, so that it is not compared with all that wait.
+    """
+    longest, batch_size = group
+    texts = batch_size or tokens
+    chosen = dict(islice(call.waiting[group].items(), _most(group, tokens)))
+    left = tokens - longest * len(chosen)
+    for other in chain([call], calls):
+        if len(chosen) == texts:
+            break
+        if other.share.is_far_ahead_of(call.share):
+            continue
+        for count, jobs in _longest_first(other, batch_size):
+            fitting = min(left // count, texts - len(chosen))
+            if fitting > 0:
+                new = ((key, job) for key, job in jobs.items() if key not in chosen)
+                before = len(chosen)
+                chosen.update(islice(new, fitting))
+                left -= count * (len(chosen) - before)
+            elif other is not call and 2 * left < tokens:
+                return list(chosen.values())
+    return list(chosen.values())
+
+
+def _most(group: Group, tokens: int) -> int:
+    """Return the number of texts of a group that fit in a batch of `tokens` tokens, at least 1."""
+    count, batch_size = group
+    most = max(1, tokens // max(1, count))
+    return most if batch_size is None else min(most, batch_size)
+
+
+def _longest_first(call: Call, batch_size: int | None) -> Iterator[tuple[int, dict[bytes, Job]]]:
+    """Return the token counts of a call's waiting jobs of a batch size, each with its jobs."""
+    groups = (group for group in call.waiting if group[1] == batch_size)
+    return ((group[0], call.waiting[group]) for group in sorted(groups, reverse=True))
