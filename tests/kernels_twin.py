@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +16,9 @@ FloatArray = NDArray[np.float32]
 Exact = NDArray[np.float64]
 
 
-def embed(encoder: Encoder, ids: NDArray[np.int64]) -> Exact:
-    """Embed texts of equal token count, (batch, tokens) to (batch, hidden)."""
-    return np.stack([_embed_text(encoder, text) for text in ids])
+def embed(encoder: Encoder, texts: Iterable[NDArray[np.int64]]) -> Exact:
+    """Embed texts, each alone; return (texts, hidden)."""
+    return np.stack([_embed_text(encoder, text) for text in texts])
 
 
 def gelu(values: Exact) -> Exact:

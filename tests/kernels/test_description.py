@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def attempt(library: Library, description: Description, path: str) -> str | None
     except LibraryError as error:
         return str(error)
     try:
-        library.run(model, np.array([[1, 2, 3]]), description.hidden)
+        library.run(model, np.array([1, 2, 3]), np.array([2, 1]), description.hidden)
     except LibraryError as error:
         return str(error)
     finally:
@@ -131,3 +132,87 @@ def test_outliers_outside_of_the_input(library: Library, path: str) -> None:
 def test_an_unknown_path(library: Library) -> None:
     with pytest.raises(LibraryError, match="cannot run the path amx"):
         library.create(describe(ENCODER), "amx")
+
+
+@pytest.fixture
+def model(library: Library, path: str) -> Iterator[int]:
+    """A model of `ENCODER`, which has 79 positions for tokens."""
+    created = library.create(describe(ENCODER), path)
+    yield created
+    library.destroy(created)
+
+
+def run_raw(
+    library: Library, model: int, sizes: tuple[int, int, int], ids: Any, counts: Any
+) -> tuple[int, str]:
+    """Run with any numbers of tokens, of texts and of bytes; return the status and the message."""
+    tokens, texts, embeddings_bytes = sizes
+    embeddings = np.empty((max(1, len(counts)), ENCODER.hidden), np.float32)
+    message = ctypes.create_string_buffer(300)
+    status = library._library.embedrt_run(
+        model, 2, ids.ctypes.data, tokens, counts.ctypes.data, texts, embeddings.ctypes.data,
+        embeddings_bytes, message, len(message),
+    )  # fmt: skip
+    return status, message.value.decode()
+
+
+@settings(
+    max_examples=400,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    counts=st.lists(st.one_of(st.integers(1, 4), NUMBERS), min_size=1, max_size=6),
+    difference=st.sampled_from([0, 0, -1, 1]),
+)
+def test_any_token_counts(
+    library: Library, model: int, counts: list[int], difference: int
+) -> None:
+    """Only counts that add up to the ids, and have positions, run."""
+    sound = all(1 <= count < 80 for count in counts)
+    total = sum(counts) + difference if sound else len(counts) + 3
+    ids = np.ones(max(0, total), np.int64)
+    sizes = (len(ids), len(counts), len(counts) * ENCODER.hidden * 4)
+    status, message = run_raw(library, model, sizes, ids, np.array(counts, np.int64))
+    assert (status == 0) == (sound and difference == 0), message
+    assert bool(message) == bool(status)
+
+
+@pytest.mark.parametrize(
+    ("counts", "why"),
+    [
+        ([3, 0], "a text of 0 tokens; 1 to 79 have a position"),
+        ([4, -1], "a text of -1 tokens"),
+        ([80], "a text of 80 tokens"),
+        ([2**63 - 1, 4, 1], "a text of 9223372036854775807 tokens"),
+        ([2**62, 2**62, 2**62, 2**62, 3], "a text of 4611686018427387904 tokens"),
+        ([1, 1], "texts of 2 tokens, and 5 ids"),
+        ([3, 3], "texts of 6 tokens, and 5 ids"),
+    ],
+)
+def test_messages_about_token_counts(
+    library: Library, model: int, counts: list[int], why: str
+) -> None:
+    with pytest.raises(LibraryError, match=f"^{why}"):
+        library.run(model, np.ones(5, np.int64), np.array(counts, np.int64), ENCODER.hidden)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(3, 0), (3, -1), (0, 0), (-1, 1), (1, 2), (-(2**63), 1), (2**63 - 1, 1), (2**25, 2**25)],
+)
+def test_numbers_of_tokens_and_texts(library: Library, model: int, sizes: tuple[int, int]) -> None:
+    """They are refused before the token counts are read."""
+    tokens, texts = sizes
+    one = np.ones(1, np.int64)
+    status, message = run_raw(library, model, (*sizes, texts * ENCODER.hidden * 4 % 2**64), one, one)
+    assert (status, message) == (1, f"a batch of {texts} texts and {tokens} tokens")
+
+
+def test_the_size_of_the_result(library: Library, model: int) -> None:
+    ids, counts = np.ones(3, np.int64), np.array([2, 1])
+    right = 2 * ENCODER.hidden * 4
+    assert run_raw(library, model, (3, 2, right), ids, counts) == (0, "")
+    for size in (0, right - 1, right + 4, right // 2):
+        status, message = run_raw(library, model, (3, 2, size), ids, counts)
+        assert (status, message) == (1, "the result's memory has another size")

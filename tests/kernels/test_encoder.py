@@ -39,7 +39,13 @@ ENCODERS = st.fixed_dictionaries(
         "normalized": st.booleans(),
     }
 )
-SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 79))
+TOKENS = st.integers(1, 79)
+# The token counts of the texts of a batch: all equal, or any.
+COUNTS = st.one_of(
+    st.builds(lambda texts, tokens: [tokens] * texts, st.integers(1, 9), TOKENS),
+    st.lists(TOKENS, min_size=1, max_size=9),
+    st.lists(st.integers(1, 5), min_size=1, max_size=120),
+)
 # The fixtures of a path and of the library do not change.
 many = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -50,6 +56,11 @@ def random_ids(shape: tuple[int, ...], seed: int) -> Any:
     return np.random.default_rng(seed).integers(0, 50, shape)
 
 
+def random_texts(counts: list[int], seed: int) -> list[Any]:
+    random = np.random.default_rng(seed)
+    return [random.integers(0, 50, count) for count in counts]
+
+
 def largest_difference(session: KernelSession, encoder: Encoder, ids: Any) -> float:
     expected = embed(encoder, ids)
     # Relative to the length: the components of a longer vector have larger steps.
@@ -58,26 +69,26 @@ def largest_difference(session: KernelSession, encoder: Encoder, ids: Any) -> fl
 
 
 @many
-@given(facts=ENCODERS, shape=SHAPES)
+@given(facts=ENCODERS, counts=COUNTS)
 def test_whole_encoder(
-    library: Library, path: str, facts: dict[str, Any], shape: tuple[int, int]
+    library: Library, path: str, facts: dict[str, Any], counts: list[int]
 ) -> None:
     encoder = random_encoder(**facts)
-    ids = random_ids(shape, facts["seed"])
+    texts = random_texts(counts, facts["seed"])
     session = KernelSession(Model(library, path, encoder), path)
-    assert largest_difference(session, encoder, ids) < BOUNDS[path]
+    assert largest_difference(session, encoder, texts) < BOUNDS[path]
 
 
 @pytest.mark.parametrize("part", ["attention_output", "down"])
 @many
-@given(facts=ENCODERS, shape=SHAPES)
+@given(facts=ENCODERS, counts=COUNTS)
 def test_one_half(
-    library: Library, path: str, part: str, facts: dict[str, Any], shape: tuple[int, int]
+    library: Library, path: str, part: str, facts: dict[str, Any], counts: list[int]
 ) -> None:
     """Without attention, or without the feed-forward network."""
     encoder = without(random_encoder(**facts), part)
     session = KernelSession(Model(library, path, encoder), path)
-    assert largest_difference(session, encoder, random_ids(shape, 0)) < BOUNDS[path]
+    assert largest_difference(session, encoder, random_texts(counts, 0)) < BOUNDS[path]
 
 
 def encoder_of_width(hidden: int) -> Encoder:
@@ -90,8 +101,8 @@ def encoder_of_width(hidden: int) -> Encoder:
 def test_real_widths(library: Library, path: str, hidden: int) -> None:
     encoder = encoder_of_width(hidden)
     session = KernelSession(Model(library, path, encoder), path)
-    for shape in [(1, 1), (1, 79), (4, 37), (40, 13)]:
-        assert largest_difference(session, encoder, random_ids(shape, 0)) < BOUNDS[path]
+    for counts in [[1], [79], [37] * 4, [13] * 40, [3, 79, 1, 40, 12, 12, 60, 5, 71, 2]]:
+        assert largest_difference(session, encoder, random_texts(counts, 0)) < BOUNDS[path]
 
 
 @pytest.fixture
@@ -103,48 +114,56 @@ def amx(path: str) -> str:
 
 
 @many
-@given(facts=ENCODERS, shape=SHAPES, threads=st.sampled_from([1, 2, 5]))
+@given(facts=ENCODERS, counts=COUNTS, threads=st.sampled_from([1, 2, 5]))
 def test_amx_gives_the_bytes_of_bf16(
-    library: Library, amx: str, facts: dict[str, Any], shape: tuple[int, int], threads: int
+    library: Library, amx: str, facts: dict[str, Any], counts: list[int], threads: int
 ) -> None:
     """Whatever tiles a product is cut into, its sums are exact, and all else is the same code."""
     encoder = random_encoder(**facts)
-    ids = random_ids(shape, facts["seed"])
+    texts = random_texts(counts, facts["seed"])
     found, expected = (
-        KernelSession(Model(library, name, encoder), name, threads=threads).run(ids)
+        KernelSession(Model(library, name, encoder), name, threads=threads).run(texts)
         for name in (amx, "avx512-bf16")
     )
     assert (found == expected).all()
 
 
 @many
-@given(facts=ENCODERS, shape=SHAPES, seed=st.integers(0, 10**6))
+@given(facts=ENCODERS, counts=COUNTS, seed=st.integers(0, 10**6))
 def test_same_bytes_alone_in_batches_and_in_threads(
-    library: Library, path: str, facts: dict[str, Any], shape: tuple[int, int], seed: int
+    library: Library, path: str, facts: dict[str, Any], counts: list[int], seed: int
 ) -> None:
     session = KernelSession(Model(library, path, random_encoder(**facts)), path)
-    ids = random_ids(shape, seed)
-    together = session.run(ids)
-    assert (together == np.concatenate([session.run(text[None]) for text in ids])).all()
-    shuffled = np.random.default_rng(seed).permutation(len(ids))
-    assert (session.run(ids[shuffled]) == together[shuffled]).all()
+    texts = random_texts(counts, seed)
+    together = session.run(texts)
+    assert (together == np.concatenate([session.run([text]) for text in texts])).all()
+    shuffled = np.random.default_rng(seed).permutation(len(texts))
+    assert (session.run([texts[i] for i in shuffled]) == together[shuffled]).all()
     for threads in (2, 3, 7):
-        assert (session.on(threads).run(ids) == together).all()
+        assert (session.on(threads).run(texts) == together).all()
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(session.on(2).run, [ids] * 8):
+        for found in pool.map(session.on(2).run, [texts] * 8):
             assert (found == together).all()
+
+
+def test_an_array_is_a_batch_of_its_rows(library: Library, path: str) -> None:
+    session = KernelSession(Model(library, path, random_encoder(0)), path)
+    ids = random_ids((7, 9), 0)
+    assert (session.run(ids) == session.run(list(ids))).all()
+    assert (session.run(ids.T) == session.run([np.array(text) for text in ids.T])).all()
+    assert (session.run(ids.astype(np.int32)) == session.run(ids)).all()
 
 
 @pytest.mark.parametrize("hidden", [384, 768])
 def test_same_bytes_of_few_rows_in_threads(library: Library, path: str, hidden: int) -> None:
     """Threads that have few rows compute columns; a batch may end in a group of few rows."""
     session = KernelSession(Model(library, path, encoder_of_width(hidden)), path)
-    for shape in [(1, 1), (1, 2), (1, 16), (3, 7), (1, 47), (5, 60)]:
-        ids = random_ids(shape, 0)
-        alone = session.run(ids)
+    for counts in [[1], [2], [16], [7] * 3, [47], [60] * 5, [1, 9, 2], [79, 79, 79, 15, 6]]:
+        texts = random_texts(counts, 0)
+        alone = session.run(texts)
         for threads in (2, 3, 4, 7):
             for _ in range(5):
-                assert (session.on(threads).run(ids) == alone).all(), (shape, threads)
+                assert (session.on(threads).run(texts) == alone).all(), (counts, threads)
 
 
 @many
@@ -183,13 +202,15 @@ def test_nonfinite_values_are_never_returned(library: Library, path: str, value:
     [
         ([[1, 50]], "token id 50 of a vocabulary of 50"),
         ([[1, -1]], "token id -1"),
-        ([[1] * 81], "81 tokens; at most 80 have a position"),
-        ([[]], "a batch of shape 1 x 0"),
+        ([[1] * 81], "a text of 81 tokens; 1 to 80 have a position"),
+        ([[]], "a batch of 1 texts and 0 tokens"),
+        ([[1, 2], [], [3]], "a text of 0 tokens; 1 to 80 have a position"),
+        ([[1], [2, 3, 50], [4, 5]], "token id 50 of a vocabulary of 50"),
     ],
 )
 def test_ids_that_the_model_does_not_have(
     library: Library, path: str, ids: list[list[int]], why: str
 ) -> None:
     session = KernelSession(Model(library, path, random_encoder(0)), path)
-    with pytest.raises(BundleCorruptError, match=why):
-        session.run(np.array(ids, np.int64))
+    with pytest.raises(BundleCorruptError, match=f"refuse a batch of {len(ids)} texts .{why}"):
+        session.run([np.array(text, np.int64) for text in ids])

@@ -38,6 +38,18 @@ def vector_of(ids: TokenIds) -> list[float]:
     return [float(ids[0]), float(len(ids))] if ids.size else [0.0, 0.0]
 
 
+@pytest.fixture(params=[False, True], ids=["equal", "mixed"])
+def mixes(request: pytest.FixtureRequest) -> bool:
+    """Whether texts of different token counts share a batch."""
+    value: bool = request.param
+    return value
+
+
+@pytest.fixture
+def queue(mixes: bool) -> Queue:
+    return Queue(max_tokens=MAX_TOKENS, mixes=mixes)
+
+
 def call_of(texts: list[str], batch_size: int | None = None, share: Share | None = None) -> Call:
     """Return a call whose vectors are NaN until they are computed."""
     return Call(
@@ -57,7 +69,7 @@ def tokenize(queue: Queue, work: Tokenize) -> None:
 
 def run(queue: Queue, batch: Batch) -> None:
     """Run a batch as a worker does."""
-    vectors = [vector_of(row) for row in batch.input_ids]
+    vectors = [vector_of(row) for row in batch.texts]
     queue.finish(batch, np.array(vectors, np.float32))
 
 
@@ -80,11 +92,12 @@ def check_vectors(call: Call, given: list[str]) -> None:
 class Driver:
     """Callers and workers that take random steps."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, mixes: bool) -> None:
         self.chance = random.Random(seed)
+        self.mixes = mixes
         self.workers = self.chance.randint(1, 4)
         cache = VectorCache(self.chance.choice([2_000, 100_000])) if seed % 3 == 0 else None
-        self.queue = Queue(max_tokens=MAX_TOKENS, cache=cache)
+        self.queue = Queue(max_tokens=MAX_TOKENS, cache=cache, mixes=mixes)
         self.work: list[Tokenize | Batch] = []
         self.calls: list[tuple[Call, list[str]]] = []
         self.ended: set[Call] = set()
@@ -117,9 +130,9 @@ class Driver:
             self.work.append(work)
 
     def check_batch(self, batch: Batch) -> None:
-        lengths = {len(job.ids) for job in batch.jobs}
-        assert len(lengths) == 1
-        assert len(batch.jobs) == 1 or len(batch.jobs) * lengths.pop() <= TOKENS_PER_BATCH
+        lengths = [len(job.ids) for job in batch.jobs]
+        assert self.mixes or len(set(lengths)) == 1
+        assert len(batch.jobs) == 1 or sum(lengths) <= TOKENS_PER_BATCH
         sizes = {job.group[1] for job in batch.jobs}
         assert len(sizes) == 1
         assert len(batch.jobs) <= (sizes.pop() or len(batch.jobs))
@@ -184,10 +197,10 @@ class Driver:
 
 
 @pytest.mark.parametrize("start", range(0, 3000, 500))
-def test_thousands_of_schedules(start: int) -> None:
+def test_thousands_of_schedules(start: int, mixes: bool) -> None:
     """No text is lost, none runs twice at once, and every vector is at its text's index."""
     for seed in range(start, start + 500):
-        driver = Driver(seed)
+        driver = Driver(seed, mixes=mixes)
         steps = [driver.call, driver.take, driver.take, driver.do, driver.do, driver.cancel]
         for _ in range(driver.chance.randint(1, 60)):
             driver.chance.choices(steps, [2, 4, 4, 4, 4, 0.3])[0]()
@@ -217,29 +230,118 @@ def test_batches_of_one_call_match_a_simple_plan(lengths: list[int], texts: int 
     assert [len(batch.jobs) for batch in batches] == plain
 
 
-def test_texts_of_equal_length_keep_their_order() -> None:
-    queue = Queue(max_tokens=MAX_TOKENS)
+@given(st.lists(st.integers(1, 2 * TOKENS_PER_BATCH), max_size=60), st.none() | st.integers(1, 10))
+def test_mixed_batches_of_one_call_match_a_simple_plan(
+    lengths: list[int], texts: int | None
+) -> None:
+    """Of the texts that wait, longest first, a batch takes each that still fits in its budgets."""
+    queue = Queue(max_tokens=2 * TOKENS_PER_BATCH, mixes=True)
+    given = [f"{number}*{length}" for number, length in enumerate(lengths)]
+    call = call_of(given, texts)
+    queue.add(call)
+    batches = list(drain(queue))
+    check_vectors(call, given)
+    plain: list[list[int]] = []
+    waiting = sorted(lengths, reverse=True)
+    while waiting:
+        budget = min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, sum(waiting)))
+        taken = [waiting.pop(0)]
+        for length in list(waiting):
+            if sum(taken) + length <= budget and len(taken) < (texts or len(lengths)):
+                waiting.remove(length)
+                taken.append(length)
+        plain.append(taken)
+    assert [list(map(len, batch.texts)) for batch in batches] == plain
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 150), min_size=1, max_size=3), min_size=1, max_size=40),
+    st.integers(1, 3),
+)
+def test_mixed_batches_of_many_calls(calls: list[list[int]], workers: int) -> None:
+    """While a text waits that would fit, a batch is at least half full."""
+    queue = Queue(max_tokens=MAX_TOKENS, mixes=True)
+    given = [
+        [f"{number}*{length}" for number, length in enumerate(lengths, start=4 * place)]
+        for place, lengths in enumerate(calls)
+    ]
+    added = [call_of(texts) for texts in given]
+    for call in added:
+        queue.add(call)
+    while (work := queue.take(workers)) is not None:
+        if isinstance(work, Tokenize):
+            tokenize(queue, work)
+            continue
+        used = sum(map(len, work.texts))
+        waiting = [jobs for call in queue.calls() for jobs in call.waiting.values()]
+        left = [job.tokens for jobs in waiting for job in jobs.values()]
+        budget = min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, (used + sum(left)) // workers))
+        assert len(work.texts) == 1 or used <= budget
+        assert 2 * used >= budget or all(used + length > budget for length in left)
+        run(queue, work)
+    for call, texts in zip(added, given, strict=True):
+        check_vectors(call, texts)
+
+
+def test_mixed_texts_of_other_callers_fill_a_batch() -> None:
+    """Only callers of the same batch size share a batch."""
+    queue = Queue(max_tokens=MAX_TOKENS, mixes=True)
+    calls = [call_of([f"{number}*{1 + number}"]) for number in range(12)]
+    limited = [call_of([f"{number}*{1 + number}"], 2) for number in range(20, 25)]
+    for call in (*calls, *limited):
+        queue.add(call)
+    assert [len(batch.jobs) for batch in drain(queue)] == [12, 2, 2, 1]
+
+
+@pytest.mark.parametrize(("mixes", "workers"), [(False, 9), (True, 1)], ids=["equal", "mixed"])
+def test_work_for_other_workers(workers: int, queue: Queue) -> None:
+    """Each token count is a batch where they do not mix; otherwise a batch is enough for few."""
+    queue.add(call_of([f"1*{length}" for length in range(1, 10)]))
+    assert queue.useful_workers() == 1  # to tokenize them
+    work = queue.take(4)
+    assert isinstance(work, Tokenize)
+    tokenize(queue, work)
+    assert queue.useful_workers() == workers
+    assert sum(1 for _ in drain(queue, 4)) == workers
+    assert queue.useful_workers() == 0
+
+
+def test_a_long_text_does_not_starve_beside_short_ones() -> None:
+    """It waits for those that came before it, and not for later ones that fill every batch."""
+    queue = Queue(max_tokens=MAX_TOKENS, mixes=True)
+    for number in range(200):
+        queue.add(call_of([f"{number}*9"]))
+    long = call_of([f"1*{TOKENS_PER_BATCH}"])
+    queue.add(long)
+    turns = 0
+    for turns, _ in enumerate(drain(queue)):
+        if long.done.is_set():
+            break
+        for number in range(40):
+            queue.add(call_of([f"{1000 + 40 * turns + number}*9"]))
+    assert long.done.is_set()
+    assert turns <= 2 * (1 + 200 // TEXTS_AT_ONCE)  # two batches for the texts tokenized at once
+
+
+def test_texts_of_equal_length_keep_their_order(queue: Queue) -> None:
     queue.add(call_of([f"{number}*3" for number in range(20)]))
     (batch,) = drain(queue)
-    assert batch.input_ids[:, 0].tolist() == list(range(20))
+    assert [int(ids[0]) for ids in batch.texts] == list(range(20))
 
 
 @pytest.mark.parametrize("length", [1, 16, TOKENS_PER_BATCH, 3 * TOKENS_PER_BATCH])
-def test_the_token_budget_is_used(length: int) -> None:
-    queue = Queue(max_tokens=MAX_TOKENS)
+def test_the_token_budget_is_used(length: int, queue: Queue) -> None:
     queue.add(call_of([f"{number}*{length}" for number in range(600)]))
     sizes = [len(batch.jobs) for batch in drain(queue)]
     assert set(sizes[:-2]) == {max(1, TOKENS_PER_BATCH // length)}
 
 
-def test_batches_leave_work_for_the_other_workers() -> None:
-    queue = Queue(max_tokens=MAX_TOKENS)
+def test_batches_leave_work_for_the_other_workers(queue: Queue) -> None:
     queue.add(call_of([f"{number}*16" for number in range(16)]))
     assert [len(batch.jobs) for batch in drain(queue, workers=2)] == [8, 8]
 
 
-def test_texts_of_other_callers_fill_a_batch() -> None:
-    queue = Queue(max_tokens=MAX_TOKENS)
+def test_texts_of_other_callers_fill_a_batch(queue: Queue) -> None:
     calls = [call_of([f"{number}*7"]) for number in range(12)]
     for call in calls:
         queue.add(call)
@@ -248,8 +350,7 @@ def test_texts_of_other_callers_fill_a_batch() -> None:
     assert all(call.done.is_set() for call in calls)
 
 
-def test_a_text_never_waits_behind_a_corpus() -> None:
-    queue = Queue(max_tokens=MAX_TOKENS)
+def test_a_text_never_waits_behind_a_corpus(queue: Queue) -> None:
     corpus = call_of([f"{number}*{1 + number % 40}" for number in range(20_000)])
     queue.add(corpus)
     batches = drain(queue)
@@ -261,8 +362,7 @@ def test_a_text_never_waits_behind_a_corpus() -> None:
     assert [call for job in batch.jobs for call, _ in job.rows] == [lone]
 
 
-def test_tokenization_of_a_corpus_does_not_keep_a_text_waiting() -> None:
-    queue = Queue(max_tokens=MAX_TOKENS)
+def test_tokenization_of_a_corpus_does_not_keep_a_text_waiting(queue: Queue) -> None:
     corpus = call_of([f"{number}*40" for number in range(20_000)])
     queue.add(corpus)
     for number, _ in enumerate(drain(queue)):
@@ -279,8 +379,9 @@ def test_tokenization_of_a_corpus_does_not_keep_a_text_waiting() -> None:
     assert work.slices[0] == (lone, range(1))
 
 
-def test_a_corpus_leaves_one_worker_to_short_batches_while_texts_arrive() -> None:
-    queue = Queue(max_tokens=MAX_TOKENS)
+def test_a_corpus_leaves_one_worker_to_short_batches_while_texts_arrive(
+    queue: Queue, mixes: bool
+) -> None:
     corpus = call_of([f"{number}*{8 if number % 2 else 200}" for number in range(20_000)])
     queue.add(corpus)
     taken: list[Batch] = []
@@ -296,20 +397,20 @@ def test_a_corpus_leaves_one_worker_to_short_batches_while_texts_arrive() -> Non
                 continue
             taken.append(work)
             if len(taken) == 2:
-                shorter, longer = sorted(batch.input_ids.size for batch in taken)
+                shorter, longer = sorted(sum(map(len, batch.texts)) for batch in taken)
                 found.add((shorter, longer))
                 run(queue, taken.pop(0))
         return found
 
-    assert (200, 200) in sizes(200)
+    full = TOKENS_PER_BATCH if mixes else 200
+    assert (full, full) in sizes(200)
     queue.add(call_of(["7*11"]))
     sizes(4)  # ends the batches that ran when the text arrived
     assert max(shorter for shorter, _ in sizes(TURNS_SHARED - 5)) <= SHORT_BATCH
 
 
-def test_a_corpus_progresses_while_texts_keep_arriving() -> None:
+def test_a_corpus_progresses_while_texts_keep_arriving(queue: Queue) -> None:
     """Its batches run at regular intervals, whatever arrives after it."""
-    queue = Queue(max_tokens=MAX_TOKENS)
     corpus = call_of([f"{number}*40" for number in range(200)])
     queue.add(corpus)
     runs = 0
@@ -322,8 +423,7 @@ def test_a_corpus_progresses_while_texts_keep_arriving() -> None:
     assert runs >= 100 // OLDEST_EVERY
 
 
-def test_a_new_call_gets_the_same_share_as_an_old_one() -> None:
-    queue = Queue(max_tokens=MAX_TOKENS)
+def test_a_new_call_gets_the_same_share_as_an_old_one(queue: Queue) -> None:
     old = call_of([f"{number}*32" for number in range(9000)])
     queue.add(old)
     new = call_of([f"{number}*33" for number in range(9000)])
@@ -338,8 +438,7 @@ def test_a_new_call_gets_the_same_share_as_an_old_one() -> None:
     assert 0.4 < np.mean(turns[400:]) < 0.6
 
 
-def test_calls_of_one_share_are_served_in_order() -> None:
-    queue = Queue(max_tokens=MAX_TOKENS)
+def test_calls_of_one_share_are_served_in_order(queue: Queue) -> None:
     share = Share()
     first = call_of([f"{number}*40" for number in range(100)], share=share)
     second = call_of([f"{number}*39" for number in range(100)], share=share)
@@ -349,8 +448,7 @@ def test_calls_of_one_share_are_served_in_order() -> None:
     assert (False, True) not in done
 
 
-def test_a_limited_number_of_tokens_is_queued_ahead() -> None:
-    queue = Queue(max_tokens=MAX_TOKENS)
+def test_a_limited_number_of_tokens_is_queued_ahead(queue: Queue) -> None:
     call = call_of([f"{number}*{1 + number % 30}" for number in range(10 * TEXTS_AHEAD)])
     queue.add(call)
     most = max(call.waiting_texts for _ in drain(queue))

@@ -23,6 +23,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embedrt import Embedder, quantize_embeddings
+from embedrt.engine.runner import TextIds
 from embedrt.engine.session import Session
 from embedrt.errors import BundleNotFoundError, ClosedError, OverlongTextError
 from embedrt.postprocess import EmbeddingPrecision
@@ -557,9 +558,9 @@ def ran_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     rows: list[int] = []
     run = Session.run
 
-    def counting(session: Session, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        rows.append(len(input_ids))
-        return run(session, input_ids)
+    def counting(session: Session, texts: TextIds) -> NDArray[np.float32]:
+        rows.append(len(texts))
+        return run(session, texts)
 
     monkeypatch.setattr(Session, "run", counting)
     return rows

@@ -22,7 +22,7 @@ from embedrt import Embedder
 from embedrt.bundle.reader import GRAPH
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.call import Call, TokenIds
-from embedrt.engine.runner import Runner
+from embedrt.engine.runner import Runner, TextIds
 from embedrt.engine.scheduler import Engine
 from embedrt.engine.session import FloatArray, Session
 from embedrt.engine.sessions import ALONE_BEFORE_ALL_CORES, Sessions
@@ -62,9 +62,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Runner]:
     def record(kind: type[Session | KernelSession]) -> None:
         run: Callable[..., FloatArray] = kind.run
 
-        def recording(session: Runner, input_ids: NDArray[np.int64]) -> FloatArray:
+        def recording(session: Runner, texts: TextIds) -> FloatArray:
             sessions.append(session)
-            return run(session, input_ids)
+            return run(session, texts)
 
         monkeypatch.setattr(kind, "run", recording)
 
@@ -79,11 +79,11 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     held = Held()
     run = Session.run
 
-    def waiting(session: Session, input_ids: NDArray[np.int64]) -> FloatArray:
-        if (input_ids == 9).any():
+    def waiting(session: Session, texts: TextIds) -> FloatArray:
+        if any((ids == 9).any() for ids in texts):
             held.running.set()
             assert held.go_on.wait(30)
-        return run(session, input_ids)
+        return run(session, texts)
 
     monkeypatch.setattr(Session, "run", waiting)
     return held

@@ -8,8 +8,9 @@ call whose turn it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain, islice
+from operator import itemgetter
 
 from embedrt.engine.call import Call, Group, Job
 
@@ -44,16 +45,18 @@ def fill_mixed(call: Call, group: Group, tokens: int, calls: Iterable[Call]) -> 
     for other in chain([call], calls):
         if len(chosen) == texts:
             break
-        if other.share.is_far_ahead_of(call.share):
+        if not other.waiting or other.share.is_far_ahead_of(call.share):
             continue
-        for count, jobs in _longest_first(other, batch_size):
-            fitting = min(left // count, texts - len(chosen))
-            if fitting > 0:
-                new = ((key, job) for key, job in jobs.items() if key not in chosen)
-                before = len(chosen)
-                chosen.update(islice(new, fitting))
-                left -= count * (len(chosen) - before)
-            elif other is not call and 2 * left < tokens:
+        for count, size in sorted(other.waiting, key=itemgetter(0), reverse=True):
+            if size != batch_size:
+                continue
+            for key, job in other.waiting[count, size].items():
+                if count > left or len(chosen) == texts:
+                    break
+                if key not in chosen:
+                    chosen[key] = job
+                    left -= count
+            if count > left and 2 * left < tokens and other is not call:
                 return list(chosen.values())
     return list(chosen.values())
 
@@ -63,9 +66,3 @@ def _most(group: Group, tokens: int) -> int:
     count, batch_size = group
     most = max(1, tokens // max(1, count))
     return most if batch_size is None else min(most, batch_size)
-
-
-def _longest_first(call: Call, batch_size: int | None) -> Iterator[tuple[int, dict[bytes, Job]]]:
-    """Return the token counts of a call's waiting jobs of a batch size, each with its jobs."""
-    groups = (group for group in call.waiting if group[1] == batch_size)
-    return ((group[0], call.waiting[group]) for group in sorted(groups, reverse=True))

@@ -30,7 +30,7 @@ class Model:
     def run(self, texts: TextIds, *, threads: int) -> NDArray[np.float32]:
         """Run texts of any token counts; return (batch, dimension), or raise LibraryError."""
         counts = np.fromiter(map(len, texts), np.int64, len(texts))
-        ids = np.concatenate(texts)
+        ids = np.concatenate(texts, dtype=np.int64)
         return self._library.run(self._model, ids, counts, self.hidden, threads=threads)
 
 
