@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ from embedrt import Embedder
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.reader import GRAPH, MANIFEST, describe_file
 from embedrt.cli import main as embedrt_command
+from embedrt.engine import sessions
 from embedrt.errors import BundleCorruptError, KernelsError
 from embedrt.kernels import choose as choosing
 from embedrt.kernels.library import Library
@@ -116,6 +118,36 @@ def test_same_bytes_alone_in_batches_and_in_threads(minilm_int8: Path, texts: li
         with pickle.loads(pickle.dumps(embedder)) as again:
             assert again.options.kernels == "require"
             assert (again.encode(texts) == together).all()
+
+
+def test_texts_of_all_lengths_share_a_batch(
+    minilm_int8: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one core, and on all of them, which run small batches without pauses between them."""
+    monkeypatch.setattr(sessions, "SHORT_PAUSE", 3600.0)
+    texts = ["London", *(" fox" * n for n in range(1, 12))]
+    ran: list[tuple[int, int]] = []
+    run = Library.run
+
+    def recording(*arguments: Any, threads: int) -> FloatArray:
+        ran.append((len(arguments[3]), threads))
+        return run(*arguments, threads=threads)
+
+    monkeypatch.setattr(Library, "run", recording)
+    with Embedder.load(minilm_int8, kernels="require", threads=2) as embedder:
+        alone = np.stack([embedder.encode(text) for text in texts])
+        while not embedder._engine._sessions.all_cores:
+            embedder.encode("London")
+        ran.clear()
+        for threads, one_core in ((2, False), (1, True)):
+            with monkeypatch.context() as patch:
+                patch.setattr(sessions, "LONG_RUN", 3600.0)
+                patch.setattr(sessions, "SHORT_PAUSE", 0.0 if one_core else 3600.0)
+                assert (embedder.encode(texts) == alone).all()
+            assert ran.pop() == (len(texts), threads)
+            assert not ran
+        assert (embedder.encode(texts, batch_size=5) == alone).all()
+        assert sorted(count for count, _ in ran) == [2, 5, 5]
 
 
 def test_in_a_forked_child(minilm_int8: Path) -> None:

@@ -165,9 +165,7 @@ def run_raw(
     counts=st.lists(st.one_of(st.integers(1, 4), NUMBERS), min_size=1, max_size=6),
     difference=st.sampled_from([0, 0, -1, 1]),
 )
-def test_any_token_counts(
-    library: Library, model: int, counts: list[int], difference: int
-) -> None:
+def test_any_token_counts(library: Library, model: int, counts: list[int], difference: int) -> None:
     """Only counts that add up to the ids, and have positions, run."""
     sound = all(1 <= count < 80 for count in counts)
     total = sum(counts) + difference if sound else len(counts) + 3
@@ -205,7 +203,9 @@ def test_numbers_of_tokens_and_texts(library: Library, model: int, sizes: tuple[
     """They are refused before the token counts are read."""
     tokens, texts = sizes
     one = np.ones(1, np.int64)
-    status, message = run_raw(library, model, (*sizes, texts * ENCODER.hidden * 4 % 2**64), one, one)
+    status, message = run_raw(
+        library, model, (*sizes, texts * ENCODER.hidden * 4 % 2**64), one, one
+    )
     assert (status, message) == (1, f"a batch of {texts} texts and {tokens} tokens")
 
 

@@ -44,7 +44,7 @@ TOKENS = st.integers(1, 79)
 COUNTS = st.one_of(
     st.builds(lambda texts, tokens: [tokens] * texts, st.integers(1, 9), TOKENS),
     st.lists(TOKENS, min_size=1, max_size=9),
-    st.lists(st.integers(1, 5), min_size=1, max_size=120),
+    st.lists(st.integers(1, 5), min_size=1, max_size=70),
 )
 # The fixtures of a path and of the library do not change.
 many = settings(

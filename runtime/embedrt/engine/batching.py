@@ -1,11 +1,11 @@
 """The queue: selects the texts that run next and groups them into batches.
 
 A free worker takes texts of the call for which the fewest tokens have run, and fills the batch with
-waiting texts of the same token count from any call. All rows of a batch have the same number of
-tokens, so nothing is padded and the graph needs no attention mask. A text's vector therefore does
-not depend on the rest of its batch, and calls can share batches without changing any result. The
-oldest call runs at least every few turns, regardless of its share, so that a steady stream of new
-calls cannot starve it.
+waiting texts of any call. Where a graph runs them, they all have the same number of tokens, so
+nothing is padded and the graph needs no attention mask; the kernels mix texts of any numbers. A
+text's vector does not depend on the rest of its batch, and calls can share batches without changing
+any result. The oldest call runs at least every few turns, regardless of its share, so that a steady
+stream of new calls cannot starve it.
 
 A running batch cannot be interrupted. While new calls arrive beside one that has run for long,
 batches are therefore small, and one worker takes no long texts, so that a new text waits a few
@@ -28,9 +28,9 @@ from embedrt.engine.filling import fill_equal, fill_mixed
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.pair import Text, characters
 
-# In measurements, throughput is constant from 128 to 1,024 tokens per batch and drops for larger
-# batches, whose activations exceed the core's cache. Small batches reduce memory use and the time
-# that a new text waits for a running batch.
+# In measurements, throughput is constant from 128 to 1,024 tokens per batch. With a graph it drops for
+# larger batches, whose activations exceed the core's cache. Small batches reduce memory use and the
+# time that a new text waits for a running batch.
 TOKENS_PER_BATCH = 256
 FEWEST_TOKENS = 128  # splitting smaller batches among workers costs more than it gains
 
@@ -51,8 +51,8 @@ class Queue:
     """The unfinished calls and their texts.
 
     With `runs_at_once`, the texts of a call are tokenized by several workers at once, and their
-    vectors come with the token counts, in `put_vectors` in place of `put`. With `mixes`, the texts of
-    a batch may have different token counts.
+    vectors come with the token counts, in `put_vectors` in place of `put`. With `mixes`, a batch
+    may have texts of different token counts.
     """
 
     def __init__(
@@ -107,8 +107,8 @@ class Queue:
 
     def useful_workers(self) -> int:
         """Return the number of additional workers for which there is enough work."""
-        fewest = min(1, len(self._groups)) if self._mixes else len(self._groups)
-        batches = max(fewest, self.waiting_tokens // FEWEST_TOKENS)
+        groups = bool(self._groups) if self._mixes else len(self._groups)
+        batches = max(groups, self.waiting_tokens // FEWEST_TOKENS)
         if self._untokenized and self._runs_at_once:
             return batches + 1 + self.untokenized_tokens // FEWEST_TOKENS_AT_ONCE
         return batches + bool(self._untokenized)

@@ -1,9 +1,8 @@
 """Fills a batch: with texts of the call whose turn it is, and then with those of other calls.
 
-All texts of a batch have the same token count, unless what runs them mixes token counts. A batch has
-as many texts as fit in a number of tokens, at least one, and no more than the batch size that their
-callers set. Texts of calls that are far ahead are left out: they would only delay the result of the
-call whose turn it is.
+A batch has as many texts as fit in a number of tokens, at least one, and no more than the batch
+size that their callers set. Texts of calls that are far ahead are left out, because they would only
+delay the result of the call whose turn it is.
 """
 
 from __future__ import annotations
@@ -15,12 +14,10 @@ from operator import itemgetter
 from embedrt.engine.call import Call, Group, Job
 
 
-def fill_equal(
-    call: Call, group: Group, tokens: int, waiting: Mapping[bytes, Job]
-) -> list[Job]:
+def fill_equal(call: Call, group: Group, tokens: int, waiting: Mapping[bytes, Job]) -> list[Job]:
     """Return jobs of a group: the call's own, then others in order of arrival.
 
-    `waiting` are all waiting jobs of the group.
+    `waiting` are all waiting jobs of the group, whose token counts are equal.
     """
     mine = call.waiting[group]
     others = (
@@ -52,12 +49,12 @@ def fill_mixed(call: Call, group: Group, tokens: int, calls: Iterable[Call]) -> 
                 continue
             for key, job in other.waiting[count, size].items():
                 if count > left or len(chosen) == texts:
+                    if 2 * left < tokens and other is not call:
+                        return list(chosen.values())
                     break
                 if key not in chosen:
                     chosen[key] = job
                     left -= count
-            if count > left and 2 * left < tokens and other is not call:
-                return list(chosen.values())
     return list(chosen.values())
 
 

@@ -48,8 +48,8 @@ def stack(texts: TextIds) -> NDArray[np.int64]:
 def count_tokens(texts: TextIds) -> int:
     """Return the number of tokens of all texts."""
     if isinstance(texts, np.ndarray):
-        return len(texts) * texts.shape[-1]
-    return sum(ids.shape[-1] for ids in texts)
+        return len(texts) * int(texts.shape[-1])
+    return sum(int(ids.shape[-1]) for ids in texts)
 
 
 class Kernels(Runner, Protocol):
