@@ -28,9 +28,9 @@ from embedrt.engine.filling import fill_equal, fill_mixed
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.pair import Text, characters
 
-# In measurements, throughput is constant from 128 to 1,024 tokens per batch. With a graph it drops for
-# larger batches, whose activations exceed the core's cache. Small batches reduce memory use and the
-# time that a new text waits for a running batch.
+# In measurements, throughput is constant from 128 to 1,024 tokens per batch. Graphs lose throughput
+# with larger batches, whose activations exceed the core's cache. Small batches reduce memory use
+# and the time that a new text waits for a running batch.
 TOKENS_PER_BATCH = 256
 FEWEST_TOKENS = 128  # splitting smaller batches among workers costs more than it gains
 
