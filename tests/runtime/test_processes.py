@@ -288,8 +288,9 @@ def count():
 imported = count()
 embedder = Embedder.load(sys.argv[1], threads=eval(sys.argv[2]))
 loaded = count()
+many = [f"{text} {number}" for text in TEXTS for number in range(40)]  # batches for all workers
 for _ in range(2):
-    embedder.encode(TEXTS)
+    embedder.encode(many)
     if embedder._engine.threads > 1:
         use_all_cores(embedder)
     embedder.encode("w1")
