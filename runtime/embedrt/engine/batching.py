@@ -24,19 +24,17 @@ from operator import itemgetter
 from embedrt.engine.at_once import FEWEST_TOKENS_AT_ONCE, TOKENS_AT_ONCE, Ran
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, FloatArray, Group, Job, Row, Share, TokenIds
-from embedrt.engine.filling import fill_equal, fill_mixed
+from embedrt.engine.filling import (
+    FEWEST_MIXED_TOKENS,
+    FEWEST_TOKENS,
+    SHORT_BATCH,
+    TOKENS_PER_BATCH,
+    fill_equal,
+    fill_mixed,
+)
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.pair import Text, characters
 
-# In measurements, throughput is constant from 128 to 1,024 tokens per batch. Graphs lose throughput
-# with larger batches, whose activations exceed the core's cache. Small batches reduce memory use
-# and the time that a new text waits for a running batch.
-TOKENS_PER_BATCH = 256
-FEWEST_TOKENS = 128  # splitting smaller batches among workers costs more than it gains
-
-# Tokens of a batch while new calls arrive beside one that has run for long, which then takes 3 %
-# more time in measurements.
-SHORT_BATCH = 64
 TURNS_SHARED = 64  # turns after the arrival of a call during which more are expected
 
 OLDEST_EVERY = 4  # the oldest call has at least one turn in this many
@@ -73,6 +71,7 @@ class Queue:
         self._max_tokens = max_tokens
         self._runs_at_once = runs_at_once
         self._mixes = mixes
+        self._fewest_tokens = FEWEST_MIXED_TOKENS if mixes else FEWEST_TOKENS
         self._cache = cache
         self._calls: dict[Call, None] = {}
         """In order of arrival."""
@@ -108,7 +107,7 @@ class Queue:
     def useful_workers(self) -> int:
         """Return the number of additional workers for which there is enough work."""
         groups = bool(self._groups) if self._mixes else len(self._groups)
-        batches = max(groups, self.waiting_tokens // FEWEST_TOKENS)
+        batches = max(groups, self.waiting_tokens // self._fewest_tokens)
         if self._untokenized and self._runs_at_once:
             return batches + 1 + self.untokenized_tokens // FEWEST_TOKENS_AT_ONCE
         return batches + bool(self._untokenized)
@@ -303,7 +302,7 @@ class Queue:
     def _take_batch(self, call: Call, workers: int) -> Batch:
         shared = self._turn < self._shared_until
         group = self._choose_group(call, workers if shared else None)
-        fair = max(FEWEST_TOKENS, self.waiting_tokens // workers)
+        fair = max(self._fewest_tokens, self.waiting_tokens // workers)
         budget = min(SHORT_BATCH if shared else TOKENS_PER_BATCH, fair)
         if self._mixes:
             jobs = fill_mixed(call, group, budget, self._calls)
