@@ -765,7 +765,7 @@ class TestAsync:
                 asyncio.run(embedder.aencode("w1", devices="cpu"))  # type: ignore[call-arg]
 
     def test_a_cancelled_one_leaves_the_embedder_usable(self, embedder: Embedder) -> None:
-        texts = [f"word {'word ' * 60}{number}" for number in range(40)]
+        texts = [f"word {'word ' * 60}{number}" for number in range(200)]
 
         async def main() -> NDArray[Any]:
             for wait in (0, 0.01, 0.1):
