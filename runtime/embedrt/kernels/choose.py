@@ -19,7 +19,6 @@ from embedrt.bundle.memory import load_file
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.runner import Kernels, Runner
-from embedrt.engine.session import RUNTIME
 from embedrt.errors import EmbedrtError, KernelsError, warn_caller
 from embedrt.text.tokenizer import TokenIds, Tokenizer
 
@@ -51,7 +50,12 @@ class Choice:
     @property
     def engine(self) -> str:
         """What runs the bundle, for people."""
-        return RUNTIME if self.kernels is None else self.kernels.name
+        if self.kernels is not None:
+            return self.kernels.name
+        # Imports ONNX Runtime, which the kernels do without.
+        from embedrt.engine.session import RUNTIME  # noqa: PLC0415
+
+        return RUNTIME
 
 
 class _NotUsableError(Exception):
