@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -146,7 +147,11 @@ def _load(bundle: Bundle, *, mapped: bool, required: bool) -> Kernels:
             raise _NotUsableError("there are no kernels for this processor")
         weights = load_file(bundle.path / WEIGHTS, mapped=mapped) if bundle.weights_size else None
         encoder = recognize(read_graph(load_file(bundle.graph), weights))
-        return KernelSession(Model(library, path, encoder), path)
+        model = Model(library, path, encoder)
+        if weights is not None and hasattr(mmap, "MADV_DONTNEED"):
+            # Of what has been packed, the original is not read again, and is still in the file.
+            weights.madvise(mmap.MADV_DONTNEED)
+        return KernelSession(model, path)
     except (OSError, ValueError, LookupError) as error:
         raise _NotUsableError(f"kernels do not cover its graph: {error}") from error
     except LibraryError as error:
