@@ -135,6 +135,11 @@ class Engine:
             with self._lock:
                 self._release()
 
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of the texts that wait; estimated for those that are not tokenized."""
+        return self._queue.waiting_tokens + self._queue.untokenized_tokens
+
     def stats(self) -> Stats:
         """Return the current counters."""
         with self._lock:
@@ -146,7 +151,7 @@ class Engine:
                 cache_hits=queue.cache_hits,
                 coalesced=queue.coalesced,
                 waiting_texts=queue.waiting_texts(),
-                waiting_tokens=queue.waiting_tokens + queue.untokenized_tokens,
+                waiting_tokens=self.waiting_tokens,
                 run_seconds=self._sessions.run_seconds,
             )
 
@@ -213,11 +218,10 @@ class Engine:
             return helps
 
     def _refuse_overload(self, call: Call) -> None:
-        queue, most = self._queue, self._max_waiting_tokens
+        most, waiting = self._max_waiting_tokens, self.waiting_tokens
         if most is None:
             return
-        waiting = queue.waiting_tokens + queue.untokenized_tokens
-        if waiting and waiting + queue.expected_tokens(call.texts) > most:
+        if waiting and waiting + self._queue.expected_tokens(call.texts) > most:
             raise OverloadedError(
                 f"about {waiting:,} tokens are waiting and max_waiting_tokens is {most:,}: call "
                 "again later, or send the texts to another process"

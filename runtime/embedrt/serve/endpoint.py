@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable
 from secrets import token_hex
 from time import perf_counter
 
@@ -13,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from embedrt.serve.errors import RequestError
 from embedrt.serve.kinds import refuse_other_task
 from embedrt.serve.operation import Operation
+from embedrt.serve.patience import LateError, patiently
 from embedrt.serve.service import Service, failure
 from embedrt.serve.wire import (
     ClientGoneError,
@@ -44,6 +43,8 @@ class Endpoint:
             reply = await self._answer(scope, receive)
         except RequestError as error:
             reply = self.operation.dialect.reply(error)
+        except LateError:
+            reply = self.operation.dialect.reply(self._service.late())
         except ClientGoneError:
             self._note(CLIENT_GONE, start, request_id)
             return
@@ -54,14 +55,15 @@ class Endpoint:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         operation, service = self.operation, self._service
-        path = scope["path_params"]
+        path = scope.get("path_params", {})
         refuse_other_task(service.manifest.task, operation.task, service.name)
         if operation.method == "GET":
             return await operation.answer(service, Incoming(path=path))
         with service.admission.hold() as count:
             body = await read_body(scope, receive, service.options.max_body_bytes, count)
             incoming = Incoming(read_fields(body), path)
-            return await while_connected(receive, operation.answer(service, incoming))
+            answering = operation.answer(service, incoming)
+            return await patiently(answering, receive, service.options.timeout)
 
     def _note(self, status: int, start: float, request_id: bytes) -> None:
         seconds = perf_counter() - start
@@ -75,31 +77,3 @@ class Endpoint:
             logger.log(
                 level, "%s %s %d %.1f ms %s", method, operation.path, status, milliseconds, name
             )
-
-
-async def while_connected(receive: Receive, answering: Awaitable[Reply]) -> Reply:
-    """Return the reply, unless the client goes away or the server's grace ends.
-
-    Raises ClientGoneError or RequestError then, and cancels `answering`.
-    """
-    answerer = asyncio.current_task()
-    assert answerer is not None
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        answerer.cancel()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        return await answering
-    except asyncio.CancelledError:
-        answerer.uncancel()
-        if gone:
-            raise ClientGoneError from None
-        raise RequestError("unhealthy", "the server has ended before the answer") from None
-    finally:
-        watcher.cancel()

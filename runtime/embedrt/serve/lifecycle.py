@@ -85,6 +85,7 @@ def serve(path: str | Path, options: ServerOptions) -> None:
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                proxy_headers=False,
                 server_header=False,
                 root_path=options.root_path,
                 timeout_graceful_shutdown=max(1, round(options.grace)),
