@@ -26,6 +26,7 @@ from embedrt.engine.forks import follow_forks
 from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
+from embedrt.engine.waking import Sleepers
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
 from embedrt.pair import Text
@@ -98,17 +99,11 @@ class Engine:
         """Embed the texts of a call like `run`, without blocking the running asyncio loop."""
         import asyncio  # noqa: PLC0415  # slow to import, and already imported by async callers
 
-        loop = asyncio.get_running_loop()
-        done = asyncio.Event()
-
-        def notify() -> None:
-            with suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(done.set)
-
-        call.notify = notify
+        done = asyncio.get_running_loop().create_future()
+        call.notify = partial(self._sleepers.add, done)
         try:
             self._begin(call, help_out=False)
-            await done.wait()
+            await done
         except BaseException:  # cancelled
             self.cancel(call)
             raise
@@ -118,6 +113,7 @@ class Engine:
         """Drop the waiting texts of a call, and its results from batches that already run."""
         with self._lock:
             self._queue.remove(call, ClosedError("this call was cancelled"))
+        self._sleepers.wake()
 
     @contextmanager
     def core(self) -> Iterator[None]:
@@ -170,6 +166,7 @@ class Engine:
             for call in self._queue.untokenized_calls():
                 self._queue.remove(call, _closed())
             self._end_if_closed()
+        self._sleepers.wake()
 
     def prepare_to_fork(self) -> None:
         """Release the session for all cores, whose threads do not exist in a forked child.
@@ -196,6 +193,7 @@ class Engine:
         self._workers = ThreadPoolExecutor(self.threads, "embedrt")
         self._lock = Lock()
         self._core_free = Condition(self._lock)
+        self._sleepers = Sleepers(self._lock)
         cache = VectorCache(self._cache_bytes) if self._cache_bytes else None
         self._queue = Queue(
             max_tokens=self._max_tokens, cache=cache, runs_at_once=self._runs_at_once
@@ -215,7 +213,8 @@ class Engine:
             helps = help_out and self._busy + self._claims < self.threads and call in self._queue
             self._busy += helps
             self._start_workers(besides=helps)
-            return helps
+        self._sleepers.wake()
+        return helps
 
     def _refuse_overload(self, call: Call) -> None:
         most, waiting = self._max_waiting_tokens, self.waiting_tokens
@@ -255,6 +254,7 @@ class Engine:
                         self._release(cores)
                 if mine is not None:
                     raise
+            self._sleepers.wake()
             if cores > 1:
                 with self._lock:
                     self._release(cores - 1)
