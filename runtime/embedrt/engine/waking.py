@@ -26,7 +26,7 @@ class Sleepers:
         self._futures.setdefault(future.get_loop(), []).append(future)
 
     def wake(self) -> None:
-        """Complete the futures, each in the thread of its loop. The caller must not hold the lock."""
+        """Complete the futures, each in its loop's thread. The caller must not hold the lock."""
         if not self._futures:
             return
         with self._lock:

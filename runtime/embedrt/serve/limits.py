@@ -14,6 +14,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from embedrt.serve.writes import JoinedWrites
+
 MAX_HEADER_BYTES = 1 << 16
 
 
@@ -32,6 +34,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time in which the first request must arrive."""
         super().connection_made(transport)
+        self._replies = JoinedWrites(transport, self.loop)
         self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -63,6 +66,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._check_headers()
         self._in_headers, self._header_bytes = False, 0
         super().on_headers_complete()
+        if self.cycle is not None:  # None if the connection is upgraded, which nothing here does
+            self.cycle.transport = self._replies
 
     def on_message_complete(self) -> None:
         """Stop the time of a request that has arrived."""
@@ -73,7 +78,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Watch whether the client reads what was written."""
+        """Write the answer, and watch whether the client reads it."""
+        self._replies.flush()
         super().on_response_complete()
         unread = self.transport.get_write_buffer_size()
         if unread and self._draining is None:

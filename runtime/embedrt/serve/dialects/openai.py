@@ -92,7 +92,7 @@ def _answer(service: Service, embedded: Embedded, encoding: str) -> object:
     vectors: Any = embedded.vectors
     if encoding == "base64":
         vectors = [base64.b64encode(row).decode() for row in vectors.astype("<f4", copy=False)]
-    tokens = int(embedded.token_counts.sum())
+    tokens = sum(embedded.token_counts.tolist())
     return {
         "object": "list",
         "data": [
