@@ -1,4 +1,4 @@
-"""What all dialects share: the model, and texts to its results."""
+"""What all dialects share: the model, and texts to its results within a deadline."""
 
 from __future__ import annotations
 
@@ -153,17 +153,17 @@ class Service:
         )
         return await self._run(texts, scoring)
 
-    def late(self) -> RequestError:
-        """Return the error of a request that was not answered within the deadline."""
-        message = f"no answer within {self.options.timeout:g} s, the server's --timeout"
-        return RequestError("timeout", message, retry_after=self.admission.retry_after())
-
     async def _run(self, texts: Texts, computing: Awaitable[Result]) -> Result:
-        """Await the results for the texts; raise RequestError where that fails."""
+        """Await the results for the texts within the deadline; raise RequestError otherwise."""
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s", _shapes(texts.values))
         try:
-            return await computing
+            async with asyncio.timeout(self.options.timeout):
+                return await computing
+        except TimeoutError:
+            message = f"no answer within {self.options.timeout:g} s, the server's --timeout"
+            wait = self.admission.retry_after()
+            raise RequestError("timeout", message, retry_after=wait) from None
         except OverloadedError:
             raise self.admission.refusal("too many tokens are waiting") from None
         except TextError as error:
