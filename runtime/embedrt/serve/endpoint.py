@@ -26,7 +26,7 @@ from embedrt.serve.wire import (
 logger = logging.getLogger("embedrt.serve")
 
 CLIENT_GONE = 499  # in metrics and logs, as nginx counts it
-UNWATCHED_SECONDS = 0.05  # most requests are answered before; a task for each costs 15 us
+UNWATCHED_SECONDS = 0.05  # most requests are answered before, and need no task that watches
 COUNTED = {CLIENT_GONE, 429}  # an overload would fill the log with lines that the metrics count
 
 
