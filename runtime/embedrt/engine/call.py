@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.engine.cache import Known
-from embedrt.engine.gate import Gate
 from embedrt.errors import TextError
 from embedrt.pair import Text
 
@@ -73,7 +73,7 @@ class Call:
 
     token_counts: NDArray[np.int32] = field(init=False)
     """The token counts of the texts given, complete with `vectors`. Shape: (texts given,)."""
-    done: Gate = field(default_factory=Gate, init=False)
+    done: Event = field(default_factory=Event, init=False)
     error: BaseException | None = field(default=None, init=False)
     untokenized: list[range] = field(default_factory=list, init=False)
     """The parts of `texts` whose tokenization has not started; the last one is next."""
