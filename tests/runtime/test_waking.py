@@ -6,7 +6,6 @@ import asyncio
 from threading import Lock, Thread
 from unittest.mock import patch
 
-from embedrt.engine.gate import Gate
 from embedrt.engine.waking import Sleepers
 
 
@@ -54,16 +53,3 @@ class TestSleepers:
 
         asyncio.run(wait())
         assert not abandoned.done()
-
-
-class TestGate:
-    def test_opens_once_for_all(self) -> None:
-        gate = Gate()
-        assert not gate.is_set()
-        assert not gate.wait(0.01)
-        opener = Thread(target=gate.set)
-        opener.start()
-        assert gate.wait(10)
-        assert gate.wait()
-        assert gate.is_set()
-        opener.join()
