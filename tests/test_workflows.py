@@ -82,7 +82,8 @@ def test_the_wheel_of_the_kernels_is_built_in_the_container_of_its_tag() -> None
     assert checks["package-kernels"]["container"] == f"quay.io/pypa/{tag}_x86_64"
 
 
-def test_the_kernels_have_the_version_of_embedrt() -> None:
+def test_the_kernels_have_the_license_and_version_of_embedrt() -> None:
+    assert read("runtime/kernels/LICENSE") == read("LICENSE")
     project = tomllib.loads(read("pyproject.toml"))["project"]
     kernels = tomllib.loads(read("runtime/kernels/pyproject.toml"))["project"]
     (extra,) = project["optional-dependencies"]["kernels"]

@@ -16,7 +16,16 @@ from benchmarks.serving import measures, servers
 from benchmarks.serving.measures import Finding
 from embedrt import Embedder
 
-MEASURES = ("throughput", "contenders", "latency", "overload", "repeated", "start", "minutes")
+MEASURES = (
+    "throughput",
+    "latency",
+    "costs",
+    "contenders",
+    "overload",
+    "repeated",
+    "start",
+    "minutes",
+)
 SHORTEST_TEXT = 16  # characters
 
 
@@ -51,6 +60,8 @@ def findings(options: argparse.Namespace) -> Iterator[Finding]:
             yield from measures.throughput(bundle, embedder, texts, options.seconds)
         if "latency" in chosen:
             yield from measures.latency(bundle, embedder, texts)
+        if "costs" in chosen:
+            yield from measures.costs(bundle, embedder, texts, options.seconds)
         threads = embedder.options.threads or 1
     if "contenders" in chosen and options.contenders:
         from benchmarks.preparations.source import prepare  # noqa: PLC0415 - imports torch

@@ -63,6 +63,37 @@ def throughput(
             )
 
 
+def costs(
+    bundle: Path, embedder: Embedder, texts: Sequence[str], seconds: float
+) -> Iterator[Finding]:
+    """Measure CPU time per request, of texts that run and of texts that are in the cache.
+
+    It depends less on what else the machine does than rates do. The texts in the cache show what is
+    the server's own.
+    """
+    for name, options, asked in (
+        ("texts that run", NO_CACHE, list(texts)),
+        ("texts in the cache", (), list(texts[:50])),
+    ):
+        bodies = [body(text) for text in asked]
+        with running(embedrt(bundle, *options)) as server:
+            for connections in (1, 32):
+                send(server.url, bodies, connections=connections, seconds=1)
+                found = [_cost(server, bodies, connections, seconds) for _ in range(ROUNDS)]
+                yield Finding(
+                    what=f"{connections} connections, {name}: CPU us per request",
+                    found=f"{median(found) * 1e6:,.0f}",
+                    target="",
+                )
+    begin = time.process_time()
+    embedder.encode(texts)
+    yield Finding(
+        what="encode, all texts in one call: CPU us per text",
+        found=f"{(time.process_time() - begin) / len(texts) * 1e6:,.0f}",
+        target="",
+    )
+
+
 def contenders(
     bundle: Path, others: Sequence[Command], texts: Sequence[str], seconds: float
 ) -> Iterator[Finding]:
@@ -245,6 +276,12 @@ def _p50(embedder: Embedder, texts: Sequence[str]) -> float:
         embedder.encode(text)
         times.append(time.perf_counter() - begin)
     return median(times) * 1e3
+
+
+def _cost(server: Running, bodies: Sequence[str], connections: int, seconds: float) -> float:
+    begin = server.cpu_seconds()
+    load = send(server.url, bodies, connections=connections, seconds=seconds)
+    return (server.cpu_seconds() - begin) / load.answered
 
 
 def _quantile(values: Sequence[float], share: float) -> float:

@@ -233,6 +233,11 @@ class LoadedBundle:
         with progress_bar(len(call.vectors), shown=shown, unit=unit) as advance:
             self._engine.run(call, advance if shown else None)
 
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of the texts that wait, as in `stats`, which takes longer."""
+        return self._engine.waiting_tokens
+
     def stats(self) -> Stats:
         """Return counters of the work done, and the current size of the queue."""
         chosen = self._chosen

@@ -306,16 +306,46 @@ def test_info_says_which_engine_runs(minilm_int8: Path, capsys: pytest.CaptureFi
     assert "engine      kernels " in capsys.readouterr().out
 
 
-def test_onnx_runtime_is_not_loaded_twice(minilm_int8: Path) -> None:
-    """A bundle in the kernels has no session in ONNX Runtime, which would hold the weights too."""
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("mapped", [True, False])
+def test_packed_weights_are_not_held_twice(minilm_int8: Path, *, mapped: bool) -> None:
     code = (
-        "import sys, unittest.mock as mock\n"
+        "import re, sys\n"
         "from embedrt import Embedder\n"
-        "with mock.patch('embedrt.engine.sessions.Session', side_effect=AssertionError):\n"
-        "    print(Embedder.load(sys.argv[1], kernels='require').encode('London').shape)\n"
+        "embedder = Embedder.load(sys.argv[1], kernels='require', mapped=bool(int(sys.argv[2])))\n"
+        "print(embedder.encode('London').tobytes() == embedder.encode('London').tobytes())\n"
+        "regions = open('/proc/self/smaps', encoding='utf-8').read()\n"
+        "found = re.findall(r'weights.bin\\n(?:.*\\n)*?Rss: +([0-9]+) kB', regions)\n"
+        "print(1024 * sum(map(int, found)))\n"
     )
-    command = [sys.executable, "-c", code, str(minilm_int8)]
-    assert (
-        subprocess.run(command, capture_output=True, check=True, text=True, encoding="utf-8").stdout
-        == "(384,)\n"
+    command = [sys.executable, "-c", code, str(minilm_int8), str(int(mapped))]
+    process = subprocess.run(command, capture_output=True, check=True, text=True, encoding="utf-8")
+    same, resident = process.stdout.split()
+    assert same == "True"
+    size = (minilm_int8 / "weights.bin").stat().st_size
+    assert int(resident) < size / 10
+    assert bool(int(resident)) == mapped
+
+
+@pytest.mark.parametrize(("use", "status"), [("require", 0), ("off", 1)])
+def test_the_kernels_do_without_onnx_runtime(minilm_int8: Path, use: str, status: int) -> None:
+    """Its import takes time and memory, and a session would hold the weights a second time."""
+    code = (
+        "import sys\n"
+        "sys.modules['onnxruntime'] = None\n"
+        "from embedrt import Embedder\n"
+        "embedder = Embedder.load(sys.argv[1], kernels=sys.argv[2], threads=2)\n"
+        "for _ in range(8):\n"
+        "    embedder.encode('London')\n"
+        "assert embedder._engine._sessions.loading  # the session on all cores\n"
+        "print(embedder.encode(['London', 'fox']).shape, embedder.stats().engine)\n"
     )
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(minilm_int8), use],
+        capture_output=True, check=False, text=True, encoding="utf-8",
+    )  # fmt: skip
+    assert process.returncode == status, process.stderr
+    if status:
+        assert "import of onnxruntime halted" in process.stderr
+    else:
+        assert process.stdout.startswith("(2, 384) kernels ")

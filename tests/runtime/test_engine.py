@@ -293,7 +293,7 @@ class TestPrepareToFork:
             loaded.append(Session(*arguments, **options))
             return loaded[-1]
 
-        monkeypatch.setattr("embedrt.engine.sessions.Session", slow)
+        monkeypatch.setattr("embedrt.engine.session.Session", slow)
         for _ in range(ALONE_BEFORE_ALL_CORES):
             run_one(engine)
         engine.prepare_to_fork()

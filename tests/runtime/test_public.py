@@ -133,7 +133,7 @@ def spy(name, *arguments):
     return plain(name, *arguments)
 
 builtins.__import__ = spy
-import embedrt
+import embedrt.engine.session
 """
     assert set(run(code).stdout.split()) == {"1"}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus.output import ONNX_RUNTIME
 from embedrt.corpus.table import AnyEncoder, load_encoder
-from embedrt.engine.session import RUNTIME
 from embedrt.errors import CorpusError, CorpusOutputError, KernelsError
 from embedrt.kernels.choose import VARIABLE, choose_unloaded, default_use
 
@@ -67,4 +66,4 @@ def load_to_compare(bundle: Path, recorded: str) -> AnyEncoder:
 def engine_of(encoder: AnyEncoder) -> str:
     """Return what runs a loaded bundle: ONNX Runtime without its version, or kernels and path."""
     engine = encoder.stats().engine
-    return ONNX_RUNTIME if engine == RUNTIME else engine
+    return ONNX_RUNTIME if engine.startswith(ONNX_RUNTIME) else engine

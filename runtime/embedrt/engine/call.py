@@ -69,7 +69,7 @@ class Call:
     check: Callable[[Sequence[Any], Sequence[TokenIds]], None] | None = None
     """Checks texts with their token ids; a TextError that it raises ends the call."""
     notify: Callable[[], None] | None = None
-    """Called after `done` is set, from any thread."""
+    """Called after `done` is set, from any thread, while it holds the engine's lock."""
 
     token_counts: NDArray[np.int32] = field(init=False)
     """The token counts of the texts given, complete with `vectors`. Shape: (texts given,)."""

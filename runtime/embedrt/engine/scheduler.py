@@ -26,6 +26,7 @@ from embedrt.engine.forks import follow_forks
 from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
+from embedrt.engine.waking import Sleepers
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
 from embedrt.pair import Text
@@ -98,17 +99,11 @@ class Engine:
         """Embed the texts of a call like `run`, without blocking the running asyncio loop."""
         import asyncio  # noqa: PLC0415  # slow to import, and already imported by async callers
 
-        loop = asyncio.get_running_loop()
-        done = asyncio.Event()
-
-        def notify() -> None:
-            with suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(done.set)
-
-        call.notify = notify
+        done = asyncio.get_running_loop().create_future()
+        call.notify = partial(self._sleepers.add, done)
         try:
             self._begin(call, help_out=False)
-            await done.wait()
+            await done
         except BaseException:  # cancelled
             self.cancel(call)
             raise
@@ -118,6 +113,7 @@ class Engine:
         """Drop the waiting texts of a call, and its results from batches that already run."""
         with self._lock:
             self._queue.remove(call, ClosedError("this call was cancelled"))
+        self._sleepers.wake()
 
     @contextmanager
     def core(self) -> Iterator[None]:
@@ -135,6 +131,11 @@ class Engine:
             with self._lock:
                 self._release()
 
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of the texts that wait; estimated for those that are not tokenized."""
+        return self._queue.waiting_tokens + self._queue.untokenized_tokens
+
     def stats(self) -> Stats:
         """Return the current counters."""
         with self._lock:
@@ -146,7 +147,7 @@ class Engine:
                 cache_hits=queue.cache_hits,
                 coalesced=queue.coalesced,
                 waiting_texts=queue.waiting_texts(),
-                waiting_tokens=queue.waiting_tokens + queue.untokenized_tokens,
+                waiting_tokens=self.waiting_tokens,
                 run_seconds=self._sessions.run_seconds,
             )
 
@@ -165,6 +166,7 @@ class Engine:
             for call in self._queue.untokenized_calls():
                 self._queue.remove(call, _closed())
             self._end_if_closed()
+        self._sleepers.wake()
 
     def prepare_to_fork(self) -> None:
         """Release the session for all cores, whose threads do not exist in a forked child.
@@ -191,13 +193,10 @@ class Engine:
         self._workers = ThreadPoolExecutor(self.threads, "embedrt")
         self._lock = Lock()
         self._core_free = Condition(self._lock)
+        self._sleepers = Sleepers(self._lock)
         cache = VectorCache(self._cache_bytes) if self._cache_bytes else None
-        self._queue = Queue(
-            max_tokens=self._max_tokens,
-            cache=cache,
-            runs_at_once=self._runs_at_once,
-            mixes=self._sessions.mixes,
-        )
+        ways = {"runs_at_once": self._runs_at_once, "mixes": self._sessions.mixes}
+        self._queue = Queue(max_tokens=self._max_tokens, cache=cache, **ways)
         self._busy = 0
         self._claims = 0  # number of callers that wait for a core
         self._texts = 0
@@ -213,14 +212,14 @@ class Engine:
             helps = help_out and self._busy + self._claims < self.threads and call in self._queue
             self._busy += helps
             self._start_workers(besides=helps)
-            return helps
+        self._sleepers.wake()
+        return helps
 
     def _refuse_overload(self, call: Call) -> None:
-        queue, most = self._queue, self._max_waiting_tokens
+        most, waiting = self._max_waiting_tokens, self.waiting_tokens
         if most is None:
             return
-        waiting = queue.waiting_tokens + queue.untokenized_tokens
-        if waiting and waiting + queue.expected_tokens(call.texts) > most:
+        if waiting and waiting + self._queue.expected_tokens(call.texts) > most:
             raise OverloadedError(
                 f"about {waiting:,} tokens are waiting and max_waiting_tokens is {most:,}: call "
                 "again later, or send the texts to another process"
@@ -254,6 +253,7 @@ class Engine:
                         self._release(cores)
                 if mine is not None:
                     raise
+            self._sleepers.wake()
             if cores > 1:
                 with self._lock:
                     self._release(cores - 1)

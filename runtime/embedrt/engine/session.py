@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import mmap
-import os
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from embedrt.bundle.decoding import REMEDY
@@ -16,11 +16,6 @@ from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.clipping import EXACT, largest_product, largest_rows
 from embedrt.engine.runner import TextIds, stack
 from embedrt.errors import BundleCorruptError, BundleFormatError, NonFiniteEmbeddingError
-
-# ONNX Runtime's Linux wheels send usage data unless this is set before the import.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-import onnxruntime as ort
 
 FloatArray = NDArray[np.float32]
 

@@ -29,10 +29,9 @@ from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
-from embedrt.engine.call import Row
+from embedrt.engine.call import FloatArray, Row
 from embedrt.engine.huge_pages import added_blocks, enlarge, memory_regions
 from embedrt.engine.runner import Kernels, Runner, TextIds, count_tokens, stack
-from embedrt.engine.session import FloatArray, Session
 
 # After this many single batches, more are likely, and worth the memory of a second session.
 ALONE_BEFORE_ALL_CORES = 4
@@ -151,8 +150,11 @@ class Sessions:
             with suppress(IndexError):  # no block is left
                 enlarge(self._small_pages.pop() for _ in range(BLOCKS_PER_TEXT))
 
-    def _load(self, **options: Any) -> tuple[Session, list[range]]:
+    def _load(self, **options: Any) -> tuple[Runner, list[range]]:
         """Return a session of the graph with some options, and the blocks of memory it added."""
+        # Imports ONNX Runtime, which the kernels do without.
+        from embedrt.engine.session import Session  # noqa: PLC0415
+
         before = memory_regions()
         session = Session(
             self._graph, self._precision, weights=self._weights, by_token=self._by_token, **options

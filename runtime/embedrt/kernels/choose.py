@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from embedrt.bundle.memory import load_file
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.runner import Kernels, Runner
-from embedrt.engine.session import RUNTIME
 from embedrt.errors import EmbedrtError, KernelsError, warn_caller
 from embedrt.text.tokenizer import TokenIds, Tokenizer
 
@@ -51,7 +51,12 @@ class Choice:
     @property
     def engine(self) -> str:
         """What runs the bundle, for people."""
-        return RUNTIME if self.kernels is None else self.kernels.name
+        if self.kernels is not None:
+            return self.kernels.name
+        # Imports ONNX Runtime, which the kernels do without.
+        from embedrt.engine.session import RUNTIME  # noqa: PLC0415
+
+        return RUNTIME
 
 
 class _NotUsableError(Exception):
@@ -142,7 +147,11 @@ def _load(bundle: Bundle, *, mapped: bool, required: bool) -> Kernels:
             raise _NotUsableError("there are no kernels for this processor")
         weights = load_file(bundle.path / WEIGHTS, mapped=mapped) if bundle.weights_size else None
         encoder = recognize(read_graph(load_file(bundle.graph), weights))
-        return KernelSession(Model(library, path, encoder), path)
+        model = Model(library, path, encoder)
+        if weights is not None and hasattr(mmap, "MADV_DONTNEED"):
+            # Of what has been packed, the original is not read again, and is still in the file.
+            weights.madvise(mmap.MADV_DONTNEED)
+        return KernelSession(model, path)
     except (OSError, ValueError, LookupError) as error:
         raise _NotUsableError(f"kernels do not cover its graph: {error}") from error
     except LibraryError as error:

@@ -80,7 +80,7 @@ class Admission:
     def is_full(self) -> bool:
         """Whether the engine would refuse any text."""
         most = self._max_waiting_tokens
-        return most is not None and self._loaded.stats().waiting_tokens >= most
+        return most is not None and self._loaded.waiting_tokens >= most
 
     def refusal(self, why: str) -> RequestError:
         """Return the refusal of a request that can be sent again."""

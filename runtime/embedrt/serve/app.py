@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from embedrt.loaded import LoadedBundle
 from embedrt.serve.dialects import openai, own, predict, rerank, root, sparse, tei, tokens, weaviate
+from embedrt.serve.direct import Direct
 from embedrt.serve.endpoint import Endpoint
 from embedrt.serve.errors import RequestError
 from embedrt.serve.operation import Dialect, Operation
@@ -44,12 +45,12 @@ def create_app(loaded: LoadedBundle, options: ServeOptions | None = None) -> Sta
     however much waits. The attribute ``state.service`` holds what the routes share.
     """
     service = Service(loaded, options or ServeOptions())
+    endpoints = [Endpoint(operation, service) for operation in OPERATIONS]
     app = Starlette(
         routes=[
-            Route(operation.path, Endpoint(operation, service), methods=[operation.method])
-            for operation in OPERATIONS
+            Route(each.operation.path, each, methods=[each.operation.method]) for each in endpoints
         ],
-        middleware=_middleware(service.options),
+        middleware=[*_middleware(service.options), Middleware(Direct, endpoints=endpoints)],
         exception_handlers={HTTPException: _no_route},
     )
     # A redirect would carry the host that the client names.

@@ -26,6 +26,7 @@ from embedrt.serve.wire import (
 logger = logging.getLogger("embedrt.serve")
 
 CLIENT_GONE = 499  # in metrics and logs, as nginx counts it
+UNWATCHED_SECONDS = 0.05  # most requests are answered before, and need no task that watches
 COUNTED = {CLIENT_GONE, 429}  # an overload would fill the log with lines that the metrics count
 
 
@@ -54,7 +55,7 @@ class Endpoint:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         operation, service = self.operation, self._service
-        path = scope["path_params"]
+        path = scope.get("path_params", {})
         refuse_other_task(service.manifest.task, operation.task, service.name)
         if operation.method == "GET":
             return await operation.answer(service, Incoming(path=path))
@@ -82,8 +83,10 @@ async def while_connected(receive: Receive, answering: Awaitable[Reply]) -> Repl
 
     Raises ClientGoneError or RequestError then, and cancels `answering`.
     """
+    loop = asyncio.get_running_loop()
     answerer = asyncio.current_task()
     assert answerer is not None
+    watcher: asyncio.Task[None] | None = None
     gone = False
 
     async def watch() -> None:
@@ -93,7 +96,11 @@ async def while_connected(receive: Receive, answering: Awaitable[Reply]) -> Repl
         gone = True
         answerer.cancel()
 
-    watcher = asyncio.create_task(watch())
+    def begin() -> None:
+        nonlocal watcher
+        watcher = loop.create_task(watch())
+
+    timer = loop.call_later(UNWATCHED_SECONDS, begin)
     try:
         return await answering
     except asyncio.CancelledError:
@@ -102,4 +109,6 @@ async def while_connected(receive: Receive, answering: Awaitable[Reply]) -> Repl
             raise ClientGoneError from None
         raise RequestError("unhealthy", "the server has ended before the answer") from None
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()

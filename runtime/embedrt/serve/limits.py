@@ -14,6 +14,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from embedrt.serve.writes import JoinedWrites
+
 MAX_HEADER_BYTES = 1 << 16
 
 
@@ -25,6 +27,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._read_seconds = read_seconds
         self._receiving: asyncio.TimerHandle | None = None
         self._draining: asyncio.TimerHandle | None = None
+        self._arriving = False
         self._in_headers = True
         self._header_bytes = 0
         self._unread = 0
@@ -32,6 +35,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time in which the first request must arrive."""
         super().connection_made(transport)
+        self._replies = JoinedWrites(transport, self.loop)
         self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -42,7 +46,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Count what arrives before the end of the headers."""
+        """Count what arrives before the end of the headers, and start the time of the rest."""
         if self.transport.is_closing():
             return
         if self._in_headers:
@@ -50,12 +54,13 @@ class LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
             self._refuse(431, f"The headers have more than {MAX_HEADER_BYTES} bytes.")
+        elif self._arriving and self._receiving is None:
+            self._expect_request()
 
     def on_message_begin(self) -> None:
-        """Start the time of a request that follows another one in the same piece."""
+        """Note a request of which more may arrive."""
         super().on_message_begin()
-        if self._receiving is None:
-            self._expect_request()
+        self._arriving = True
 
     def on_headers_complete(self) -> None:
         """Begin to read the body."""
@@ -63,17 +68,20 @@ class LimitedProtocol(HttpToolsProtocol):
             self._check_headers()
         self._in_headers, self._header_bytes = False, 0
         super().on_headers_complete()
+        if self.cycle is not None:  # None if the connection is upgraded, which nothing here does
+            self.cycle.transport = self._replies
 
     def on_message_complete(self) -> None:
         """Stop the time of a request that has arrived."""
-        self._in_headers = True
+        self._arriving, self._in_headers = False, True
         if self._receiving is not None:
             self._receiving.cancel()
             self._receiving = None
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Watch whether the client reads what was written."""
+        """Write the answer, and watch whether the client reads it."""
+        self._replies.flush()
         super().on_response_complete()
         unread = self.transport.get_write_buffer_size()
         if unread and self._draining is None:

@@ -10,8 +10,6 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
-
 from embedrt.request import Embedded
 from embedrt.serve.errors import RequestError
 from embedrt.serve.fields import Texts, dimensions_of, is_token_ids, texts_of, word
@@ -94,7 +92,7 @@ def _answer(service: Service, embedded: Embedded, encoding: str) -> object:
     vectors: Any = embedded.vectors
     if encoding == "base64":
         vectors = [base64.b64encode(row).decode() for row in vectors.astype("<f4", copy=False)]
-    tokens = int(np.sum(embedded.token_counts))
+    tokens = sum(embedded.token_counts.tolist())
     return {
         "object": "list",
         "data": [

@@ -1,0 +1,39 @@
+"""The head and the body of an answer in one write: uvicorn sends each of them by itself.
+
+A write is a system call and a packet, and takes a tenth of the server's time for a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class JoinedWrites(asyncio.Transport):
+    """Writes to a connection, at the end of an answer or at the loop's next turn."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes | bytearray | memoryview] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write soon."""
+        if not self._parts:
+            self._loop.call_soon(self.flush)
+        self._parts.append(data)
+
+    def flush(self) -> None:
+        """Write what there is."""
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._transport.write(b"".join(parts))
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed, or about to be."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Write what there is, then close the connection."""
+        self.flush()
+        self._transport.close()
