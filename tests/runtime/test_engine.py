@@ -25,7 +25,7 @@ from embedrt.engine.call import Call, TokenIds
 from embedrt.engine.runner import Runner, TextIds
 from embedrt.engine.scheduler import Engine
 from embedrt.engine.session import FloatArray, Session
-from embedrt.engine.sessions import ALONE_BEFORE_ALL_CORES, Sessions
+from embedrt.engine.sessions import ALONE_BEFORE_ALL_CORES, LONG_BATCH, Sessions
 from embedrt.errors import BundleCorruptError, ClosedError, OverloadedError
 from embedrt.kernels.session import KernelSession
 from tiny_bundle import WORDS, make_tiny
@@ -145,6 +145,29 @@ class TestAllCores:
         assert ran[-1] is engine._sessions.all_cores
         engine.run(call_of("1", "1 2", "1 2 3"))
         assert set(ran[-3:]) == {engine._sessions.one_core}
+
+    def test_used_for_the_first_long_text(self, engine: Engine, ran: list[Runner]) -> None:
+        text = "1 2 " * (LONG_BATCH // 2)
+        engine.run(call_of("1 " * (LONG_BATCH - 1)))
+        assert ran == [engine._sessions.one_core]
+        call = call_of(text)
+        engine.run(call)
+        assert engine._sessions.all_cores is not None
+        assert ran[1:] == [engine._sessions.all_cores]
+        assert call.vectors.tobytes() == run_one(engine, text).tobytes()
+        assert engine._busy == 0
+
+    def test_a_long_text_runs_on_one_core_if_no_other_session_loads(
+        self, engine: Engine, ran: list[Runner], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **_options: object) -> Session:
+            raise MemoryError
+
+        monkeypatch.setattr("embedrt.engine.session.Session", fail)
+        for _ in range(2):
+            engine.run(call_of("1 2 " * (LONG_BATCH // 2)))
+        assert engine._sessions.all_cores is None
+        assert ran == [engine._sessions.one_core] * 2
 
     def test_batches_do_not_count(self, engine: Engine) -> None:
         for _ in range(3 * ALONE_BEFORE_ALL_CORES):

@@ -2,7 +2,8 @@
 
 Concurrent batches run on one core each, which gives the highest throughput. A single batch would
 leave the other cores idle. After a few single batches, the graph is therefore loaded a second time,
-with a thread pool on all cores, to reduce their latency. Both sessions give the same bytes.
+with a thread pool on all cores, to reduce their latency. Both sessions give the same bytes. A long
+text waits for this load, which takes a fraction of the time that the second core saves.
 
 After a pause, the threads of the pool have to wake up. On virtual machines, Linux may wake them on
 the caller's core, where they compete with the caller until the scheduler's next tick moves them, up
@@ -19,6 +20,7 @@ import mmap
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -35,6 +37,7 @@ from embedrt.engine.runner import Kernels, Runner, TextIds, count_tokens, stack
 
 # After this many single batches, more are likely, and worth the memory of a second session.
 ALONE_BEFORE_ALL_CORES = 4
+LONG_BATCH = 1024  # tokens of a single batch that is worth it at once
 
 TEXTS_BEFORE_HUGE_PAGES = 4  # in batches of their own
 BLOCKS_PER_TEXT = 2  # take about a millisecond
@@ -106,13 +109,15 @@ class Sessions:
         after_pause = perf_counter() - self._last_end >= SHORT_PAUSE
         if after_pause and tokens * self._seconds_per_token <= LONG_RUN:
             return self.one_core
-        session = self.all_cores or self.one_core
         self._alone += 1
-        if self._alone == ALONE_BEFORE_ALL_CORES and self._threads > 1 and not self._closed:
-            # Until the load is complete, and if it fails, the one-core session is used.
+        is_long = tokens >= LONG_BATCH
+        wanted = self._threads > 1 and (is_long or self._alone >= ALONE_BEFORE_ALL_CORES)
+        if wanted and self.loading is None and not self._closed:
             with suppress(RuntimeError):  # the process is shutting down
                 self.loading = submit(self._load_for_all_cores)
-        return session
+        # Until the load is complete, and if it fails, the one-core session is used.
+        waits = is_long and self.loading is not None
+        return self.all_cores or (_OnceLoaded(self) if waits else self.one_core)
 
     def run(self, session: Runner, texts: TextIds) -> FloatArray | Sequence[Row]:
         """Run a batch, see `Runner.run`; return the result of each row."""
@@ -170,6 +175,34 @@ class Sessions:
         # Another bundle may have replaced the files, and two models must never be mixed.
         if _identity(self._graph) == self._files and not self._closed:
             self.all_cores = session
+
+
+@dataclass(frozen=True, slots=True)
+class _OnceLoaded:
+    """The session for all cores after its load has ended, or else the one-core session."""
+
+    sessions: Sessions
+
+    @property
+    def name(self) -> str:
+        return self._runner.name
+
+    @property
+    def dimension(self) -> int | None:
+        return self._runner.dimension
+
+    @property
+    def mixes(self) -> bool:
+        return self._runner.mixes
+
+    def run(self, texts: TextIds) -> FloatArray:
+        if self.sessions.loading is not None:
+            wait([self.sessions.loading])
+        return self._runner.run(texts)
+
+    @property
+    def _runner(self) -> Runner:
+        return self.sessions.all_cores or self.sessions.one_core
 
 
 def _identity(graph: Path) -> list[tuple[int, int, int, int]]:
