@@ -39,6 +39,7 @@ from embedrt.verify import check_probes
 logger = logging.getLogger("embedrt.serve")
 
 FAREWELL_SECONDS = 1.0  # in which idle connections may still send a request, and be told to close
+LAST_SECONDS = 0.25  # for the requests of connections that were accepted last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +131,19 @@ class Server(uvicorn.Server):
         """Answer what still arrives with the wish to close, then stop listening and finish."""
         logger.info("ending, with %d connections", len(self.server_state.connections))
         self.server_state.default_headers.append((b"connection", b"close"))
-        end = monotonic() + FAREWELL_SECONDS
-        connections = self.server_state.connections
-        while connections and monotonic() < end and not self.force_exit:  # noqa: ASYNC110 - no event
-            await asyncio.sleep(0.02)
+        await self._until_closed(FAREWELL_SECONDS)
+        for server in self.servers:
+            server.close()
+        # uvicorn closes connections whose request is still on its way.
+        await self._until_closed(LAST_SECONDS)
         await super().shutdown(sockets)
         logger.info("ended")
+
+    async def _until_closed(self, seconds: float) -> None:
+        """Wait until the clients have closed all connections, for `seconds` at most."""
+        end, connections = monotonic() + seconds, self.server_state.connections
+        while connections and monotonic() < end and not self.force_exit:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.02)
 
 
 @contextmanager
