@@ -74,9 +74,16 @@ def test_padding_token_takes_no_position(exported: Callable[[str], Pair], family
     assert np.abs(with_padding - with_another).max() > 1e-3
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu_new", "gelu_pytorch_tanh"])
 @pytest.mark.parametrize(
-    ("family", "setting"), [("bert", "hidden_act"), ("distilbert", "activation")]
+    ("family", "setting", "activation"),
+    [
+        ("bert", "hidden_act", "relu"),
+        ("bert", "hidden_act", "gelu_new"),
+        ("bert", "hidden_act", "gelu_pytorch_tanh"),
+        ("distilbert", "activation", "relu"),
+        pytest.param("distilbert", "activation", "gelu_new", marks=pytest.mark.slow),
+        pytest.param("distilbert", "activation", "gelu_pytorch_tanh", marks=pytest.mark.slow),
+    ],
 )
 def test_activations(tmp_path: Path, family: str, setting: str, activation: str) -> None:
     pair = export_small(tmp_path, family, config={setting: activation})

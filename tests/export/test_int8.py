@@ -39,28 +39,20 @@ from embedrt_export.source.settings import read_settings
 from model_folders import make_small
 
 FUSED = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
-TRACED = ("big_bird", "bloom")
 LAYERS = 2
 DATA = Path(__file__).parents[1] / "data" / "stsb"
 WORDS = st.sampled_from(["London", "people", "9", "?", "é", "fox"])
 TEXTS = st.lists(st.lists(WORDS, max_size=8).map(" ".join), min_size=1, max_size=12)
 
 
-@pytest.fixture(scope="session", params=[*FUSED, *TRACED])
+@pytest.fixture(
+    scope="session", params=[*FUSED, "big_bird", pytest.param("bloom", marks=pytest.mark.slow)]
+)
 def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The int8 bundle of a small model of each family, beside its fp32 bundle."""
-    family = request.param
+    """The int8 bundle of a small model of each family."""
     folder = tmp_path_factory.mktemp("int8")
-    model = make_small(folder / family, family)
-    export_model(str(model), output=folder / "fp32")
+    model = make_small(folder / request.param, request.param)
     return export_model(str(model), output=folder / "int8", precision="int8")
-
-
-@pytest.fixture(scope="session")
-def minilm_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MiniLM with its published weights, in int8."""
-    output = tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2-int8"
-    return export_model("all-MiniLM-L6-v2", output=output, precision="int8")
 
 
 def test_graph(small: Path) -> None:

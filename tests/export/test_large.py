@@ -147,7 +147,7 @@ def xlmr_large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         hidden=1024,
         vocabulary=250_002,
         positions=514,
-        max_tokens=64,  # so that the proof takes only minutes
+        max_tokens=32,  # so that the proof takes only minutes
     )
     shutil.rmtree(parent)
 
