@@ -58,9 +58,10 @@ test test-slow test-optimum test-kernels: export OMP_NUM_THREADS = 1
 test test-slow test-kernels: export EMBEDRT_TEST_BUNDLE = $(BUNDLE)
 test-slow test-kernels: export EMBEDRT_TEST_BUNDLE_INT8 = $(BUNDLE_INT8)
 
-# Side by side, a file of tests in one process; then those that time something, alone.
+# Side by side, a file of tests in one process; then those that time something, alone. The adapters
+# are left to `make test-integrations-light`.
 test: .venv/test $(BUNDLE)/manifest.json
-	$(BIN)/pytest -m "not slow and not alone" $(BY_FILE)
+	$(BIN)/pytest -m "not slow and not alone" $(BY_FILE) --ignore tests/integrations
 	$(BIN)/pytest -m "alone and not slow"
 
 # Full-size models, further families and settings, and more examples: see tests/README.md.

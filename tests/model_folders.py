@@ -319,17 +319,18 @@ def make_small(
     seed: int = 0,
     config: Mapping[str, object] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    whole: bool = False,
     **saved: Any,
 ) -> Path:
     """Save a small model of a family with sentence-transformers; return its folder.
 
     `tail` are the modules after the pooling, by default Normalize. `config` overrides the encoder's
-    config, `tokenizer` replaces the family's, and `saved` are arguments of SentenceTransformer,
+    config, `tokenizer` replaces the family's, of which `whole` is that of `tokenizer_for`, and `saved` are arguments of SentenceTransformer,
     such as prompts.
     """
     encoder = folder.with_name(f"{folder.name}-encoder")
     encoder.mkdir(parents=True)
-    tokenizer = tokenizer or tokenizer_for(family, encoder)
+    tokenizer = tokenizer or tokenizer_for(family, encoder, whole=whole)
     tokenizer.save_pretrained(encoder)
     model = transformers.AutoModel.from_config(small_config(family, len(tokenizer), **config or {}))
     randomize(model, seed)

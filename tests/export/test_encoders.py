@@ -45,7 +45,10 @@ FAMILIES = [
     if is_known(family)
 ]
 # One of each kind of layer: shared, rotary and gated, with windows, without biases.
-QUANTIZED = ("albert", "gte", "modernbert", "t5")
+KINDS = ("albert", "gte", "modernbert", "t5")
+BY_KIND = [
+    pytest.param(family, marks=[] if family in KINDS else pytest.mark.slow) for family in FAMILIES
+]
 MAX_TOKENS = 64
 TEXTS = ["", "a", "the lazy dog", "How many people live in London?", "лиса 敏捷 😀 " * 20]
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "<pad>", "<s>", "</s>", "<mask>"]
@@ -95,13 +98,7 @@ def test_graph(exported: Callable[[str], Pair], family: str) -> None:
     assert not operators.keys() & {"If", "Loop", "Scan", "Softmax", "Cos", "Sin"}
 
 
-@pytest.mark.parametrize(
-    "family",
-    [
-        pytest.param(family, marks=[] if family in QUANTIZED else pytest.mark.slow)
-        for family in FAMILIES
-    ],
-)
+@pytest.mark.parametrize("family", BY_KIND)
 def test_int8(exported: Callable[[str], Pair], tmp_path: Path, family: str) -> None:
     pair = exported(family)
     bundle = export_model(str(pair.folder), output=tmp_path / "int8", precision="int8")
@@ -258,7 +255,7 @@ def test_keys_of_the_authors_own_code(tmp_path: Path) -> None:
             export_model(str(folder), output=tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BY_KIND)
 def test_every_weight_of_another_shape_is_named(tmp_path: Path, family: str) -> None:
     folder = make_small(tmp_path / family, family)
     file = folder / "model.safetensors"

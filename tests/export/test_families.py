@@ -161,7 +161,16 @@ def test_pruned_heads_that_contradict_the_model(
         export_model(str(folder), output=tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [
+        *("bert", "mpnet"),
+        *(
+            pytest.param(family, marks=pytest.mark.slow)
+            for family in ("roberta", "xlm-roberta", "distilbert")
+        ),
+    ],
+)
 def test_every_weight_of_another_shape_is_named(tmp_path: Path, family: str) -> None:
     """The error comes before the graph is built, and names the weight and the expected shape."""
     folder = make_small(tmp_path / family, family)

@@ -153,7 +153,7 @@ def plant_token(model: Path, token: str, channels: int, strength: float) -> None
 
 @pytest.mark.parametrize("strength", [100.0, 1000.0])
 def test_outlier_channels_stay_in_fp32(strength: float, tmp_path: Path) -> None:
-    model = make_small(tmp_path / "model", "bert")
+    model = make_small(tmp_path / "model", "bert", whole=True)
     widen_channels(model, 4, strength)
     bundle = export_model(str(model), output=tmp_path / "int8", precision="int8")
     quantization = Bundle.open(bundle).manifest.quantization
@@ -165,7 +165,7 @@ def test_outlier_channels_stay_in_fp32(strength: float, tmp_path: Path) -> None:
 
 
 def test_outlier_tokens_need_scales_by_row(tmp_path: Path) -> None:
-    model = make_small(tmp_path / "model", "bert")
+    model = make_small(tmp_path / "model", "bert", whole=True)
     plant_token(model, "the", 24, 3000.0)
     bundle = export_model(str(model), output=tmp_path / "int8", precision="int8")
     quantization = Bundle.open(bundle).manifest.quantization
@@ -175,7 +175,7 @@ def test_outlier_tokens_need_scales_by_row(tmp_path: Path) -> None:
 
 
 def test_many_outlier_channels_need_wide_activations(tmp_path: Path) -> None:
-    model = make_small(tmp_path / "model", "bert")
+    model = make_small(tmp_path / "model", "bert", whole=True)
     widen_channels(model, 24, 100.0)
     bundle = export_model(str(model), output=tmp_path / "int8", precision="int8")
     quantization = Bundle.open(bundle).manifest.quantization
@@ -187,7 +187,7 @@ def test_many_outlier_channels_need_wide_activations(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A small model in fp32."""
-    folder = make_small(tmp_path_factory.mktemp("schemes") / "model", "bert")
+    folder = make_small(tmp_path_factory.mktemp("schemes") / "model", "bert", whole=True)
     config = AutoConfig.from_pretrained(folder)
     return build_graph(read_settings(folder), config, folder.parent / "fp32")
 
@@ -207,7 +207,7 @@ def test_no_scheme_suffices(built: Built, ids: list[TokenIds]) -> None:
 
 
 def test_an_export_below_the_thresholds_leaves_nothing(tmp_path: Path) -> None:
-    model = make_small(tmp_path / "model", "bert")
+    model = make_small(tmp_path / "model", "bert", whole=True)
     noise = tmp_path / "noise.txt"
     noise.write_text("a\n" * 10, encoding="utf-8")
     with pytest.raises(SourceError, match="has 10 texts; at least 30"):

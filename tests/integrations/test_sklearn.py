@@ -62,7 +62,6 @@ def as_texts(table: Any) -> list[str]:
     return [" ".join(map(str, row)) for row in np.asarray(table)]
 
 
-@pytest.mark.slow
 def test_check_estimator(minilm: Path) -> None:
     """All checks of the installed scikit-learn pass, except the listed ones."""
     estimator = Checked(str(minilm), options={"threads": 1})
