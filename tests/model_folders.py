@@ -27,7 +27,7 @@ HIDDEN = 32
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 METADATA = {"format": "pt"}  # transformers refuses safetensors files without it
 FREQUENT = 4500  # entries at the beginning of BERT's vocabulary
-OWN_WORDS = frozenset("boats cats dogs facade jumps lazy naive zu".split())
+OWN_WORDS = frozenset("boats cats dogs facade jumps lazy naive weather zu".split())
 TRAINING_TEXTS = [
     "How many people live in London? Around 9 million people live in London.",
     "the quick brown fox jumps over the lazy dog, again and again and again",
@@ -325,8 +325,8 @@ def make_small(
     """Save a small model of a family with sentence-transformers; return its folder.
 
     `tail` are the modules after the pooling, by default Normalize. `config` overrides the encoder's
-    config, `tokenizer` replaces the family's, of which `whole` is that of `tokenizer_for`, and `saved` are arguments of SentenceTransformer,
-    such as prompts.
+    config, `tokenizer` replaces the family's, `whole` is that of `tokenizer_for`, and `saved` are
+    arguments of SentenceTransformer, such as prompts.
     """
     encoder = folder.with_name(f"{folder.name}-encoder")
     encoder.mkdir(parents=True)
