@@ -221,14 +221,13 @@ def _run(situations: Sequence[Situation], home: Path, hub: Hub, settings: dict[s
         timeout=300,
     )
     assert ended.stderr == ""
-    return {
-        name: Finished(
-            folder, *result, [line for line in hub.requests if way[0].rpartition("/")[2] in line]
-        )
-        for (name, way), folder, result in zip(
-            situations, folders, json.loads(ended.stdout), strict=True
-        )
-    }
+    results: list[tuple[int, str, str]] = json.loads(ended.stdout)
+    found: Runs = {}
+    for (name, way), folder, (status, out, err) in zip(situations, folders, results, strict=True):
+        model = way[0].rpartition("/")[2]
+        requests = [line for line in hub.requests if model in line]
+        found[name] = Finished(folder, status, out, err, requests)
+    return found
 
 
 def test_download(runs: Runs, hub_model: Path) -> None:
