@@ -272,10 +272,10 @@ def switch_threads(phase: str, details: dict[str, int]) -> None:
 @pytest.mark.slow
 def test_a_failed_preparation_is_reported(folder: Path) -> None:
     run = make_run(folder, "right")
-    # A tokenizer alone is no model that can be exported.
-    other = Entry("other", FAKES / "fake.py", "harness", "onnx")
+    # A tokenizer alone is no model that can be exported. The preparation runs in this environment.
+    other = Entry("other", FAKES / "fake.py", "harness", "embedrt-fp32")
     row, right = measured(replace(run, contenders={"other": other, **run.contenders}), CORPUS)
-    assert row.error.startswith("not prepared: onnx: ")
+    assert row.error.startswith("not prepared: embedrt-fp32: ")
     assert not right.error
 
 
