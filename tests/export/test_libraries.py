@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from comparison import Pair
+from model_folders import BEFORE_5
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 STAGES = re.compile(
@@ -102,11 +103,15 @@ def on_a_terminal(*commands: Sequence[str | Path]) -> list[list[str]]:
     return [part.splitlines() for part in parts]
 
 
+# Slow: a new process with three commands. `make test-optimum` runs it beside transformers 4.
+@pytest.mark.parametrize(
+    "tracing", [pytest.param("big_bird", marks=() if BEFORE_5 else pytest.mark.slow)]
+)
 def test_an_export_writes_only_our_lines_and_a_comparison_nothing(
-    exported: Callable[[str], Pair], tmp_path: Path
+    exported: Callable[[str], Pair], tmp_path: Path, tracing: str
 ) -> None:
     """What a library writes at its first use is written by the comparison, which is the first."""
-    bert, traced = exported("bert"), exported("big_bird").folder
+    bert, traced = exported("bert"), exported(tracing).folder
     comparison, *exports = on_a_terminal(
         ["verify", bert.bundle, "--against", bert.folder],
         ["export", bert.folder, "--precision", "int8", "--output", tmp_path / "int8"],
