@@ -54,14 +54,18 @@ demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 
 # Torch has one thread in each process of tests: more would wait for each other, spinning.
 test test-slow test-optimum test-kernels: export OMP_NUM_THREADS = 1
+# The bundles of `make demo` are those that the tests would export again.
+test test-slow test-kernels: export EMBEDRT_TEST_BUNDLE = $(BUNDLE)
+test-slow test-kernels: export EMBEDRT_TEST_BUNDLE_INT8 = $(BUNDLE_INT8)
 
-# Side by side, a file of tests in one process; then those that time something, alone.
-test: .venv/test
-	$(BIN)/pytest -m "not slow and not alone" $(BY_FILE)
+# Side by side, a file of tests in one process; then those that time something, alone. The adapters
+# are left to `make test-integrations-light`.
+test: .venv/test $(BUNDLE)/manifest.json
+	$(BIN)/pytest -m "not slow and not alone" $(BY_FILE) --ignore tests/integrations
 	$(BIN)/pytest -m "alone and not slow"
 
-# Full-size models, and more examples of everything.
-test-slow: .venv/test
+# Full-size models, further families and settings, and more examples: see tests/README.md.
+test-slow: .venv/test $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 	$(BIN)/pytest -m slow --numprocesses $(WORKERS) --maxprocesses 2 --dist loadfile
 
 # The exporter beside optimum, and so with the libraries before transformers 5. What does not depend
@@ -85,9 +89,9 @@ kernels: .venv/test
 # in a library of their own, because few processors have them.
 test-kernels: $(KERNELS)/built $(KERNELS)-emulated/built \
 		$(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
-	PYTHONPATH="$(CURDIR)/$(KERNELS)" EMBEDRT_TEST_BUNDLE=$(BUNDLE) \
+	PYTHONPATH="$(CURDIR)/$(KERNELS)" \
 		$(BIN)/pytest -m "not slow" $(BY_FILE) tests/kernels
-	PYTHONPATH="$(CURDIR)/$(KERNELS)-emulated" EMBEDRT_TEST_BUNDLE=$(BUNDLE) $(EMULATED) \
+	PYTHONPATH="$(CURDIR)/$(KERNELS)-emulated" $(EMULATED) \
 		$(BIN)/pytest -m "not slow" -k "not 768" $(BY_FILE) \
 		tests/kernels/test_bundles.py tests/kernels/test_encoder.py
 	PYTHONPATH="$(CURDIR)/$(KERNELS)" EMBEDRT_KERNELS=require EMBEDRT_TEST_BUNDLE=$(BUNDLE_INT8) \

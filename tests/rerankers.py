@@ -66,14 +66,15 @@ def make_cross_encoder(
     max_tokens: int = 64,
     seed: int = 0,
     config: Mapping[str, object] | None = None,
+    whole: bool = False,
 ) -> Path:
     """Save a small cross-encoder as transformers saves a classifier; return its folder.
 
-    `activation` is the path of a class that ``config.json`` names, and `config` overrides the
-    encoder's config.
+    `activation` is the path of a class that ``config.json`` names, `config` overrides the
+    encoder's config, and `whole` is that of `tokenizer_for`.
     """
     folder.mkdir(parents=True)
-    tokenizer = tokenizer_for(family, folder)
+    tokenizer = tokenizer_for(family, folder, whole=whole)
     if all(token in tokenizer.get_vocab() for token in UNPAIRED) and family != "mpnet":
         set_pair_template(tokenizer)
     tokenizer.model_max_length = max_tokens
@@ -127,7 +128,13 @@ def make_full_size(folder: Path, name: str) -> Path:
     family, config, activation = FULL_SIZE[name]
     config = {"num_attention_heads": 12, **config}
     return make_cross_encoder(
-        folder, family, activation=activation, max_tokens=512, seed=len(name), config=config
+        folder,
+        family,
+        activation=activation,
+        max_tokens=512,
+        seed=len(name),
+        config=config,
+        whole=True,
     )
 
 

@@ -108,7 +108,7 @@ def make_full_size_sparse(folder: Path, *, layers: int = 12, seed: int = 0) -> P
     """Save a sparse encoder with the sizes and settings of splade-v3, and random weights."""
     encoder = folder.with_name(f"{folder.name}-encoder")
     encoder.mkdir(parents=True)
-    tokenizer = tokenizer_for("bert", encoder)
+    tokenizer = tokenizer_for("bert", encoder, whole=True)
     config = transformers.BertConfig(vocab_size=len(tokenizer), num_hidden_layers=layers)
     tokenizer.save_pretrained(encoder)
     model = transformers.BertForMaskedLM(config)

@@ -21,7 +21,7 @@ def test_made_by_one_of_many(tmp_path_factory: pytest.TempPathFactory, tmp_path:
         (folder / "file").write_text("whole", encoding="utf-8")
 
     def use(_: int) -> str:
-        return (made_once(tmp_path_factory, tmp_path.name, make) / "file").read_text(
+        return (made_once(tmp_path_factory, f"{tmp_path.name}-shared", make) / "file").read_text(
             encoding="utf-8"
         )
 
@@ -42,8 +42,8 @@ def test_a_failed_attempt_is_repeated(
             raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        made_once(tmp_path_factory, tmp_path.name, make)
-    assert made_once(tmp_path_factory, tmp_path.name, make).is_dir()
+        made_once(tmp_path_factory, f"{tmp_path.name}-shared", make)
+    assert made_once(tmp_path_factory, f"{tmp_path.name}-shared", make).is_dir()
 
 
 def test_workers_share_a_folder(

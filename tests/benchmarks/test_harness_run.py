@@ -87,6 +87,7 @@ def is_running(process: int) -> bool:
     return not (status.is_file() and "State:\tZ" in status.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_contenders_have_a_value_for_each_repetition(folder: Path) -> None:
     rows = measured(make_run(folder, "right", "right too"), CORPUS, LATENCY)
     assert [(row.contender, row.workload, row.measure, len(row.values)) for row in rows] == [
@@ -124,6 +125,7 @@ def test_a_failure_is_reported_and_affects_no_other(folder: Path, name: str, rea
     assert not right.error
 
 
+@pytest.mark.slow
 def test_a_contender_that_hangs_is_killed_and_not_started_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +148,7 @@ def test_output_of_a_library_is_not_taken_for_an_answer(folder: Path) -> None:
     assert not row.error
 
 
+@pytest.mark.slow
 def test_a_failed_installation_is_reported(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,12 +269,13 @@ def switch_threads(phase: str, details: dict[str, int]) -> None:
     sum(range(50))
 
 
+@pytest.mark.slow
 def test_a_failed_preparation_is_reported(folder: Path) -> None:
     run = make_run(folder, "right")
-    # A tokenizer alone is no model that can be exported.
-    other = Entry("other", FAKES / "fake.py", "harness", "onnx")
+    # A tokenizer alone is no model that can be exported. The preparation runs in this environment.
+    other = Entry("other", FAKES / "fake.py", "harness", "embedrt-fp32")
     row, right = measured(replace(run, contenders={"other": other, **run.contenders}), CORPUS)
-    assert row.error.startswith("not prepared: onnx: ")
+    assert row.error.startswith("not prepared: embedrt-fp32: ")
     assert not right.error
 
 
@@ -368,6 +372,7 @@ def test_a_new_contender_is_measured_together_with_all_others(folder: Path) -> N
     assert [row.contender for row in rows] == ["right", "right", "right too"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes(folder: Path, tmp_path: Path) -> None:
     script = f"""
 import sys

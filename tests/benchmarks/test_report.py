@@ -189,6 +189,7 @@ class TestRuns:
 
 
 class TestCharts:
+    @pytest.mark.slow
     def test_the_same_rows_give_the_same_bytes(self, rows: Path, tmp_path: Path) -> None:
         for name in ("a", "b"):
             command = [sys.executable, "-m", "benchmarks.report", rows, "--output", tmp_path / name]

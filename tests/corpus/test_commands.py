@@ -24,7 +24,6 @@ from embedrt.corpus import verify_output
 from embedrt.corpus.output import TEMPORARY
 
 ROWS_PER_PART = 25
-KILLS = 20
 
 
 @pytest.fixture
@@ -231,7 +230,8 @@ class TestInterrupts:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 class TestKills:
-    def test_killed_twenty_times(self, corpus: Path, tiny: Path) -> None:
+    @pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
+    def test_killed_again_and_again(self, corpus: Path, tiny: Path, kills: int) -> None:
         """Parts survive SIGKILL at random moments, are not made again, and the output completes."""
         output = corpus / "output"
         command = ["embed", str(corpus / "source"), str(output), "--bundle", str(tiny)]
@@ -245,7 +245,7 @@ class TestKills:
         assert verify_output(output).digest == digest
         shutil.rmtree(output)
         generator, kept, ended = random.Random(0), dict[str, int](), set()
-        for _ in range(KILLS):
+        for _ in range(kills):
             process = forked(*command, "--rows-per-part", str(ROWS_PER_PART))
             time.sleep(generator.uniform(0.1, 1.0) * seconds)
             process.kill()

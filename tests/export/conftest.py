@@ -20,6 +20,18 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
+def traced_electra(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A model of a known family with an activation that only a traced graph can have."""
+    config = {"hidden_act": "tanh"}
+    parent = made_once(
+        tmp_path_factory,
+        "traced-electra",
+        lambda parent: export_small(parent, "electra", config=config),
+    )
+    return small_pair(parent, "electra")
+
+
+@pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Return a function that maps a family to a small model and its bundle."""
 

@@ -32,6 +32,11 @@ from model_folders import (
 )
 
 LLAMAS = ["llama", "mistral", "qwen2", "qwen3"]
+# Qwen 3 has all that the others of its kind have; what is not about a family has these two.
+BY_KIND = [
+    pytest.param(family, marks=[] if family in ("gemma3", "qwen3") else pytest.mark.slow)
+    for family in DECODERS
+]
 MAX_TOKENS = 64
 TEXTS = ["", "a", "the lazy dog", "How many people live in London?", "лиса 敏捷 😀 " * 20]
 
@@ -75,7 +80,7 @@ def test_agrees_at_every_length_and_past_the_maximum(
     assert_agrees_at_every_length(pair)
 
 
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", BY_KIND)
 def test_agrees_at_every_position(tmp_path: Path, family: str) -> None:
     pair = export_fused(tmp_path, family, max_tokens=None, config={"max_position_embeddings": 40})
     with Embedder.load(pair.bundle) as embedder:
@@ -83,11 +88,22 @@ def test_agrees_at_every_position(tmp_path: Path, family: str) -> None:
     assert_agrees_at_every_length(pair, 49)
 
 
-@pytest.mark.parametrize("family", LLAMAS)
-@pytest.mark.parametrize("window", [1, 2, 9])
+@pytest.mark.parametrize(
+    ("window", "family"),
+    [
+        (1, "mistral"),
+        (2, "qwen2"),
+        (9, "qwen3"),
+        pytest.param(1, "qwen2", marks=pytest.mark.slow),
+        pytest.param(1, "qwen3", marks=pytest.mark.slow),
+        pytest.param(2, "mistral", marks=pytest.mark.slow),
+        pytest.param(2, "qwen3", marks=pytest.mark.slow),
+        pytest.param(9, "mistral", marks=pytest.mark.slow),
+        pytest.param(9, "qwen2", marks=pytest.mark.slow),
+    ],
+)
 def test_sliding_windows(tmp_path: Path, family: str, window: int) -> None:
-    if family == "llama":
-        pytest.skip("it has none")
+    """Llama has none."""
     config: dict[str, Any] = {"sliding_window": window}
     if family != "mistral":
         config |= {"use_sliding_window": True, "max_window_layers": 1}
@@ -99,8 +115,17 @@ def test_sliding_windows(tmp_path: Path, family: str, window: int) -> None:
     assert np.abs(embed_alone(original(folder), ["the lazy dog " * 8])[0] - limited).max() > 1e-3
 
 
-@pytest.mark.parametrize("bidirectional", [True, False])
-@pytest.mark.parametrize("window", [2, 5, 40])
+@pytest.mark.parametrize(
+    ("window", "bidirectional"),
+    [
+        (2, False),
+        (5, True),
+        (40, True),
+        pytest.param(2, True, marks=pytest.mark.slow),
+        pytest.param(5, False, marks=pytest.mark.slow),
+        pytest.param(40, False, marks=pytest.mark.slow),
+    ],
+)
 def test_windows_of_gemma(tmp_path: Path, window: int, *, bidirectional: bool) -> None:
     config = {"sliding_window": window, "use_bidirectional_attention": bidirectional}
     assert_agrees_at_every_length(export_fused(tmp_path, "gemma3", config=config))
@@ -131,7 +156,7 @@ def test_config_with_bidirectional_attention(tmp_path: Path, family: str) -> Non
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("qwen3", marks=pytest.mark.slow)])
 def test_scaled_rotations(tmp_path: Path, family: str, scaling: str) -> None:
     config = {"rope_scaling": SCALINGS[scaling], "rope_theta": 5000.0}
     pair = export_fused(tmp_path, family, config=config, max_tokens=100)
@@ -147,7 +172,7 @@ def test_rotations_of_gemma(tmp_path: Path) -> None:
     assert_agrees_at_every_length(export_fused(tmp_path, "gemma3", config=config))
 
 
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", BY_KIND)
 def test_long_texts(tmp_path: Path, family: str) -> None:
     """If texts can be long, full attention and two-sided windows are computed in blocks."""
     config = {"max_position_embeddings": 2048}
@@ -192,7 +217,11 @@ LONG = {
 
 
 @pytest.mark.skipif(BEFORE_5, reason="torch's exporter traces it as transformers 5 writes it")
-@pytest.mark.parametrize("config", [{"head_dim": 12}, {"rope_scaling": LONG}], ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [{"head_dim": 12}, pytest.param({"rope_scaling": LONG}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_unsupported_settings_are_traced(tmp_path: Path, config: dict[str, Any]) -> None:
     pair = export_small(tmp_path, "llama", config=config)
     with Embedder.load(pair.bundle) as embedder:
@@ -240,7 +269,7 @@ def test_checkpoint_in_shards(tmp_path: Path, files: str) -> None:
     assert_agrees(pair, TEXTS)
 
 
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", BY_KIND)
 def test_checkpoint_of_a_language_model(tmp_path: Path, family: str) -> None:
     """Such a checkpoint has a prefix before the encoder's names, and may have a head."""
     folder = make_small(tmp_path / family, family)
@@ -292,7 +321,7 @@ def test_text_of_no_tokens(tmp_path: Path) -> None:
         assert embedder.encode(["a", ""])[1].tolist() == [0.0] * 32
 
 
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", BY_KIND)
 def test_int8(tmp_path: Path, family: str) -> None:
     folder = make_small(tmp_path / family, family)
     bundle = export_model(str(folder), output=tmp_path / "bundle", precision="int8")
@@ -309,7 +338,7 @@ def test_int8(tmp_path: Path, family: str) -> None:
     assert words.data_type == onnx.TensorProto.INT8
 
 
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", BY_KIND)
 def test_every_weight_of_another_shape_is_named(tmp_path: Path, family: str) -> None:
     folder = make_small(tmp_path / family, family)
     file = folder / "model.safetensors"

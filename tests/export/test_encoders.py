@@ -21,7 +21,7 @@ from embedrt.bundle.manifest import Quantization
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.errors import UnsupportedModelError
 from embedrt_export import export_model
-from model_folders import METADATA, change_json, is_known, make_small, write_json
+from model_folders import BEFORE_5, METADATA, change_json, is_known, make_small, write_json
 
 FAMILIES = [
     family
@@ -44,11 +44,18 @@ FAMILIES = [
     )
     if is_known(family)
 ]
+# One of each kind of layer: shared, rotary and gated, with windows, without biases.
+KINDS = ("albert", "gte", "modernbert", "t5")
+BY_KIND = [
+    pytest.param(family, marks=[] if family in KINDS else pytest.mark.slow) for family in FAMILIES
+]
 MAX_TOKENS = 64
 TEXTS = ["", "a", "the lazy dog", "How many people live in London?", "лиса 敏捷 😀 " * 20]
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "<pad>", "<s>", "</s>", "<mask>"]
 
 needs = pytest.mark.skipif
+# Beside transformers 4, other tracers than torch's draw them, which `make test-optimum` is for.
+FURTHER_TRACED = () if BEFORE_5 else pytest.mark.slow
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -91,7 +98,7 @@ def test_graph(exported: Callable[[str], Pair], family: str) -> None:
     assert not operators.keys() & {"If", "Loop", "Scan", "Softmax", "Cos", "Sin"}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BY_KIND)
 def test_int8(exported: Callable[[str], Pair], tmp_path: Path, family: str) -> None:
     pair = exported(family)
     bundle = export_model(str(pair.folder), output=tmp_path / "int8", precision="int8")
@@ -114,7 +121,8 @@ def test_int8(exported: Callable[[str], Pair], tmp_path: Path, family: str) -> N
         assert [vector.tobytes() for vector in embedder.encode(texts)] == alone
 
 
-# Settings of a config, each with one of the families that read it.
+# Settings of a config, each with one of the families that read it. All but the first of each family
+# are slow.
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("albert", {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}),
     ("albert", {"hidden_act": "gelu_new"}),
@@ -144,7 +152,15 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("family", "changes"), SETTINGS)
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        pytest.param(
+            family, changes, marks=[] if family not in dict(SETTINGS[:n]) else pytest.mark.slow
+        )
+        for n, (family, changes) in enumerate(SETTINGS)
+    ],
+)
 def test_settings_of_the_config(tmp_path: Path, family: str, changes: dict[str, Any]) -> None:
     if not is_known(family):
         pytest.skip("for a newer transformers")
@@ -169,7 +185,13 @@ MODERN = {  # with the keys of transformers 5
 
 
 @needs(not is_known("eurobert"), reason="for a newer transformers")
-@pytest.mark.parametrize("names", [["layer_types"], ["rope_parameters"], list(MODERN)])
+@pytest.mark.parametrize(
+    "names",
+    [
+        list(MODERN),
+        *(pytest.param([name], marks=pytest.mark.slow) for name in MODERN),
+    ],
+)
 def test_layers_of_modernbert_one_by_one(tmp_path: Path, names: list[str]) -> None:
     changes = {name: MODERN[name] for name in names}
     pair = export_small(tmp_path, "modernbert", config=changes)
@@ -179,15 +201,22 @@ def test_layers_of_modernbert_one_by_one(tmp_path: Path, names: list[str]) -> No
 @pytest.mark.parametrize(
     ("family", "changes"),
     [
-        ("electra", {"hidden_act": "tanh"}),
-        ("modernbert", {"hidden_activation": "tanh"}),
-        ("roformer", {"rotary_value": True}),
+        pytest.param("modernbert", {"hidden_activation": "tanh"}, marks=FURTHER_TRACED),
+        pytest.param("roformer", {"rotary_value": True}, marks=FURTHER_TRACED),
     ],
 )
 def test_unsupported_settings_are_traced(
     tmp_path: Path, family: str, changes: dict[str, object]
 ) -> None:
     pair = export_small(tmp_path, family, config=changes)
+    assert_traced(pair)
+
+
+def test_an_unsupported_activation_is_traced(traced_electra: Pair) -> None:
+    assert_traced(traced_electra)
+
+
+def assert_traced(pair: Pair) -> None:
     with Embedder.load(pair.bundle) as embedder:
         assert embedder.manifest.builder == "traced"
     assert_agrees(pair, TEXTS)
@@ -226,7 +255,7 @@ def test_keys_of_the_authors_own_code(tmp_path: Path) -> None:
             export_model(str(folder), output=tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BY_KIND)
 def test_every_weight_of_another_shape_is_named(tmp_path: Path, family: str) -> None:
     folder = make_small(tmp_path / family, family)
     file = folder / "model.safetensors"

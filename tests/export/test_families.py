@@ -74,9 +74,16 @@ def test_padding_token_takes_no_position(exported: Callable[[str], Pair], family
     assert np.abs(with_padding - with_another).max() > 1e-3
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu_new", "gelu_pytorch_tanh"])
 @pytest.mark.parametrize(
-    ("family", "setting"), [("bert", "hidden_act"), ("distilbert", "activation")]
+    ("family", "setting", "activation"),
+    [
+        ("bert", "hidden_act", "relu"),
+        ("bert", "hidden_act", "gelu_new"),
+        ("bert", "hidden_act", "gelu_pytorch_tanh"),
+        ("distilbert", "activation", "relu"),
+        pytest.param("distilbert", "activation", "gelu_new", marks=pytest.mark.slow),
+        pytest.param("distilbert", "activation", "gelu_pytorch_tanh", marks=pytest.mark.slow),
+    ],
 )
 def test_activations(tmp_path: Path, family: str, setting: str, activation: str) -> None:
     pair = export_small(tmp_path, family, config={setting: activation})
@@ -154,7 +161,16 @@ def test_pruned_heads_that_contradict_the_model(
         export_model(str(folder), output=tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [
+        *("bert", "mpnet"),
+        *(
+            pytest.param(family, marks=pytest.mark.slow)
+            for family in ("roberta", "xlm-roberta", "distilbert")
+        ),
+    ],
+)
 def test_every_weight_of_another_shape_is_named(tmp_path: Path, family: str) -> None:
     """The error comes before the graph is built, and names the weight and the expected shape."""
     folder = make_small(tmp_path / family, family)

@@ -40,10 +40,19 @@ CONCATENATIONS = [
     tuple(POOLINGS),
 ]
 ACTIVATIONS = [nn.Identity(), nn.Tanh(), nn.ReLU(), nn.Sigmoid(), nn.GELU()]
+AS_IT_IS = ("mean", tuple(POOLINGS))  # the others without Normalize are slow
 
 
-@pytest.mark.parametrize("normalized", [True, False])
-@pytest.mark.parametrize("pooling", [*POOLINGS, *CONCATENATIONS])
+@pytest.mark.parametrize(
+    ("pooling", "normalized"),
+    [
+        *((pooling, True) for pooling in (*POOLINGS, *CONCATENATIONS)),
+        *(
+            pytest.param(pooling, False, marks=[] if pooling in AS_IT_IS else pytest.mark.slow)
+            for pooling in (*POOLINGS, *CONCATENATIONS)
+        ),
+    ],
+)
 def test_pooling(tmp_path: Path, pooling: str | tuple[str, ...], *, normalized: bool) -> None:
     tail = [Normalize()] if normalized else []
     pair = export_small(tmp_path, "distilbert", pooling=pooling, tail=tail)
@@ -57,8 +66,18 @@ def test_pooling(tmp_path: Path, pooling: str | tuple[str, ...], *, normalized: 
     assert_agrees(pair, TEXTS)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
+@pytest.mark.parametrize(
+    ("activation", "bias"),
+    [
+        *((activation, True) for activation in ACTIVATIONS),
+        (ACTIVATIONS[0], False),
+        *(
+            pytest.param(activation, False, marks=pytest.mark.slow)
+            for activation in ACTIVATIONS[1:]
+        ),
+    ],
+    ids=lambda value: str(value) if isinstance(value, bool) else type(value).__name__,
+)
 def test_dense(tmp_path: Path, activation: nn.Module, *, bias: bool) -> None:
     tail = [Dense(HIDDEN, 24, bias=bias, activation_function=activation)]
     pair = export_small(tmp_path, "bert", tail=tail)

@@ -39,28 +39,20 @@ from embedrt_export.source.settings import read_settings
 from model_folders import make_small
 
 FUSED = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
-TRACED = ("big_bird", "bloom")
 LAYERS = 2
 DATA = Path(__file__).parents[1] / "data" / "stsb"
 WORDS = st.sampled_from(["London", "people", "9", "?", "é", "fox"])
 TEXTS = st.lists(st.lists(WORDS, max_size=8).map(" ".join), min_size=1, max_size=12)
 
 
-@pytest.fixture(scope="session", params=[*FUSED, *TRACED])
+@pytest.fixture(
+    scope="session", params=[*FUSED, "big_bird", pytest.param("bloom", marks=pytest.mark.slow)]
+)
 def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The int8 bundle of a small model of each family, beside its fp32 bundle."""
-    family = request.param
+    """The int8 bundle of a small model of each family."""
     folder = tmp_path_factory.mktemp("int8")
-    model = make_small(folder / family, family)
-    export_model(str(model), output=folder / "fp32")
+    model = make_small(folder / request.param, request.param)
     return export_model(str(model), output=folder / "int8", precision="int8")
-
-
-@pytest.fixture(scope="session")
-def minilm_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MiniLM with its published weights, in int8."""
-    output = tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2-int8"
-    return export_model("all-MiniLM-L6-v2", output=output, precision="int8")
 
 
 def test_graph(small: Path) -> None:
@@ -161,7 +153,7 @@ def plant_token(model: Path, token: str, channels: int, strength: float) -> None
 
 @pytest.mark.parametrize("strength", [100.0, 1000.0])
 def test_outlier_channels_stay_in_fp32(strength: float, tmp_path: Path) -> None:
-    model = make_small(tmp_path / "model", "bert")
+    model = make_small(tmp_path / "model", "bert", whole=True)
     widen_channels(model, 4, strength)
     bundle = export_model(str(model), output=tmp_path / "int8", precision="int8")
     quantization = Bundle.open(bundle).manifest.quantization
@@ -173,7 +165,7 @@ def test_outlier_channels_stay_in_fp32(strength: float, tmp_path: Path) -> None:
 
 
 def test_outlier_tokens_need_scales_by_row(tmp_path: Path) -> None:
-    model = make_small(tmp_path / "model", "bert")
+    model = make_small(tmp_path / "model", "bert", whole=True)
     plant_token(model, "the", 24, 3000.0)
     bundle = export_model(str(model), output=tmp_path / "int8", precision="int8")
     quantization = Bundle.open(bundle).manifest.quantization
@@ -183,7 +175,7 @@ def test_outlier_tokens_need_scales_by_row(tmp_path: Path) -> None:
 
 
 def test_many_outlier_channels_need_wide_activations(tmp_path: Path) -> None:
-    model = make_small(tmp_path / "model", "bert")
+    model = make_small(tmp_path / "model", "bert", whole=True)
     widen_channels(model, 24, 100.0)
     bundle = export_model(str(model), output=tmp_path / "int8", precision="int8")
     quantization = Bundle.open(bundle).manifest.quantization
@@ -195,7 +187,7 @@ def test_many_outlier_channels_need_wide_activations(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A small model in fp32."""
-    folder = make_small(tmp_path_factory.mktemp("schemes") / "model", "bert")
+    folder = make_small(tmp_path_factory.mktemp("schemes") / "model", "bert", whole=True)
     config = AutoConfig.from_pretrained(folder)
     return build_graph(read_settings(folder), config, folder.parent / "fp32")
 
@@ -215,7 +207,7 @@ def test_no_scheme_suffices(built: Built, ids: list[TokenIds]) -> None:
 
 
 def test_an_export_below_the_thresholds_leaves_nothing(tmp_path: Path) -> None:
-    model = make_small(tmp_path / "model", "bert")
+    model = make_small(tmp_path / "model", "bert", whole=True)
     noise = tmp_path / "noise.txt"
     noise.write_text("a\n" * 10, encoding="utf-8")
     with pytest.raises(SourceError, match="has 10 texts; at least 30"):

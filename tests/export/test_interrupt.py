@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from comparison import Pair
 from embedrt import Bundle, Embedder
+from embedrt.cli import main
 from embedrt.errors import ExportError
 from embedrt_export import export_model
 from killed_exports import stage_until_killed, start_export
@@ -34,7 +37,7 @@ def target(request: pytest.FixtureRequest, exported: Callable[[str], Pair], tmp_
     """The output path, without and with an existing bundle."""
     target = tmp_path / "bundle"
     if request.param:
-        export_model(str(exported("bert").folder), output=target)
+        shutil.copytree(exported("bert").bundle, target)
     return target
 
 
@@ -56,7 +59,20 @@ def wait_for(target: Path, name: str) -> None:
         time.sleep(0.0005)
 
 
-@pytest.mark.parametrize("moment", ["", "model.onnx", "probes.json", "manifest.json"])
+@pytest.mark.parametrize(
+    ("target", "moment"),
+    [
+        (True, ""),
+        (True, "model.onnx"),
+        (True, "probes.json"),
+        (True, "manifest.json"),
+        (False, "model.onnx"),
+        pytest.param(False, "", marks=pytest.mark.slow),
+        pytest.param(False, "probes.json", marks=pytest.mark.slow),
+        pytest.param(False, "manifest.json", marks=pytest.mark.slow),
+    ],
+    indirect=["target"],
+)
 def test_killed_while_it_writes(model: Path, target: Path, moment: str) -> None:
     before = contents(target)
     process = start_export(model, target)
@@ -70,6 +86,9 @@ def test_killed_while_it_writes(model: Path, target: Path, moment: str) -> None:
     assert contents(target) != before
 
 
+@pytest.mark.parametrize(
+    "target", [True, pytest.param(False, marks=pytest.mark.slow)], indirect=True
+)
 def test_killed_at_any_time(model: Path, target: Path) -> None:
     before = contents(target)
     start = time.monotonic()
@@ -121,19 +140,12 @@ def test_terminated(model: Path, target: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
-def command(model: Path, target: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "embedrt", "export", str(model), "--output", str(target)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-
-
 def test_interrupted_from_the_keyboard(model: Path, tmp_path: Path) -> None:
     target = tmp_path / "bundle"
-    with command(model, target) as process:
+    command = [sys.executable, "-m", "embedrt", "export", str(model), "--output", str(target)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
         wait_for(target, "model.onnx")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
@@ -143,22 +155,34 @@ def test_interrupted_from_the_keyboard(model: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_file_that_may_not_grow(model: Path, tmp_path: Path) -> None:
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let this process write no file of more than `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_file_that_may_not_grow(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "bundle"
-    with command(model, target) as process:
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (500_000, 500_000))
-        _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert_one_error(err, "File too large", target)
+    capsys.readouterr()
+    with largest_file(500_000):
+        assert main(["export", str(model), "--output", str(target)]) == 1
+    assert_one_error(capsys.readouterr().err, "File too large", target)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB."""
+    """A file system of 600 kB, less than a small model takes."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root mounts a disk")
     yield disk

@@ -62,7 +62,16 @@ def test_agrees(long_pair: Pair) -> None:
     assert_agrees(long_pair, texts)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("long_pair", "precision"),
+    [
+        *((name, "fp32") for name in POSITIONS),
+        ("bert", "int8"),
+        pytest.param("xlm-roberta", "int8", marks=pytest.mark.slow),
+        pytest.param("distilbert", "int8", marks=pytest.mark.slow),
+    ],
+    indirect=["long_pair"],
+)
 def test_same_bytes(long_pair: Pair, tmp_path: Path, precision: Precision) -> None:
     bundle = long_pair.bundle
     if precision == "int8":
@@ -92,14 +101,20 @@ def test_a_bias_on_scores_keeps_its_attention(tmp_path: Path) -> None:
     assert attentions(pair.bundle) == {"Attention"}
 
 
+def test_texts_of_the_proof() -> None:
+    longest = [text for text in proof_texts([], 8192, len) if len(text) >= 1000]
+    assert [len(text) for text in longest] == [3 * 8192]
+    assert [len(text) for text in cut_texts(8192, len)] == [8191, 8192, 8193]
+    assert cut_texts(LONG, len) == []
+
+
+@pytest.mark.parametrize(
+    "long_pair",
+    [pytest.param(name, marks=[] if name == "bert" else pytest.mark.slow) for name in POSITIONS],
+    indirect=True,
+)
 class TestProof:
     """A text of 8,192 tokens takes a minute, so the proof has few of them."""
-
-    def test_texts(self) -> None:
-        longest = [text for text in proof_texts([], 8192, len) if len(text) >= 1000]
-        assert [len(text) for text in longest] == [3 * 8192]
-        assert [len(text) for text in cut_texts(8192, len)] == [8191, 8192, 8193]
-        assert cut_texts(LONG, len) == []
 
     def test_the_longest_text_runs_once(
         self, long_pair: Pair, monkeypatch: pytest.MonkeyPatch

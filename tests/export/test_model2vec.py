@@ -91,7 +91,7 @@ def test_model2vec_cuts_texts_by_their_characters(tmp_path: Path) -> None:
     texts = [word[:length] + " and more" for length in range(30, 60)]
     texts += [" " * length + word for length in range(30, 60)]
     with Embedder.load(exported(folder)) as embedder:
-        assert embedder.manifest.max_characters == 48
+        assert embedder.manifest.max_characters == 32
         check(embedder, texts, encode(texts))
         prompted = embedder.encode(texts, prompt="as: ")
         assert np.abs(prompted - encode([f"as: {text}" for text in texts])).max() <= TOLERANCE
@@ -127,7 +127,7 @@ def test_info_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["info", str(bundle)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "encoder model2vec, fused, fp32" in shown
-    assert "max tokens 512, truncated on the right, of the first 3072 characters" in shown
+    assert "max tokens 512, truncated on the right, of the first 2048 characters" in shown
     assert main(["verify", str(bundle), "--against", str(tmp_path / "model")]) == 0
     assert "vectors on this machine" in capsys.readouterr().out
 

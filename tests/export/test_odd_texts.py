@@ -17,7 +17,9 @@ from embedrt import Embedder
 from model_folders import minilm_folder
 from odd_texts import LISTS, plainly_well_formed
 
-MODELS = ["all-MiniLM-L6-v2", "bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "t5"]
+KINDS = ["all-MiniLM-L6-v2", "roberta", "xlm-roberta"]  # WordPiece, byte-level BPE, Unigram
+MODELS = [*KINDS, "bert", "mpnet", "modernbert", "t5"]
+FIRST = [pytest.param(name, marks=[] if name in KINDS else pytest.mark.slow) for name in MODELS]
 
 Both = tuple[Embedder, SentenceTransformer]
 
@@ -45,7 +47,7 @@ def check(both: Both, texts: list[str]) -> None:
     assert smallest_cosine(found, expected) >= MIN_COSINE
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", FIRST)
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(texts=LISTS)
 def test_agrees(both: Callable[[str], Both], name: str, texts: list[str]) -> None:
@@ -60,7 +62,7 @@ def test_agrees_on_many_more(both: Callable[[str], Both], name: str, texts: list
     check(both(name), texts)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", FIRST)
 def test_agrees_on_long_texts(both: Callable[[str], Both], name: str) -> None:
     """The bundle tokenizes only part of these texts, the original all."""
     pieces = ["the lazy dog, ", "dog", "лиса ", "敏捷", " ", "\u0301", "\x00", "</s>", "[SEP]"]

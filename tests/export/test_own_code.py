@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from comparison import Pair, assert_agrees
 from embedrt import Bundle
+from embedrt.cli import main
 from embedrt.errors import UnsupportedModelError
 from embedrt_export import export_model
 from model_folders import change_json, make_small
@@ -83,16 +82,16 @@ def test_code_that_sentence_transformers_would_not_run(tmp_path: Path, code: obj
     assert "ignored_code" not in json.loads(manifest.to_json())["source"]
 
 
-def test_command(tmp_path: Path) -> None:
+def test_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     folder = with_code(tmp_path / "model")
-    command = [sys.executable, "-m", "embedrt", "export", str(folder), "--output", "bundle"]
-    refused = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", check=False
-    )
-    assert refused.returncode == 1
-    assert "--ignore-remote-code" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    subprocess.run(
-        [*command, "--ignore-remote-code"], cwd=tmp_path, check=True, capture_output=True
-    )
+    capsys.readouterr()
+    command = ["export", str(folder), "--output", "bundle"]
+    assert main(command) == 1
+    (line,) = capsys.readouterr().err.splitlines()[1:]
+    assert line.startswith("embedrt: ")
+    assert "--ignore-remote-code" in line
+    assert main([*command, "--ignore-remote-code"]) == 0
     assert Bundle.open(tmp_path / "bundle").manifest.source.ignored_code

@@ -55,6 +55,8 @@ PAIRS = [
     ("[CLS] a", "b [PAD] [MASK]"),
     ("敏捷的棕色狐狸", "naïve façade 😀"),
 ]
+OF_SEVERAL = ("LogSoftmax", "Softmax")  # activations that say something of several labels
+
 MakeReranker = Callable[[str], Made]
 
 
@@ -121,8 +123,21 @@ def test_modernbert_pools_both_ways(tmp_path: Path, classifier_pooling: str) -> 
 
 
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice")  # torch's, of Softmax()
-@pytest.mark.parametrize("activation", get_args(ScoreActivation))
-@pytest.mark.parametrize("labels", [1, 3])
+@pytest.mark.parametrize(
+    ("labels", "activation"),
+    [
+        *(
+            pytest.param(1, name, marks=pytest.mark.slow if name in OF_SEVERAL else [])
+            for name in get_args(ScoreActivation)
+        ),
+        *(
+            pytest.param(
+                3, name, marks=[] if name in (*OF_SEVERAL, "Identity") else pytest.mark.slow
+            )
+            for name in get_args(ScoreActivation)
+        ),
+    ],
+)
 def test_activation(tmp_path: Path, activation: str, labels: int) -> None:
     """Its own activation, and those that a caller passes as a module of torch."""
     path = f"torch.nn.modules.activation.{activation}"
@@ -274,8 +289,17 @@ class TestOddPairs:
 LENGTHS = (0, 0, 1, 2, 3, 5, 8, 13, 21, 34, 60, 61, 62, 100)
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
-@pytest.mark.parametrize("room", [0, 1])
+@pytest.mark.parametrize(
+    ("room", "family"),
+    [
+        (0, "bert"),
+        (1, "roberta"),
+        (0, "xlm-roberta"),
+        pytest.param(1, "bert", marks=pytest.mark.slow),
+        pytest.param(0, "roberta", marks=pytest.mark.slow),
+        pytest.param(1, "xlm-roberta", marks=pytest.mark.slow),
+    ],
+)
 def test_texts_that_are_cut_before_they_are_tokenized(
     made: MakeReranker, tmp_path: Path, family: str, room: int
 ) -> None:

@@ -50,7 +50,14 @@ def loaded(exported: Callable[[str], Pair]) -> Iterator[Loaded]:
         yield load
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if is_known(name)])
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "bloom" else [])
+        for name in FAMILIES
+        if is_known(name)
+    ],
+)
 @settings(deadline=None, max_examples=40)
 @given(texts=TEXTS, batch_size=st.none() | st.integers(1, 9), order=st.randoms())
 def test_same_bytes(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,56 +148,86 @@ def hub_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+Situation = tuple[str, list[str]]  # its name, and the arguments of ``embedrt export``
+
+# The order matters: a model that is in the cache is found whatever the hub says.
+ONLINE: list[Situation] = [
+    ("unknown id", ["someone/unknown"]),
+    ("unknown revision", ["someone/small-bert", "--revision", "v2"]),
+    ("recipe", ["all-mpnet-base-v2"]),
+    ("tag", ["someone/small-bert", "--revision", "v1"]),
+]
+NO_SERVER: list[Situation] = [("no server", ["someone/small-bert"])]
+OFFLINE: list[Situation] = [("offline", ["all-mpnet-base-v2"])]
+
+EXPORTS = """
+import contextlib, io, json, os, sys
+from embedrt.cli import main
+
+results = []
+for folder, arguments in json.loads(sys.argv[1]):
+    os.chdir(folder)
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(["export", *arguments])
+    results.append((status, out.getvalue(), err.getvalue()))
+print(json.dumps(results))
+"""
+
+
 @pytest.fixture(scope="module")
 def runs(hub_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """The command's results with a hub in several situations, run concurrently."""
+    """The command's results by situation.
+
+    A process imports the libraries for seconds and reads the hub's address then, so that the
+    situations of one address share a process.
+    """
     repositories = {
         "someone/small-bert": Repository(hub_model, COMMITS),
         "sentence-transformers/all-mpnet-base-v2": Repository(
             hub_model, {"main": "b" * 40, "pinned": MPNET_REVISION}
         ),
     }
-    situations: dict[str, tuple[list[str], dict[str, str]]] = {
-        "tag": (["someone/small-bert", "--revision", "v1"], {}),
-        "recipe": (["all-mpnet-base-v2"], {}),
-        "unknown id": (["someone/unknown"], {}),
-        "unknown revision": (["someone/small-bert", "--revision", "v2"], {}),
-        "no server": (["someone/small-bert"], {"HF_ENDPOINT": "http://127.0.0.1:9"}),
-        "offline": (["all-mpnet-base-v2"], {"HF_HUB_OFFLINE": "1"}),
-    }
-    with ExitStack() as stack:
-        started = {}
-        for name, (arguments, settings) in situations.items():
-            folder = tmp_path_factory.mktemp("run")
-            hub = stack.enter_context(serve(repositories))
-            started[name] = (folder, hub, _start(arguments, folder, hub, settings))
-        return {name: _finish(*run) for name, run in started.items()}
+    found: Runs = {}
+    with serve(repositories) as hub:
+        for situations, settings in (
+            (ONLINE, {}),
+            (NO_SERVER, {"HF_ENDPOINT": "http://127.0.0.1:9"}),
+            (OFFLINE, {"HF_HUB_OFFLINE": "1"}),
+        ):
+            found |= _run(situations, tmp_path_factory.mktemp("run"), hub, settings)
+    return found
 
 
-def _start(
-    arguments: list[str], folder: Path, hub: Hub, settings: dict[str, str]
-) -> subprocess.Popen[str]:
+def _run(situations: Sequence[Situation], home: Path, hub: Hub, settings: dict[str, str]) -> Runs:
+    folders = [home / name.replace(" ", "-") for name, _ in situations]
+    for folder in folders:
+        folder.mkdir()
+    commands = [(str(folder), way) for folder, (_, way) in zip(folders, situations, strict=True)]
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(folder / "home"),
+        "HF_HOME": str(home / "home"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         **settings,
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", "embedrt", "export", *arguments],
-        cwd=folder,
+    ended = subprocess.run(
+        [sys.executable, "-c", EXPORTS, json.dumps(commands)],
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         encoding="utf-8",
+        check=True,
+        timeout=300,
     )
-
-
-def _finish(folder: Path, hub: Hub, process: subprocess.Popen[str]) -> Finished:
-    out, err = process.communicate(timeout=300)
-    return Finished(folder, process.returncode, out, err, hub.requests)
+    assert ended.stderr == ""
+    results: list[tuple[int, str, str]] = json.loads(ended.stdout)
+    found: Runs = {}
+    for (name, way), folder, (status, out, err) in zip(situations, folders, results, strict=True):
+        model = way[0].rpartition("/")[2]
+        requests = [line for line in hub.requests if model in line]
+        found[name] = Finished(folder, status, out, err, requests)
+    return found
 
 
 def test_download(runs: Runs, hub_model: Path) -> None:
@@ -252,7 +282,8 @@ def test_failed_download_names_the_way_without(runs: Runs, situation: str, way: 
 
 def test_export_of_the_downloaded_files_by_folder(runs: Runs, tmp_path: Path) -> None:
     """A copy of the downloaded files exports without the network."""
-    (snapshot,) = (runs["tag"].folder / "home" / "hub").glob("models--*/snapshots/*")
+    home = runs["tag"].folder.with_name("home")
+    (snapshot,) = (home / "hub").glob("models--someone*/snapshots/*")
     shutil.copytree(snapshot, tmp_path / "small-bert")
     bundle = Bundle.open(export_model(str(tmp_path / "small-bert"), output=tmp_path / "bundle"))
     assert bundle.manifest.source.origin == "folder"

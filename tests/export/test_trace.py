@@ -32,9 +32,19 @@ from embedrt_export.traced import finish, trace
 from embedrt_export.traced.finish import ENCODED, finish_model
 from model_folders import BEFORE_5, METADATA, change_json, make_small, write_json
 
-FAMILIES = ["big_bird", "bloom"]
 INSTALLED = {package.name for package in metadata.distributions()}
 TRACERS = {tracer.package: tracer for tracer in trace.TRACERS if tracer.package in INSTALLED}
+FURTHER = pytest.mark.slow if list(TRACERS) == ["onnxscript"] else ()
+# Torch's tracer draws more architectures in test_architectures.py, among them a causal one.
+TRACED = [
+    pytest.param(
+        family,
+        tracer,
+        marks=pytest.mark.slow if (family, tracer) == ("bloom", "onnxscript") else [],
+    )
+    for family in ("big_bird", "bloom")
+    for tracer in TRACERS
+]
 # Encoder-decoders for sounds or images, and one that is saved without its decoder.
 OF_NO_TEXTS = {"moonshine", "whisper", "udop", "t5gemma2_text"}
 TEXTS = ["", "a", "How many people live in London?", "a lazy dog " * 30]
@@ -43,11 +53,13 @@ Traced = Callable[[str, str], Pair]
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
+def traced(exported: Callable[[str], Pair], tmp_path_factory: pytest.TempPathFactory) -> Traced:
     """Return a function that maps a family and a tracer to a small model and its bundle."""
 
     @cache
     def export(family: str, tracer: str) -> Pair:
+        if list(TRACERS) == [tracer]:
+            return exported(family)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trace, "TRACERS", (TRACERS[tracer],))
             return export_small(tmp_path_factory.mktemp(tracer), family)
@@ -60,8 +72,7 @@ def test_torchs_tracer_is_tested() -> None:
     assert "onnxscript" in TRACERS
 
 
-@pytest.mark.parametrize("tracer", TRACERS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "tracer"), TRACED)
 def test_agrees_at_every_length_and_past_the_maximum(
     traced: Traced, family: str, tracer: str
 ) -> None:
@@ -77,8 +88,7 @@ def test_agrees_at_every_length_and_past_the_maximum(
     assert_agrees(pair, list(texts.values()))
 
 
-@pytest.mark.parametrize("tracer", TRACERS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "tracer"), TRACED)
 def test_graph(traced: Traced, family: str, tracer: str) -> None:
     model = onnx.load(traced(family, tracer).bundle / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -93,9 +103,8 @@ def test_graph(traced: Traced, family: str, tracer: str) -> None:
     BEFORE_5,
     reason="ELECTRA's attention cannot be replaced in transformers 4",
 )
-def test_attention_takes_memory_that_grows_linearly(tmp_path: Path) -> None:
-    pair = export_small(tmp_path, "electra", config={"hidden_act": "tanh"})  # this one is traced
-    graph = onnx.load(pair.bundle / "model.onnx").graph
+def test_attention_takes_memory_that_grows_linearly(traced_electra: Pair) -> None:
+    graph = onnx.load(traced_electra.bundle / "model.onnx").graph
     operators = [node.op_type for node in graph.node]
     assert operators.count("MultiHeadAttention") == 2
     assert "Softmax" not in operators
@@ -136,8 +145,9 @@ def test_no_tracer_for_a_known_family(exported: Callable[[str], Pair]) -> None:
         assert not embedder.manifest.tools.keys() & TRACERS.keys()
 
 
-def test_architecture_that_optimum_does_not_know(tmp_path: Path) -> None:
-    pair = export_small(tmp_path, "ernie", config={"hidden_act": "tanh"})
+@pytest.mark.parametrize("family", [pytest.param("ernie", marks=FURTHER)])
+def test_architecture_that_optimum_does_not_know(tmp_path: Path, family: str) -> None:
+    pair = export_small(tmp_path, family, config={"hidden_act": "tanh"})
     with Embedder.load(pair.bundle) as embedder:
         assert "onnxscript" in embedder.manifest.tools
         assert "optimum-onnx" not in embedder.manifest.tools
@@ -174,8 +184,15 @@ def test_an_input_that_cannot_be_filled(tmp_path: Path) -> None:
         finish_model(tmp_path / "traced.onnx", Nodes(prefix="head/"), 1, tmp_path / "finished")
 
 
-@pytest.mark.parametrize("place", ["config.json", "sentence_bert_config.json"])
-@pytest.mark.parametrize("family", ["bert", "big_bird"])
+@pytest.mark.parametrize(
+    ("family", "place"),
+    [
+        ("bert", "config.json"),
+        ("bert", "sentence_bert_config.json"),
+        ("big_bird", "config.json"),
+        pytest.param("big_bird", "sentence_bert_config.json", marks=FURTHER),
+    ],
+)
 def test_weights_of_half_precision_run_in_float32(tmp_path: Path, family: str, place: str) -> None:
     """Version 5 of transformers keeps the weights' dtype, and all versions obey the config's."""
     folder = make_small(tmp_path / family, family)
@@ -199,7 +216,11 @@ def test_another_head(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"position_embedding_type": "relative_key"}, {"hidden_act": "tanh"}]
+    "changes",
+    [
+        {"position_embedding_type": "relative_key"},
+        pytest.param({"hidden_act": "tanh"}, marks=FURTHER),
+    ],
 )
 def test_variant_of_a_known_family(tmp_path: Path, changes: dict[str, str]) -> None:
     """Variants that the fused graph does not support are traced."""

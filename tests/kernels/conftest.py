@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from embedrt.kernels.choose import PATH_VARIABLE
 from embedrt.kernels.library import Library, LibraryError
-from embedrt_export import export_model
-from sharing import made_once
 
 PATHS = ("avx512-vnni", "avx512-bf16", "amx-int8")
 EMULATED = "amx-int8-emulated"  # in builds for tests, on processors that run avx512-bf16
@@ -35,13 +32,3 @@ def path(request: pytest.FixtureRequest, library: Library) -> str:
     except LibraryError:
         pytest.skip(f"this processor does not run {needed}")
     return name
-
-
-@pytest.fixture(scope="session")
-def minilm_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MiniLM with its published weights, in int8."""
-    return made_once(
-        tmp_path_factory,
-        "all-MiniLM-L6-v2-int8",
-        lambda output: export_model("all-MiniLM-L6-v2", output=output, precision="int8"),
-    )

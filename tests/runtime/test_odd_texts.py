@@ -232,7 +232,7 @@ class TestMemory:
         code = MEMORY_OF_ONE.replace("batch_ids([text])", f"batch_ids([text] * {STREAM_BLOCK})")
         assert run(code, minilm / TOKENIZER, "right", "the lazy dog, ", 1000) < 120 * MEGABYTE
 
-    @pytest.mark.parametrize("count", [100_000, 1_000_000])
+    @pytest.mark.parametrize("count", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
     def test_of_short_texts_streamed(self, tiny: Path, count: int) -> None:
         rows, grown = run(MEMORY_OF_MANY, tiny, count)
         assert rows == count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,12 @@ def plain(file: Path, side: Side = "right", max_tokens: int = MAX_TOKENS) -> Fas
     return tokenizer
 
 
+@cache
+def loaded(file: Path, side: Side) -> tuple[Tokenizer, FastTokenizer]:
+    """Return our tokenizer and the library's own: examples share them, as loading takes longer."""
+    return Tokenizer(file, max_tokens=MAX_TOKENS, truncation_side=side), plain(file, side)
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40, deadline=None)
@@ -106,8 +113,7 @@ def plain(file: Path, side: Side = "right", max_tokens: int = MAX_TOKENS) -> Fas
 def test_ids_are_those_of_the_whole_text(
     files: dict[str, Path], kind: str, side: Side, texts: list[str]
 ) -> None:
-    tokenizer = Tokenizer(files[kind], max_tokens=MAX_TOKENS, truncation_side=side)
-    reference = plain(files[kind], side)
+    tokenizer, reference = loaded(files[kind], side)
     expected = [reference.encode(text).ids for text in texts]
     assert [ids.tolist() for ids in tokenizer.batch_ids(texts)] == expected
     assert tokenizer.ids(texts[0]).tolist() == expected[0]
@@ -118,8 +124,7 @@ def test_ids_are_those_of_the_whole_text(
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(texts=LISTS)
 def test_ids_of_odd_texts(files: dict[str, Path], kind: str, side: Side, texts: list[str]) -> None:
-    tokenizer = Tokenizer(files[kind], max_tokens=MAX_TOKENS, truncation_side=side)
-    reference = plain(files[kind], side)
+    tokenizer, reference = loaded(files[kind], side)
     expected = [reference.encode(plainly_well_formed(text)).ids for text in texts]
     assert [ids.tolist() for ids in tokenizer.batch_ids(as_batch(texts))] == expected
 

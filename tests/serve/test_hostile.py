@@ -21,6 +21,7 @@ EXAMPLES = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+FEW, MANY = 300, 1_500  # generated bodies, by default and in the slow tests
 TEXTS_OF = {
     "/v1/embeddings": "input",
     "/embeddings": "input",
@@ -127,9 +128,20 @@ def check_error(path: str, answer: Any) -> None:
         assert error.keys() == {"error", "error_type"}
 
 
-@settings(EXAMPLES, max_examples=1500)
+@settings(EXAMPLES, max_examples=FEW)
 @given(path=st.sampled_from(POSTS), body=bodies())
 def test_bodies(target: Serving, path: str, body: bytes) -> None:
+    check_body(target, path, body)
+
+
+@pytest.mark.slow
+@settings(EXAMPLES, max_examples=MANY)
+@given(path=st.sampled_from(POSTS), body=bodies())
+def test_many_more_bodies(target: Serving, path: str, body: bytes) -> None:
+    check_body(target, path, body)
+
+
+def check_body(target: Serving, path: str, body: bytes) -> None:
     answer = target.http.post(target.url + path, content=body)
     if answer.status_code != 200:
         assert answer.status_code in REFUSALS
@@ -156,9 +168,20 @@ likely = st.fixed_dictionaries(
 )
 
 
-@settings(EXAMPLES, max_examples=1500)
+@settings(EXAMPLES, max_examples=FEW)
 @given(path=st.sampled_from(RANKS), body=bodies() | likely.map(as_json))
 def test_bodies_for_a_reranker(ranker: Serving, path: str, body: bytes) -> None:
+    check_ranking(ranker, path, body)
+
+
+@pytest.mark.slow
+@settings(EXAMPLES, max_examples=MANY)
+@given(path=st.sampled_from(RANKS), body=bodies() | likely.map(as_json))
+def test_many_more_bodies_for_a_reranker(ranker: Serving, path: str, body: bytes) -> None:
+    check_ranking(ranker, path, body)
+
+
+def check_ranking(ranker: Serving, path: str, body: bytes) -> None:
     answer = ranker.http.post(ranker.url + path, content=body)
     if answer.status_code == 200:
         return
