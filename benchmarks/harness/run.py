@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.checkout import FOLDER, commit
+from benchmarks.checkout import FOLDER, ROOT, commit
 from benchmarks.harness.artifacts import Artifacts
 from benchmarks.harness.catalog import Entry
 from benchmarks.harness.environments import HARNESS, installed
@@ -110,7 +111,8 @@ def _rows(blanks: Mapping[str, Row], turns: Turns, texts: int, tokens: int) -> I
     for name, blank in blanks.items():
         row = replace(blank, texts=texts, tokens=tokens)
         if name in turns.failures:
-            yield replace(row, error=turns.failures[name])
+            # Rows are published: where the checkout lies on this machine is not.
+            yield replace(row, error=turns.failures[name].replace(f"{ROOT}{os.sep}", ""))
             continue
         gathered: defaultdict[str, list[float]] = defaultdict(list)
         for answer in turns.answers[name]:

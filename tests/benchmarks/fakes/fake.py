@@ -66,7 +66,7 @@ def _die(vectors: Vectors) -> Vectors:
 
 
 def _refuse(vectors: Vectors) -> Vectors:
-    raise ValueError(f"no such thing as {len(vectors)} vectors\nand a second line")
+    raise ValueError(f"no such thing as {len(vectors)} vectors in {__file__}\nand a second line")
 
 
 def _hang(vectors: Vectors) -> Vectors:
