@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.checkout import commit
+from benchmarks import MAIN_MODEL
+from benchmarks.checkout import FOLDER, commit
+from benchmarks.harness.artifacts import Artifacts
 from benchmarks.harness.texts import sentences
 from benchmarks.machine.describe import describe_machine
 from benchmarks.serving import measures, servers
@@ -64,13 +65,9 @@ def findings(options: argparse.Namespace) -> Iterator[Finding]:
             yield from measures.costs(bundle, embedder, texts, options.seconds)
         threads = embedder.options.threads or 1
     if "contenders" in chosen and options.contenders:
-        from benchmarks.preparations.source import prepare  # noqa: PLC0415 - imports torch
-
-        with tempfile.TemporaryDirectory() as folder:
-            model = Path(folder)
-            prepare("source", "all-MiniLM-L6-v2", model, model)
-            others = [getattr(servers, name)(model, threads) for name in options.contenders]
-            yield from measures.contenders(bundle, others, texts, options.seconds)
+        model = Artifacts(MAIN_MODEL, FOLDER / ".models").artifact("source")
+        others = [getattr(servers, name)(model, threads) for name in options.contenders]
+        yield from measures.contenders(bundle, others, texts, options.seconds)
     if "overload" in chosen:
         yield from measures.overload(bundle, texts, options.overload)
     if "repeated" in chosen:
