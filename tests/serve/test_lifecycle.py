@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -18,8 +19,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 
 from embedrt import Embedder
+from embedrt.serve import create_app
+from embedrt.serve.lifecycle import Server
 from serving import serving, start, wait_until
 from tiny_bundle import make_tiny
 
@@ -85,6 +89,28 @@ class TestEnd:
             assert answer.headers["connection"] == "close"
             found = np.array(answer.json(), np.float32)
             assert found.tobytes() == embedder.encode(texts).tobytes()
+
+    def test_connections_that_wait_to_be_accepted_are_served(self, tiny: Path) -> None:
+        """A client's connection is made by the system before the server knows of it."""
+
+        async def end(server: Server, listener: socket.socket) -> bytes:
+            server.config.load()
+            server.lifespan = server.config.lifespan_class(server.config)
+            await server.startup(sockets=[listener])
+            # Both block the loop, which accepts nothing in the meantime.
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(b"GET /live HTTP/1.1\r\nhost: a\r\n\r\n")
+                await server._stop_listening([listener])
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(listener_address)
+                return await asyncio.to_thread(client.recv, 1000)
+
+        with Embedder.load(tiny) as embedder, socket.create_server(("127.0.0.1", 0)) as listener:
+            listener_address = listener.getsockname()
+            app = create_app(embedder)
+            config = uvicorn.Config(app, lifespan="off", log_config=None)
+            answer = asyncio.run(end(Server(config, app.state.service.health), listener))
+        assert answer.startswith(b"HTTP/1.1 200 ")
 
     def test_not_ready_while_ending(self, minilm: Path, tmp_path: Path) -> None:
         with serving(minilm, tmp_path / "log", "--threads", "1") as server:

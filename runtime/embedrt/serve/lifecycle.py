@@ -132,12 +132,30 @@ class Server(uvicorn.Server):
         logger.info("ending, with %d connections", len(self.server_state.connections))
         self.server_state.default_headers.append((b"connection", b"close"))
         await self._until_closed(FAREWELL_SECONDS)
-        for server in self.servers:
-            server.close()
+        await self._stop_listening(sockets or [])
         # uvicorn closes connections whose request is still on its way.
         await self._until_closed(LAST_SECONDS)
         await super().shutdown(sockets)
         logger.info("ended")
+
+    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Close the listening sockets, and serve the connections that wait there to be accepted."""
+        waiting: list[socket.socket] = []
+        for listener in sockets:
+            with suppress(BlockingIOError, ConnectionError):  # none is left
+                while True:
+                    waiting.append(listener.accept()[0])
+        for server in self.servers:
+            server.close()
+        for connection in waiting:
+            connection.setblocking(False)
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )  # type: ignore[call-arg]
+        return protocol
 
     async def _until_closed(self, seconds: float) -> None:
         """Wait until the clients have closed all connections, for `seconds` at most."""
