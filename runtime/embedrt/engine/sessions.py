@@ -110,6 +110,7 @@ class Sessions:
         if after_pause and tokens * self._seconds_per_token <= LONG_RUN:
             return self.one_core
         self._alone += 1
+        session = self.all_cores
         is_long = tokens >= LONG_BATCH
         wanted = self._threads > 1 and (is_long or self._alone >= ALONE_BEFORE_ALL_CORES)
         if wanted and self.loading is None and not self._closed:
@@ -117,7 +118,7 @@ class Sessions:
                 self.loading = submit(self._load_for_all_cores)
         # Until the load is complete, and if it fails, the one-core session is used.
         waits = is_long and self.loading is not None
-        return self.all_cores or (_OnceLoaded(self) if waits else self.one_core)
+        return session or (_OnceLoaded(self) if waits else self.one_core)
 
     def run(self, session: Runner, texts: TextIds) -> FloatArray | Sequence[Row]:
         """Run a batch, see `Runner.run`; return the result of each row."""
