@@ -51,7 +51,7 @@ def test_a_worker_that_fails(
     sessions = embedder._engine._sessions
     works = sessions.run
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **_options: object) -> None:
         raise error("a text of someone")
 
     answers = asked(
@@ -78,9 +78,9 @@ def test_a_worker_that_hangs(embedder: Embedder, monkeypatch: pytest.MonkeyPatch
     sessions = embedder._engine._sessions
     works, goes_on = sessions.run, threading.Event()
 
-    def hangs(session: Any, input_ids: Any) -> Any:
+    def hangs(texts: Any, **options: Any) -> Any:
         goes_on.wait(30)
-        return works(session, input_ids)
+        return works(texts, **options)
 
     monkeypatch.setattr(sessions, "run", hangs)
 

@@ -52,7 +52,7 @@ def test_a_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task) ->
         health, sessions = Health(loaded), loaded._engine._sessions
         works = sessions.run
 
-        def fails(*_: Any) -> None:
+        def fails(*_: Any, **_options: Any) -> None:
             raise MemoryError
 
         health.note_failure()

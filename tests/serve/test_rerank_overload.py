@@ -55,7 +55,7 @@ def test_a_worker_that_fails(reranker: Reranker, monkeypatch: pytest.MonkeyPatch
     sessions = reranker._engine._sessions
     works = sessions.run
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **_options: object) -> None:
         raise MemoryError("w1 of-someone")
 
     async def main() -> list[httpx.Response]:
@@ -78,9 +78,9 @@ def test_too_slow_and_too_much(reranker: Reranker, monkeypatch: pytest.MonkeyPat
     sessions, goes_on = reranker._engine._sessions, threading.Event()
     works = sessions.run
 
-    def hangs(*arguments: Any) -> Any:
+    def hangs(*arguments: Any, **options: Any) -> Any:
         goes_on.wait(30)
-        return works(*arguments)
+        return works(*arguments, **options)
 
     monkeypatch.setattr(sessions, "run", hangs)
 
@@ -110,7 +110,7 @@ def test_too_slow_and_too_much(reranker: Reranker, monkeypatch: pytest.MonkeyPat
 
 def test_too_slow_in_each_dialect(reranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions, goes_on = reranker._engine._sessions, threading.Event()
-    monkeypatch.setattr(sessions, "run", lambda *_: goes_on.wait(30))
+    monkeypatch.setattr(sessions, "run", lambda *_, **_options: goes_on.wait(30))
 
     async def main() -> list[httpx.Response]:
         async with client_of(reranker, timeout=0.05) as client:

@@ -23,7 +23,7 @@ from embedrt.engine.batching import Queue
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, FloatArray, Row, TokenIds, TokenizeTexts
 from embedrt.engine.forks import follow_forks
-from embedrt.engine.runner import Kernels, Runner
+from embedrt.engine.runner import Kernels
 from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
 from embedrt.engine.waking import Sleepers
@@ -236,12 +236,12 @@ class Engine:
     def _work(self, mine: Call | None = None, report: Callable[[], None] | None = None) -> None:
         """Process work from the queue until there is none, or none for the call `mine`."""
         while (taken := self._take(mine)) is not None:
-            work, session, cores = taken
+            work, cores = taken
             try:
                 if isinstance(work, Tokenize):
                     self._tokenize(work)
                 else:
-                    self._run(work, session)
+                    self._run(work, on_all_cores=cores > 1)
             except BaseException as error:
                 with self._lock:
                     # An exception that interrupts a caller's thread, such as KeyboardInterrupt,
@@ -260,8 +260,8 @@ class Engine:
             if report is not None:
                 report()
 
-    def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, Runner, int] | None:
-        """Return work, its session and its number of cores; without work, release the core."""
+    def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, int] | None:
+        """Return work and its number of cores; without work, release the core."""
         with self._lock:
             work, busy = None, self._busy
             try:
@@ -270,7 +270,7 @@ class Engine:
                 if work is None:
                     self._release()
                     return None
-                session, cores = self._assign(work)
+                cores = self._assign(work)
                 self._start_workers()
             except BaseException:  # an interrupt: the texts of others must not be lost
                 if work is not None:
@@ -278,21 +278,19 @@ class Engine:
                     self._busy = busy
                     self._release()
                 raise
-            return work, session, cores
+            return work, cores
 
-    def _assign(self, work: Tokenize | Batch) -> tuple[Runner, int]:
-        """Return the session for some work and how many cores it holds. Needs the lock."""
-        one_core = self._sessions.one_core
+    def _assign(self, work: Tokenize | Batch) -> int:
+        """Return how many cores some work holds. Needs the lock."""
         if isinstance(work, Tokenize):
-            return one_core, 1
+            return 1
         tokens = sum(job.tokens for job in work.jobs)
         self._tokens += tokens
         if self._busy > 1 or not self._queue.is_alone(work):
-            return one_core, 1
-        session = self._sessions.choose(tokens, self._workers.submit)
-        if session is not one_core:
+            return 1
+        if self._sessions.choose(tokens, self._workers.submit):
             self._busy = self.threads
-        return session, self._busy
+        return self._busy
 
     def _tokenize(self, work: Tokenize) -> None:
         parts = [call.texts[part.start : part.stop] for call, part in work.slices]
@@ -335,21 +333,22 @@ class Engine:
         except TextError as error:
             return call.name_text(error, part)
         if self._runs_at_once:
-            run = partial(self._sessions.run, self._sessions.one_core)
             with suppress(EmbedrtError):  # which the queue finds the text of
-                return run_by_length(run, ids, call.vectors.shape[1], call.batch_size)
+                return run_by_length(
+                    self._sessions.run, ids, call.vectors.shape[1], call.batch_size
+                )
         return ids
 
-    def _run(self, batch: Batch, session: Runner) -> None:
+    def _run(self, batch: Batch, *, on_all_cores: bool) -> None:
         try:
-            embeddings = self._sessions.run(session, batch.texts)
+            embeddings = self._sessions.run(batch.texts, on_all_cores=on_all_cores)
         except EmbedrtError as error:
-            self._run_apart(batch, session, error)
+            self._run_apart(batch, error, on_all_cores=on_all_cores)
             return
         with self._lock:
             self._queue.finish(batch, embeddings)
 
-    def _run_apart(self, batch: Batch, session: Runner, error: EmbedrtError) -> None:
+    def _run_apart(self, batch: Batch, error: EmbedrtError, *, on_all_cores: bool) -> None:
         """Run each text of a failed batch alone, so that only the calls of its failing texts fail.
 
         If none of them fails alone, the graph cannot run batches, and `error` is for all.
@@ -357,7 +356,7 @@ class Engine:
         outcomes: list[FloatArray | Sequence[Row] | EmbedrtError] = []
         for job in batch.jobs if len(batch.jobs) > 1 else ():
             try:
-                outcomes.append(self._sessions.run(session, [job.ids]))
+                outcomes.append(self._sessions.run([job.ids], on_all_cores=on_all_cores))
             except EmbedrtError as of_one:
                 outcomes.append(of_one)
         if not any(isinstance(outcome, EmbedrtError) for outcome in outcomes):

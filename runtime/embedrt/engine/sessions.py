@@ -20,7 +20,6 @@ import mmap
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -104,24 +103,23 @@ class Sessions:
         """Whether the texts of a batch may have different token counts, see `Runner.mixes`."""
         return self.one_core.mixes
 
-    def choose(self, tokens: int, submit: Submit) -> Runner:
-        """Return the session for a single batch of `tokens` tokens while the engine is idle."""
+    def choose(self, tokens: int, submit: Submit) -> bool:
+        """Return whether a single batch of `tokens` tokens uses all cores of an idle engine."""
         after_pause = perf_counter() - self._last_end >= SHORT_PAUSE
         if after_pause and tokens * self._seconds_per_token <= LONG_RUN:
-            return self.one_core
+            return False
         self._alone += 1
-        session = self.all_cores
+        loaded = self.all_cores is not None
         is_long = tokens >= LONG_BATCH
         wanted = self._threads > 1 and (is_long or self._alone >= ALONE_BEFORE_ALL_CORES)
         if wanted and self.loading is None and not self._closed:
             with suppress(RuntimeError):  # the process is shutting down
                 self.loading = submit(self._load_for_all_cores)
-        # Until the load is complete, and if it fails, the one-core session is used.
-        waits = is_long and self.loading is not None
-        return session or (_OnceLoaded(self) if waits else self.one_core)
+        return loaded or (is_long and self.loading is not None)
 
-    def run(self, session: Runner, texts: TextIds) -> FloatArray | Sequence[Row]:
+    def run(self, texts: TextIds, *, on_all_cores: bool = False) -> FloatArray | Sequence[Row]:
         """Run a batch, see `Runner.run`; return the result of each row."""
+        session = self._loaded_for_all_cores() if on_all_cores else self.one_core
         start = perf_counter()
         try:
             embeddings = session.run(texts)
@@ -167,6 +165,12 @@ class Sessions:
         )
         return session, added_blocks(before, memory_regions())
 
+    def _loaded_for_all_cores(self) -> Runner:
+        """Return the session for all cores after its load; the other one if that failed."""
+        if self.all_cores is None and self.loading is not None:
+            wait([self.loading])
+        return self.all_cores or self.one_core
+
     def _load_for_all_cores(self) -> None:
         if self._kernels is not None:
             self.all_cores = self._kernels.on(self._threads)
@@ -176,34 +180,6 @@ class Sessions:
         # Another bundle may have replaced the files, and two models must never be mixed.
         if _identity(self._graph) == self._files and not self._closed:
             self.all_cores = session
-
-
-@dataclass(frozen=True, slots=True)
-class _OnceLoaded:
-    """The session for all cores after its load has ended, or else the one-core session."""
-
-    sessions: Sessions
-
-    @property
-    def name(self) -> str:
-        return self._runner.name
-
-    @property
-    def dimension(self) -> int | None:
-        return self._runner.dimension
-
-    @property
-    def mixes(self) -> bool:
-        return self._runner.mixes
-
-    def run(self, texts: TextIds) -> FloatArray:
-        if self.sessions.loading is not None:
-            wait([self.sessions.loading])
-        return self._runner.run(texts)
-
-    @property
-    def _runner(self) -> Runner:
-        return self.sessions.all_cores or self.sessions.one_core
 
 
 def _identity(graph: Path) -> list[tuple[int, int, int, int]]:

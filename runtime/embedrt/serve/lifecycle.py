@@ -92,7 +92,7 @@ def serve(path: str | Path, options: ServerOptions) -> None:
                 root_path=options.root_path,
                 timeout_graceful_shutdown=max(1, round(options.grace)),
             )
-            gc.freeze()  # a full collection would stop all requests for 20 ms or more
+            gc.freeze()  # a collection of what was imported would stop all requests
             Server(config, app.state.service.health).run(sockets=[listener])
 
 

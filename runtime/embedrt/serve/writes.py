@@ -1,6 +1,6 @@
 """The head and the body of an answer in one write: uvicorn sends each of them by itself.
 
-A write is a system call and a packet, and takes a tenth of the server's time for a request.
+A write is a system call and a packet.
 """
 
 from __future__ import annotations
