@@ -55,7 +55,7 @@ class Page:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def wait_for(self, expression: str, seconds: float = 20) -> Any:
+    def wait_for(self, expression: str, seconds: float = 120) -> Any:
         """Evaluate repeatedly until the value is true; return it."""
         end = time.monotonic() + seconds
         while not (value := self.evaluate(expression)):

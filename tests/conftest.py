@@ -21,6 +21,16 @@ from sharing import made_once
 # break tests that send interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Some environments have no hypothesis, and none of the tests that need it. An example may take any
+# time, and so may its generation, on a machine with other work.
+if find_spec("hypothesis"):
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("any machine")
+
 # These tests need a separate environment: make test-cluster, make kernels.
 collect_ignore = [
     name for name, needed in (("cluster", "ray"), ("kernels", "embedrt_kernels"))

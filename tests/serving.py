@@ -16,10 +16,33 @@ from pathlib import Path
 
 import httpx
 
-SECONDS_TO_START = 60.0
+SECONDS = 120.0  # timeout, longer than anything takes on a busy machine
+
+# The command line, in which batches wait as long as a file exists, and clients have more or less
+# time for their last requests.
+HELD = """
+import sys, time
+from pathlib import Path
+from embedrt.cli import main
+from embedrt.engine.sessions import Sessions
+from embedrt.serve import lifecycle
+
+gate, run = Path(sys.argv[1]), Sessions.run
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def held(*arguments, **options):
+    while gate.exists():
+        time.sleep(0.005)
+    return run(*arguments, **options)
+
+
+Sessions.run = held
+lifecycle.FAREWELL_SECONDS = float(sys.argv[2])
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -32,8 +55,10 @@ class Serving:
 
     process: subprocess.Popen[bytes]
     log_file: Path
+    gate: Path
+    """No batch runs while this file exists, if the server was started with `held`."""
     url: str = ""
-    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=SECONDS))
 
     @property
     def port(self) -> int:
@@ -48,32 +73,48 @@ class Serving:
     def get(self, path: str, **options: object) -> httpx.Response:
         return self.http.get(self.url + path, **options)  # type: ignore[arg-type]
 
-    def wait_for_waiting_texts(self, least: int, seconds: float = 30) -> None:
-        """Wait until at least `least` texts are queued. Uses separate connections."""
-        end = time.monotonic() + seconds
-        while httpx.get(self.url + "/stats").json()["waiting_texts"] < least:
-            assert time.monotonic() < end, self.log()
-            time.sleep(0.01)
+    def texts(self) -> int:
+        """Return how many texts have arrived. Uses a separate connection."""
+        return int(httpx.get(self.url + "/stats", timeout=SECONDS).json()["texts"])
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Run no batch until the block ends. Needs a server that was started with `held`."""
+        self.gate.touch()
+        try:
+            yield
+        finally:
+            self.gate.unlink()
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
 
-    def end(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
+    def end(self, number: int = signal.SIGTERM, seconds: float = SECONDS) -> int:
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
 
 def start(
-    bundle: Path, log_file: Path, *options: str, environment: Mapping[str, str] | None = None
+    bundle: Path,
+    log_file: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    held: bool = False,
+    farewell: float = 1,
 ) -> Serving:
-    """Start a server and wait until it accepts connections."""
-    command = [sys.executable, "-m", "embedrt", "serve", str(bundle), *options]
+    """Start a server and wait until it accepts connections.
+
+    With `held`, see `Serving.holding`; `farewell` is the time in seconds for the last requests.
+    """
+    gate = log_file.with_name("gate")
+    program = ["-c", HELD, str(gate), str(farewell)] if held else ["-m", "embedrt"]
+    command = [sys.executable, *program, "serve", str(bundle), *options]
     if "--uds" not in options and "--port" not in options:
         command += ["--port", "0"]
     with log_file.open("wb") as log:
         process = subprocess.Popen(command, stderr=log, env={**os.environ, **(environment or {})})
-    serving = Serving(process, log_file)
-    end = time.monotonic() + SECONDS_TO_START
+    serving = Serving(process, log_file, gate)
+    end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         found = re.search(r"serving on ([^\s\"]+)", serving.log())
         if found:
@@ -88,10 +129,17 @@ def start(
 
 @contextmanager
 def serving(
-    bundle: Path, log_file: Path, *options: str, environment: Mapping[str, str] | None = None
+    bundle: Path,
+    log_file: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    held: bool = False,
+    farewell: float = 1,
 ) -> Iterator[Serving]:
-    """Start a server; on exit, end it if it is still running."""
-    server = start(bundle, log_file, *options, environment=environment)
+    """Start a server as `start` does; on exit, end it if it is still running."""
+    server = start(
+        bundle, log_file, *options, environment=environment, held=held, farewell=farewell
+    )
     try:
         yield server
     finally:

@@ -38,7 +38,7 @@ def embed(batch: PaddedBatch) -> NDArray[np.float32]:
 
 
 @given(TEXTS, st.sampled_from([None, 1, 8]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_each_text_is_in_one_batch(
     tokenizer: Tokenizer, texts: list[str], texts_per_batch: int | None
 ) -> None:
@@ -63,7 +63,7 @@ def test_each_text_is_in_one_batch(
 
 
 @given(TEXTS, st.booleans())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_vectors_are_in_the_order_of_the_texts(
     tokenizer: Tokenizer, texts: list[str], side_by_side: bool
 ) -> None:

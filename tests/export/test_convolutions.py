@@ -78,7 +78,7 @@ def convolutions(draw: st.DrawFn) -> tuple[onnx.ModelProto, Array]:
     return model_of(node, len(rows), TensorProto.FLOAT, **constants), x
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(convolutions())
 def test_convolutions(drawn: tuple[onnx.ModelProto, Array]) -> None:
     model, x = drawn

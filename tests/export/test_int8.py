@@ -95,7 +95,7 @@ def test_verify(small: Path) -> None:
 def test_same_bytes(small: Path) -> None:
     embedders = [Embedder.load(small, threads=threads) for threads in (1, 2, 3)]
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(texts=TEXTS, data=st.data())
     def check(texts: list[str], data: st.DataObject) -> None:
         order = data.draw(st.permutations(range(len(texts))))

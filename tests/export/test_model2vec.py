@@ -102,7 +102,7 @@ def test_odd_texts(tmp_path: Path) -> None:
     encode = model2vec(folder)
     with Embedder.load(exported(folder), threads=2) as embedder:
 
-        @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=40, suppress_health_check=list(HealthCheck))
         @given(texts=LISTS)
         def agrees(texts: list[str]) -> None:
             check(embedder, texts, encode([plainly_well_formed(text) for text in texts]))

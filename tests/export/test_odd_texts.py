@@ -48,7 +48,7 @@ def check(both: Both, texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", FIRST)
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
 @given(texts=LISTS)
 def test_agrees(both: Callable[[str], Both], name: str, texts: list[str]) -> None:
     check(both(name), texts)
@@ -56,7 +56,7 @@ def test_agrees(both: Callable[[str], Both], name: str, texts: list[str]) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(texts=LISTS)
 def test_agrees_on_many_more(both: Callable[[str], Both], name: str, texts: list[str]) -> None:
     check(both(name), texts)

@@ -243,13 +243,13 @@ class TestOddPairs:
     ).map(" ".join)
 
     @given(TEXTS, TEXTS)
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_same_tokens(self, made_bert: tuple[Reranker, CrossEncoder], a: str, b: str) -> None:
         reranker, model = made_bert
         assert_same_tokens(reranker, model, (a, b))
 
     @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6))
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_same_scores(
         self, made_bert: tuple[Reranker, CrossEncoder], pairs: list[tuple[str, str]]
     ) -> None:

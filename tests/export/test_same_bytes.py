@@ -58,7 +58,7 @@ def loaded(exported: Callable[[str], Pair]) -> Iterator[Loaded]:
         if is_known(name)
     ],
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(texts=TEXTS, batch_size=st.none() | st.integers(1, 9), order=st.randoms())
 def test_same_bytes(
     loaded: Loaded, family: str, texts: list[str], batch_size: int | None, order: random.Random

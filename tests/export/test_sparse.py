@@ -299,7 +299,7 @@ def test_verify_against_the_original(
     assert "against sentence-transformers" in capsys.readouterr().out
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
 @given(texts=LISTS)
 def test_odd_texts(both: Callable[[str], Both], texts: list[str]) -> None:
     for name in ("roberta", "free"):

@@ -82,7 +82,7 @@ def test_odd_texts(tmp_path: Path) -> None:
     model = original(folder)
     with Embedder.load(exported(folder), threads=2) as embedder:
 
-        @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=40, suppress_health_check=list(HealthCheck))
         @given(texts=LISTS)
         def agrees(texts: list[str]) -> None:
             plain = [plainly_well_formed(text) for text in texts]
@@ -228,7 +228,7 @@ class TestRefused:
             exported(folder)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(rows=st.integers(1, 9), seed=st.integers(0, 999))
 def test_quantized_rows(rows: int, seed: int) -> None:
     """Each within half a step of its own scale; a row of zeros stays one."""

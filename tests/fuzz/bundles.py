@@ -31,7 +31,7 @@ from embedrt.verify import check_probes
 from fuzz.mutations import write_mutated
 from fuzz.seed_corpus import TEXTS
 
-SECONDS = 60.0  # per bundle; generous, because the machine may be busy
+SECONDS = 120.0  # per bundle; generous, because the machine may be busy
 MEMORY = 4 << 30  # bytes of address space, in addition to that of the imports
 REMEDY = re.compile(
     "copy or export the bundle again|export the model again|embedrt export|embedrt verify|[Rr]eport"

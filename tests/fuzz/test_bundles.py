@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("resource", reason="the fuzzer bounds its processes as POSIX does")
 
-from fuzz.bundles import Outcome, run
+from fuzz.bundles import SECONDS, Outcome, run
 from fuzz.crashing_graphs import write_crashing_bundle
 from fuzz.mutations import write_mutated
 
@@ -65,20 +65,19 @@ def test_the_same_number_gives_the_same_bundle() -> None:
     assert first == second
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize(
-    ("write", "kind", "detail"),
+    ("write", "kind", "detail", "seconds"),
     [
-        (write_nothing, "BundleNotFoundError", "an empty folder"),
-        (write_forever, "hung", "longer than 3 seconds"),
-        (write_crashing_bundle, "died", "exit status -8"),
-        (write_too_much, "died", "exit status 1"),
+        (write_nothing, "BundleNotFoundError", "an empty folder", SECONDS),
+        (write_forever, "hung", "longer than 3 seconds", 3),
+        (write_crashing_bundle, "died", "exit status -8", SECONDS),
+        (write_too_much, "died", "exit status 1", SECONDS),
     ],
 )
-def test_the_fuzzer_itself(write: partial[str], kind: str, detail: str) -> None:
+def test_the_fuzzer_itself(write: partial[str], kind: str, detail: str, seconds: float) -> None:
     """The fuzzer detects a crash and a hang, and continues with the next bundle."""
     outcomes: list[Outcome] = []
-    for outcome in run(write, range(2), seconds=3):
+    for outcome in run(write, range(2), seconds=seconds):
         outcomes.append(outcome)
         assert outcome.kind == kind
         assert outcome.detail.startswith(detail)

@@ -71,7 +71,6 @@ SIZES = [place for place in PLACES if place[-1] == "bytes"]
 
 @settings(
     max_examples=400,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
@@ -158,7 +157,6 @@ def run_raw(
 
 @settings(
     max_examples=400,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

@@ -618,17 +618,20 @@ class TestDuplicates:
 
 class TestWorkers:
     def test_threads_are_as_requested(self, tiny: Path) -> None:
-        def workers() -> list[str]:
-            return [thread.name for thread in threading.enumerate() if "embedrt" in thread.name]
+        # Threads of earlier tests may still be ending.
+        before = set(threading.enumerate())
 
-        before = len(workers())
+        def workers() -> int:
+            new = set(threading.enumerate()) - before
+            return sum("embedrt" in thread.name for thread in new)
+
         with Embedder.load(tiny, threads=3) as embedder:
-            assert len(workers()) == before
+            assert workers() == 0
             embedder.encode("w1")
-            assert len(workers()) == before
+            assert workers() == 0
             words = [f"w{number}" for number in range(WORDS)]
             embedder.encode([" ".join(some) for some in itertools.product(words, repeat=3)])
-            assert before < len(workers()) <= before + 3
+            assert 0 < workers() <= 3
 
 
 class TestClose:
@@ -640,7 +643,7 @@ class TestClose:
         assert mine
         embedder.close()
         for thread in mine:
-            thread.join(timeout=10)
+            thread.join(timeout=60)
         assert not any(thread.is_alive() for thread in mine)
 
     def test_closing_twice_is_harmless(self, tiny: Path) -> None:
@@ -736,6 +739,8 @@ class TestAsync:
         ids=["many", "one of a million characters"],
     )
     def test_the_loop_is_not_blocked(self, embedder: Embedder, texts: str | list[str]) -> None:
+        """Where it is, it is in each attempt; a machine that stops the loop does not in all."""
+
         async def main() -> tuple[float, float]:
             start = last = time.monotonic()
             longest = 0.0
@@ -746,8 +751,13 @@ class TestAsync:
             await encoding
             return time.monotonic() - start, longest
 
-        took, longest = asyncio.run(main())
-        assert longest < took / 2
+        shares = []
+        for _ in range(5):
+            took, longest = asyncio.run(main())
+            shares.append(longest / took)
+            if shares[-1] < 1 / 2:
+                return
+        pytest.fail(f"blocked for these shares of the call: {shares}")
 
     def test_many_tasks(self, embedder: Embedder) -> None:
         texts = [f"text {number}" for number in range(200)]
@@ -764,18 +774,33 @@ class TestAsync:
             with pytest.raises(TypeError, match="unexpected keyword argument 'devices'"):
                 asyncio.run(embedder.aencode("w1", devices="cpu"))  # type: ignore[call-arg]
 
-    def test_a_cancelled_one_leaves_the_embedder_usable(self, embedder: Embedder) -> None:
+    def test_a_cancelled_one_leaves_the_embedder_usable(
+        self, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No batch ends before the call is cancelled, however long that takes."""
         texts = [f"word {'word ' * 60}{number}" for number in range(200)]
+        sessions, cancelled = embedder._engine._sessions, threading.Event()
+        works = sessions.run
+
+        def waits(*arguments: Any, **options: Any) -> Any:
+            assert cancelled.wait(60)
+            return works(*arguments, **options)
+
+        monkeypatch.setattr(sessions, "run", waits)
 
         async def main() -> NDArray[Any]:
             for wait in (0, 0.01, 0.1):
+                cancelled.clear()
                 encoding = asyncio.create_task(embedder.aencode(texts))
                 await asyncio.sleep(wait)
                 encoding.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await encoding
+                cancelled.set()
+            cancelled.clear()
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(embedder.aencode(texts), 0.01)
+            cancelled.set()
             return await embedder.aencode(TEXTS)
 
         assert asyncio.run(main()).tobytes() == embedder.encode(TEXTS).tobytes()

@@ -33,6 +33,7 @@ from tiny_bundle import WORDS, make_tiny
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
 IDS = np.array([[1, 2]])
 VECTOR = np.array([[0, 1, 1] + [0] * (WORDS - 3)], np.float32)
+SECONDS = 120  # timeout, longer than anything takes on a busy machine
 CLOSED = "^this Embedder has been closed; load the bundle again$"
 
 
@@ -82,7 +83,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     def waiting(session: Session, texts: TextIds) -> FloatArray:
         if any((ids == 9).any() for ids in texts):
             held.running.set()
-            assert held.go_on.wait(30)
+            assert held.go_on.wait(SECONDS)
         return run(session, texts)
 
     monkeypatch.setattr(Session, "run", waiting)
@@ -97,6 +98,13 @@ class Held:
         self.go_on = threading.Event()
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def run_one(engine: Engine, text: str = "1 2") -> NDArray[np.float32]:
     """Embed one text in a call of its own."""
     call = Call(texts=[text], vectors=np.empty((1, engine.dimension or WORDS), np.float32))
@@ -105,15 +113,13 @@ def run_one(engine: Engine, text: str = "1 2") -> NDArray[np.float32]:
 
 
 def wait_until_idle(engine: Engine) -> None:
-    """Wait until the workers of earlier calls have no work."""
-    while engine._busy:
-        time.sleep(0.001)
+    """Wait until no core is in use: a worker releases its own after its last call is done."""
+    wait_until(lambda: engine._busy == 0)
 
 
 def wait_until_all_run(engine: Engine) -> None:
     """Wait until no text is queued."""
-    while engine.stats().waiting_texts:
-        time.sleep(0.001)
+    wait_until(lambda: engine.stats().waiting_texts == 0)
 
 
 def use_all_cores(engine: Engine, calls: int = ALONE_BEFORE_ALL_CORES) -> Runner:
@@ -123,7 +129,7 @@ def use_all_cores(engine: Engine, calls: int = ALONE_BEFORE_ALL_CORES) -> Runner
         run_one(engine)
     sessions = engine._sessions
     assert sessions.loading
-    sessions.loading.result(timeout=30)
+    sessions.loading.result(timeout=SECONDS)
     assert sessions.all_cores
     return sessions.all_cores
 
@@ -187,14 +193,14 @@ class TestAllCores:
 
     def test_not_while_others_run(self, engine: Engine, ran: list[Runner], held: Held) -> None:
         all_cores = use_all_cores(engine)
-        other = call_of("9", "9 1")  # two batches, one core each
+        other = call_of("9", "1 1")  # two batches, one core each
         engine.start(other)
-        assert held.running.wait(30)
+        assert held.running.wait(SECONDS)
         alone = call_of("1 2")
         engine.start(alone)
+        engine.wait(alone)
         held.go_on.set()
         engine.wait(other)
-        engine.wait(alone)
         assert set(ran[ALONE_BEFORE_ALL_CORES:]) == {engine._sessions.one_core}
         wait_until_idle(engine)
         run_one(engine)
@@ -205,7 +211,7 @@ class TestAllCores:
         ran.clear()
         alone = call_of("9")
         engine.start(alone)
-        assert held.running.wait(30)
+        assert held.running.wait(SECONDS)
         other = call_of("1 2")
         engine.start(other)
         assert not other.done.wait(0.05)
@@ -234,6 +240,7 @@ class TestAllCores:
         self, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(embedrt.engine.sessions, "SHORT_PAUSE", 0.0)
+        monkeypatch.setattr(embedrt.engine.sessions, "LONG_RUN", 3600.0)
         for _ in range(3 * ALONE_BEFORE_ALL_CORES):
             run_one(engine)
         assert engine._sessions.loading is None
@@ -279,7 +286,7 @@ class TestAllCores:
                 assert embedder.encode("w1").max() == 1
             sessions = embedder._engine._sessions
             assert sessions.loading
-            sessions.loading.exception(timeout=30)
+            sessions.loading.exception(timeout=SECONDS)
             assert sessions.all_cores is None
             assert embedder.encode("w1").max() == 1
 
@@ -301,7 +308,7 @@ class TestAllCores:
                 assert embedder.encode("w1").max() == 1 or how == "overwritten"
             sessions = embedder._engine._sessions
             assert sessions.loading
-            sessions.loading.exception(timeout=30)
+            sessions.loading.exception(timeout=SECONDS)
             assert sessions.all_cores is None
 
 
@@ -309,9 +316,10 @@ class TestPrepareToFork:
     """What happens before a fork. Other tests fork real processes."""
 
     def test_waits_for_a_load(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded = []
+        loaded, begun = list[Session](), threading.Event()
 
         def slow(*arguments: Any, **options: Any) -> Session:
+            begun.set()
             time.sleep(0.3)
             loaded.append(Session(*arguments, **options))
             return loaded[-1]
@@ -319,6 +327,7 @@ class TestPrepareToFork:
         monkeypatch.setattr("embedrt.engine.session.Session", slow)
         for _ in range(ALONE_BEFORE_ALL_CORES):
             run_one(engine)
+        assert begun.wait(SECONDS)  # before that, the load is cancelled
         engine.prepare_to_fork()
         assert loaded
         assert engine._sessions.all_cores is None
@@ -385,11 +394,10 @@ class TestClose:
     def test_work_before_it_is_finished(self, engine: Engine, held: Held) -> None:
         running = call_of("9")
         engine.start(running)
-        assert held.running.wait(30)
+        assert held.running.wait(SECONDS)
         queued = call_of(*(f"9 {number}" for number in range(8)))
         engine.start(queued)
-        while engine.stats().waiting_texts and not queued.waiting:
-            time.sleep(0.001)
+        wait_until(lambda: bool(queued.waiting) or not engine.stats().waiting_texts)
         engine.close()
         held.go_on.set()
         engine.wait(running)
@@ -400,7 +408,7 @@ class TestClose:
     def test_untokenized_work_fails(self, engine: Engine, held: Held) -> None:
         running = call_of("9", "9 9")
         engine.start(running)
-        assert held.running.wait(30)
+        assert held.running.wait(SECONDS)
         queued = call_of(*(f"9 {number // 10} {number % 10}" for number in range(100)))
         wait_until_all_run(engine)
         engine.start(queued)
@@ -432,7 +440,9 @@ class TestClose:
                 encoding.wait()
                 time.sleep(attempt / 1000)
                 embedder.close()
-                assert [outcome.result(timeout=30) for outcome in outcomes] == [ClosedError] * 4
+                assert [outcome.result(timeout=SECONDS) for outcome in outcomes] == [
+                    ClosedError
+                ] * 4
 
     @needs_proc
     @pytest.mark.parametrize("end", [Embedder.close, lambda _: None], ids=["closed", "dropped"])
@@ -446,40 +456,37 @@ class TestClose:
             embedder.encode("w1")
             end(embedder)
 
-        before = count("task"), count("fd")
+        before, files = threads(), len(listed("fd"))
         for _ in range(50):
             use()
         gc.collect()
-        wait_for_threads(before[0])
-        assert count("fd") <= before[1]
+        wait_until(lambda: threads() <= before)
+        wait_until(lambda: len(listed("fd")) <= files)
 
     @needs_proc
     def test_all_threads_end(self, engine: Engine) -> None:
-        before = count("task")
+        before = threads()
         use_all_cores(engine)
-        assert count("task") == before + 2
+        assert len(threads() - before) == 2
         engine.close()
-        wait_for_threads(before)
+        wait_until(lambda: threads() <= before)
 
 
-def wait_for_threads(number: int) -> None:
-    """Wait until at most `number` threads exist, as threads take a moment to end."""
-    deadline = time.monotonic() + 10
-    while count("task") > number:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def threads() -> set[str]:
+    """Return the threads of this process, of which those of earlier tests may still be ending."""
+    return listed("task")
 
 
-def count(what: str) -> int:
-    """Return the number of threads or open files of this process."""
-    return len([*Path(f"/proc/self/{what}").iterdir()])
+def listed(what: str) -> set[str]:
+    """Return the names of the threads or open files of this process."""
+    return {path.name for path in Path(f"/proc/self/{what}").iterdir()}
 
 
 class TestCancel:
     def test_drops_waiting_texts(self, engine: Engine, held: Held, ran: list[Runner]) -> None:
         running = call_of("9", "9 9")
         engine.start(running)
-        assert held.running.wait(30)
+        assert held.running.wait(SECONDS)
         wait_until_all_run(engine)
         waiting = call_of("1", "2 3")
         engine.start(waiting)
@@ -496,7 +503,7 @@ class TestCancel:
         both = [call_of("9 1"), call_of("9 1")]
         for call in both:
             engine.start(call)
-        assert held.running.wait(30)
+        assert held.running.wait(SECONDS)
         engine.cancel(both[0])
         held.go_on.set()
         engine.wait(both[1])
@@ -509,7 +516,7 @@ class TestOverload:
         engine.run(call_of(*(f"1 {number}" for number in range(9)), "1 2 3"))  # idle: not refused
         running = call_of("9")
         engine.start(running)
-        assert held.running.wait(30)
+        assert held.running.wait(SECONDS)
         engine.start(call_of("1 2 3 4 5"))
         pattern = r"^about \d+ tokens are waiting and max_waiting_tokens is 20: call again later"
         with pytest.raises(OverloadedError, match=pattern):
@@ -525,7 +532,7 @@ class TestFailures:
         """Other calls succeed although a token in the same batch is outside the embedding table."""
         block = call_of("9", "9 9")
         engine.start(block)
-        assert held.running.wait(30)
+        assert held.running.wait(SECONDS)
         wait_until_all_run(engine)
         good, bad, also_good = call_of("1 2"), call_of(f"1 {WORDS}"), call_of("2 3", "4 5")
         for call in (good, bad, also_good):
@@ -571,5 +578,5 @@ class TestCores:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(work, range(16)))
         assert most == 2
-        assert engine._busy == 0
+        wait_until_idle(engine)
         engine.close()

@@ -99,7 +99,7 @@ class TestTrial:
     def test_the_graph_does_kill_its_process(self, tmp_path: Path) -> None:
         bundle = make_tiny(tmp_path / "tiny", graph=DIVISION)
         load = f"from embedrt import Embedder; Embedder.load({str(bundle)!r}).encode('w1')"
-        child = subprocess.run([sys.executable, "-c", load], check=False, timeout=60)
+        child = subprocess.run([sys.executable, "-c", load], check=False, timeout=300)
         assert child.returncode == -signal.SIGFPE
 
     def test_a_bundle_that_hangs(self, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ class TestTrial:
         started = time.monotonic()
         with pytest.raises(BundleCorruptError) as caught:
             try_bundle(bundle, seconds=5)
-        assert time.monotonic() - started < 60
+        assert time.monotonic() - started < 300  # all products take longer
         assert str(caught.value) == (
             f"{bundle} was not loaded and run within 5 seconds{REMEDY}, and do not load it as it "
             "is: it would hang"
@@ -132,7 +132,7 @@ class TestTrial:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
             encoding="utf-8",
         )
         assert child.returncode == 1
@@ -347,7 +347,7 @@ class TestTokenizer:
             with pytest.raises(EmbedrtError, match="retry-limit"):
                 embedder.encode("w" * 3000 + "!")
             assert embedder.encode("w1").shape == (WORDS,)
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 300  # without a bound, it takes years
 
 
 class TestProbes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -269,19 +271,22 @@ class TestConnections:
     def test_a_killed_pull_leaves_no_bundle(
         self, hub: Hub, tmp_path: Path, output: list[str]
     ) -> None:
+        started = threading.Event()
+
+        def kill(name: str) -> None:
+            if name == "tokenizer.json":
+                assert started.wait(60)
+                pulling.kill()
+
+        hub.half_sent = kill
         pulling = subprocess.Popen(
             [sys.executable, "-m", "embedrt", "pull", ID, *output],
             cwd=tmp_path,
             env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url},
             stderr=subprocess.DEVNULL,
         )
-
-        def kill(name: str) -> None:
-            if name == "tokenizer.json":
-                pulling.kill()
-
-        hub.half_sent = kill
-        assert pulling.wait(timeout=120) != 0
+        started.set()
+        assert pulling.wait(timeout=300) == -signal.SIGKILL
         assert named(tmp_path) == []
         assert not list(tmp_path.glob("out*"))
         hub.half_sent = bool
@@ -367,7 +372,7 @@ class TestCache:
             )
             for arguments in ([], [], ["--output", str(tmp_path / "out")])
         ]
-        printed = [process.communicate(timeout=120) for process in both]
+        printed = [process.communicate(timeout=300) for process in both]
         assert [process.returncode for process in both] == [0, 0, 0], printed
         assert {out.splitlines()[0] for out, _ in printed} == {f"hub:{ID}@{NEW}"}
         assert printed[0][0] == printed[1][0]

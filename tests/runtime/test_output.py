@@ -251,7 +251,7 @@ class TestSpecialFiles:
         os.mkfifo(tmp_path / "pipe" if path.is_symlink() else path)
         reader, read = read_pipe(path)
         assert main(["encode", str(tiny), str(texts), "--output", str(path)]) == 0
-        reader.join(timeout=60)
+        reader.join(timeout=300)
         assert [json.loads(line)[1] for line in read[0].splitlines()] == [1, 0]
         assert path.is_fifo()
         assert path.is_symlink() == (name == "link.jsonl")
@@ -262,7 +262,7 @@ class TestSpecialFiles:
         os.mkfifo(path)
         reader, read = read_pipe(path)
         assert main(["encode", str(tiny), str(texts), "--output", str(path)]) == 0
-        reader.join(timeout=60)
+        reader.join(timeout=300)
         plain = tmp_path / "plain.npy"
         assert main(["encode", str(tiny), str(texts), "--output", str(plain)]) == 0
         assert read == [plain.read_bytes()]

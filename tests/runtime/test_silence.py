@@ -170,7 +170,7 @@ def run(
         cwd=home / "here",
         env=environment(home, changes),
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -400,11 +400,13 @@ def threads():
 embedder = work()
 embedder.close()
 del embedder
-time.sleep(0.3)
+while len(threading.enumerate()) > 1:
+    time.sleep(0.01)
+time.sleep(0.3)  # for native threads, which nothing lists
 before = threads()
 embedder = work()
 embedder.close()
-deadline = time.monotonic() + 2
+deadline = time.monotonic() + 60
 while threads() > before and time.monotonic() < deadline:
     time.sleep(0.01)
 left = threads() - before

@@ -29,7 +29,7 @@ from embedrt.bundle.writer import staged_bundle
 with staged_bundle(Path(sys.argv[1])) as staging:
     staging.add("README.md", b"half")
     print(staging.path, flush=True)
-    time.sleep(60)
+    time.sleep(3600)  # until it is killed
 """
 
 

@@ -70,7 +70,7 @@ def check(embedder: Embedder, texts: Sequence[str]) -> None:
     assert np.array_equal(embedder.encode(texts), np.stack([counts_of(text) for text in texts]))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(
     lengths=st.lists(st.integers(0, 9) | st.integers(0, 1200), min_size=1, max_size=60),
     batch_size=st.none() | st.integers(1, 5),
@@ -181,9 +181,19 @@ def test_close_and_overload(static: Path) -> None:
     embedder = Embedder.load(static, threads=1, max_waiting_tokens=10)
     check(embedder, some_texts(3000))  # an idle one takes any call
 
+    tokenize, all_there = embedder._engine._tokenize_texts, threading.Event()
+
+    def waits(texts: Sequence[str]) -> list[TokenIds]:
+        assert all_there.wait(60)
+        return tokenize(texts)
+
     async def crowd() -> list[object]:
+        embedder._engine._tokenize_texts = waits
         calls = [embedder.aencode(some_texts(3000, seed=seed)) for seed in range(8)]
-        return list(await asyncio.gather(*calls, return_exceptions=True))
+        crowded = asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.sleep(0)
+        all_there.set()
+        return list(await crowded)
 
     outcomes = asyncio.run(crowd())
     assert any(isinstance(outcome, OverloadedError) for outcome in outcomes)

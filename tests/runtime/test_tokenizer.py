@@ -106,7 +106,7 @@ def loaded(file: Path, side: Side) -> tuple[Tokenizer, FastTokenizer]:
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(texts=st.lists(LONG_TEXTS | st.text(max_size=40), min_size=1, max_size=3))
 @example(texts=["building " * 20 + "x" * 5000])  # a slice begins within a word that is too long
 @example(texts=["e\u0301" * 56 + "\x00" * 1016 + "e\u0301" * 45])  # one word: the rest is dropped
@@ -121,7 +121,7 @@ def test_ids_are_those_of_the_whole_text(
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(texts=LISTS)
 def test_ids_of_odd_texts(files: dict[str, Path], kind: str, side: Side, texts: list[str]) -> None:
     tokenizer, reference = loaded(files[kind], side)

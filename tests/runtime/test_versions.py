@@ -144,7 +144,7 @@ class TestUpgrade:
             "sys.exit(main(['upgrade', *sys.argv[1:]]))\n"
         )
         command = [sys.executable, "-c", program, str(DATA / precision), str(tmp_path / "new")]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=300)
         Bundle.open(tmp_path / "new", verify="sha256")
 
     def test_in_place(self, precision: str, tmp_path: Path) -> None:

@@ -319,7 +319,7 @@ class TestMapped:
             assert sum(mappings(minilm / WEIGHTS, "Anonymous")) == 0
             while not embedder._engine._sessions.loading:
                 embedder.encode("alone")
-            embedder._engine._sessions.loading.result(timeout=60)
+            embedder._engine._sessions.loading.result(timeout=300)
             assert embedder._engine._sessions.all_cores
             # Linux merges adjacent mappings, and other tests may have mapped the file, too.
             assert once < len(mappings(minilm / WEIGHTS, "Rss")) <= 2 * once
@@ -335,7 +335,7 @@ class TestMapped:
 
         def status(how: str) -> int:
             command = [sys.executable, "-c", program, str(tiny), how]
-            return subprocess.run(command, check=False, timeout=60).returncode
+            return subprocess.run(command, check=False, timeout=300).returncode
 
         whole = (tiny / WEIGHTS).read_bytes()
         assert status("mapped") == -signal.SIGBUS

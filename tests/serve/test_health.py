@@ -15,6 +15,8 @@ from embedrt import Embedder
 from embedrt.serve import create_app
 from tiny_bundle import make_tiny
 
+SECONDS = 120  # timeout, longer than anything takes on a busy machine
+
 Answers = list[tuple[int, Any]]
 
 
@@ -75,11 +77,12 @@ def test_a_worker_that_fails(
 
 def test_a_worker_that_hangs(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedrt.serve.health.STALLED_SECONDS", 0.3)
-    sessions = embedder._engine._sessions
+    sessions, hanging = embedder._engine._sessions, threading.Semaphore(0)
     works, goes_on = sessions.run, threading.Event()
 
     def hangs(texts: Any, **options: Any) -> Any:
-        goes_on.wait(30)
+        hanging.release()
+        assert goes_on.wait(SECONDS)
         return works(texts, **options)
 
     monkeypatch.setattr(sessions, "run", hangs)
@@ -89,7 +92,8 @@ def test_a_worker_that_hangs(embedder: Embedder, monkeypatch: pytest.MonkeyPatch
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
             texts = {"inputs": [f"w{number} " * (number % 7 + 1) for number in range(10)]}
             asking = asyncio.create_task(client.post("/embed", json=texts))
-            await asyncio.sleep(0.1)
+            for _ in range(2):  # of both workers, the last of which begins the last batch
+                assert await asyncio.to_thread(hanging.acquire, timeout=SECONDS)
             statuses = [(await client.get("/health")).status_code]
             await asyncio.sleep(0.5)
             statuses.append((await client.get("/health")).status_code)
