@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedrt import Embedder
+from embedrt.engine.sessions import Sessions
 
 ODD = ["", " ", "w1", "w2 w3", "w4\nw5", "w1 " * 20, "\u2028", "null", "NA", 'say "w6"', "w7,w8"]
 
@@ -68,22 +71,65 @@ def digest_of_source(folder: Path, bundle: Path, column: str = "text") -> str:
     )
 
 
-def run_command(arguments: Sequence[str]) -> None:
-    """Run `embedrt` in this process. The target of processes that `forked` starts."""
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A point at which a process stops computing, so that a test finds it there at any speed."""
+
+    folder: Path
+    parts: int
+    """No batch runs when the output has so many parts, and `gate` exists."""
+
+    @property
+    def output(self) -> Path:
+        """The output in the folder."""
+        return self.folder / "output"
+
+    @property
+    def gate(self) -> Path:
+        """A file; the process goes on when it is removed."""
+        return self.folder / "gate"
+
+    @property
+    def begun(self) -> Path:
+        """A file that exists as soon as the first batch runs."""
+        return self.folder / "begun"
+
+    def apply(self) -> None:
+        """Hold the batches of this process."""
+        run = Sessions.run
+
+        def held(*arguments: Any, **options: Any) -> Any:
+            self.begun.touch()
+            while self.gate.exists() and len(parts_in(self.output)) >= self.parts:
+                time.sleep(0.005)
+            return run(*arguments, **options)
+
+        Sessions.run = held  # type: ignore[method-assign]
+
+
+def run_command(arguments: Sequence[str], hold: Hold | None = None) -> None:
+    """Run `embedrt` in this process, one that a test started."""
     import sys
 
     from embedrt.cli import main
 
+    if hold is not None:
+        hold.apply()
     sys.exit(main(arguments))
 
 
-def forked(*arguments: str | Path) -> Any:
+def forked(*arguments: str | Path, hold: Hold | None = None) -> Any:
     """Start `embedrt` in a process with its imports done, so that it can be killed early."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["embedrt.cli", "embedrt.corpus", "ray"])  # what is installed
-    process = context.Process(target=run_command, args=([*map(str, arguments)],))
+    process = context.Process(target=run_command, args=([*map(str, arguments)], hold))
     process.start()
     return process
+
+
+def parts_in(output: Path) -> dict[str, int]:
+    """Return the parts with the time of their last change."""
+    return {file.name: file.stat().st_mtime_ns for file in output.glob("[0-9]*.parquet")}
 
 
 def names(folder: Path) -> list[str]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +17,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from corpora import digest_of_source, forked, names, write_parquet
+from corpora import Hold, digest_of_source, forked, names, parts_in, write_parquet
 from embedrt.cli import main
 from embedrt.corpus import verify_output
 from embedrt.corpus.output import TEMPORARY
 
 ROWS_PER_PART = 25
+SECONDS = 120  # timeout, longer than anything takes on a busy machine
+HELD = """
+import sys
+from pathlib import Path
+from corpora import Hold, run_command
+
+run_command(sys.argv[3:], Hold(Path(sys.argv[1]), int(sys.argv[2])))
+"""
+FINISHING = "finishing the parts in flight; interrupt again to end at once"
 
 
 @pytest.fixture
@@ -35,17 +43,27 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def embedding(bundle: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Start `embedrt embed source output`; kill the process on exit if it still runs."""
-    command = [sys.executable, "-m", "embedrt", "embed", "source", "output", "--bundle", bundle]
-    with subprocess.Popen(
-        [*map(str, command), "--rows-per-part", str(ROWS_PER_PART), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        encoding="utf-8",
-    ) as process:
+def embedding(bundle: Path, hold: Hold, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start `embedrt embed source output`; kill the process on exit if it still runs.
+
+    Its messages go to the file `errors`, which can be read while it runs.
+    """
+    command = [sys.executable, "-c", HELD, str(hold.folder), str(hold.parts)]
+    command += ["embed", "source", "output"]
+    command += ["--bundle", str(bundle), "--rows-per-part", str(ROWS_PER_PART), *options]
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    with (
+        Path("errors").open("wb") as errors,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": path},
+            text=True,
+            start_new_session=True,
+            encoding="utf-8",
+        ) as process,
+    ):
         try:
             yield process
         finally:
@@ -53,16 +71,17 @@ def embedding(bundle: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def parts_in(output: Path) -> dict[str, int]:
-    """Return the parts with the time of their last change."""
-    return {file.name: file.stat().st_mtime_ns for file in output.glob("[0-9]*.parquet")}
-
-
-def wait_for_parts(output: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(parts_in(output)) < count:
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def hold_at(corpus: Path, parts: int) -> Hold:
+    """Stop at so many parts, until the file `gate` is removed."""
+    (corpus / "gate").touch()
+    return Hold(corpus, parts)
 
 
 class TestEmbed:
@@ -191,19 +210,23 @@ class TestInterrupts:
         self, corpus: Path, tiny: Path, number: signal.Signals
     ) -> None:
         write_parquet(corpus / "source", files=40)
-        with embedding(tiny) as process:
-            wait_for_parts(corpus / "output", 1)
+        hold = hold_at(corpus, parts=3)
+        with embedding(tiny, hold) as process:
+            wait_until(lambda: len(parts_in(hold.output)) >= 1)
             process.send_signal(number)
-            out, err = process.communicate(timeout=60)
+            wait_until(lambda: FINISHING in Path("errors").read_text(encoding="utf-8"))
+            hold.gate.unlink()
+            out, _ = process.communicate(timeout=SECONDS)
+        err = Path("errors").read_text(encoding="utf-8")
         assert process.returncode == 128 + number
-        assert "finishing the parts in flight; interrupt again to end at once" in err
+        assert err.count(FINISHING) == 1
         assert "not complete; run the same command again to go on" in err
         rows = pq.read_table(corpus / "output").num_rows
         assert 0 < rows < 10_000
         assert f"{rows:,} of 10,000 rows in output, {rows:,} of them now" in out
         assert not [name for name in names(corpus / "output") if TEMPORARY.fullmatch(name)]
-        with embedding(tiny) as process:
-            out, _ = process.communicate(timeout=60)
+        with embedding(tiny, hold) as process:
+            out, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 0
         assert digest_of_source(corpus / "source", tiny) in out
 
@@ -211,20 +234,18 @@ class TestInterrupts:
         """A second interrupt ends the process during a part that would take minutes."""
         text = pa.array([f"{row} " + "a long text of many words " * 50 for row in range(20_000)])
         pq.write_table(pa.table({"text": text}), corpus / "source" / "a.parquet")
-        with embedding(minilm, "--rows-per-part", "20000", "--columns", "text") as process:
-            deadline = time.monotonic() + 60
-            while not (corpus / "output" / "_embedrt.json").exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            time.sleep(2)
+        hold = hold_at(corpus, parts=1)  # after that part, so never
+        options = ["--rows-per-part", "20000", "--columns", "text"]
+        with embedding(minilm, hold, *options) as process:
+            wait_until(hold.begun.exists)
             process.send_signal(signal.SIGINT)
-            time.sleep(0.5)
+            wait_until(lambda: FINISHING in Path("errors").read_text(encoding="utf-8"))
             assert process.poll() is None
             begin = time.monotonic()
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            process.communicate(timeout=SECONDS)
         assert process.returncode == 130
-        assert "Traceback" not in err
+        assert "Traceback" not in Path("errors").read_text(encoding="utf-8")
         assert time.monotonic() - begin < 20
 
 
@@ -234,21 +255,24 @@ class TestKills:
     def test_killed_again_and_again(self, corpus: Path, tiny: Path, kills: int) -> None:
         """Parts survive SIGKILL at random moments, are not made again, and the output completes.
 
-        The moments are counted in parts, because a start takes any time on a machine with other work;
-        every third kill is one of the start.
+        The moments are counted in parts, because a start takes any time on a busy machine, and
+        there are a few more parts at most, because so does this process. Every third kill is one
+        of the start.
         """
-        write_parquet(corpus / "source", files=20)
+        write_parquet(corpus / "source", files=2 * kills)
         output = corpus / "output"
         command = ["embed", str(corpus / "source"), str(output), "--bundle", str(tiny)]
         forked("--help").join()  # starts the fork server
         generator, kept, ended = random.Random(0), dict[str, int](), list[int | None]()
         for attempt in range(kills):
-            process = forked(*command, "--rows-per-part", str(ROWS_PER_PART))
+            hold = hold_at(corpus, parts=len(kept) + 8)
+            process = forked(*command, "--rows-per-part", str(ROWS_PER_PART), hold=hold)
             if attempt % 3:
-                wait_for_parts(output, len(kept) + generator.randint(1, 4))
+                parts = len(kept) + generator.randint(1, 4)
+                wait_until(lambda parts=parts: len(parts_in(output)) >= parts)
             time.sleep(generator.uniform(0, 0.05 if attempt % 3 else 0.3))
             process.kill()
-            process.join(60)
+            process.join(SECONDS)
             ended.append(process.exitcode)
             found = parts_in(output)
             assert kept.items() <= found.items()  # no part is lost or made again
@@ -259,7 +283,7 @@ class TestKills:
         assert ended == [-signal.SIGKILL] * kills
         assert kept
         process = forked(*command, "--rows-per-part", str(ROWS_PER_PART))
-        process.join(60)
+        process.join(SECONDS)
         assert process.exitcode == 0
         assert kept.items() <= parts_in(output).items()
         assert not [name for name in names(output) if name.startswith(".")]
