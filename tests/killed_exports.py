@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import sys
+import time
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -14,14 +16,50 @@ from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.writer import staged_bundle
 from embedrt.cli import main
 
+STAGED = ".bundle.partial-*"
+
 # The fork server has imported the large libraries, so its children start quickly.
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["embedrt_export", "killed_exports"])
 
 
-def start_export(folder: Path, output: Path) -> BaseProcess:
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A moment at which an export waits, so that a test finds it there at any speed."""
+
+    name: str
+    """The file in the staging folder whose appearance is the moment; empty for the folder's."""
+    marker: Path
+    """A file that exists while the export waits; the export goes on when it is removed."""
+
+    def apply(self, output: Path) -> None:
+        """Let an export in this process wait at its next change of a file after the moment."""
+        left = 1
+
+        def wait(event: str, _arguments: tuple[object, ...]) -> None:
+            nonlocal left
+            if left and event in CHANGES:
+                left -= 1  # the search itself causes events
+                if any(output.parent.glob(f"{STAGED}/{self.name}" if self.name else STAGED)):
+                    self.marker.touch()
+                    while self.marker.exists():
+                        time.sleep(0.005)
+                else:
+                    left += 1
+
+        sys.addaudithook(wait)
+
+    def wait(self) -> None:
+        """Wait until the export waits."""
+        deadline = time.monotonic() + 300
+        while not self.marker.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+
+def start_export(folder: Path, output: Path, pause: Pause | None = None) -> BaseProcess:
     """Start ``embedrt export`` in a separate process."""
-    process = CONTEXT.Process(target=_export, args=(folder, output))
+    process = CONTEXT.Process(target=export, args=(folder, output, pause))
     process.start()
     return process
 
@@ -37,7 +75,10 @@ def stage_until_killed(bundle: Path, target: Path, step: int) -> int | None:
     return process.exitcode
 
 
-def _export(folder: Path, output: Path) -> None:
+def export(folder: Path, output: Path, pause: Pause | None = None) -> None:
+    """Run ``embedrt export`` in this process, which it ends."""
+    if pause is not None:
+        pause.apply(output)
     logging.disable()
     sys.exit(main(["export", str(folder), "--output", str(output)]))
 

@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -20,10 +22,8 @@ from embedrt import Bundle, Embedder
 from embedrt.cli import main
 from embedrt.errors import ExportError
 from embedrt_export import export_model
-from killed_exports import stage_until_killed, start_export
+from killed_exports import STAGED, Pause, stage_until_killed, start_export
 from model_folders import make_small
-
-STAGED = ".bundle.partial-*"
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,14 @@ def assert_whole_or_absent(target: Path) -> None:
         Bundle.open(target, verify="sha256")
 
 
-def wait_for(target: Path, name: str) -> None:
-    """Wait until an export has written a file to its staging folder."""
-    deadline = time.monotonic() + 120
-    while not any(target.parent.glob(f"{STAGED}/{name}" if name else STAGED)):
-        assert time.monotonic() < deadline
-        time.sleep(0.0005)
+@contextmanager
+def paused_export(model: Path, target: Path, name: str) -> Iterator[BaseProcess]:
+    """An export that waits as soon as it has written a file to its staging folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        pause = Pause(name, Path(folder) / "paused")
+        process = start_export(model, target, pause)
+        pause.wait()
+        yield process
 
 
 @pytest.mark.parametrize(
@@ -75,10 +77,9 @@ def wait_for(target: Path, name: str) -> None:
 )
 def test_killed_while_it_writes(model: Path, target: Path, moment: str) -> None:
     before = contents(target)
-    process = start_export(model, target)
-    wait_for(target, moment)
-    process.kill()
-    process.join()
+    with paused_export(model, target, moment) as process:
+        process.kill()
+        process.join()
     assert process.exitcode == -signal.SIGKILL
     assert contents(target) == before
     export_model(str(model), output=target)
@@ -130,10 +131,9 @@ def test_killed_at_every_change_of_a_file(exported: Callable[[str], Pair], tmp_p
 
 def test_terminated(model: Path, target: Path) -> None:
     before = contents(target)
-    process = start_export(model, target)
-    wait_for(target, "model.onnx")
-    process.terminate()
-    process.join()
+    with paused_export(model, target, "model.onnx") as process:
+        process.terminate()
+        process.join()
     assert process.exitcode == -signal.SIGTERM
     assert contents(target) == before
     export_model(str(model), output=target)
@@ -141,18 +141,29 @@ def test_terminated(model: Path, target: Path) -> None:
 
 
 def test_interrupted_from_the_keyboard(model: Path, tmp_path: Path) -> None:
-    target = tmp_path / "bundle"
-    command = [sys.executable, "-m", "embedrt", "export", str(model), "--output", str(target)]
+    target, pause = tmp_path / "new" / "bundle", Pause("model.onnx", tmp_path / "paused")
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom killed_exports import Pause, export\n"
+        "model, output, name, marker = sys.argv[1:]\n"
+        "export(Path(model), Path(output), Pause(name, Path(marker)))\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    target.parent.mkdir()
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        [sys.executable, "-c", program, *map(str, (model, target, pause.name, pause.marker))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+        text=True,
+        encoding="utf-8",
     ) as process:
-        wait_for(target, "model.onnx")
+        pause.wait()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "embedrt: interrupted"
     assert "Traceback" not in err
-    assert list(tmp_path.iterdir()) == []
+    assert list(target.parent.iterdir()) == []
 
 
 @contextmanager
@@ -229,16 +240,10 @@ def test_output_that_is_no_bundle(model: Path, tmp_path: Path, what: str) -> Non
 def test_staging_folder_of_a_running_export_stays(model: Path, tmp_path: Path) -> None:
     """Concurrent exports to one path do not delete each other's staging folders."""
     target = tmp_path / "bundle"
-    process = start_export(model, target)
-    wait_for(target, "model.onnx")
-    process.join(0)
-    os.kill(process.pid or 0, signal.SIGSTOP)
-    try:
+    with paused_export(model, target, "model.onnx") as process:
         (living,) = target.parent.glob(STAGED)
         export_model(str(model), output=target)
         assert (living / "model.onnx").exists()
-    finally:
-        os.kill(process.pid or 0, signal.SIGCONT)
     process.join()
     assert process.exitcode == 0
     Bundle.open(target, verify="sha256")
