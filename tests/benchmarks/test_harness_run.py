@@ -33,6 +33,7 @@ from benchmarks.statistics import median
 
 FAKES = Path(__file__).parent / "fakes"
 LOG = "FAKE_CONTENDERS_LOG"
+SECONDS = 300  # timeout, longer than anything takes on a busy machine
 CORPUS = Workload("corpus", "call", "mixed/8", 3)
 LATENCY = Workload("latency/16", "each", "exact/16", 2, "latency")
 
@@ -46,7 +47,7 @@ def folder(tmp_path: Path, minilm: Path) -> Path:
     return tmp_path / "models"
 
 
-def make_run(folder: Path, *names: str, timeout: float = 60) -> Run:
+def make_run(folder: Path, *names: str, timeout: float = SECONDS) -> Run:
     known = contenders(FAKES)
     return Run(
         {name: known[name] for name in names},
@@ -69,9 +70,9 @@ def loads(log: Path) -> list[str]:
 
 
 def assert_all_ended(log: Path) -> None:
-    """Assert that every worker ends within seconds of its harness."""
+    """Assert that every worker ends with its harness."""
     left = {int(line.rpartition(" ")[2]) for line in log.read_text(encoding="utf-8").splitlines()}
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SECONDS
     while left and time.monotonic() < deadline:
         left = {process for process in left if is_running(process)}
         time.sleep(0.05)
@@ -131,15 +132,15 @@ def test_a_contender_that_hangs_is_killed_and_not_started_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(LOG, str(tmp_path / "log"))
-    rows = measured(make_run(folder, "hangs", "right", timeout=5), CORPUS, LATENCY)
+    rows = measured(make_run(folder, "hangs", "right", timeout=20), CORPUS, LATENCY)
     assert loads(tmp_path / "log").count("hangs throughput") == 1
     assert "hangs latency" not in loads(tmp_path / "log")
     assert_all_ended(tmp_path / "log")
     errors = {(row.contender, row.workload): row.error for row in rows}
     assert errors == {
-        ("hangs", "corpus"): "hung: no answer within 5 s",
+        ("hangs", "corpus"): "hung: no answer within 20 s",
         ("right", "corpus"): "",
-        ("hangs", "latency/16"): "hung: no answer within 5 s",
+        ("hangs", "latency/16"): "hung: no answer within 20 s",
         ("right", "latency/16"): "",
     }
 
@@ -191,7 +192,7 @@ def test_environments_are_made_in_parallel_and_each_once(
     def fake(command: list[str]) -> str:
         if "pip" in command:
             made.append(Path(command[-1]).stem)
-            both.wait(timeout=60)
+            both.wait(timeout=SECONDS)
         else:
             Path(command[-1]).mkdir(parents=True)
         return ""
@@ -205,7 +206,7 @@ def test_environments_are_made_in_parallel_and_each_once(
     users = {"a": "one", "b": "harness", "c": "other", "d": "one"}
     chosen = {name: replace(right, environment=user) for name, user in users.items()}
     artifacts = Artifacts(MAIN_MODEL, folder)
-    with closing(Pool(chosen, artifacts, timeout=60)) as pool:
+    with closing(Pool(chosen, artifacts, timeout=SECONDS)) as pool:
         pool.prepare()
         pool.prepare()
     assert sorted(made) == ["one", "other"]
@@ -221,7 +222,7 @@ def test_artifacts_are_made_in_parallel_and_a_shared_one_once(
         *_, preparation, _, output = arguments
         made.append(preparation.name)
         if preparation.name != "onnx":
-            both.wait(timeout=60)
+            both.wait(timeout=SECONDS)
         output.mkdir()
 
     monkeypatch.setattr(Artifacts, "_make", fake)
@@ -230,7 +231,7 @@ def test_artifacts_are_made_in_parallel_and_a_shared_one_once(
     users = {"a": "openvino", "b": "onnx-dynamic-int8", "c": "openvino"}
     chosen = {name: replace(right, needs=artifact) for name, artifact in users.items()}
     artifacts = Artifacts(MAIN_MODEL, folder)
-    with closing(Pool(chosen, artifacts, timeout=60)) as pool:
+    with closing(Pool(chosen, artifacts, timeout=SECONDS)) as pool:
         pool.prepare()
     assert sorted(made) == ["onnx", "onnx-dynamic-int8", "openvino"]
 
@@ -388,7 +389,7 @@ run_model(make_run(Path({str(folder)!r}), "right", "hangs"), MAIN_MODEL, [CORPUS
     log = tmp_path / "log"
     environment = os.environ | {LOG: str(log)}
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=environment) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + SECONDS
         while "hangs throughput" not in loads(log) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)

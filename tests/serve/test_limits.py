@@ -7,15 +7,18 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 
 import pytest
 
-from serving import Serving, serving
+from serving import SECONDS, Serving, serving, wait_until
 from tiny_bundle import make_tiny
 
 pytestmark = pytest.mark.alone
 
 READ_SECONDS = 2.0
+LONG_AFTER = 7 * READ_SECONDS  # on a busy machine, and less than all take that wait for each other
 HEAD = b"POST /embed HTTP/1.1\r\nhost: a\r\n"
 BODY = b'{"inputs": "w1", "normalize": false}'
 WHOLE = HEAD + b"content-length: %d\r\n\r\n%b" % (len(BODY), BODY)
@@ -30,6 +33,14 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         yield server
         assert server.post("/embed", {"inputs": "w1"}).status_code == 200
         assert "error" not in server.log()
+
+
+def ask(server: Serving, content: bytes) -> bytes:
+    """Return the answer to a request, of which the server may not read all."""
+    with server.connect() as connection:
+        with suppress(ConnectionError):
+            connection.sendall(content)
+        return read_all(connection)
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -61,15 +72,15 @@ def test_requests_that_stop(strict: Serving) -> None:
     """Requests that stop anywhere time out, all of them at the same time."""
 
     def ask(start: bytes) -> tuple[bytes, float]:
+        begin = time.monotonic()
         with strict.connect() as connection:
             connection.sendall(start)
-            begin = time.monotonic()
             return read_all(connection), time.monotonic() - begin
 
     with ThreadPoolExecutor(len(STARTS)) as pool:
         found = list(pool.map(ask, STARTS))
     for start, (received, took) in zip(STARTS, found, strict=True):
-        assert READ_SECONDS / 2 < took < READ_SECONDS + 3
+        assert READ_SECONDS / 2 < took < LONG_AFTER < READ_SECONDS * len(STARTS)
         assert received.count(b"HTTP/1.1 408 Request Timeout\r\n") == 1
         assert received.count(VECTOR) == start.startswith(WHOLE)
 
@@ -82,7 +93,7 @@ def test_a_request_that_trickles(strict: Serving, head: bytes) -> None:
         connection.sendall(head)
         connection.settimeout(0.05)
         received = b""
-        while time.monotonic() - begin < READ_SECONDS + 3:
+        while time.monotonic() - begin < LONG_AFTER:
             try:
                 connection.sendall(b"a")
                 received += connection.recv(1000)
@@ -91,12 +102,13 @@ def test_a_request_that_trickles(strict: Serving, head: bytes) -> None:
                 continue
             except ConnectionError:
                 break
-    assert time.monotonic() - begin < READ_SECONDS + 2
+    assert time.monotonic() - begin < LONG_AFTER
     assert not received or received.startswith(b"HTTP/1.1 408 ")
 
 
 def test_endless_headers(strict: Serving) -> None:
     with strict.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         sent = 0
         try:
             connection.sendall(HEAD)
@@ -112,15 +124,13 @@ def test_endless_headers(strict: Serving) -> None:
 
 @pytest.mark.parametrize("line", [b"x: %b\r\n" % (b"a" * 90_000), b"x: 1\r\n" * 30_000])
 def test_large_headers_in_one_piece(strict: Serving, line: bytes) -> None:
-    with strict.connect() as connection:
-        connection.sendall(HEAD + line + b"content-length: 2\r\n\r\n{}")
-        assert read_all(connection).split(b" ")[1] in {b"431", b"400"}
+    answer = ask(strict, HEAD + line + b"content-length: 2\r\n\r\n{}")
+    assert answer.split(b" ")[1] in {b"431", b"400"}
 
 
 def test_a_long_path(strict: Serving) -> None:
-    with strict.connect() as connection:
-        connection.sendall(b"GET /%b HTTP/1.1\r\n\r\n" % (b"a" * 100_000))
-        assert read_all(connection).split(b" ")[1] in {b"431", b"400"}
+    answer = ask(strict, b"GET /%b HTTP/1.1\r\n\r\n" % (b"a" * 100_000))
+    assert answer.split(b" ")[1] in {b"431", b"400"}
 
 
 class TestReading:
@@ -129,7 +139,9 @@ class TestReading:
     TEXTS = 100_000
     ANSWERS = 3
 
-    @pytest.fixture
+    ATTEMPTS = 3
+
+    @contextmanager
     def connection(self, strict: Serving) -> Iterator[socket.socket]:
         body = json.dumps({"inputs": ["w1"] * self.TEXTS, "normalize": False}).encode()
         head = HEAD + b"content-length: %d\r\n" % len(body)
@@ -145,19 +157,39 @@ class TestReading:
     def size(self) -> int:
         return self.ANSWERS * self.TEXTS * (len(VECTOR) - 1)
 
-    def test_never(self, connection: socket.socket) -> None:
+    @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
+    def test_never(self, strict: Serving) -> None:
         """The server closes the connection, and unsent bytes are lost."""
-        time.sleep(READ_SECONDS * 3.5)
-        assert 0 < len(read_all(connection)) < self.size
+        with self.connection(strict) as connection:
+            wait_until(lambda: not is_open(strict, connection))
+            assert 0 < len(read_all(connection)) < self.size
 
-    def test_slowly(self, connection: socket.socket) -> None:
-        """The answers take longer than any limit, but arrive completely."""
-        received = 0
-        for _ in range(10):
-            time.sleep(READ_SECONDS / 5)
-            received += len(connection.recv(1 << 20, socket.MSG_WAITALL))
-        received += len(read_all(connection))
+    def test_slowly(self, strict: Serving) -> None:
+        """The answers take longer than any limit, but arrive completely.
+
+        A busy machine may stop this client for longer than the limit, but not in each attempt.
+        """
+        for attempt in range(1, self.ATTEMPTS + 1):
+            received = 0
+            with (
+                suppress(ConnectionError) if attempt < self.ATTEMPTS else nullcontext(),
+                self.connection(strict) as connection,
+            ):
+                for _ in range(10):
+                    time.sleep(READ_SECONDS / 5)
+                    received += len(connection.recv(1 << 20, socket.MSG_WAITALL))
+                received += len(read_all(connection))
+            if received > self.size:
+                break
         assert received > self.size
+
+
+def is_open(server: Serving, connection: socket.socket) -> bool:
+    """Whether the server has not closed its side of a connection."""
+    ends = [f"0100007F:{port:04X}" for port in (server.port, connection.getsockname()[1])]
+    established = "01"
+    sockets = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()
+    return any(line.split()[1:4] == [*ends, established] for line in sockets)
 
 
 def test_pipelined(strict: Serving) -> None:
@@ -182,16 +214,17 @@ def test_an_idle_connection_is_closed(strict: Serving) -> None:
         begin = time.monotonic()
         received = read_all(connection)
     assert received.count(b"HTTP/1.1 200 OK\r\n") == 1
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < SECONDS / 2
 
 
-def test_many_slow_clients_do_not_stop_others(strict: Serving) -> None:
-    slow = [strict.connect() for _ in range(300)]
-    for connection in slow:
-        connection.sendall(HEAD + b"content-length: 100\r\n\r\n{")
-    begin = time.monotonic()
-    for _ in range(20):
-        assert strict.post("/embed", {"inputs": "w1"}).status_code == 200
-    assert time.monotonic() - begin < READ_SECONDS * 5
-    for connection in slow:
-        connection.close()
+def test_many_slow_clients_do_not_stop_others(tmp_path: Path) -> None:
+    """The others get their answers while the slow ones have all the time that they want."""
+    options = ["--read-timeout", "3600"]
+    with serving(make_tiny(tmp_path / "tiny"), tmp_path / "log", *options) as server:
+        slow = [server.connect() for _ in range(300)]
+        for connection in slow:
+            connection.sendall(HEAD + b"content-length: 100\r\n\r\n{")
+        for _ in range(20):
+            assert server.post("/embed", {"inputs": "w1"}).status_code == 200
+        for connection in slow:
+            connection.close()
