@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +80,7 @@ class Hold:
 
     folder: Path
     parts: int
-    """No batch runs when the output has so many parts, and `gate` exists."""
+    """No batch runs, and Ray gets no task, when the output has so many parts and `gate` exists."""
 
     @property
     def output(self) -> Path:
@@ -95,22 +98,60 @@ class Hold:
         return self.folder / "begun"
 
     def apply(self) -> None:
-        """Hold the batches of this process."""
+        """Hold the batches of this process, or the tasks that it gives to Ray."""
         run = Sessions.run
 
         def held(*arguments: Any, **options: Any) -> Any:
             self.begun.touch()
-            while self.gate.exists() and len(parts_in(self.output)) >= self.parts:
-                time.sleep(0.005)
+            self._wait()
             return run(*arguments, **options)
 
         Sessions.run = held  # type: ignore[method-assign]
+        if find_spec("ray"):
+            from embedrt.corpus import on_ray
+
+            all_runs = on_ray._all_runs
+
+            def held_runs(*arguments: Any) -> Iterator[Any]:
+                for tasks in all_runs(*arguments):
+                    self._wait()
+                    yield tasks
+
+            on_ray._all_runs = held_runs
+
+    def _wait(self) -> None:
+        while self.gate.exists() and len(parts_in(self.output)) >= self.parts:
+            time.sleep(0.005)
+
+
+# The command line with a `Hold`, of which the first arguments are the fields.
+HELD = """
+import sys
+from pathlib import Path
+from corpora import Hold, run_command
+
+run_command(sys.argv[3:], Hold(Path(sys.argv[1]), int(sys.argv[2])))
+"""
+
+
+def held_command(hold: Hold, *arguments: str) -> dict[str, Any]:
+    """Return what `subprocess.Popen` needs to start `embedrt` with a hold."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return {
+        "args": [sys.executable, "-c", HELD, str(hold.folder), str(hold.parts), *arguments],
+        "env": {**os.environ, "PYTHONPATH": path},
+    }
+
+
+def hold_at(folder: Path, parts: int) -> Hold:
+    """Return a hold at so many parts, until its gate is removed."""
+    hold = Hold(folder, parts)
+    hold.gate.touch()
+    return hold
 
 
 def run_command(arguments: Sequence[str], hold: Hold | None = None) -> None:
     """Run `embedrt` in this process, one that a test started."""
-    import sys
-
     from embedrt.cli import main
 
     if hold is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tiny_bundle import make_tiny
 
 # Set before any test imports Ray, as the runtime does.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# What these tests start inherits it, and so differs from the Ray processes of others.
+os.environ["EMBEDRT_TEST_RUN"] = uuid.uuid4().hex
 
 
 @pytest.fixture(scope="session")

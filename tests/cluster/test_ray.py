@@ -6,10 +6,9 @@ import dataclasses
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
-import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,16 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from corpora import digest_of_source, forked, names, write_parquet
+from corpora import (
+    Hold,
+    digest_of_source,
+    forked,
+    held_command,
+    hold_at,
+    names,
+    parts_in,
+    write_parquet,
+)
 from embedrt import Bundle
 from embedrt.corpus import embed, verify_output
 from embedrt.corpus.on_ray import RayEngine
@@ -43,30 +51,28 @@ pytestmark = [
 ROWS_PER_PART = 25
 KILLS = 20
 FILES_OF_KILLS = 200
-SECONDS = 180  # for a cluster to start on a busy machine
+SECONDS = 300  # timeout, longer than a cluster takes to start on a busy machine
+RUN = "EMBEDRT_TEST_RUN"
 
 
-def command(bundle: Path, *options: str) -> list[str]:
-    return [
-        sys.executable, "-m", "embedrt", "embed", "source", "output", "--bundle", str(bundle),
-        "--rows-per-part", str(ROWS_PER_PART), "--engine", "ray", *options,
-    ]  # fmt: skip
+def start(bundle: Path, hold: Hold, *options: str) -> subprocess.Popen[str]:
+    """Start `embedrt embed source output`. Its messages go to the file `errors`."""
+    arguments = ["embed", "source", "output", "--bundle", str(bundle), "--engine", "ray"]
+    arguments += ["--rows-per-part", str(ROWS_PER_PART), *options]
+    with (hold.folder / "errors").open("wb") as errors:
+        return subprocess.Popen(
+            **held_command(hold, *arguments),
+            cwd=hold.folder,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+            encoding="utf-8",
+        )
 
 
-def start(bundle: Path, folder: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(bundle, *options),
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        encoding="utf-8",
-    )
-
-
-def parts_in(output: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_mtime_ns for file in output.glob("[0-9]*.parquet")}
+def errors_in(folder: Path) -> str:
+    return (folder / "errors").read_text(encoding="utf-8")
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
@@ -82,28 +88,26 @@ def wait_for_more_parts(output: Path, count: int) -> None:
 
 
 def workers() -> list[psutil.Process]:
-    """Return the worker processes of all clusters."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.cmdline()[:1] == ["ray::make_parts"]:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    """Return the worker processes of all clusters that these tests started."""
+    return [one for one, line in processes() if line == "ray::make_parts"]
 
 
 def ray_processes() -> set[int]:
-    """Return the processes of any cluster of this user."""
-    found = set()
+    """Return the processes of all clusters that these tests started."""
+    return {
+        one.pid for one, line in processes() if "embedrt-ray-" in line or line.startswith("ray::")
+    }
+
+
+def processes() -> Iterator[tuple[psutil.Process, str]]:
+    """Yield the processes that these tests started, with their command lines."""
     for process in psutil.process_iter():
         try:
-            line = " ".join(process.cmdline())
+            line = " ".join(process.cmdline()).strip()
+            if process.environ().get(RUN) == os.environ[RUN]:
+                yield process, line
         except psutil.Error:
             continue
-        if "embedrt-ray-" in line or line.startswith("ray::"):
-            found.add(process.pid)
-    return found
 
 
 def assert_finished(output: Path, digest: str) -> None:
@@ -111,34 +115,48 @@ def assert_finished(output: Path, digest: str) -> None:
     assert not [name for name in names(output) if TEMPORARY.fullmatch(name)]
 
 
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for temporary files with a short path, as Ray's sockets need."""
+    with tempfile.TemporaryDirectory(
+        prefix="rt",
+        dir="/tmp",
+        ignore_cleanup_errors=True,  # where killed processes still end
+    ) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
 class TestOwnCluster:
     def test_the_same_bytes_and_nothing_left_behind(
-        self, source: Path, tmp_path: Path, tiny: Path, home: Path
+        self, source: Path, tmp_path: Path, tiny: Path, home: Path, temporary: Path
     ) -> None:
-        temporary = Path("/tmp")
-        before = set(temporary.glob("embedrt-ray-*")), ray_processes()
-        process = start(tiny, tmp_path)
-        out, err = process.communicate(timeout=SECONDS)
-        assert (process.returncode, err) == (0, "")
+        before = ray_processes()
+        process = start(tiny, Hold(tmp_path, 0))  # without a gate
+        out, _ = process.communicate(timeout=SECONDS)
+        assert (process.returncode, errors_in(tmp_path)) == (0, "")
         digest = digest_of_source(source, tiny)
         assert digest in out
         assert_finished(tmp_path / "output", digest)
-        assert set(temporary.glob("embedrt-ray-*")) == before[0]
-        wait_for(lambda: ray_processes() <= before[1], 60)
+        assert list(temporary.glob("embedrt-ray-*")) == []
+        wait_for(lambda: ray_processes() <= before)
         assert list(home.rglob("*")) == []  # no token that other users can read
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted(self, tmp_path: Path, tiny: Path, number: signal.Signals) -> None:
         source = write_parquet(tmp_path / "source", files=60)
-        process = start(tiny, tmp_path, "--workers", "1")
-        wait_for(lambda: parts_in(tmp_path / "output"))
+        hold = hold_at(tmp_path, parts=9)
+        process = start(tiny, hold, "--workers", "1")
+        wait_for(lambda: parts_in(hold.output))
         if number == signal.SIGINT:
             os.killpg(process.pid, number)  # as a terminal does
         else:
             process.send_signal(number)
-        out, err = process.communicate(timeout=SECONDS)
+        wait_for(lambda: "finishing the parts in flight" in errors_in(tmp_path))
+        hold.gate.unlink()
+        out, _ = process.communicate(timeout=SECONDS)
+        err = errors_in(tmp_path)
         assert process.returncode == 128 + number, err
-        assert "finishing the parts in flight" in err
         assert "run the same command again to go on" in err
         rows = pq.read_table(tmp_path / "output").num_rows
         assert f"{rows:,} of 15,000 rows" in out
@@ -147,12 +165,12 @@ class TestOwnCluster:
         ).digest == digest_of_source(source, tiny)
 
     @pytest.mark.parametrize("whole", [False, True], ids=["driver", "everything"])
+    @pytest.mark.usefixtures("temporary")
     def test_killed(self, tmp_path: Path, tiny: Path, whole: bool) -> None:
         """A new run completes the output after SIGKILL of the driver or of all its processes."""
         source = write_parquet(tmp_path / "source", files=60)
         output = tmp_path / "output"
-        before = set(Path("/tmp").glob("embedrt-ray-*"))
-        process = start(tiny, tmp_path, "--workers", "1")
+        process = start(tiny, hold_at(tmp_path, parts=100), "--workers", "1")
         wait_for(lambda: parts_in(output))
         time.sleep(random.Random(0).uniform(0, 0.5))
         family = [psutil.Process(process.pid)]
@@ -163,9 +181,7 @@ class TestOwnCluster:
         if whole:
             for one in workers():  # they are in sessions of their own
                 one.kill()
-        wait_for(lambda: not workers(), 60)
-        for folder in set(Path("/tmp").glob("embedrt-ray-*")) - before:
-            shutil.rmtree(folder, ignore_errors=True)  # which the killed owner could not remove
+        wait_for(lambda: not workers())
         kept = parts_in(output)
         assert 0 < len(kept) < 60 * 13
         report = embed(source, output, bundle=tiny, rows_per_part=ROWS_PER_PART)
@@ -213,13 +229,13 @@ class TestCluster:
         command = ["embed", *map(str, (source, output)), "--bundle", str(tiny), "--engine", "ray"]
         command += ["--rows-per-part", str(ROWS_PER_PART), "--address", cluster.address]
         for _ in range(KILLS):
-            process = forked(*command)
+            process = forked(*command, hold=hold_at(tmp_path, len(kept) + 60))
             wait_for_more_parts(output, len(kept))
             time.sleep(generator.uniform(0, 0.3))
             process.kill()
-            process.join(60)
+            process.join(SECONDS)
             assert process.exitcode == -signal.SIGKILL
-            wait_for(lambda: not workers(), 60)  # Ray ends the tasks of a driver that is gone
+            wait_for(lambda: not workers())  # Ray ends the tasks of a driver that is gone
             found = parts_in(output)
             assert kept.items() <= found.items()  # no part is lost or made again
             kept = found

@@ -17,20 +17,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from corpora import Hold, digest_of_source, forked, names, parts_in, write_parquet
+from corpora import (
+    Hold,
+    digest_of_source,
+    forked,
+    held_command,
+    hold_at,
+    names,
+    parts_in,
+    write_parquet,
+)
 from embedrt.cli import main
 from embedrt.corpus import verify_output
 from embedrt.corpus.output import TEMPORARY
 
 ROWS_PER_PART = 25
 SECONDS = 120  # timeout, longer than anything takes on a busy machine
-HELD = """
-import sys
-from pathlib import Path
-from corpora import Hold, run_command
-
-run_command(sys.argv[3:], Hold(Path(sys.argv[1]), int(sys.argv[2])))
-"""
 FINISHING = "finishing the parts in flight; interrupt again to end at once"
 
 
@@ -48,17 +50,14 @@ def embedding(bundle: Path, hold: Hold, *options: str) -> Iterator[subprocess.Po
 
     Its messages go to the file `errors`, which can be read while it runs.
     """
-    command = [sys.executable, "-c", HELD, str(hold.folder), str(hold.parts)]
-    command += ["embed", "source", "output"]
-    command += ["--bundle", str(bundle), "--rows-per-part", str(ROWS_PER_PART), *options]
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    arguments = ["embed", "source", "output", "--bundle", str(bundle)]
+    arguments += ["--rows-per-part", str(ROWS_PER_PART), *options]
     with (
         Path("errors").open("wb") as errors,
         subprocess.Popen(
-            command,
+            **held_command(hold, *arguments),
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "PYTHONPATH": path},
             text=True,
             start_new_session=True,
             encoding="utf-8",
@@ -76,12 +75,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-def hold_at(corpus: Path, parts: int) -> Hold:
-    """Stop at so many parts, until the file `gate` is removed."""
-    (corpus / "gate").touch()
-    return Hold(corpus, parts)
 
 
 class TestEmbed:

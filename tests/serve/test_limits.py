@@ -139,7 +139,7 @@ class TestReading:
     TEXTS = 100_000
     ANSWERS = 3
 
-    ATTEMPTS = 3
+    ATTEMPTS = 5
 
     @contextmanager
     def connection(self, strict: Serving) -> Iterator[socket.socket]:
