@@ -77,6 +77,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def wait_for_parts(output: Path, count: int) -> None:
+    wait_until(lambda: len(parts_in(output)) >= count)
+
+
 class TestEmbed:
     def test_a_run_and_a_second_run(
         self, corpus: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
@@ -205,7 +209,7 @@ class TestInterrupts:
         write_parquet(corpus / "source", files=40)
         hold = hold_at(corpus, parts=3)
         with embedding(tiny, hold) as process:
-            wait_until(lambda: len(parts_in(hold.output)) >= 1)
+            wait_for_parts(hold.output, 1)
             process.send_signal(number)
             wait_until(lambda: FINISHING in Path("errors").read_text(encoding="utf-8"))
             hold.gate.unlink()
@@ -261,8 +265,7 @@ class TestKills:
             hold = hold_at(corpus, parts=len(kept) + 8)
             process = forked(*command, "--rows-per-part", str(ROWS_PER_PART), hold=hold)
             if attempt % 3:
-                parts = len(kept) + generator.randint(1, 4)
-                wait_until(lambda parts=parts: len(parts_in(output)) >= parts)
+                wait_for_parts(output, len(kept) + generator.randint(1, 4))
             time.sleep(generator.uniform(0, 0.05 if attempt % 3 else 0.3))
             process.kill()
             process.join(SECONDS)
