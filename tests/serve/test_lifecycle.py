@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -24,6 +25,7 @@ import uvicorn
 from embedrt import Embedder
 from embedrt.serve import create_app
 from embedrt.serve.lifecycle import Server
+from embedrt.serve.limits import LimitedProtocol
 from serving import SECONDS, Serving, serving, start, wait_until
 from tiny_bundle import make_tiny
 
@@ -54,6 +56,10 @@ def refused(*arguments: str, **environment: str) -> str:
 
 def ask(server: Serving, texts: list[str]) -> httpx.Response:
     return httpx.post(server.url + "/embed", json={"inputs": texts}, timeout=SECONDS)
+
+
+def date(server: Serving) -> str:
+    return httpx.get(server.url + "/live", timeout=SECONDS).headers["date"]
 
 
 def ending(server: Serving, number: int = signal.SIGTERM) -> None:
@@ -87,6 +93,8 @@ class TestEnd:
                 with server.holding():
                     asked = [pool.submit(ask, server, texts) for texts in groups]
                     wait_until(lambda: server.texts() == before + len(LONG))
+                    arrived = date(server)
+                    wait_until(lambda: date(server) != arrived)  # a second begins
                     ending(server)
                     late.sendall(body[5:])
                 answers = [future.result() for future in asked]
@@ -116,7 +124,13 @@ class TestEnd:
         with Embedder.load(tiny) as embedder, socket.create_server(("127.0.0.1", 0)) as listener:
             listener_address = listener.getsockname()
             app = create_app(embedder)
-            config = uvicorn.Config(app, lifespan="off", log_config=None)
+            protocol = partial(LimitedProtocol, read_seconds=SECONDS)
+            config = uvicorn.Config(
+                app,
+                http=protocol,  # type: ignore[arg-type]
+                lifespan="off",
+                log_config=None,
+            )
             answer = asyncio.run(end(Server(config, app.state.service.health), listener))
         assert answer.startswith(b"HTTP/1.1 200 ")
 

@@ -131,6 +131,8 @@ class Server(uvicorn.Server):
         """Answer what still arrives with the wish to close, then stop listening and finish."""
         logger.info("ending, with %d connections", len(self.server_state.connections))
         self.server_state.default_headers.append((b"connection", b"close"))
+        for connection in self.server_state.connections:
+            connection.ask_to_close()  # type: ignore[union-attr]
         await self._until_closed(FAREWELL_SECONDS)
         await self._stop_listening(sockets or [])
         # uvicorn closes connections whose request is still on its way.

@@ -93,6 +93,15 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unread = sys.maxsize
         super().resume_writing()
 
+    def ask_to_close(self) -> None:
+        """Answer the requests that have arrived with the server's present headers.
+
+        uvicorn replaces these each second, and a request keeps those of its own second.
+        """
+        for cycle in (self.cycle, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is not None:
+                cycle.default_headers = self.server_state.default_headers
+
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection, but not one whose client still reads or sends."""
         if self._receiving is None and not self.transport.get_write_buffer_size():
