@@ -117,7 +117,7 @@ class Hold:
                     self._wait()
                     yield tasks
 
-            on_ray._all_runs = held_runs
+            on_ray._all_runs = held_runs  # type: ignore[assignment]
 
     def _wait(self) -> None:
         while self.gate.exists() and len(parts_in(self.output)) >= self.parts:

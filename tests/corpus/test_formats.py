@@ -277,7 +277,10 @@ class TestJsonLines:
         with pytest.raises(CorpusSourceError, match=r"a.jsonl cannot be read as jsonl"):
             self.read(tmp_path, '{"text": "a"}\nno JSON\n')
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+    @settings(
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        max_examples=50,
+    )
     @given(texts=st.lists(st.none() | st.text(st.characters(codec=None)), min_size=1))
     def test_any_texts_as_python_writes_them(
         self, tmp_path: Path, texts: Sequence[str | None]

@@ -71,7 +71,7 @@ SIZES = [place for place in PLACES if place[-1] == "bytes"]
 
 @settings(
     max_examples=400,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     changes=st.lists(
@@ -157,7 +157,7 @@ def run_raw(
 
 @settings(
     max_examples=400,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     counts=st.lists(st.one_of(st.integers(1, 4), NUMBERS), min_size=1, max_size=6),

@@ -47,7 +47,10 @@ COUNTS = st.one_of(
     st.lists(st.integers(1, 5), min_size=1, max_size=70),
 )
 # The fixtures of a path and of the library do not change.
-many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 def random_ids(shape: tuple[int, ...], seed: int) -> Any:

@@ -18,7 +18,7 @@ from serving import Serving, serving
 from tiny_bundle import make_tiny
 
 EXAMPLES = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 FEW, MANY = 300, 1_500  # generated bodies, by default and in the slow tests
 TEXTS_OF = {
