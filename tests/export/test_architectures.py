@@ -1,4 +1,4 @@
-"""Tests that each architecture that the README lists is exported or refused immediately."""
+"""Tests that each architecture listed in models/README.md is exported or refused immediately."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from embedrt_export.families import READERS
 from embedrt_export.traced.known import TRACED, UNTRACEABLE
 from model_folders import BEFORE_5, make_small
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "models" / "README.md"
 BEGIN = "<!-- printed by python -m embedrt_export.architectures: begin -->\n"
 END = "<!-- printed by python -m embedrt_export.architectures: end -->\n"
 

@@ -200,8 +200,9 @@ def test_no_value_of_the_graph_holds_all_logits(both: Callable[[str], Both]) -> 
 
 
 def test_the_readme_names_the_families() -> None:
-    text = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
-    after = text.partition("Sparse encoders: the masked-LM heads of ")[2]
+    readme = Path(__file__).parents[2] / "models" / "README.md"
+    text = " ".join(readme.read_text(encoding="utf-8").split())
+    after = text.partition("**Sparse encoders**: the masked-LM heads of ")[2]
     names = re.split(", | and ", after.partition(", pooling")[0])
     found = {name.lower().replace("xlm-r", "xlm-roberta") for name in names}
     assert found == {kind.removesuffix("-text") for kind in READERS}
