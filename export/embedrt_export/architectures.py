@@ -1,4 +1,4 @@
-"""Prints the list of architectures in models/README.md: ``python -m embedrt_export.architectures``."""
+"""Prints the architecture list of models/README.md: ``python -m embedrt_export.architectures``."""
 
 from __future__ import annotations
 

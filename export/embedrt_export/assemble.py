@@ -10,16 +10,9 @@ import onnx
 from transformers import PretrainedConfig
 
 from embedrt.bundle.graph_rules import Ends
-from embedrt.bundle.manifest import (
-    FURTHER_INPUTS,
-    INPUTS,
-    OUTPUTS,
-    Builder,
-    Scheme,
-    Task,
-    Value,
-)
+from embedrt.bundle.manifest import FURTHER_INPUTS, INPUTS, OUTPUTS, Builder, Task, Value
 from embedrt.bundle.manifest import Pooling as PoolingMode
+from embedrt.bundle.quantization import Scheme
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import Encoder, TokenTypes
@@ -136,8 +129,14 @@ def build_graph(settings: Settings, config: PretrainedConfig, folder: Path) -> B
     return _draw(settings.task, folder, read, head, masked)
 
 
-def inputs_of(task: Task, *, further: bool) -> tuple[Value, ...]:
-    """Return the inputs of a task's graph, with the `further` one that some have."""
+def inputs_of(
+    task: Task, head: Head, types: TokenTypes, *, hides_tokens: bool
+) -> tuple[Value, ...]:
+    """Return the inputs of a task's graph: token ids and, where the graph reads it, a second one.
+
+    The second input holds the token types, hidden tokens, or the tokens that are pooled.
+    """
+    further = types.given or hides_tokens or leaves_prompt_out(head)
     return INPUTS[task] + (FURTHER_INPUTS[task] if further else ())
 
 
@@ -225,7 +224,7 @@ def _draw(
 
 def _trace(settings: Settings, config: PretrainedConfig, head: Head, folder: Path) -> Built:
     head = fit_head(head, config.hidden_size)
-    ends = _ends(settings.task, further=leaves_prompt_out(head))
+    ends = _ends(settings.task, inputs_of(settings.task, head, TokenTypes(), hides_tokens=False))
     traced = trace_model(settings.transformer, head, config, folder, ends)
     positions = getattr(config, "max_position_embeddings", None) or -1
     return Built(
@@ -301,8 +300,8 @@ def _fuse(
     arithmetic: Arithmetic,
 ) -> tuple[Path, int]:
     """Write the graph and its weights to `folder`; return its path and the dimension."""
-    further = encoder.types.given or encoder.hides_tokens or leaves_prompt_out(head)
-    ends = _ends(task, further=further)
+    inputs = inputs_of(task, head, encoder.types, hides_tokens=encoder.hides_tokens)
+    ends = _ends(task, inputs)
     by_token = task == "late-interaction"
     with Weights(folder) as weights:
         nodes = Nodes(weights=weights)
@@ -321,6 +320,5 @@ def _fuse(
     return write_graph(folder, model), dimension
 
 
-def _ends(task: Task, *, further: bool = False) -> Ends:
-    named = (inputs_of(task, further=further), OUTPUTS[task])
-    return Ends(*(tuple(value.name for value in values) for values in named))
+def _ends(task: Task, inputs: tuple[Value, ...]) -> Ends:
+    return Ends(*(tuple(value.name for value in values) for values in (inputs, OUTPUTS[task])))

@@ -179,10 +179,7 @@ def _describe(
         format_version=FORMAT_VERSION,
         name=name_of(source, precision),
         task=settings.task,
-        inputs=inputs_of(
-            settings.task,
-            further=types.given or settings.hidden_within > 0 or settings.leaves_prompt_out,
-        ),
+        inputs=inputs_of(settings.task, built.head, types, hides_tokens=settings.hidden_within > 0),
         outputs=OUTPUTS[settings.task],
         source=describe_source(source, weights, own_code(settings)),
         family=config.model_type,

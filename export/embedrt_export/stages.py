@@ -7,15 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from embedrt.bundle.manifest import (
-    Agreement,
-    Quantization,
-    Reranking,
-    ScoreActivation,
-    ScoreQuantization,
-    Task,
-    TermQuantization,
-)
+from embedrt.bundle.manifest import Agreement, Reranking, ScoreActivation, Task
+from embedrt.bundle.quantization import Quantization, ScoreQuantization, TermQuantization
 from embedrt.pair import Text, TextKind
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.int8.calibration import DOCUMENTS, CalibrationTexts, pairs_of

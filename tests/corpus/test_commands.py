@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -234,8 +233,8 @@ class TestKills:
     def test_killed_again_and_again(self, corpus: Path, tiny: Path, kills: int) -> None:
         """Parts survive SIGKILL at random moments, are not made again, and the output completes.
 
-        The moments are counted in parts, because a start takes any time on a machine with other work;
-        every third kill is one of the start.
+        The moments are counted in parts, because the time to start varies on a busy machine. Every
+        third kill hits the start.
         """
         write_parquet(corpus / "source", files=20)
         output = corpus / "output"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from comparison import Pair, assert_agrees, export_small, texts_of_every_length
 from embedrt import Bundle, Embedder
-from embedrt.bundle.manifest import Quantization
+from embedrt.bundle.quantization import Quantization
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.errors import UnsupportedModelError
 from embedrt_export import export_model

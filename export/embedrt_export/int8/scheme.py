@@ -24,7 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from embedrt.bundle.manifest import Scheme
+from embedrt.bundle.quantization import Scheme
 from embedrt.errors import QuantizationError
 from embedrt_export.encoder import Activation, FloatArray, Linear
 from embedrt_export.graph.nodes import CONTRIB, Nodes

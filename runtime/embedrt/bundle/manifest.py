@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from embedrt.bundle.decoding import decode, without_repeats, wrong
 from embedrt.bundle.late_interaction import LateInteraction, check_late
+from embedrt.bundle.quantization import Quantization, ScoreQuantization, TermQuantization
 from embedrt.errors import BundleFormatError
 
 FORMAT_VERSION = 2
@@ -24,7 +25,6 @@ MAX_TOKENS = 1 << 20
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Precision = Literal["fp32", "int8"]
-Scheme = Literal["static", "row", "wide", "table"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
 STATIC_FAMILIES = frozenset({"model2vec", "static"})
@@ -95,41 +95,6 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quantization:
-    """How an int8 bundle was quantized, and its quality against fp32 on held-out texts."""
-
-    scheme: Scheme
-    """How activations are scaled: ``static`` per model, ``row`` per row, ``wide`` per row in 16
-    bits. ``table``: not at all; only the table of a static model is in int8."""
-    rejected: tuple[str, ...]
-    """Why each faster scheme was rejected."""
-    texts: int
-    mean_cosine: float
-    first_percentile_cosine: float
-    min_cosine: float
-    rank_agreement: float
-    """Mean share of a text's ten nearest neighbors that int8 and fp32 have in common."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreQuantization:
-    """How an int8 reranker or late interaction model was quantized, and its quality by queries."""
-
-    scheme: Scheme
-    """As in `Quantization`."""
-    rejected: tuple[str, ...]
-    """Why each faster scheme was rejected."""
-    texts: int
-    """Number of pairs."""
-    kendall_tau: float
-    """Kendall's tau between the orders of a query's documents in int8 and in fp32; the mean."""
-    top_agreement: float
-    """Mean share of a query's ten best documents that int8 and fp32 have in common."""
-    score_error: float
-    """Root mean square difference of a score, relative to the standard deviation of the scores."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Reranking:
     """What belongs to rerankers alone."""
 
@@ -137,24 +102,6 @@ class Reranking:
     """Applied to the graph's scores unless the caller chooses another; the name in torch.nn."""
     labels: tuple[str, ...]
     """Names of the scores of a pair, in order."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TermQuantization:
-    """How an int8 sparse encoder was quantized, and its quality against fp32 on held-out texts."""
-
-    scheme: Scheme
-    """As in `Quantization`."""
-    rejected: tuple[str, ...]
-    """Why each faster scheme was rejected."""
-    texts: int
-    mean_cosine: float
-    min_cosine: float
-    order_agreement: float
-    """Kendall's tau between the orders of all texts by their dot product with one; the mean."""
-    term_overlap: float
-    """Mean share of a text's active dimensions, weighted by their values, that int8 and fp32 have
-    in common."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +255,12 @@ class Manifest:
         assert isinstance(manifest, cls)  # for the type checker
         _check_values(manifest)
         return manifest
+
+
+def describe_pooling(manifest: Manifest) -> str:
+    """Return the pooling of an embedding model, for people: ``cls + mean, without the prompt``."""
+    left_out = "" if manifest.prompt_endings is None else ", without the prompt"
+    return " + ".join(manifest.pooling) + left_out
 
 
 def _without_defaults(value: Any) -> dict[str, Any]:

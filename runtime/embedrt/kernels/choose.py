@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.graph_rules import Ends, check_graph
-from embedrt.bundle.manifest import Quantization
 from embedrt.bundle.memory import load_file
+from embedrt.bundle.quantization import Quantization
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.runner import Kernels, Runner
