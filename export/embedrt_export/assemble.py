@@ -53,12 +53,13 @@ from embedrt_export.traced.trace import trace_model
 
 ReadMasked = Callable[[Encoder], MaskedHead]
 
-# What models are called whose graphs are never traced.
+# Names of the models whose graphs are never traced, for messages.
 NOT_TRACED: dict[Task, str] = {
     "sparse": "sparse encoders",
     "late-interaction": "late interaction models",
 }
-# What the head reads, where that is not the vectors of a text's tokens: of each token, its own.
+# The value that the head reads, if it is not all token vectors of a text. In late interaction, the
+# head is applied to each token's vector.
 READS: dict[Task, str] = {"late-interaction": EMBEDDING}
 
 
@@ -141,7 +142,7 @@ def inputs_of(
 
 
 def _read_masked(settings: Settings, config: PretrainedConfig) -> ReadMasked | None:
-    """Return what reads the masked-LM head; None for other tasks."""
+    """Return the function that reads the masked-LM head; None for other tasks."""
     sparse = settings.sparse
     if sparse is None:
         return None
@@ -268,7 +269,7 @@ def quantize_graph(
     ranges = measure_ranges(built.graph, built.inputs, fitted)
 
     def build(scheme: Scheme) -> Path:
-        trim()  # what the session before held
+        trim()  # the memory of the previous session
         encoder = read()
         smoothed = smooth_values(encoder, join_ranges(encoder, ranges))
         encoder, smooth = smooth_products(*smoothed)

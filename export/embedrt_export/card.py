@@ -1,4 +1,4 @@
-"""The bundle's README: a hub's metadata, its contents, its source and what was measured."""
+"""The bundle's README: metadata for a hub, contents, source, and measured agreement."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def _lengths(late: LateInteraction) -> str:
 
 
 def _queries(manifest: Manifest) -> str:
-    """Return the note on queries that run no encoder."""
+    """Return the note on queries that do not run the encoder."""
     free = manifest.sparse is not None and manifest.sparse.queries is not None
     return "; queries have a fixed weight per token" if free else ""
 
@@ -259,7 +259,7 @@ def _ignored(code: tuple[str, ...]) -> str:
 
 
 def _metadata(manifest: Manifest) -> str:
-    """Return what a hub reads, as YAML without its fences."""
+    """Return the metadata for a hub, as YAML without fences."""
     source, page = manifest.source, PAGES[manifest.task]
     known = HUB_ID.fullmatch(source.id) is not None
     data = ModelCardData(

@@ -1,4 +1,4 @@
-"""A sparse encoder's head as data: the masked-LM head, and how its logits become weights."""
+"""A sparse encoder's head as data: the masked-LM head, and the pooling of its logits."""
 
 from __future__ import annotations
 

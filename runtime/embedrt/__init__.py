@@ -26,7 +26,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Return what takes milliseconds to import: ``__version__``, and the rarer classes."""
+    """Import on demand: ``__version__`` and the rarer classes, each of which takes milliseconds."""
     if name == "MultiVectorEncoder":
         from embedrt.multi_vector import MultiVectorEncoder  # noqa: PLC0415  # on demand
 

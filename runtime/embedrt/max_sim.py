@@ -16,9 +16,9 @@ FloatArray = NDArray[np.float32]
 TokenVectors = Sequence[FloatArray] | FloatArray
 """The vectors of several texts, each of shape (tokens, dimension), or those of one text."""
 
-# The score of a document without tokens: that of sentence-transformers, below that of any other.
+# The score of a document without tokens, as in sentence-transformers: below all others.
 EMPTY_DOCUMENT = np.float32(-1e9)
-MOST_PRODUCTS = 1 << 22  # of tokens with tokens at once: 16 MB
+MOST_PRODUCTS = 1 << 22  # products of two tokens computed at once: 16 MB
 
 
 def max_sim(queries: TokenVectors, documents: TokenVectors, *, mean: bool = False) -> FloatArray:

@@ -37,7 +37,7 @@ class PromptOptions(TypedDict, total=False):
 
 
 class TaskOptions(PromptOptions, total=False):
-    """The same where queries and documents are computed differently."""
+    """The same, for models that compute queries and documents differently."""
 
     task: TextKind | None
 
@@ -57,12 +57,12 @@ class EncodeOptions(Spellings, PromptOptions, total=False):
 
 
 Finisher = Callable[[NDArray[Any]], Any]
-"""Makes the caller's result of the results of all texts, or of the only one."""
+"""Converts the results of all texts, or of the only text, to the caller's result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """Vectors, and how many tokens they stand for."""
+    """Vectors, and the token counts of their texts."""
 
     vectors: Any
     """As `encode` returns them."""
@@ -94,9 +94,15 @@ class Request:
 class Requests:
     """Creates the requests for one model. Options are validated before any text is read.
 
-    If `empty` is the result for a text without tokens, the results differ in size. With `known`,
-    which has the result of any token ids, nothing is run, and `tokenizer` replaces the engine's.
-    `tokenize` makes what runs of texts, where that is not what the engine makes.
+    Parameters
+    ----------
+    empty
+        The result for a text without tokens, for models whose results differ in size.
+    known
+        Has the result of any token ids: the graph does not run, and `tokenizer` replaces the
+        engine's.
+    tokenize
+        Replaces the engine's tokenization.
     """
 
     def __init__(
@@ -263,7 +269,7 @@ class Requests:
         return call, truncations
 
     def _tokenize(self, prefix: str, side: Side) -> TokenizeTexts | None:
-        """Return what tokenizes the texts of a call; None for what the engine does it with."""
+        """Return the function that tokenizes the texts of a call; None for the engine's own."""
         own_side = side == self._tokenizer.truncation_side
         if self._prompt_endings is not None and (prefix or not own_side):
             tokenize = self._tokenizer.batch_ids if own_side else self._from_other_side
@@ -303,7 +309,7 @@ def with_prompt(options: Options, name: str) -> Options:
 
 
 def for_task(options: OptionsForTask, task: TextKind, prompts: Prompts) -> OptionsForTask:
-    """Return the options with a task, and with its prompt unless they choose one."""
+    """Return the options with the task, and with the task's prompt unless they choose one."""
     named = with_prompt(options, prompts.query if task == "query" else prompts.document).copy()
     named["task"] = task
     return named

@@ -1,8 +1,8 @@
 """Compatibility with calls of ``SentenceTransformer.encode`` and ``CrossEncoder.predict``.
 
 Libraries that use an `Embedder` in place of a `SentenceTransformer`, or a `Reranker` in place of a
-`CrossEncoder`, pass keywords that have no effect here, and name the texts as in different versions
-of sentence-transformers. Unsupported values raise an error that says what to do instead.
+`CrossEncoder`, pass keywords that have no effect here, and use the name of the texts in their
+version of sentence-transformers. Unsupported values raise an error that says what to do instead.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def test_refused_before_weights_are_read(tmp_path: Path, model_type: str) -> Non
     (folder / "model.safetensors").write_bytes(b"none")
     with pytest.raises(UnsupportedModelError) as caught:
         export_model(str(folder), output=tmp_path / "bundle")
-    for words in (f"architecture {model_type}, of which no graph", UNTRACEABLE[model_type]):
+    for words in (f"architecture {model_type}, which cannot be converted", UNTRACEABLE[model_type]):
         assert words in str(caught.value)
 
 

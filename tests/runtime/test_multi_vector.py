@@ -201,7 +201,7 @@ def test_a_graph_of_one_vector_a_text_is_refused(tmp_path: Path) -> None:
     [
         ([[0.0, 1] + [0] * 8, [0, 0, 1] + [0] * 7], None),
         ([[0.0, 1] + [0] * 8, [0, 0, 0.5] + [0] * 7], "vectors that differ by 5.0e-01"),
-        ([[0.0, 1] + [0] * 8], r"of shape \(2, 10\) for its probes, and they hold \(1, 10\)"),
+        ([[0.0, 1] + [0] * 8], r"of shape \(2, 10\) for its probes; expected \(1, 10\)"),
         ([], "holds no texts with the vectors of their tokens"),
         ([[1.0, 2]], "holds no texts with the vectors of their tokens"),
         (5, "holds no texts with the vectors of their tokens"),

@@ -66,7 +66,7 @@ CAUSAL = frozenset({"gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
 ROTARY = CAUSAL | {"eurobert", "gte", "jina_embeddings_v3", "modernbert", "nomic_bert"}
 # Scalings of rotary positions by which a position's angles do not depend on the longest text.
 UNBOUNDED = frozenset({"default", "linear", "llama3"})
-BY_LENGTH = "longrope"  # rotations that depend on the text's length, which no table can say
+BY_LENGTH = "longrope"  # rotations that depend on the text's length, which a table cannot represent
 
 
 def find_reader(config: PretrainedConfig) -> Reader | None:

@@ -62,7 +62,7 @@ def tolerance_of(manifest: Manifest) -> float:
 
 
 def rehearse(oracle: Reference, max_tokens: int, count: Callable[[str], int]) -> None:
-    """Embed all texts of `compare` with the original, which remembers them."""
+    """Embed all texts of `compare` with the original, which caches the results."""
     for call, texts in plan(oracle, max_tokens, count):
         for text in texts:
             expected_of(oracle, call, text)
@@ -71,7 +71,7 @@ def rehearse(oracle: Reference, max_tokens: int, count: Callable[[str], int]) ->
 def compare(embedder: Embedder, oracle: Reference) -> list[Comparison]:
     """Embed all texts with both models without a prompt, and a few with each other call.
 
-    Raises ProofError if the two cut a long text at different tokens.
+    Raises ProofError if the two truncate a long text differently.
     """
     comparisons = []
     for call, texts in plan(oracle, embedder.max_tokens, embedder.count_tokens):
@@ -153,7 +153,7 @@ def compare_texts(
 
 
 def _taken(oracle: Reference, call: Call, texts: Sequence[str]) -> list[str]:
-    """Return the texts that the original takes: most fail on texts without tokens."""
+    """Return the texts that the original accepts: most fail on texts without tokens."""
     return [text for text in texts if oracle.takes(text, call)]
 
 

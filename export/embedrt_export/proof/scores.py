@@ -54,7 +54,7 @@ class Scored:
 
 
 def rehearse_scores(oracle: PairOracle, max_tokens: int, count: Callable[[Pair], int]) -> None:
-    """Score all pairs of `compare_scores` with the original, which remembers them."""
+    """Score all pairs of `compare_scores` with the original, which caches the results."""
     for call, pairs in _plan(oracle, max_tokens, count):
         oracle.score(pairs, call)
 
@@ -78,7 +78,7 @@ def prove_scores(reranker: Reranker, oracle: PairOracle) -> Agreement:
 def compare_scores(reranker: Reranker, oracle: PairOracle) -> list[Scored]:
     """Score all pairs with both models, raw, and some with the activation and with prompts.
 
-    Raises ProofError if the two cut a long pair at different tokens.
+    Raises ProofError if the two truncate a long pair differently.
     """
     count = reranker.count_pair_tokens
     plan = list(_plan(oracle, reranker.max_tokens, count))
@@ -93,7 +93,7 @@ def compare_scores(reranker: Reranker, oracle: PairOracle) -> list[Scored]:
 
 
 def _scaled(scored: Sequence[Scored], oracle: PairOracle) -> list[Scored]:
-    """Return the comparisons with the scale of all raw scores, or of what is made of them."""
+    """Return the comparisons with the scale of all raw scores, or of all activated scores."""
     raw = np.concatenate([one.expected for one in scored if one.call.raw])
     scales = {True: raw, False: oracle.activate(raw)}
     largest = {kind: float(np.abs(scores).max()) for kind, scores in scales.items()}

@@ -36,7 +36,7 @@ TASKS: dict[str, TextKind] = {"encode_query": "query", "encode_document": "docum
 
 
 def rehearse_tokens(oracle: LateOracle, max_tokens: int, count: Callable[[str], int]) -> None:
-    """Run all texts of `prove_tokens` with the original, which remembers them."""
+    """Run all texts of `prove_tokens` with the original, which caches the results."""
     for call, texts in _plan(oracle, max_tokens, count):
         for text in texts:
             expected_of(oracle, call, text)
@@ -146,7 +146,7 @@ def _plan(
 
 
 def _require_same_cuts(encoder: MultiVectorEncoder, oracle: LateOracle) -> None:
-    """Raise ProofError if the two cut a long query or document at different tokens."""
+    """Raise ProofError if the two truncate a long query or document differently."""
     lengths = zip(reversed(oracle.main_calls), oracle.lengths(encoder.max_tokens), strict=True)
     for call, length in lengths:
         for tokens in (length - 1, length, length + 1) if length > LONG else ():

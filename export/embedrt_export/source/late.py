@@ -1,4 +1,4 @@
-"""Reads the settings of a late interaction model: its modules, lengths and left-out tokens."""
+"""Reads the settings of a late interaction model: its modules, lengths and skipped tokens."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def read_late(folder: Path) -> Settings:
 
 
 def _read_files(folder: Path, file: Path) -> LateFiles:
-    """Return the files in `folder`, of which `file` describes the model."""
+    """Return the files in `folder`; `file` is the one that describes the model."""
     model, modules = read_object(file), read_modules(folder)
     if is_of_pylate(model):
         return read_pylate(folder, file, model, modules)
@@ -111,7 +111,7 @@ def _read_files(folder: Path, file: Path) -> LateFiles:
 
 
 def _check_places(folder: Path, module: Module) -> list[str]:
-    """Return why a Dense module is refused that does not take the vector of each token."""
+    """Return the reasons why a Dense module that does not read token vectors is refused."""
     label = module.config_file.relative_to(folder)
     return [
         f"{label} sets {name} to {module.config[name]!r}, and embedrt supports only {TOKENS} in "
@@ -122,18 +122,18 @@ def _check_places(folder: Path, module: Module) -> list[str]:
 
 
 def _of_each_token(module: Module) -> Module:
-    """Return a module as one that takes an embedding, which here is the vector of each token."""
+    """Return the module with the embedding as its input, which here is each token's vector."""
     config = {name: value for name, value in module.config.items() if name not in PLACES}
     return replace(module, config=config)
 
 
 def _check_lengths(content: JsonObject) -> list[str]:
-    """Return why the lengths of texts are refused."""
+    """Return the reasons why the lengths of texts are refused."""
     reasons = []
     calls = content.get("processing_kwargs") or {}
     if any("max_length" in (calls.get(name) or {}) for name in ("text", "common")):
         reasons.append(
-            "its processing_kwargs set max_length, which would cut queries and documents alike"
+            "its processing_kwargs set max_length, which would truncate queries and documents alike"
         )
     expansion = content.get("query_expansion")
     if expansion is None:

@@ -1,7 +1,7 @@
 """Reads the settings of a sparse encoder: its modules, or those behind a `Router`.
 
-A model without inference for queries has a `Router`, which sends documents through a masked-LM
-model and queries to a table of weights (``SparseStaticEmbedding``).
+In a model without inference for queries, a `Router` routes documents to a masked-LM model and
+queries to a table of weights (``SparseStaticEmbedding``).
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _read_router(folder: Path, router: Module) -> tuple[Path, JsonObject]:
     found = read_object(file)
     if not found:
         file, found = router.config_file, router.config
-    # What the rest reads must be of the right kind.
+    # The code below relies on the types of these values.
     check_object(folder, file, found, ROUTES)
     return file, found
 

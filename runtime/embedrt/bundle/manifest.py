@@ -96,7 +96,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reranking:
-    """What belongs to rerankers alone."""
+    """Properties of rerankers."""
 
     activation: ScoreActivation
     """Applied to the graph's scores unless the caller chooses another; the name in torch.nn."""
@@ -116,12 +116,12 @@ class QueryWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sparsity:
-    """What belongs to sparse encoders alone."""
+    """Properties of sparse encoders."""
 
     pooling: SparsePooling
     """How the logits of a word are pooled over the tokens of a text."""
     activation: SparseActivation
-    """What a logit goes through: ``relu`` is log1p(relu(x)), ``log1p_relu`` log1p of that."""
+    """Function of a logit: ``relu`` is log1p(relu(x)), ``log1p_relu`` log1p of that."""
     max_active_dims: int | None
     """Number of active dimensions that a row keeps unless the caller chooses; None for all."""
     queries: QueryWeights | None
@@ -154,7 +154,7 @@ INPUTS: dict[Task, tuple[Value, ...]] = {
 FURTHER_INPUTS: dict[Task, tuple[Value, ...]] = {
     "embedding": (POOLING_MASK,),  # if the pooling leaves the prompt out
     "reranking": (TOKEN_TYPES,),  # in families that tell the texts of a pair apart by type
-    "late-interaction": (ATTENTION_MASK,),  # if no token attends to those that lengthen a query
+    "late-interaction": (ATTENTION_MASK,),  # if no token attends to those that expand a query
 }
 QUANTIZATIONS: dict[Task, type] = {
     "reranking": ScoreQuantization,
@@ -219,8 +219,8 @@ class Manifest:
     late_interaction: LateInteraction | None = None
     """For the task ``late-interaction``, otherwise None."""
     prompt_endings: tuple[int, ...] | None = None
-    """For a model whose pooling leaves the prompt out: ids of the tokens that, at the end of a
-    prompt's own tokens, are not counted to it. Otherwise None."""
+    """For a model whose pooling leaves the prompt out, otherwise None: ids of tokens that do not
+    count as part of the prompt at its end."""
 
     @property
     def is_static(self) -> bool:
@@ -328,11 +328,11 @@ def _check_range(name: str, value: int, most: int) -> None:
 
 
 def _check_task(manifest: Manifest) -> None:
-    """Check what belongs to one task alone."""
+    """Check the fields that depend on the task."""
     task, found, sparse = manifest.task, manifest.reranking, manifest.sparse
     expected = QUANTIZATIONS.get(task, Quantization)
     if not isinstance(manifest.quantization, expected | None):
-        raise wrong(f"manifest.json.quantization has not the fields for task {task!r}")
+        raise wrong(f"manifest.json.quantization does not have the fields for task {task!r}")
     for name in ("reranking", "sparse", "late_interaction"):
         if (task == name.replace("_", "-")) != ((value := getattr(manifest, name)) is not None):
             wanted = "an object" if value is None else "no such field"

@@ -129,7 +129,7 @@ def check_places(data: Data, tensors: Iterable[Span], size: int) -> Iterator[str
 
 
 def find_tensor(data: Data, tensors: Iterable[Span], name: str, size: int) -> Place | None:
-    """Return where the file of `size` bytes has the tensor called `name`; None if it has not."""
+    """Return the place of the tensor `name` in the file of `size` bytes; None if it is absent."""
     for tensor in tensors:
         fields = list(read_fields(data, tensor))
         if is_external(fields) and text_of(data, fields, TENSOR_NAME) == name:

@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of the output has closed it, as `head` does. Python flushes stdout again when
-        # it exits, which must not fail.
+        # The reader has closed the pipe, as `head` does. Python flushes stdout again at exit, which
+        # must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (EmbedrtError, OSError, ValueError, TypeError) as error:

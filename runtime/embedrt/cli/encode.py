@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _encode_sparse(bundle: Bundle, load: LoadOptions, options: argparse.Namespace) -> None:
-    """Write a line of indices and values for each text."""
+    """Write one line of indices and values per text."""
     output: Path | None = options.output
     if output is not None and output.suffix == ".npy":
         raise ValueError(f"--output {output}: sparse rows are JSON lines; name it X.jsonl")
@@ -138,7 +138,7 @@ def prompt_name_of(manifest: Manifest, options: argparse.Namespace) -> str | Non
 
 
 def _refuse(options: argparse.Namespace, names: Mapping[str, object], what: str) -> None:
-    """Raise ValueError for an option that is only for another kind of bundle."""
+    """Raise ValueError for an option that requires another kind of bundle."""
     for name, default in names.items():
         value = getattr(options, name)
         if value != default:

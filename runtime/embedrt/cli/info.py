@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
             f"{agreement.max_difference:.1e} largest difference, {agreement.min_cosine:.7f} "
             f"smallest cosine to {agreement.reference} over {agreement.texts} texts"
             if agreement
-            else "never proven"
+            else "not measured"
         ),
     }
     if quantization := manifest.quantization:

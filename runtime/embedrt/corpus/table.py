@@ -1,4 +1,4 @@
-"""One pure function: a table with a text column to the same table with its embeddings."""
+"""`embed_table`: appends a column of embeddings to a table with a text column."""
 
 from __future__ import annotations
 
@@ -115,10 +115,10 @@ def embed_table(
 
 
 class EmbedTable:
-    """`embed_table` with a bundle that each worker loads once.
+    """`embed_table` as a callable that loads its bundle once per worker.
 
-    For what maps over tables: ``map_batches`` of Ray Data, ``map_partitions`` of Dask, UDFs of
-    Daft, ``mapInArrow`` of Spark.
+    For functions that map over tables: ``map_batches`` of Ray Data, ``map_partitions`` of Dask,
+    UDFs of Daft, ``mapInArrow`` of Spark.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ def as_column(embedded: Embedded, kind: Any) -> Any:
 
 
 def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the vectors of a column of embeddings, and which of them are not null.
+    """Return the vectors of a column of embeddings, and a mask of those that are not null.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 
 
 def count_cut(texts: Sequence[str], embedder: AnyEncoder) -> int:
-    """Return how many texts have more tokens, or more characters, than the model takes."""
+    """Return the number of texts with more tokens, or more characters, than the model accepts."""
     most = embedder.max_tokens
     if (longest := embedder.manifest.max_characters) is not None:
         short = [text for text in texts if len(text) <= longest]

@@ -1,7 +1,7 @@
-"""The proof of an output: nothing is lost, doubled or changed.
+"""Verifies an output: no row is lost, duplicated or changed.
 
-Every row is counted and hashed again. A sample of the rows is computed again and compared bit for
-bit, or to a tolerance where another kind of processor or another engine computed them.
+Every row is counted and hashed again. A sample of the rows is recomputed and compared bit for bit,
+or to a tolerance if another kind of processor or another engine computed them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Makers = tuple[tuple[str, ...], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What was verified."""
+    """The result of a verification."""
 
     rows: int
     parts: int
@@ -52,7 +52,7 @@ class Verification:
     against_source: bool
     """Whether the files of the source are those of the plan."""
     again: Again
-    """The rows whose vectors were computed again."""
+    """The rows whose vectors were recomputed."""
 
 
 def verify_output(
@@ -65,26 +65,26 @@ def verify_output(
     source_filesystem: Any = None,
     output_filesystem: Any = None,
 ) -> Verification:
-    """Verify every row of an output, and compute a sample of the rows again.
+    """Verify every row of an output, and recompute a sample of the rows.
 
     Parameters
     ----------
     output
         The output folder.
     source
-        The source, to compare with; by default the sample's texts are those in the output.
+        The source, for comparison; by default the sample's texts come from the output.
     bundle
-        The bundle's folder; by default where it was when the output was made.
+        The bundle's folder; by default its location when the output was made.
     sample
-        Number of rows to compute again, in the engine that computed them if it runs here, unless
-        `EMBEDRT_KERNELS` says which.
+        Number of rows to recompute: in the engine selected by `EMBEDRT_KERNELS`, by default the one
+        that computed them if it runs here.
     seed
-        Chooses the rows of the sample; by default others each time.
+        Seed of the sample; by default a different sample each time.
 
     Raises
     ------
     CorpusOutputError
-        The output is not complete, or not what it says, with all that is wrong.
+        The output is incomplete or differs from its records. The message lists all problems.
     CorpusSourceError
         The source cannot be read.
     BundleError
@@ -93,7 +93,7 @@ def verify_output(
     place = find_place(output, output_filesystem)
     settings, plan = read_settings(place), load_plan(place)
     if settings is None or plan is None:
-        raise CorpusOutputError(f"{place.given} is no output of embedrt embed")
+        raise CorpusOutputError(f"{place.given} is not an output of embedrt embed")
     embedding = Embedding.from_json(settings)
     problems = list(_wrong_files(place, plan))
     rows, nulls, digests, sampled = 0, 0, [], list[Sampled]()
@@ -145,14 +145,16 @@ def verify_output(
 
 
 def _wrong_files(place: Place, plan: Plan) -> Iterator[str]:
-    """Yield what is wrong with the names of the files: lost, doubled or foreign."""
+    """Yield the problems with the names of the files: missing, duplicate or foreign."""
     names = list_names(place)
     present, doubled = present_in(names)
     yield from (f"{name} is also in a merged file: run embedrt embed again" for name in doubled)
     yield from (f"{file.source.path} could not be read" for file in plan.unreadable)
     planned = {part.name for part in plan.parts()} | {one.name for one in present.merged}
     yield from (f"{name} is missing" for name in _missing(plan, present))
-    yield from (f"{name} is not of this plan" for name in visible(names) if name not in planned)
+    yield from (
+        f"{name} is not part of this plan" for name in visible(names) if name not in planned
+    )
 
 
 def _missing(plan: Plan, present: Present) -> Iterator[str]:
@@ -162,7 +164,7 @@ def _missing(plan: Plan, present: Present) -> Iterator[str]:
 def _tables(
     place: Place, plan: Plan, identity: str, problems: list[str]
 ) -> Iterator[tuple[Part, Any, Makers]]:
-    """Yield each part with its table and what computed it; note what cannot be read."""
+    """Yield each part with its table and its maker; append unreadable ones to the problems."""
     present, _ = present_in(list_names(place))
     merged = cache(partial(read_merged, place))
     for part in plan.parts():
@@ -184,7 +186,7 @@ def _read(
     merged: Callable[[Merged], MergedFacts],
     identity: str,
 ) -> tuple[Any, Makers]:
-    """Return a part's table and what computed it, from its own file or from a merged one."""
+    """Return a part's table and its maker, from its own file or from a merged one."""
     if holder is None:
         facts = read_facts(place, part.name)
         name, group, found = part.name, 0, facts.identity
