@@ -172,7 +172,8 @@ def _prove(staging: Staging, manifest: Manifest, stages: Stages, original: Any) 
     with _faults_of(manifest), load_any(Bundle.open(staging.path)) as loaded:
         agreement = stages.prove(loaded, original)
     logger.info(
-        "the bundle agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
+        "the bundle agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in "
+        "batches",
         agreement.max_difference,
         agreement.min_cosine,
     )
