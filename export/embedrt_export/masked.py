@@ -35,5 +35,5 @@ class MaskedHead:
 
     @property
     def vocabulary(self) -> int:
-        """Number of words, for each of which a text has a weight."""
+        """Number of words, and so of weights of a text."""
         return len(self.decoder)

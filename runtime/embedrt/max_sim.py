@@ -84,7 +84,7 @@ def _mean(scores: FloatArray, queries: Sequence[FloatArray]) -> FloatArray:
 
 
 def _texts(vectors: TokenVectors) -> list[FloatArray]:
-    """Return the vectors of each text, of which there is one if the argument is a matrix."""
+    """Return a list with the vectors of each text. A matrix holds the vectors of one text."""
     one = isinstance(vectors, np.ndarray) and vectors.ndim == 2
     texts = [np.asarray(each, np.float32) for each in ([vectors] if one else vectors)]
     for index, text in enumerate(texts):

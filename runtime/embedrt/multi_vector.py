@@ -247,7 +247,7 @@ class MultiVectorEncoder(LoadedBundle):
         Works as `Embedder.embed_stream`, with the keywords of `encode`, and yields the arrays of at
         most 2,048 texts at a time.
         """
-        requests = self._of_task(task).finished_blocks(
+        requests = self._of_task(task).for_stream(
             texts,
             self._finish(task, normalize_embeddings),
             prompt_name=prompt_name,
@@ -307,7 +307,7 @@ class MultiVectorEncoder(LoadedBundle):
         **spellings: Unpack[TokenSpellings],
     ) -> Request:
         texts = read_spellings(texts, spellings, "encode", TokenSpellings, TOKEN_ACCEPTED)
-        return self._of_task(task).finished(
+        return self._of_task(task).for_texts(
             texts,
             self._finish(task, normalize_embeddings),
             prompt_name=prompt_name,

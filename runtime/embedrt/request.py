@@ -1,4 +1,8 @@
-"""Requests to `Embedder.encode`: options and texts, validated before any work."""
+"""Requests: calls of `encode` and its variants, validated before any work.
+
+`Requests` creates a `Request` from the texts and options of a call. The engine runs its `call`, and
+`Request.result` converts the vectors to the caller's result.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +128,7 @@ class Requests:
         self._empty = empty
         self._known = known
 
-    def one(
+    def for_encode(
         self,
         texts: Texts,
         *,
@@ -141,7 +145,7 @@ class Requests:
     ) -> Request:
         """Return the request of one call of `encode` or `aembed`, which have the same keywords."""
         texts = read_spellings(texts, spellings)
-        return self.finished(
+        return self.for_texts(
             texts,
             Finish(self._dimension, truncate_dim, normalize_embeddings, precision),
             prompt_name=prompt_name,
@@ -151,7 +155,7 @@ class Requests:
             truncation_side=truncation_side,
         )
 
-    def finished(
+    def for_texts(
         self,
         texts: Texts,
         finish: Finisher,
@@ -177,7 +181,7 @@ class Requests:
         )
         return Request(call, finish, truncations, is_one)
 
-    def blocks(
+    def for_embed_stream(
         self,
         texts: Texts,
         *,
@@ -195,7 +199,7 @@ class Requests:
                 f"precision={precision!r} needs the ranges of all texts; stream float32 and apply "
                 "quantize_embeddings(..., ranges=)"
             )
-        return self.finished_blocks(
+        return self.for_stream(
             texts,
             Finish(self._dimension, truncate_dim, normalize_embeddings, precision),
             prompt_name=prompt_name,
@@ -204,7 +208,7 @@ class Requests:
             cache=cache,
         )
 
-    def finished_blocks(
+    def for_stream(
         self,
         texts: Texts,
         finish: Finisher,
@@ -214,7 +218,7 @@ class Requests:
         batch_size: int | None,
         cache: Known | None,
     ) -> Iterator[Request]:
-        """Yield requests like `blocks`, whose results are postprocessed by `finish`."""
+        """Yield requests for the blocks of a stream, with results postprocessed by `finish`."""
         prefix = self.prompts.choose(prompt_name, prompt)
         check_at_least("batch_size", batch_size, 1, "or None")
         return self._blocks(stream(texts), prefix, batch_size, finish, cache)

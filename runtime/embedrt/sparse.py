@@ -210,7 +210,7 @@ class SparseEncoder(VectorBundle):
         Works as `Embedder.embed_stream`, with the keywords of `encode`, and yields the rows of at
         most 2,048 texts at a time.
         """
-        requests = self._requests(task).finished_blocks(
+        requests = self._requests(task).for_stream(
             texts,
             self._finish(max_active_dims),
             prompt_name=prompt_name,
@@ -271,7 +271,7 @@ class SparseEncoder(VectorBundle):
         **spellings: Unpack[SparseSpellings],
     ) -> Request:
         texts = read_spellings(texts, spellings, "encode", SparseSpellings, SPARSE_ACCEPTED)
-        return self._requests(task).finished(
+        return self._requests(task).for_texts(
             texts,
             self._finish(max_active_dims),
             prompt_name=prompt_name,

@@ -119,8 +119,8 @@ def read_spellings(
 ) -> Any:
     """Return the texts, from the positional argument or from a keyword.
 
-    `known` declares the keywords of the method, of which those in `restricted` take only some
-    values. `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown
+    `known` declares the keywords of the method, and `restricted` the accepted values of some of
+    them. `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown
     keyword and for texts that are passed twice or not at all, ValueError for an unsupported value.
     """
     for name, value in options.items():

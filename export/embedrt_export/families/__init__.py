@@ -99,7 +99,7 @@ def read_encoder(
 ) -> Encoder:
     """Return the encoder, with pruned attention heads restored as zeros.
 
-    Where positions are computed and not learned, there are as many as `max_seq_length` asks for.
+    If positions are computed and not learned, their number is at least `max_seq_length`.
     Raises UnsupportedModelError if the weights do not match the config.
     """
     encoder = reader(_lengthen(config, max_seq_length), tensors)

@@ -79,7 +79,7 @@ class SelfAttention:
         if encoder.causal:
             if encoder.hides_tokens:
                 raise UnsupportedModelError(
-                    "its queries are lengthened with tokens that are not attended to, which "
+                    "its queries are expanded with tokens that are not attended to, which "
                     "embedrt does not support in decoders"
                 )
             if self._lengths is None:
@@ -130,7 +130,7 @@ class SelfAttention:
     def _add_windows(self, reach: int) -> Windows:
         if reach + 1 < self._encoder.hidden_within:
             raise UnsupportedModelError(
-                f"its queries are lengthened to {self._encoder.hidden_within} tokens that do not "
+                f"its queries are expanded to {self._encoder.hidden_within} tokens that do not "
                 f"attend to each other, beyond the encoder's window of {reach} tokens on each side"
             )
         if reach not in self._windows:

@@ -74,7 +74,7 @@ class LateOracle(Oracle):
         types = super().token_types()
         if self._transformer().query_expansion is not None and types != TokenTypes():
             raise UnsupportedModelError(
-                f"{self._folder} lengthens queries, and its tokenizer gives a text token types "
+                f"{self._folder} expands queries, and its tokenizer gives a text token types "
                 "other than 0; embedrt does not support both"
             )
         return types

@@ -34,10 +34,10 @@ PYLATE = Table(
     keys={
         "query_prefix": honored(TEXT.or_null, "it comes before the prompt of queries"),
         "document_prefix": honored(TEXT.or_null, "it comes before the prompt of documents"),
-        "query_length": honored(COUNT.or_null, "queries are lengthened or truncated to it"),
+        "query_length": honored(COUNT.or_null, "queries are expanded or truncated to it"),
         "document_length": honored(COUNT.or_null, "documents are truncated to it"),
         "query_expansion": honored(OBJECT.or_null, "as in sentence_bert_config.json"),
-        "do_query_expansion": honored(FLAG.or_null, "whether queries are lengthened"),
+        "do_query_expansion": honored(FLAG.or_null, "whether queries are expanded"),
         "attend_to_expansion_tokens": honored(FLAG.or_null, "whether the added tokens are seen"),
         "attend_to_mask_tokens": honored(FLAG.or_null, "its older name"),
         "skiplist_words": honored(TEXTS.or_null, "the tokens whose vectors are left out"),

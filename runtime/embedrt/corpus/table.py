@@ -24,7 +24,8 @@ from embedrt.request import Embedded
 from embedrt.sparse import SparseEncoder
 from embedrt.sparse_rows import SparseRows
 
-# A text of which so many characters already have twice the maximum of tokens is certainly cut.
+# If the start of a text, with this many characters per token of the maximum, has twice the maximum
+# of tokens, the text is certainly cut.
 CERTAIN_CHARACTERS_PER_TOKEN = 12
 
 

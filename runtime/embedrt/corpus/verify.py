@@ -38,7 +38,7 @@ from embedrt.errors import CorpusOutputError
 SHOWN = 10  # problems in a message
 
 Makers = tuple[tuple[str, ...], tuple[str, ...]]
-"""The kinds of processors, and the engines, one of which each has computed a row."""
+"""The kinds of processors and the engines; one of each computed the row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

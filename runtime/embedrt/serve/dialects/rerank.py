@@ -71,7 +71,7 @@ async def of_cohere(service: Service, incoming: Incoming) -> Reply:
     """Answer the clients of Cohere, Jina and vLLM: an object with the results, best first."""
     fields = incoming.fields
     texts = _documents(service, fields)
-    raw = flag(fields, "raw_scores", default=False)  # as Infinity knows it
+    raw = flag(fields, "raw_scores", default=False)  # Infinity's field
     wanted = Scoring(
         prompt_name=service.prompt_name(fields), activation="Identity" if raw else "Sigmoid"
     )
