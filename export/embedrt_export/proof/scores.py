@@ -8,7 +8,6 @@ from itertools import zip_longest
 
 import numpy as np
 
-from embedrt.bundle.decoding import REMEDY
 from embedrt.bundle.manifest import Agreement
 from embedrt.errors import EmbedrtError, ProofError
 from embedrt.pair import Pair
@@ -19,6 +18,7 @@ from embedrt_export.int8.quality import row_cosines
 from embedrt_export.proof.agreement import require_agreement
 from embedrt_export.proof.calls import OWN_PROMPT
 from embedrt_export.proof.comparison import TOLERANCE
+from embedrt_export.proof.disagreement import disagreement, refusal
 from embedrt_export.proof.pair_oracle import RAW, PairCall, PairOracle
 from embedrt_export.proof.pairs import PROMPTED, cut_pairs, proof_pairs
 
@@ -85,10 +85,7 @@ def compare_scores(reranker: Reranker, oracle: PairOracle) -> list[Scored]:
     scored = [_score(reranker, oracle, call, pairs) for call, pairs in plan]
     for pair in cut_pairs(reranker.max_tokens, count) if reranker.max_tokens > LONG else ():
         if reason := _token_difference(pair, reranker, oracle):
-            raise ProofError(
-                f"the bundle does not agree with {oracle.name}: {start_of(pair)}: {reason}. "
-                "Nothing was written"
-            )
+            raise disagreement(oracle.name, f"{start_of(pair)}: {reason}")
     return _scaled(scored, oracle)
 
 
@@ -125,10 +122,7 @@ def _score(reranker: Reranker, oracle: PairOracle, call: PairCall, pairs: Sequen
         together = np.empty_like(found)
         together[order] = score([pairs[index] for index in order])
     except (EmbedrtError, ValueError, TypeError) as error:
-        raise ProofError(
-            f"the bundle does not agree with {oracle.name}: it refuses {call}: "
-            f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
-        ) from error
+        raise refusal(oracle.name, call, error) from error
     if found.shape != expected.shape:
         raise ProofError(
             f"the bundle gives {found.shape[1]} scores and the original {expected.shape[1]}"
