@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
@@ -59,23 +60,16 @@ def read_late(folder: Path) -> Settings:
     mask = next(module for module in rest if module.kind == MASK)
     transformer = read_transformer_file(first.path)
     transformer = replace(transformer, content={**files.defaults, **transformer.content})
+    head = [_of_each_token(module) for module in rest if module.kind != MASK]
+    score = model.get("similarity_fn_name") or "maxsim"  # the default of sentence-transformers
     reasons = foreign_modules(modules)
     reasons += check_transformer(folder, first.path, transformer, "late-interaction")
     reasons += check_object(folder, mask.config_file, mask.config, MULTI_VECTOR_MASK)
     reasons += check_object(folder, file, model, MODEL)
-    for module in rest:
-        if module.kind == "Normalize":
-            config = {PLACES[0]: "sentence_embedding", **module.config}  # the module's default
-            reasons += check_object(folder, module.config_file, config, TOKEN_NORMALIZE)
-        elif module.kind == "Dense":
-            reasons += _check_places(folder, module)
-    head = [_of_each_token(module) for module in rest if module.kind != MASK]
+    reasons += _check_head(folder, rest)
     reasons += check_modules(folder, head)
     reasons += _check_lengths(transformer.content)
-    tasks = _tasks_of(mask)
-    if unknown := {*tasks} - {*get_args(TextKind)}:
-        reasons.append(f"its skiplist_tasks has {min(unknown)!r}, and not only query and document")
-    score = model.get("similarity_fn_name") or "maxsim"  # the default of sentence-transformers
+    reasons += _check_tasks(mask)
     if score not in get_args(TokenScore):
         reasons.append(f"its similarity_fn_name {score!r} is not one of {get_args(TokenScore)}")
     if reasons:
@@ -97,7 +91,7 @@ def read_late(folder: Path) -> Settings:
             score=cast("TokenScore", score),
             expansion=_read_expansion(transformer.content),
             skipped=tuple(mask.config.get("skiplist_words") or ()),
-            skipped_in=tuple(kind for kind in get_args(TextKind) if kind in tasks),
+            skipped_in=tuple(kind for kind in get_args(TextKind) if kind in _tasks_of(mask)),
         ),
     )
 
@@ -108,6 +102,26 @@ def _read_files(folder: Path, file: Path) -> LateFiles:
     if is_of_pylate(model):
         return read_pylate(folder, file, model, modules)
     return LateFiles(model=model, defaults={}, modules=modules)
+
+
+def _check_head(folder: Path, modules: Sequence[Module]) -> list[str]:
+    """Return the reasons why Normalize and Dense modules are refused."""
+    reasons = list[str]()
+    for module in modules:
+        if module.kind == "Normalize":
+            config = {PLACES[0]: "sentence_embedding", **module.config}  # the module's default
+            reasons += check_object(folder, module.config_file, config, TOKEN_NORMALIZE)
+        elif module.kind == "Dense":
+            reasons += _check_places(folder, module)
+    return reasons
+
+
+def _check_tasks(mask: Module) -> list[str]:
+    """Return the reason why the tasks of the skip list are refused, if they are."""
+    unknown = {*_tasks_of(mask)} - {*get_args(TextKind)}
+    if not unknown:
+        return []
+    return [f"its skiplist_tasks has {min(unknown)!r}, and not only query and document"]
 
 
 def _check_places(folder: Path, module: Module) -> list[str]:

@@ -53,11 +53,7 @@ def prepare(
     embedding = Embedding.of(manifest, text, **options)
     if not embedding.is_sparse:
         Finish(manifest.dimension, embedding.truncate_dim, embedding.normalize, embedding.precision)
-    if source.contains(output) or output.contains(source):
-        raise CorpusOutputError(
-            f"{output.given} and the source {source.given} contain each other: a later run "
-            "would read the vectors as part of the source; choose another output folder"
-        )
+    _require_apart(source, output)
     plan = plan_again(
         source,
         load_plan(output),
@@ -100,6 +96,15 @@ def prepare(
         identity=identity,
     )
     return Job(work=work, plan=plan, present=find_present(output))
+
+
+def _require_apart(source: Place, output: Place) -> None:
+    """Raise CorpusOutputError if the output is inside the source, or the source inside it."""
+    if source.contains(output) or output.contains(source):
+        raise CorpusOutputError(
+            f"{output.given} and the source {source.given} contain each other: a later run "
+            "would read the vectors as part of the source; choose another output folder"
+        )
 
 
 def _partitions(plan: Plan, schema: Any) -> Any:

@@ -6,13 +6,15 @@ or to a tolerance if another kind of processor or another engine computed them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus.digest import add_digests, digest_rows, spell_digest
@@ -98,7 +100,7 @@ def verify_output(
     problems = list(_wrong_files(place, plan))
     rows, nulls, digests, sampled = 0, 0, [], list[Sampled]()
     chosen = choose_rows(plan, sample, seed)
-    for part, table, (processors, engines) in _tables(place, plan, settings["identity"], problems):
+    for part, table, makers in _tables(place, plan, settings["identity"], problems):
         vectors, valid = read_column(table.column(embedding.output_column))
         path = plan.files[part.file].source.path
         rows, nulls = rows + part.rows, nulls + part.rows - int(valid.sum())
@@ -106,18 +108,7 @@ def verify_output(
         picked = [row for row in chosen.get(part.file, ()) if 0 <= row - part.first < part.rows]
         known = source is None and set(embedding.text) <= set(table.column_names)
         texts = texts_of(table, embedding) if known and picked else None
-        sampled += [
-            Sampled(
-                part=part,
-                row=row,
-                vector=vectors[row - part.first] if valid[row - part.first] else None,
-                text=None if texts is None else texts[row - part.first],
-                is_known=known,
-                processors=processors,
-                engines=engines,
-            )
-            for row in picked
-        ]
+        sampled += _sample(part, picked, vectors, valid, texts, makers, is_known=known)
     digest = spell_digest(add_digests(digests))
     problems += _differences_from_success(place, rows=rows, nulls=nulls, digest=digest)
     if source is not None:
@@ -142,6 +133,30 @@ def verify_output(
         against_source=source is not None,
         again=again,
     )
+
+
+def _sample(
+    part: Part,
+    rows: Sequence[int],
+    vectors: NDArray[Any],
+    valid: NDArray[np.bool_],
+    texts: Sequence[str | None] | None,
+    makers: Makers,
+    *,
+    is_known: bool,
+) -> Iterator[Sampled]:
+    """Yield these rows of a part, by their numbers in the source file."""
+    for row in rows:
+        place = row - part.first
+        yield Sampled(
+            part=part,
+            row=row,
+            vector=vectors[place] if valid[place] else None,
+            text=None if texts is None else texts[place],
+            is_known=is_known,
+            processors=makers[0],
+            engines=makers[1],
+        )
 
 
 def _wrong_files(place: Place, plan: Plan) -> Iterator[str]:
