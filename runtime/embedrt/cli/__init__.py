@@ -63,8 +63,10 @@ class CommandParser(argparse.ArgumentParser):
     In Python up to 3.13.0, argparse loses a ``--`` that no positional argument precedes.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, description: str | None = None, **options: Any) -> None:
+        """Take the command's docstring as the description: "``embedrt NAME``: what it does."."""
+        what = (description or "").partition(": ")[2].replace("`", "")
+        super().__init__(description=what[:1].upper() + what[1:], **options)
         self.add_argument("command", help=argparse.SUPPRESS)
 
 

@@ -53,15 +53,21 @@ def add_to(commands: Any) -> None:
         metavar="COLUMN",
         help="a source column to keep in the output; repeatable (all)",
     )
-    parser.add_argument("--output-column", default="embedding", metavar="COLUMN")
+    parser.add_argument(
+        "--output-column", default="embedding", metavar="COLUMN", help="the new column (embedding)"
+    )
     parser.add_argument(
         "--overwrite-column", action="store_true", help="replace a source column of that name"
     )
-    parser.add_argument("--prompt-name", help="which of the model's prompts to prepend")
-    parser.add_argument("--prompt", help="a string to prepend to each text")
+    parser.add_argument(
+        "--prompt-name", metavar="NAME", help="the model's prompt to prepend to each text"
+    )
+    parser.add_argument("--prompt", metavar="TEXT", help="a string to prepend to each text")
     parser.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep N leading components")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="number format (float32)"
+    )
     parser.add_argument(
         "--max-active-dims",
         type=int,
@@ -89,7 +95,12 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--report", type=expand, metavar="FILE", help="write a JSON report")
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use, for --engine local")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="run in this process or on a Ray cluster (local)",
+    )
     parser.add_argument("--address", help="a Ray cluster; by default one is started here")
     parser.add_argument("--workers", type=int, metavar="N", help="concurrent parts on Ray")
     parser.add_argument(
