@@ -69,7 +69,7 @@ def require_agreement(
     if not agreement.min_cosine >= min_cosine:
         reasons.append(f"a cosine is {agreement.min_cosine:.7f}; at least {min_cosine} is required")
     if not agreement.same_bytes:
-        reasons.append("a text gives other bytes in a batch than alone")
+        reasons.append("a text gives different bytes in a batch than alone")
     if reasons:
         compared = f"{agreement.reference} on {agreement.texts} texts"
         raise disagreement(compared, "; ".join((*reasons, *explain())))

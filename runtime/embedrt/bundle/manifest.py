@@ -153,7 +153,7 @@ INPUTS: dict[Task, tuple[Value, ...]] = {
 }
 FURTHER_INPUTS: dict[Task, tuple[Value, ...]] = {
     "embedding": (POOLING_MASK,),  # if the pooling leaves the prompt out
-    "reranking": (TOKEN_TYPES,),  # in families that tell the texts of a pair apart by type
+    "reranking": (TOKEN_TYPES,),  # in families that distinguish the texts of a pair by type
     "late-interaction": (ATTENTION_MASK,),  # if no token attends to those that expand a query
 }
 QUANTIZATIONS: dict[Task, type] = {

@@ -148,7 +148,7 @@ def _place(data: Data, tensor: list[Field], size: int) -> Place:
         raise _MisplacedError(f"has its data in {reprlib.repr(entries[LOCATION])}")
     offset, length = _number(entries, OFFSET), _number(entries, LENGTH)
     if offset % ALIGNMENT:
-        raise _MisplacedError(f"lies at {offset} of {WEIGHTS}, not a multiple of {ALIGNMENT}")
+        raise _MisplacedError(f"is at {offset} of {WEIGHTS}, not a multiple of {ALIGNMENT}")
     if offset + length > size:
         raise _MisplacedError(f"ends at {offset + length} of {WEIGHTS}, which has {size} bytes")
     if _bytes_of(data, tensor, most=size) != length:

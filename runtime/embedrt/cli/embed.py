@@ -38,6 +38,12 @@ def add_to(commands: Any) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a file, folder or URI")
     parser.add_argument("output", metavar="OUTPUT", help="a folder or URI")
     parser.add_argument("--bundle", required=True, metavar="BUNDLE", help="the bundle's folder")
+    _add_embedding_options(parser)
+    _add_run_options(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_embedding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text",
         action="append",
@@ -77,6 +83,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--task", choices=get_args(TextKind), help="kind of the texts, for a sparse encoder"
     )
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows-per-part",
         type=int,
@@ -106,7 +115,6 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--cores-per-worker", type=int, default=1, metavar="N", help="cores of a part on Ray (1)"
     )
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:

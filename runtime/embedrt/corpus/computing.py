@@ -15,7 +15,7 @@ from embedrt.corpus.table import AnyEncoder, load_encoder
 from embedrt.errors import CorpusError, CorpusOutputError, KernelsError
 from embedrt.kernels.choose import VARIABLE, choose_unloaded, default_use
 
-KERNELS = "kernels"  # of whatever path, which follows from the kind of processor
+KERNELS = "kernels"  # of any path; the kind of processor determines the path
 
 
 def choose_engine(bundle: Bundle, recorded: str | None, output: str) -> str:

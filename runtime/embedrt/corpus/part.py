@@ -118,7 +118,7 @@ def make_part(
         content = parquet_buffer(
             with_facts(whole, facts), work.embedding.output_column, work.embedding.text
         )
-    except Exception as error:  # noqa: BLE001 - the rest of the corpus goes on
+    except Exception as error:  # noqa: BLE001 - the other parts continue
         return failed(run, part, error)
     try:
         write_file(work.output, part.name, content)

@@ -153,7 +153,7 @@ class Tokenizer:
         whole = self._without_truncation()
         for place, number in enumerate(ids):
             if whole.id_to_token(number) is None:
-                raise ValueError(f"[{place}] is {number}, which is no token id of this model")
+                raise ValueError(f"[{place}] is {number}, which is not a token id of this model")
         return str(whole.decode(list(ids), skip_special_tokens=skip_special))
 
     def token(self, number: int) -> str:
