@@ -55,7 +55,7 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[Column]]] = {
         ],
     },
     "Start-up": {
-        "Seconds, median. The first vector's additional time over the second counts as compiling.": [
+        "Seconds, median. The first vector's time beyond the second's counts as compiling.": [
             *(Column(part, "startup", tables.seconds, part) for part in ("total", *PARTS)),
             Column("of it compiling", "startup", tables.seconds, "compile"),
         ],

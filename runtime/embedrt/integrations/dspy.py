@@ -51,5 +51,5 @@ class _Named:
         return self._embedder.encode(texts, **options)
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Return this object: DSPy copies cached objects, and a copy would load the bundle again."""
+        """Return this object: DSPy copies cached objects, and a copy would load the bundle."""
         return self
