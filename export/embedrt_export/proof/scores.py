@@ -131,7 +131,7 @@ def _score(reranker: Reranker, oracle: PairOracle, call: PairCall, pairs: Sequen
 
 
 def _explain(scored: Sequence[Scored], reranker: Reranker, oracle: PairOracle) -> list[str]:
-    """Describe the pairs that differ most, and those with other bytes in a batch."""
+    """Describe the pairs that differ most, and those with different bytes in a batch."""
     tolerance = TOLERANCE[reranker.manifest.precision]
     apart = [
         (float(difference), one, row)

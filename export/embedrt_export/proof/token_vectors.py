@@ -163,7 +163,7 @@ def _token_difference(
 def _explain(
     comparisons: Sequence[Comparison], encoder: MultiVectorEncoder, oracle: LateOracle
 ) -> list[str]:
-    """Describe the texts that differ most, and those with other bytes in a batch."""
+    """Describe the texts that differ most, and those with different bytes in a batch."""
     least = LEAST[encoder.manifest.precision]
     apart = [
         one for one in comparisons if not (one.difference <= one.tolerance and one.cosine >= least)
