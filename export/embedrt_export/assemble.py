@@ -63,7 +63,7 @@ NOT_TRACED: dict[Task, str] = {
 READS: dict[Task, str] = {"late-interaction": EMBEDDING}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """An fp32 graph and the properties that later stages need."""
 
@@ -211,15 +211,15 @@ def _draw(
     graph, dimension = _fuse(task, folder, encoder, head, masked, arithmetic)
     onnx.checker.check_model(graph, full_check=True)
     return Built(
-        task,
-        graph,
-        read,
-        arithmetic.inputs,
-        head,
-        masked,
-        dimension,
-        encoder.positions,
-        len(encoder.word_embeddings),
+        task=task,
+        graph=graph,
+        read_encoder=read,
+        inputs=arithmetic.inputs,
+        head=head,
+        masked=masked,
+        dimension=dimension,
+        positions=encoder.positions,
+        vocabulary=len(encoder.word_embeddings),
     )
 
 
@@ -229,16 +229,16 @@ def _trace(settings: Settings, config: PretrainedConfig, head: Head, folder: Pat
     traced = trace_model(settings.transformer, head, config, folder, ends)
     positions = getattr(config, "max_position_embeddings", None) or -1
     return Built(
-        settings.task,
-        traced.graph,
-        None,
-        {},
-        head,
-        None,
-        traced.dimension,
-        positions if positions > 0 else None,  # XLNet has -1, and no limit
-        config.vocab_size,
-        traced.tracer,
+        task=settings.task,
+        graph=traced.graph,
+        read_encoder=None,
+        inputs={},
+        head=head,
+        masked=None,
+        dimension=traced.dimension,
+        positions=positions if positions > 0 else None,  # XLNet has -1, and no limit
+        vocabulary=config.vocab_size,
+        tracer=traced.tracer,
     )
 
 
