@@ -131,7 +131,7 @@ def test_pruned_heads_in_int8(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("heads", "reason"),
     [
-        ({"0": [1]}, "24 channels are left, and the weights have"),
+        ({"0": [1]}, "leaves 24 channels, and the weights have"),
         ({"7": [1]}, "of layer 7, and there are 2 layers"),
         ({"1": [4]}, "of 4 heads"),
     ],

@@ -119,7 +119,7 @@ def test_external_data(tmp_path: Path, external: Field, attribute: int | None) -
         if attribute is None
         else model(identity((5, message((1, "value"), (attribute, outside)))))
     )
-    assert refusal(tmp_path, graph).endswith("a tensor whose data is in another file")
+    assert refusal(tmp_path, graph).endswith("a tensor whose data lies in another file")
 
 
 def test_sparse_tensors(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ class TestVersion1:
         (bundle / WEIGHTS).write_bytes(zeros.tobytes())
         describe(bundle, GRAPH)
         for refuse in (Embedder.load, lambda path: upgrade_bundle(path, tmp_path / "new")):
-            with pytest.raises(BundleFormatError, match="a tensor whose data is in another file"):
+            with pytest.raises(BundleFormatError, match="a tensor whose data lies in another file"):
                 refuse(bundle)
         describe(bundle, WEIGHTS)
         with pytest.raises(BundleFormatError, match=r"differs in \['weights\.bin'\]"):

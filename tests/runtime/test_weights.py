@@ -185,7 +185,7 @@ HOSTILE: dict[str, list[tuple[bytes, ...]]] = {
     "a tensor has the length {} in weights.bin": [
         (outside("t", ROW, 0, length=length),) for length in ("-1", "", "1e2", "9" * 30)
     ],
-    "a tensor is at {} of weights.bin, not a multiple of 64": [
+    "a tensor lies at {} of weights.bin, not a multiple of 64": [
         (outside("t", ROW, offset),) for offset in (1, 32, 63, 65)
     ],
     "a tensor ends at {} of weights.bin, which has 1024 bytes": [
@@ -263,7 +263,7 @@ class TestHostile:
         value = message((1, "value"), (attribute, outside("t", ROW, 0)))
         graph = model((1, node("Constant", [], "embedding", (5, value))))
         (tmp_path / GRAPH).write_bytes(graph)
-        with pytest.raises(BundleFormatError, match="a tensor whose data is in another file"):
+        with pytest.raises(BundleFormatError, match="a tensor whose data lies in another file"):
             check_graph(tmp_path / GRAPH, SIZE)
 
     def test_similar_valid_tensors_are_accepted(self, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ class TestHostile:
         """A bundle of version 1 has no weights file."""
         (tmp_path / GRAPH).write_bytes(model((5, outside("t", ROW, 0))))
         (tmp_path / WEIGHTS).write_bytes(bytes(SIZE))
-        with pytest.raises(BundleFormatError, match="a tensor whose data is in another file"):
+        with pytest.raises(BundleFormatError, match="a tensor whose data lies in another file"):
             check_graph(tmp_path / GRAPH)
 
 

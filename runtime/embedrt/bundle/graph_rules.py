@@ -181,4 +181,4 @@ def _node_problems(data: Data, node: Span) -> Iterator[str]:
 
 def _tensor_problems(data: Data, tensor: Span) -> Iterator[str]:
     if is_external(read_fields(data, tensor)):
-        yield "a tensor whose data is in another file"
+        yield "a tensor whose data lies in another file"

@@ -129,7 +129,7 @@ def check_places(data: Data, tensors: Iterable[Span], size: int) -> Iterator[str
 
 
 def find_tensor(data: Data, tensors: Iterable[Span], name: str, size: int) -> Place | None:
-    """Return the place of the tensor `name` in the file of `size` bytes; None if it is absent."""
+    """Return where the file of `size` bytes has the tensor called `name`; None if it has not."""
     for tensor in tensors:
         fields = list(read_fields(data, tensor))
         if is_external(fields) and text_of(data, fields, TENSOR_NAME) == name:
@@ -148,7 +148,7 @@ def _place(data: Data, tensor: list[Field], size: int) -> Place:
         raise _MisplacedError(f"has its data in {reprlib.repr(entries[LOCATION])}")
     offset, length = _number(entries, OFFSET), _number(entries, LENGTH)
     if offset % ALIGNMENT:
-        raise _MisplacedError(f"is at {offset} of {WEIGHTS}, not a multiple of {ALIGNMENT}")
+        raise _MisplacedError(f"lies at {offset} of {WEIGHTS}, not a multiple of {ALIGNMENT}")
     if offset + length > size:
         raise _MisplacedError(f"ends at {offset + length} of {WEIGHTS}, which has {size} bytes")
     if _bytes_of(data, tensor, most=size) != length:

@@ -82,10 +82,10 @@ def check_use(value: str, name: str = "kernels") -> Use:
 def choose(
     bundle: Bundle, tokenize: TokenizeTexts, use: Use | None = None, *, mapped: bool = True
 ) -> Choice:
-    """Choose the engine of a bundle, whose graph `check_graph` has accepted.
+    """Choose what runs a bundle, whose graph `check_graph` has accepted.
 
     Without `use`, `default_use` decides. Raises KernelsError if kernels are required and cannot
-    run the bundle. Warns if they are not used because their vectors differ too much.
+    run the bundle. Warns if they give other vectors than they should, and so are not used.
     """
     use = use or default_use()
     if use == "off":
@@ -107,7 +107,7 @@ def choose(
 
 
 def choose_unloaded(bundle: Bundle, use: Use | None = None) -> Choice:
-    """Choose the engine of a bundle without loading it. Raises BundleError, and as `choose`."""
+    """Choose what would run a bundle that is not loaded. Raises BundleError, and as `choose`."""
     manifest = bundle.manifest
     if manifest.quantization is not None:
         check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
