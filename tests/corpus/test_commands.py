@@ -235,8 +235,9 @@ class TestKills:
     def test_killed_again_and_again(self, corpus: Path, tiny: Path, kills: int) -> None:
         """Parts survive SIGKILL at random moments, are not made again, and the output completes.
 
-        The moments are counted in parts, because the time to start varies on a busy machine. Every
-        third kill hits the start.
+        The moments are counted in parts, because a start takes any time on a busy machine, and
+        there are a few more parts at most, because so does this process. Every third kill is one
+        of the start.
         """
         write_parquet(corpus / "source", files=20)
         output = corpus / "output"
