@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from comparison import assert_agrees, export_small
 from embedrt import Embedder
 from embedrt_export import export_model
-from embedrt_export.encoder import Linear
+from embedrt_export.encoder import FloatArray, Linear
 from embedrt_export.graph.float32 import Float32
 from embedrt_export.graph.nodes import Nodes
 from model_folders import HIDDEN
@@ -72,7 +72,7 @@ def _inputs_of_products(bundle: Path, operator: str = "Gemm") -> set[int]:
     return {rows[node.input[1]] for node in graph.node if node.op_type == operator}
 
 
-def _run(nodes: Nodes, output: str, vectors: np.ndarray) -> np.ndarray:
+def _run(nodes: Nodes, output: str, vectors: FloatArray) -> FloatArray:
     graph = helper.make_graph(
         nodes.nodes,
         "product",
@@ -82,5 +82,6 @@ def _run(nodes: Nodes, output: str, vectors: np.ndarray) -> np.ndarray:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    result: FloatArray
     (result,) = session.run([output], {"vectors": vectors})
     return result

@@ -1,10 +1,9 @@
 """fp32 arithmetic for the encoder's lookups and linear layers.
 
 A product reads a dozen rows of its input at once. Rows whose length is a multiple of 4 KiB start in
-the same set of a processor's first cache, which has 8 places on many x86 processors: the rows evict
-each other, and the product takes 10 % longer in measurements. Models of 1,024 components, and
-feed-forward layers of 3,072 or 4,096, have such rows. They get a few more columns, which the layer
-multiplies by zero.
+the same set of a processor's first cache, which has 8 places on many x86 processors: they evict
+each other, and the product takes longer. Models of 1,024 components, and feed-forward layers of
+3,072 or 4,096, have such rows. They get a few more columns, which the layer multiplies by zero.
 """
 
 from __future__ import annotations
