@@ -1,7 +1,7 @@
-"""A loaded bundle: what the models of all tasks have in common.
+"""A loaded bundle: the base of the classes of all tasks.
 
-Loading, the tokenizer, the scheduler, closing and pickling are the same for every task. A task's
-class adds what it computes: `Embedder` embeddings, and so on.
+Loading, the tokenizer, the scheduler, closing and pickling are the same for every task. The
+subclass of a task adds its results: `Embedder` embeddings, `Reranker` scores, and so on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from embedrt.engine.scheduler import Engine
 from embedrt.engine.sessions import Convert
 from embedrt.engine.stats import Stats
 from embedrt.errors import BundleCorruptError, BundleFormatError
-from embedrt.kernels.choose import Use, check_use, choose
+from embedrt.kernels.choose import Choosing, Use, check_use
 from embedrt.progress import progress_bar
 from embedrt.text.inputs import Texts, as_batch, as_text
 from embedrt.text.tokenizer import TokenIds, Tokenizer
@@ -92,7 +92,8 @@ class LoadedBundle:
                 f"those for {self._task}: use {CLASSES[manifest.task]}.load"
             )
         self._options = replace(options, threads=options.threads or available_threads())
-        check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
+        graph = check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
+        choosing = Choosing(bundle, graph, options.kernels, mapped=options.mapped)
         self._manifest = manifest
         self._tokenizer = Tokenizer(
             bundle.tokenizer,
@@ -100,9 +101,7 @@ class LoadedBundle:
             max_characters=manifest.max_characters,
             truncation_side=manifest.truncation_side,
         )
-        self._chosen = choose(
-            bundle, self._tokenizer.batch_ids, options.kernels, mapped=options.mapped
-        )
+        self._chosen = choosing.choice(self._tokenizer.batch_ids)
         self._engine = Engine(
             bundle.graph,
             manifest.precision,
@@ -167,11 +166,11 @@ class LoadedBundle:
         return cls(Bundle.open(path, verify=verify), options)
 
     def _tokenize(self) -> TokenizeTexts:
-        """Return what tokenizes the texts of calls."""
+        """Return the function that tokenizes the texts of calls."""
         return self._tokenizer.batch_ids
 
     def _convert(self) -> Convert | None:
-        """Return what makes results of the graph's output; None if its rows are the results."""
+        """Return the function from the graph's output to results; None if its rows are results."""
         return None
 
     @property
@@ -181,7 +180,7 @@ class LoadedBundle:
 
     @property
     def options(self) -> LoadOptions:
-        """The options of `load`, with the number of `threads` that is used."""
+        """The options of `load`, with the actual number of `threads`."""
         return self._options
 
     @property
@@ -221,7 +220,7 @@ class LoadedBundle:
             )
 
     def tokenize(self, texts: Texts) -> list[TokenIds]:
-        """Return the token ids that run for each text, without a prompt or padding.
+        """Return the token ids of each text as the graph gets them, without a prompt or padding.
 
         Shape: (tokens,) each. Raises TokenizationError.
         """
@@ -235,7 +234,7 @@ class LoadedBundle:
 
     @property
     def waiting_tokens(self) -> int:
-        """Tokens of the texts that wait, as in `stats`, which takes longer."""
+        """Number of tokens in the queue, as in `stats` but faster to get."""
         return self._engine.waiting_tokens
 
     def stats(self) -> Stats:
@@ -276,7 +275,7 @@ class VectorBundle(LoadedBundle):
         """The score that the model was trained for, computed by `similarity`."""
         return self._manifest.similarity
 
-    # The following names are those of sentence-transformers, for code written for it.
+    # Names of sentence-transformers, for code written for it.
 
     def get_max_seq_length(self) -> int:
         """Return `max_tokens`."""

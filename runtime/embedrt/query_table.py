@@ -1,7 +1,7 @@
-"""Queries without inference: a weight for each token that a query has.
+"""Queries without inference: a table with one weight per token.
 
-Such a model (``SparseStaticEmbedding`` of sentence-transformers) runs its graph for documents only.
-The table is a tensor of the graph, in the weights file, that no node reads.
+Models with ``SparseStaticEmbedding`` of sentence-transformers run the graph for documents only. The
+table is a tensor of the graph, in the weights file, that no node reads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle.decoding import REMEDY
 from embedrt.bundle.memory import load_file
-from embedrt.bundle.protobuf import GRAPH_INITIALIZER, find_graph, read_fields
+from embedrt.bundle.protobuf import GRAPH_INITIALIZER, Messages, find_graph
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS, find_tensor
 from embedrt.errors import BundleCorruptError
@@ -25,7 +25,7 @@ QUERY_WEIGHTS = "query_weights"
 
 
 class QueryTable:
-    """The results of queries, which need no run."""
+    """Computes the results of queries from the table."""
 
     def __init__(self, weights: NDArray[np.float32]) -> None:
         self._weights = weights
@@ -37,9 +37,9 @@ class QueryTable:
         Raises BundleCorruptError if there is none of the right size.
         """
         with load_file(bundle.graph) as data:
-            graph, _ = find_graph(data)
-            tensors = [s for number, s in read_fields(data, graph) if number == GRAPH_INITIALIZER]
-            place = find_tensor(data, tensors, QUERY_WEIGHTS, bundle.weights_size or 0)
+            messages, (graph, _) = Messages(data), find_graph(data)
+            tensors = [s for number, s in messages.fields(graph) if number == GRAPH_INITIALIZER]
+            place = find_tensor(messages, tensors, QUERY_WEIGHTS, bundle.weights_size or 0)
         words = bundle.manifest.dimension
         expected = 4 * words
         if place is None or place.stop - place.start != expected:
@@ -65,4 +65,4 @@ class QueryTable:
         return terms
 
     def put(self, key: bytes, vector: Terms) -> None:
-        """Do nothing: all results are known."""
+        """Do nothing, because all results are known."""

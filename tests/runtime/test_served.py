@@ -27,6 +27,9 @@ class TestTokenCounts:
             found = embedded(tiny_embedder, TEXTS)
             assert found.token_counts.tolist() == [2, 0, 1, 2, 8, 3]
             assert found.vectors.tobytes() == tiny_embedder.encode(TEXTS).tobytes()
+            blocking = tiny_embedder.embed(TEXTS)
+            assert blocking.token_counts.tolist() == found.token_counts.tolist()
+            assert blocking.vectors.tobytes() == found.vectors.tobytes()
 
     def test_from_the_cache(self, tiny: Path) -> None:
         with Embedder.load(tiny, cache_mb=1) as embedder:
@@ -106,7 +109,7 @@ class TestTokens:
         ids = embedder.tokenize("hello world")[0].tolist()
         assert embedder.tokenizer.decode(ids) == "hello world"
         assert embedder.tokenizer.decode(ids, skip_special=False) == "[CLS] hello world [SEP]"
-        with pytest.raises(ValueError, match=r"\[1\] is 999999, which is no token id"):
+        with pytest.raises(ValueError, match=r"\[1\] is 999999, which is not a token id"):
             embedder.tokenizer.decode([1, 999_999])
 
     def test_options(self, tiny: Path) -> None:

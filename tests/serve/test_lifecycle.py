@@ -221,7 +221,7 @@ class TestStart:
             (["--timeout", "-1"], "timeout=-1.0; expected at least"),
             (["--api-key-file", "/nowhere"], "/nowhere"),
             (["--api-key-file", os.devnull], "is empty; write a key to it"),
-            (["--tiktoken", __file__, "--port", "0"], "line 1 is no token and its rank"),
+            (["--tiktoken", __file__, "--port", "0"], "line 1 is not a token and its rank"),
         ],
     )
     def test_wrong_options(self, tiny: Path, options: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Where a corpus is read from and written to: a path, a URI, or a path of a given file system."""
+"""Places of sources and outputs: a path, a URI, or a path in a given file system."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Place:
     path: str
     """Without a trailing slash."""
     given: str
-    """What the user wrote, for messages."""
+    """The place as the user wrote it, for messages."""
 
     @property
     def is_local(self) -> bool:
@@ -44,7 +44,7 @@ class Place:
         return f"{self.path}/{name}" if name else self.path
 
     def contains(self, other: Place) -> bool:
-        """Whether the other place is this one or lies in it."""
+        """Whether the other place is this one or is inside it."""
         same = self.filesystem.equals(other.filesystem)
         return same and f"{other.path}/".startswith(f"{self.path}/")
 
@@ -64,7 +64,7 @@ def find_place(given: str | Path | Place, filesystem: Any = None) -> Place:
     Raises
     ------
     CorpusSourceError
-        The URI is of no file system that pyarrow has.
+        pyarrow has no file system for the URI.
     """
     if isinstance(given, Place):
         return given

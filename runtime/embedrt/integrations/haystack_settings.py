@@ -1,4 +1,4 @@
-"""Haystack: what its components have in common. Needs embedrt[haystack]."""
+"""Haystack: shared code of the components. Needs embedrt[haystack]."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Settings(Generic[Model]):
         return default_from_dict(cls, data)
 
     def texts(self, documents: list[Document]) -> list[str]:
-        """Return what is embedded of each document."""
+        """Return the text to embed for each document."""
         return [self._text(document) for document in documents]
 
     def _text(self, document: Document) -> str:

@@ -81,7 +81,7 @@ def _ids_of(row: object) -> list[int]:
     for index, value in enumerate(row):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 32:
             raise RequestError(
-                "invalid", f"ids[{index}] is no token id of this model", field=f"ids[{index}]"
+                "invalid", f"ids[{index}] is not a token id of this model", field=f"ids[{index}]"
             )
     return row
 
