@@ -149,6 +149,9 @@ class Queue:
 
     def take(self, workers: int) -> Tokenize | Batch | None:
         """Return the next work for one of `workers` workers; None if there is none now."""
+        ahead = self._next_to_tokenize()
+        if ahead is not None:
+            return self._take_texts(ahead, workers)
         self._turn += 1
         call = self._next_call()
         if call is None:
@@ -259,6 +262,13 @@ class Queue:
                 self._time = max(self._time, served)
                 return call
         return None
+
+    def _next_to_tokenize(self) -> Call | None:
+        """Return a call of a few texts that are to be tokenized before the next batch is filled."""
+        if self._runs_at_once or len(self._jobs) >= TEXTS_AHEAD:
+            return None
+        few = (call for call in self._untokenized if len(call.texts) <= TEXTS_AT_ONCE)
+        return next(few, None)
 
     def _schedule(self, share: Share) -> None:
         """Add a share to the heap of turns if any of its calls has work."""
