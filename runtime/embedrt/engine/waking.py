@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # slow to import, and already imported by async callers
 
 
 class Latch:
-    """An Event that is set once, for which one thread waits. It takes a fifth of the time."""
+    """An event that is set once, and for which one thread waits: a lock is enough for that."""
 
     __slots__ = ("_is_set", "_lock")
 
