@@ -229,8 +229,11 @@ class LoadedBundle:
 
     def _run(self, call: Call, *, shown: bool = False, unit: str = "text") -> None:
         """Run a call and wait for it, with a progress bar on stderr if `shown`."""
+        if not shown:
+            self._engine.run(call)
+            return
         with progress_bar(len(call.vectors), shown=shown, unit=unit) as advance:
-            self._engine.run(call, advance if shown else None)
+            self._engine.run(call, advance)
 
     @property
     def waiting_tokens(self) -> int:

@@ -17,15 +17,15 @@ from embedrt.similarity import normalize
 EmbeddingPrecision = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 FloatArray = NDArray[np.float32]
 
+PRECISIONS: tuple[EmbeddingPrecision, ...] = get_args(EmbeddingPrecision)
+
 FEW_EMBEDDINGS = 100
 
 
 def check_precision(precision: str) -> None:
     """Raise ValueError unless `precision` is one of `EmbeddingPrecision`."""
-    if precision not in get_args(EmbeddingPrecision):
-        raise ValueError(
-            f"precision={precision!r}; expected one of {list(get_args(EmbeddingPrecision))}"
-        )
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r}; expected one of {list(PRECISIONS)}")
 
 
 def quantize_embeddings(

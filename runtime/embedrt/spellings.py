@@ -123,6 +123,8 @@ def read_spellings(
     them. `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown
     keyword and for texts that are passed twice or not at all, ValueError for an unsupported value.
     """
+    if not options and texts is not OMITTED:
+        return texts
     for name, value in options.items():
         if name not in known.__annotations__:
             raise TypeError(f"{method}() got an unexpected keyword argument '{name}'")

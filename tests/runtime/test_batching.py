@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import count
 
 import numpy as np
 import pytest
@@ -353,6 +354,43 @@ def test_texts_of_other_callers_fill_a_batch(queue: Queue) -> None:
     (batch,) = drain(queue)
     assert len(batch.jobs) == 12
     assert all(call.done.is_set() for call in calls)
+
+
+def test_a_batch_is_filled_from_all_small_calls_that_wait(queue: Queue) -> None:
+    """Also from those that arrived after others had been tokenized."""
+    queue.add(call_of(["0*7"]))
+    work = queue.take(1)
+    assert isinstance(work, Tokenize)
+    tokenize(queue, work)
+    for number in range(1, 2 * TEXTS_AT_ONCE):
+        queue.add(call_of([f"{number}*7"]))
+    assert len(next(drain(queue)).jobs) == TOKENS_PER_BATCH // 7
+
+
+def test_a_tokenized_text_does_not_wait_for_the_tokenization_of_a_corpus(queue: Queue) -> None:
+    lone = call_of(["7*11"])
+    queue.add(lone)
+    work = queue.take(1)
+    assert isinstance(work, Tokenize)
+    tokenize(queue, work)
+    queue.add(call_of([f"{number}*11" for number in range(1000)]))
+    work = queue.take(1)
+    assert isinstance(work, Batch)
+    assert [call for call, _ in work.jobs[0].rows] == [lone]
+
+
+def test_tokenization_of_small_calls_does_not_keep_a_batch_waiting(queue: Queue) -> None:
+    """However many arrive, some run once enough are tokenized."""
+    slices = 0
+    for start in count(step=TEXTS_AT_ONCE):
+        for number in range(start, start + TEXTS_AT_ONCE):
+            queue.add(call_of([f"{number}*7"]))
+        if isinstance(work := queue.take(1), Batch):
+            break
+        assert work is not None
+        tokenize(queue, work)
+        slices += 1
+    assert slices == TEXTS_AHEAD // TEXTS_AT_ONCE
 
 
 def test_a_text_never_waits_behind_a_corpus(queue: Queue) -> None:

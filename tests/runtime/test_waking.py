@@ -1,4 +1,4 @@
-"""Tests of waking asyncio callers: all of a batch at once, each in its own loop."""
+"""Tests of waking callers: threads, and asyncio tasks, all of a batch at once in their loops."""
 
 from __future__ import annotations
 
@@ -6,7 +6,27 @@ import asyncio
 from threading import Lock, Thread
 from unittest.mock import patch
 
-from embedrt.engine.waking import Sleepers
+from embedrt.engine.waking import Latch, Sleepers
+
+
+class TestLatch:
+    def test_a_thread_waits_until_it_is_set(self) -> None:
+        latch = Latch()
+        assert not latch.wait(0.01)
+        assert not latch.is_set()
+        woken = list[bool]()
+        waiter = Thread(target=lambda: woken.append(latch.wait()))
+        waiter.start()
+        latch.set()
+        waiter.join(10)
+        assert woken == [True]
+        assert latch.is_set()
+
+    def test_set_before_it_is_waited_for(self) -> None:
+        latch = Latch()
+        latch.set()
+        assert latch.wait()
+        assert latch.wait(0)
 
 
 class TestSleepers:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.engine.call import FloatArray, TokenIds
+from embedrt.engine.call import Call, FloatArray, TokenIds
 
 # Of the vectors that a run adds up. In measurements, a run of more takes longer for a token,
 # because they do not fit in the core's cache.
@@ -36,6 +36,12 @@ class Ran:
     tokens: int
     """The sum of the token counts."""
     batches: int
+
+
+def texts_at_once(call: Call, fair: int) -> int:
+    """Return how many of the call's texts a worker takes whose fair share is `fair` tokens."""
+    tokens = min(TOKENS_AT_ONCE, max(FEWEST_TOKENS_AT_ONCE, fair))
+    return max(1, tokens * sum(map(len, call.untokenized)) // max(1, call.expected))
 
 
 def run_by_length(

@@ -2,9 +2,10 @@
 
 A free worker takes texts of the call for which the fewest tokens have run, and fills the batch with
 waiting texts of any call. Where a graph runs them, they all have the same number of tokens, so
-nothing is padded and the graph needs no attention mask; the kernels mix texts of any numbers. A
-text's vector does not depend on the rest of its batch, and calls can share batches without changing
-any result. The oldest call runs at least every few turns, regardless of its share, so that a steady
+nothing is padded and the graph needs no attention mask; the kernels mix texts of any numbers. The
+texts of small calls are tokenized first, so that the batch is filled from all that wait. A text's
+vector does not depend on the rest of its batch, and calls can share batches without changing any
+result. The oldest call runs at least every few turns, regardless of its share, so that a steady
 stream of new calls cannot starve it.
 
 A running batch cannot be interrupted. While new calls arrive beside one that has run for long,
@@ -21,7 +22,7 @@ from heapq import heappop, heappush
 from itertools import chain
 from operator import itemgetter
 
-from embedrt.engine.at_once import FEWEST_TOKENS_AT_ONCE, TOKENS_AT_ONCE, Ran
+from embedrt.engine.at_once import FEWEST_TOKENS_AT_ONCE, Ran, texts_at_once
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, FloatArray, Group, Job, Row, Share, TokenIds
 from embedrt.engine.filling import (
@@ -40,7 +41,7 @@ TURNS_SHARED = 64  # turns after the arrival of a call during which more are exp
 OLDEST_EVERY = 4  # the oldest call has at least one turn in this many
 
 TEXTS_AT_ONCE = 32  # texts tokenized at once; more take longer per text, and delay new calls
-TEXTS_AHEAD = 1024  # texts of a call to keep tokenized, so that batches of equal length fill up
+TEXTS_AHEAD = 1024  # texts to keep tokenized, of one large call or of all small ones
 
 CHARACTERS_PER_TOKEN = 4  # average of English text, to estimate token counts before tokenization
 
@@ -149,9 +150,10 @@ class Queue:
 
     def take(self, workers: int) -> Tokenize | Batch | None:
         """Return the next work for one of `workers` workers; None if there is none now."""
+        if (call := self._next_to_tokenize()) is not None:
+            return self._take_texts(call, workers)
         self._turn += 1
-        call = self._next_call()
-        if call is None:
+        if (call := self._next_call()) is None:
             return None
         if call is next(filter(self.has_work, self._calls)):
             self._oldest_turn = self._turn
@@ -260,6 +262,11 @@ class Queue:
                 return call
         return None
 
+    def _next_to_tokenize(self) -> Call | None:
+        """Return a call of a few texts that are to be tokenized before the next batch is filled."""
+        few = (call for call in self._untokenized if len(call.texts) <= TEXTS_AT_ONCE)
+        return None if self._runs_at_once or len(self._jobs) >= TEXTS_AHEAD else next(few, None)
+
     def _schedule(self, share: Share) -> None:
         """Add a share to the heap of turns if any of its calls has work."""
         if any(map(self.has_work, self._by_share.get(share, ()))):
@@ -267,7 +274,9 @@ class Queue:
             heappush(self._turns, (share.served, self._arrivals, share))
 
     def _take_texts(self, call: Call, workers: int) -> Tokenize:
-        room = self._texts_at_once(call, workers)
+        room = TEXTS_AT_ONCE
+        if self._runs_at_once:
+            room = texts_at_once(call, self.untokenized_tokens // workers)
         slices: list[tuple[Call, range]] = []
         for other in chain([call], self._untokenized):
             if other is call and slices:
@@ -281,13 +290,6 @@ class Queue:
             if not (self._runs_at_once and other.untokenized):
                 del self._untokenized[other]
         return Tokenize(tuple(slices))
-
-    def _texts_at_once(self, call: Call, workers: int) -> int:
-        if not self._runs_at_once:
-            return TEXTS_AT_ONCE
-        fair = max(FEWEST_TOKENS_AT_ONCE, self.untokenized_tokens // workers)
-        texts = sum(map(len, call.untokenized))
-        return max(1, min(TOKENS_AT_ONCE, fair) * texts // max(1, call.expected))
 
     def _count_tokenized(self, call: Call, part: range) -> None:
         call.tokenized += len(part)

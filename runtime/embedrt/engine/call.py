@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from threading import Event
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.engine.cache import Known
+from embedrt.engine.waking import Latch
 from embedrt.errors import TextError
 from embedrt.pair import Text
 
@@ -73,7 +73,7 @@ class Call:
 
     token_counts: NDArray[np.int32] = field(init=False)
     """The token counts of the texts given, complete with `vectors`. Shape: (texts given,)."""
-    done: Event = field(default_factory=Event, init=False)
+    done: Latch = field(default_factory=Latch, init=False)
     error: BaseException | None = field(default=None, init=False)
     untokenized: list[range] = field(default_factory=list, init=False)
     """The parts of `texts` whose tokenization has not started; the last one is next."""
@@ -96,6 +96,13 @@ class Call:
         given = self.texts
         self.token_counts = np.zeros(len(given), np.int32)
         self.rows = range(len(given))
+        if len(given) > 1:
+            self._drop_copies(given)
+        self.left = len(self.texts)
+        if self.left:
+            self.untokenized = [range(self.left)]
+
+    def _drop_copies(self, given: Sequence[Text]) -> None:
         first_rows = dict(zip(reversed(given), reversed(self.rows), strict=True))
         if len(first_rows) < len(given):
             self.copies = [
@@ -103,9 +110,6 @@ class Call:
             ]
             self.rows = sorted(first_rows.values())
             self.texts = [given[row] for row in self.rows]
-        self.left = len(self.texts)
-        if self.left:
-            self.untokenized = [range(self.left)]
 
     def take_texts(self, most: int) -> range:
         """Take up to `most` of the next texts to tokenize; return their places in `texts`."""

@@ -1,4 +1,4 @@
-"""Wakes the asyncio tasks whose calls have ended.
+"""Wakes the threads and asyncio tasks whose calls have ended.
 
 Waking a loop is a system call, in which Python lets another thread run. That thread would soon wait
 for the engine's lock, so tasks are woken after its release: once for all that ended under it.
@@ -12,6 +12,30 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # slow to import, and already imported by async callers
     from asyncio import AbstractEventLoop, Future
+
+
+class Latch:
+    """An event that is set once, and for which one thread waits: a lock is enough for that."""
+
+    __slots__ = ("_is_set", "_lock")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._lock = Lock()
+        self._lock.acquire()
+
+    def is_set(self) -> bool:
+        """Whether it has been set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it, and wake the thread that waits. May be called once."""
+        self._is_set = True
+        self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, for `timeout` seconds at most; return whether it is set."""
+        return self._is_set or self._lock.acquire(timeout=-1 if timeout is None else timeout)
 
 
 class Sleepers:
