@@ -41,5 +41,5 @@ def run(options: argparse.Namespace) -> None:
             f"computed again: {again.tolerant:,} rows to {again.tolerance:g}, not to the byte: by "
             f"{', '.join(again.others)} before, by {again.here} now"
         )
-    if not again.rows and options.sample:
+    if not again.rows and options.sample and found.rows:
         print("computed again: none, because the texts are not in the output; pass --source")

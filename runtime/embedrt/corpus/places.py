@@ -81,7 +81,10 @@ def find_place(given: str | Path | Place, filesystem: Any = None) -> Place:
             f"{text}: {error}; expected a path, or a URI of s3, gs, abfs, hdfs or file. For the "
             "file systems of fsspec call embedrt.corpus.embed with source_filesystem="
         ) from error
-    return _place(found, path, text)
+    place = _place(found, path, text)
+    if place.is_object_store and not place.path:
+        raise CorpusSourceError(f"{text} names no bucket; expected s3://BUCKET/FOLDER")
+    return place
 
 
 def _as_pyarrow(filesystem: Any) -> Any:

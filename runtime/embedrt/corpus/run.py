@@ -29,6 +29,7 @@ from embedrt.corpus.totals import Totals
 from embedrt.corpus.watch import watching
 from embedrt.corpus.work import Work
 from embedrt.errors import CorpusError, CorpusSourceError, EmbedrtError
+from embedrt.loaded import check_at_least
 from embedrt.pair import TextKind
 
 OnError = Literal["fail", "skip"]
@@ -125,6 +126,7 @@ def embed(
     KernelsError
         `EMBEDRT_KERNELS` requires kernels, and they cannot run the bundle.
     """
+    check_at_least("merge_mb", merge_mb, 1e-6)
     started = time.monotonic()
     chosen = _engine(engine)
     job = prepare(
