@@ -128,6 +128,12 @@ class Embedder(VectorBundle):
         vectors: NDArray[Any] = request.result()
         return vectors
 
+    def embed(self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]) -> Embedded:
+        """Embed like `encode`, and return each text's token count with the vectors."""
+        request = self._requests.one(texts, **options)
+        self._run(request.call)
+        return request.embedded()
+
     async def aencode(
         self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]
     ) -> NDArray[Any]:
@@ -146,7 +152,7 @@ class Embedder(VectorBundle):
         truncation_side: Side | None = None,
         **options: Unpack[EncodeOptions],
     ) -> Embedded:
-        """Embed like `aencode`, and return each text's token count with the vectors.
+        """Embed like `embed`, without blocking the running asyncio loop.
 
         `overlong` and `truncation_side` replace the Embedder's and the bundle's own for this call.
         """

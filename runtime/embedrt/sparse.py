@@ -149,6 +149,12 @@ class SparseEncoder(VectorBundle):
         self._run(request.call, shown=bool(show_progress_bar))
         return request.result()
 
+    def embed(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Embedded:
+        """Compute like `encode`, and return each text's token count with the rows."""
+        request = self._request(texts, **options)
+        self._run(request.call)
+        return request.embedded()
+
     def encode_query(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
         """Compute the rows of queries: with the prompt ``query``, or none."""
         return self.encode(texts, **for_task(options, "query", self._documents.prompts))
@@ -179,7 +185,7 @@ class SparseEncoder(VectorBundle):
         truncation_side: Side | None = None,
         **options: Unpack[SparseOptions],
     ) -> Embedded:
-        """Compute like `aencode`, and return each text's token count with the rows.
+        """Compute like `embed`, without blocking the running asyncio loop.
 
         `overlong` and `truncation_side` replace the encoder's and the bundle's own for this call.
         """

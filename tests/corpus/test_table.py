@@ -15,7 +15,7 @@ from corpora import ODD, texts_of
 from embedrt import Embedder
 from embedrt.corpus import EmbedTable, embed_table
 from embedrt.corpus.embedding import Embedding
-from embedrt.corpus.table import count_cut, read_column
+from embedrt.corpus.table import count_cut, embed_texts, read_column
 from embedrt.errors import CorpusSourceError, TokenizationError
 from tiny_bundle import make_tiny
 
@@ -158,7 +158,8 @@ def test_truncated_texts_are_those_with_more_tokens_than_the_maximum(
     tiny_embedder: Embedder, text: str
 ) -> None:
     count = tiny_embedder.count_tokens(text)
-    assert count_cut(["w1", text], tiny_embedder) == (count > tiny_embedder.max_tokens)
+    rows = embed_texts(["w1", text], tiny_embedder, Embedding(text=("text",)))
+    assert count_cut(rows, tiny_embedder) == (count > tiny_embedder.max_tokens)
 
 
 def test_a_text_that_breaks_the_tokenizer_is_named_by_its_row(
@@ -167,7 +168,7 @@ def test_a_text_that_breaks_the_tokenizer_is_named_by_its_row(
     def fail(*_: Any, **__: Any) -> None:
         raise TokenizationError("breaks", 1)
 
-    monkeypatch.setattr(tiny_embedder, "encode", fail)
+    monkeypatch.setattr(tiny_embedder, "embed", fail)
     with pytest.raises(TokenizationError) as caught:
         embed_table(pa.table({"text": ["w1", None, "w2"]}), tiny_embedder)
     assert caught.value.index == 2
@@ -184,4 +185,5 @@ def test_texts_that_are_cut_by_their_characters_are_counted(tmp_path: Path) -> N
     cut = make_tiny(tmp_path / "cut", max_characters=11, max_tokens=3)
     with Embedder.load(cut) as embedder:
         texts = ["w1", "w1 w2 w3 w4", "w1        w2", "w1 w2 w3", "w1       w2"]
-        assert count_cut(texts, embedder) == 2
+        rows = embed_texts(texts, embedder, Embedding(text=("text",)))
+        assert count_cut(rows, embedder) == 2

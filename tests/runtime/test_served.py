@@ -27,6 +27,9 @@ class TestTokenCounts:
             found = embedded(tiny_embedder, TEXTS)
             assert found.token_counts.tolist() == [2, 0, 1, 2, 8, 3]
             assert found.vectors.tobytes() == tiny_embedder.encode(TEXTS).tobytes()
+            blocking = tiny_embedder.embed(TEXTS)
+            assert blocking.token_counts.tolist() == found.token_counts.tolist()
+            assert blocking.vectors.tobytes() == found.vectors.tobytes()
 
     def test_from_the_cache(self, tiny: Path) -> None:
         with Embedder.load(tiny, cache_mb=1) as embedder:

@@ -109,7 +109,7 @@ def make_part(
             first=part.first,
             rows=part.rows,
             nulls=part.rows - len(embedded.texts),
-            cut=count_cut(embedded.texts, embedder),
+            cut=count_cut(embedded, embedder),
             digest=spell_digest(digest_rows(path, part.first, embedded.vectors, embedded.valid)),
             identity=work.identity,
             processor=processor_name(),

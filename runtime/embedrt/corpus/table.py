@@ -20,9 +20,9 @@ from embedrt.errors import TextError
 from embedrt.kernels.choose import Use
 from embedrt.loaded import LoadOptions
 from embedrt.pair import TextKind
+from embedrt.request import Embedded
 from embedrt.sparse import SparseEncoder
 from embedrt.sparse_rows import SparseRows
-from embedrt.text.tokenizer import MOST_CHARACTERS
 
 # A text of which so many characters already have twice the maximum of tokens is certainly cut.
 CERTAIN_CHARACTERS_PER_TOKEN = 12
@@ -32,7 +32,7 @@ AnyEncoder = Embedder | SparseEncoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Embedded:
+class EmbeddedRows:
     """The vectors of a table's rows."""
 
     vectors: NDArray[Any]
@@ -42,6 +42,8 @@ class Embedded:
     """Whether a row has a text. Shape: (rows,)."""
     texts: list[str]
     """The texts of the valid rows, with their prompt."""
+    token_counts: NDArray[np.int32]
+    """Tokens of each of these texts, after truncation. Shape: (texts,)."""
 
 
 def embed_table(
@@ -159,37 +161,38 @@ def load_encoder(bundle: str | Path, threads: int | None, kernels: Use | None = 
 
 def embed_texts(
     texts: Sequence[str | None], embedder: AnyEncoder, embedding: Embedding
-) -> Embedded:
+) -> EmbeddedRows:
     """Embed the texts that are not None. Raises TextError with the index of the row."""
     valid = np.array([text is not None for text in texts], bool)
     present = [text for text in texts if text is not None]
     try:
-        found = _encode(present, embedder, embedding)
+        found = _embed(present, embedder, embedding)
     except TextError as error:
         row = None if error.index is None else int(np.flatnonzero(valid)[error.index])
         raise error.at(row) from error
-    prompted = [embedding.prompt + text for text in present] if embedding.prompt else present
-    if isinstance(found, SparseRows):
-        return Embedded(vectors=rows_of(found, valid), valid=valid, texts=prompted)
-    if len(present) == len(texts):
-        return Embedded(vectors=found, valid=valid, texts=prompted)
-    vectors = np.zeros((len(texts), found.shape[1]), found.dtype)
-    vectors[valid] = found
-    return Embedded(vectors=vectors, valid=valid, texts=prompted)
+    vectors = found.vectors
+    if isinstance(vectors, SparseRows):
+        vectors = rows_of(vectors, valid)
+    elif len(present) < len(texts):
+        vectors = np.zeros((len(texts), found.vectors.shape[1]), found.vectors.dtype)
+        vectors[valid] = found.vectors
+    return EmbeddedRows(
+        vectors=vectors,
+        valid=valid,
+        texts=[embedding.prompt + text for text in present] if embedding.prompt else present,
+        token_counts=found.token_counts,
+    )
 
 
-def _encode(
-    texts: list[str], embedder: AnyEncoder, embedding: Embedding
-) -> NDArray[Any] | SparseRows:
+def _embed(texts: list[str], embedder: AnyEncoder, embedding: Embedding) -> Embedded:
     if isinstance(embedder, SparseEncoder):
-        rows: SparseRows = embedder.encode(
+        return embedder.embed(
             texts,
             prompt=embedding.prompt,
             max_active_dims=embedding.max_active_dims,
             task=embedding.task,
         )
-        return rows
-    return embedder.encode(
+    return embedder.embed(
         texts,
         prompt=embedding.prompt,
         truncate_dim=embedding.truncate_dim,
@@ -198,7 +201,7 @@ def _encode(
     )
 
 
-def as_column(embedded: Embedded, kind: Any) -> Any:
+def as_column(embedded: EmbeddedRows, kind: Any) -> Any:
     """Return the vectors as an array of type `kind`. Null where there is no text."""
     if pa.types.is_struct(kind):
         return as_sparse_column(embedded.vectors, embedded.valid)
@@ -238,27 +241,25 @@ def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     return vectors, valid
 
 
-def count_cut(texts: Sequence[str], embedder: AnyEncoder) -> int:
+def count_cut(rows: EmbeddedRows, embedder: AnyEncoder) -> int:
     """Return how many texts have more tokens, or more characters, than the model takes."""
-    most = embedder.max_tokens
-    if (longest := embedder.manifest.max_characters) is not None:
-        short = [text for text in texts if len(text) <= longest]
-        return len(texts) - len(short) + _count_of_many_tokens(short, embedder, most)
-    return _count_of_many_tokens(texts, embedder, most)
-
-
-def _count_of_many_tokens(texts: Sequence[str], embedder: AnyEncoder, most: int) -> int:
-    # An ASCII character gives at most one token, and a space in front of it another.
-    doubtful = [text for text in texts if not (text.isascii() and 2 * len(text) + 4 <= most)]
-    prefix = CERTAIN_CHARACTERS_PER_TOKEN * most
-    counts = embedder.count_tokens([text[:prefix] for text in doubtful])
+    counted = zip(rows.texts, rows.token_counts.tolist(), strict=True)
+    # Only a text with the maximum number of tokens, or of characters, can have been cut.
     return sum(
-        count > most
-        if len(text) <= prefix or count > 2 * most
-        # A word, or a run of spaces, of the length of the prefix.
-        else len(text) > MOST_CHARACTERS or embedder.count_tokens(text) > most
-        for text, count in zip(doubtful, counts.tolist(), strict=True)
+        _is_cut(text, embedder)
+        for text, count in counted
+        if count >= embedder.max_tokens or len(text) > embedder.tokenizer.most_characters
     )
+
+
+def _is_cut(text: str, embedder: AnyEncoder) -> bool:
+    if len(text) > embedder.tokenizer.most_characters:
+        return True
+    most = embedder.max_tokens
+    start = text[: CERTAIN_CHARACTERS_PER_TOKEN * most]
+    # The last word of the start can have more tokens than in the whole text.
+    certain: bool = len(start) < len(text) and embedder.count_tokens(start) > 2 * most
+    return certain or embedder.count_tokens(text) > most
 
 
 def _joined(row: tuple[str | None, ...], embedding: Embedding) -> str | None:
