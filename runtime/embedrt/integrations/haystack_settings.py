@@ -40,8 +40,17 @@ class Settings(Generic[Model]):
         """Make the component of a saved pipeline."""
         return default_from_dict(cls, data)
 
+    def query(self, text: str) -> str:
+        """Return what is embedded of a query; raise TypeError if it is no str."""
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise TypeError(f"text must be a str, not {kind}; a DocumentEmbedder takes Documents")
+        return text + self.suffix
+
     def texts(self, documents: list[Document]) -> list[str]:
-        """Return what is embedded of each document."""
+        """Return what is embedded of each document; raise TypeError for anything else."""
+        if not isinstance(documents, list) or not all(isinstance(d, Document) for d in documents):
+            raise TypeError("documents must be a list of Documents; a TextEmbedder takes a str")
         return [self._text(document) for document in documents]
 
     def _text(self, document: Document) -> str:
