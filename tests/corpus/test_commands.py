@@ -254,8 +254,8 @@ class TestKills:
     def test_killed_again_and_again(self, corpus: Path, tiny: Path, kills: int) -> None:
         """Parts survive SIGKILL at random moments, are not made again, and the output completes.
 
-        The moments are counted in parts, because a start takes any time on a machine with other work;
-        every third kill is one of the start.
+        The moments are counted in parts, because a start takes any time on a machine with other
+        work; every third kill is one of the start.
         """
         write_parquet(corpus / "source", files=20)
         output = corpus / "output"

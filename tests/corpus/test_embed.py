@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from datetime import date
@@ -196,7 +197,7 @@ class TestOutput:
         write_tables(source, {"other.parquet": {"text": ["w1"], "id": ["x"]}})
         with pytest.raises(CorpusSourceError, match=r"column 'id'.*leave the column out with"):
             embed(source, output, bundle=tiny)
-        assert embed(source, output, bundle=tiny, columns=["text"]).rows == 751
+        assert embed(source, output, bundle=tiny, columns="text").rows == 751
 
     def test_run_ends(self, tmp_path: Path, output: Path, tiny: Path) -> None:
         (tmp_path / "source").mkdir()
@@ -388,6 +389,7 @@ class TestRefused:
             ({"text": []}, CorpusSourceError),
             ({"columns": ["other"]}, CorpusSourceError),
             ({"rows_per_part": 0}, CorpusSourceError),
+            ({"on_error": "ignore"}, ValueError),
             ({"merge_mb": 0}, ValueError),
             ({"merge_mb": math.nan}, ValueError),
             ({"truncate_dim": 11}, ValueError),
@@ -523,6 +525,25 @@ class TestOnError:
         with pytest.raises(CorpusOutputError, match=r"No space left.*run the same command again"):
             embed(source, output, bundle=tiny, rows_per_part=100)
         assert names(output) == [name for name in before if name != "_SUCCESS"]
+
+    def test_a_run_that_takes_files_for_remnants(
+        self, source: Path, output: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A second run of the same work that begins removes what the first one is writing."""
+        synced = os.fsync
+        done = list[bool]()
+
+        def fsync(descriptor: int) -> None:
+            synced(descriptor)
+            if len(done) % 2 == 0:
+                for file in output.glob(".tmp-*"):
+                    file.unlink(missing_ok=True)
+            done.append(True)
+
+        monkeypatch.setattr("embedrt.corpus.output.os.fsync", fsync)
+        monkeypatch.setattr("embedrt.corpus.local.WRITERS", 1)
+        assert embed(source, output, bundle=tiny).digest == digest_of_source(source, tiny)
+        assert len(done) == 2 * len(names(output))
 
 
 class FailingEngine:

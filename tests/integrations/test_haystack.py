@@ -44,9 +44,9 @@ def test_each_says_what_it_takes(minilm: Path) -> None:
     """The two are easily exchanged in a pipeline."""
     text, documents = EmbedrtTextEmbedder(str(minilm)), EmbedrtDocumentEmbedder(str(minilm))
     for wrong in (DOCS, None):
-        with pytest.raises(TypeError, match="text must be a str, not .*; a DocumentEmbedder"):
+        with pytest.raises(TypeError, match=r"text must be a str, not .*; a DocumentEmbedder"):
             text.run(wrong)
-        with pytest.raises(TypeError, match="text must be a str, not .*; a DocumentEmbedder"):
+        with pytest.raises(TypeError, match=r"text must be a str, not .*; a DocumentEmbedder"):
             asyncio.run(text.run_async(wrong))
     for wrong in ("a text", ["a text"], DOCS[0]):
         with pytest.raises(TypeError, match="documents must be a list of Documents"):

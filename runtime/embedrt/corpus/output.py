@@ -62,23 +62,35 @@ def write_file(place: Place, name: str, content: Any) -> None:
         with place.filesystem.open_output_stream(target) as stream:
             stream.write(content)
         return
-    beside = place.join(f".tmp-{os.urandom(8).hex()}")
     if place.is_local:
         try:
-            with open(beside, "xb") as file:  # noqa: PTH123 - a path of the file system's own kind
-                file.write(content)
-                file.flush()
-                # Else the name could outlive a power failure, and not the rows.
-                os.fsync(file.fileno())
-            os.replace(beside, target)  # noqa: PTH105
-        except OSError:
-            with suppress(OSError):
-                os.unlink(beside)  # noqa: PTH108 - on a full disk, it would take the space
-            raise
+            _write_and_rename(place, target, content)
+        except FileNotFoundError:  # a run that has just begun has taken the file for a remnant
+            _write_and_rename(place, target, content)
         return
+    beside = _beside(place)
     with place.filesystem.open_output_stream(beside) as stream:
         stream.write(content)
     place.filesystem.move(beside, target)
+
+
+def _beside(place: Place) -> str:
+    return place.join(f".tmp-{os.urandom(8).hex()}")
+
+
+def _write_and_rename(place: Place, target: str, content: Any) -> None:
+    beside = _beside(place)
+    try:
+        with open(beside, "xb") as file:  # noqa: PTH123 - a path of the file system's own kind
+            file.write(content)
+            file.flush()
+            # Else the name could outlive a power failure, and not the rows.
+            os.fsync(file.fileno())
+        os.replace(beside, target)  # noqa: PTH105
+    except OSError:
+        with suppress(OSError):
+            os.unlink(beside)  # noqa: PTH108 - on a full disk, it would take the space
+        raise
 
 
 def write_json(place: Place, name: str, content: dict[str, Any]) -> None:

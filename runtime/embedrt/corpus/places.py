@@ -16,6 +16,8 @@ from embedrt.files import expand
 # renamed.
 OBJECT_STORES = frozenset(["s3", "s3a", "gcs", "gs", "abfs", "abfss", "az", "adl", "oss", "r2"])
 
+HERE = frozenset(["local", "py::fsspec+('file', 'local')"])  # of this machine's paths
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -45,8 +47,12 @@ class Place:
 
     def contains(self, other: Place) -> bool:
         """Whether the other place is this one or lies in it."""
-        same = self.filesystem.equals(other.filesystem)
-        return same and f"{other.path}/".startswith(f"{self.path}/")
+        paths = self.path, other.path
+        if {self.filesystem.type_name, other.filesystem.type_name} <= HERE:
+            paths = os.path.realpath(self.path), os.path.realpath(other.path)
+        elif not self.filesystem.equals(other.filesystem):
+            return False
+        return f"{paths[1]}/".startswith(f"{paths[0]}/")
 
 
 def find_place(given: str | Path | Place, filesystem: Any = None) -> Place:
@@ -72,7 +78,6 @@ def find_place(given: str | Path | Place, filesystem: Any = None) -> Place:
     if filesystem is not None:
         return _place(_as_pyarrow(filesystem), text, text)
     if "://" not in text:
-        # Links are resolved, so that an output inside the source is noticed.
         return _place(fs.LocalFileSystem(), os.path.realpath(expand(given)), text)
     try:
         found, path = fs.FileSystem.from_uri(text)

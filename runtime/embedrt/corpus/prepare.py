@@ -49,6 +49,7 @@ def prepare(
     Raises CorpusSourceError, CorpusOutputError, BundleError, KernelsError or ValueError, and then
     has changed nothing.
     """
+    columns = [columns] if isinstance(columns, str) else columns
     manifest = bundle.manifest
     embedding = Embedding.of(manifest, text, **options)
     if not embedding.is_sparse:

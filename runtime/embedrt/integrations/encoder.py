@@ -117,7 +117,7 @@ def _digest(bundle: Bundle) -> str:
 
 
 def _several(texts: Sequence[str]) -> list[str]:
-    """Return the texts as a list; raise TypeError for one str, which is a sequence of characters."""
+    """Return the texts as a list; raise TypeError for one str, a sequence of characters."""
     if isinstance(texts, str):
         raise TypeError(f"one str was passed; expected a list of texts, [{texts[:20]!r}]")
     return list(texts)
