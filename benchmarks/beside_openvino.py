@@ -1,9 +1,9 @@
 """Compares the native kernels with OpenVINO: ``python -m benchmarks.beside_openvino``.
 
-All texts of the corpus of the plan in one call, on all cores, in turns: embedrt's int8 with kernels
-and without, and OpenVINO in int8, by NNCF, and in bf16. Prints a table, and as its last line how
-many times as fast as the faster OpenVINO the kernels are. The first run installs environments and
-prepares the models; ``--rows`` keeps the rows, and then measures only what is not among them.
+Embeds all texts of the plan's corpus in one call, on all cores, alternating between embedrt's int8
+with and without kernels and OpenVINO in int8 (NNCF) and bf16. Prints a table and, as its last line,
+the speedup of the kernels over the faster OpenVINO. The first run installs environments and
+prepares the models; ``--rows`` stores the rows, and later runs measure only missing ones.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Prints a table of CPU milliseconds, or with ``--clock`` of milliseconds by the clock: of batches by
 their shape, texts x tokens, and of a corpus of texts of many lengths. The two engines alternate,
-and the figures are the fastest runs and the ratio of the medians. With CPU time a busy machine
-disturbs little; on two cores only the clock tells what is gained, and needs a quiet machine.
+and the figures are the fastest runs and the ratio of the medians. CPU time depends little on other
+load; for several cores, only the clock measures the gain, and requires a quiet machine.
 
 ``--quality FP32_BUNDLE`` prints instead how well both engines do: the correlation with the human
 scores of the STS benchmark, nDCG@10 of the retrieval task in ``--beir FOLDER``, and the cosines to

@@ -1,9 +1,9 @@
-"""Whether a reranker keeps its meaning: ``python -m benchmarks.rerank_sts DATA FOLDER``.
+"""Measures the quality of a reranker in int8: ``python -m benchmarks.rerank_sts DATA FOLDER``.
 
-DATA has `stsb-en-train.csv` and `stsb-en-test.csv`, as their author publishes them. A cross-encoder
-is trained on the train pairs from the weights of all-MiniLM-L6-v2, which takes minutes, and is
-exported as fp32 and int8. FOLDER gets the model and the bundles; what is there is kept. Printed is
-the Spearman correlation with the human scores of the test pairs.
+DATA has `stsb-en-train.csv` and `stsb-en-test.csv`, as their author publishes them. Trains a
+cross-encoder on the train pairs from the weights of all-MiniLM-L6-v2, which takes minutes, and
+exports it in fp32 and int8. FOLDER holds the model and the bundles; existing ones are reused.
+Prints the Spearman correlation with the human scores of the test pairs.
 """
 
 from __future__ import annotations

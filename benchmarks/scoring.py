@@ -1,11 +1,11 @@
-"""One query with 100 documents: ``python -m benchmarks.scoring ORIGINAL BUNDLE...``.
+"""Measures one query with 100 documents: ``python -m benchmarks.scoring ORIGINAL BUNDLE...``.
 
-The bundles are of one original: a reranker scores the pairs; encoders, whether sparse, late
-interaction or dense, encode the query and the documents, and score them by their similarity. Each
-is compared with the original in sentence-transformers, in fp32 with its default batches and with
-smaller ones, and a reranker, with ``--fastembed PYTHON``, with the fastembed of that interpreter,
-which gets a plain ONNX graph of the original. A contender has a process of its own. They take
-turns, so that a slow phase of the machine affects all of them.
+All bundles come from one original. A reranker scores the pairs; other encoders (dense, sparse, late
+interaction) encode the query and the documents, and score them by their similarity. They are
+compared with the original in sentence-transformers, in fp32, with its default batch size and with
+smaller ones. ``--fastembed PYTHON`` also compares a reranker with the fastembed of that
+interpreter, on a plain ONNX graph of the original. Each contender runs in a process of its own.
+They take turns, so that a slow phase of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Score = Callable[[str, list[str]], Any]
 
 @dataclass(slots=True)
 class Contender:
-    """A process that scores the same documents whenever it is asked."""
+    """A process that scores the same documents on request."""
 
     name: str
     process: subprocess.Popen[str]
@@ -59,7 +59,7 @@ class Contender:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} has ended; what it said is above")
+            raise RuntimeError(f"{self.name} has ended; see its output above")
         answer = json.loads(line)
         self.scores = answer["scores"]
         self.wall.append(answer["wall"])
@@ -176,7 +176,7 @@ def export_plain(original: Path, folder: Path) -> None:
 
 
 def load(kind: str, task: Task, path: str, batch: int) -> Score:
-    """Return what scores documents for a query: a reranker's raw scores, or similarities."""
+    """Return a function that scores documents for a query: raw scores, or similarities."""
     if kind == "fastembed":
         return load_fastembed(path)
     model: Any

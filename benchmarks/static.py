@@ -1,10 +1,10 @@
-"""A static bundle beside model2vec: ``python -m benchmarks.static BUNDLE MODEL``.
+"""Compares a static bundle with model2vec: ``python -m benchmarks.static BUNDLE MODEL``.
 
-MODEL is the folder of model2vec that BUNDLE was exported from; ``--distill`` makes it first, from
-all-MiniLM-L6-v2. Both embed the same 20,000 sentences of a dozen tokens in turns, in this process,
-with one thread and with two. With two, model2vec is given the faster of its two ways: threads of
-its own, or those of its tokenizer. The ratios are of wall time and, on a machine that is shared, of
-CPU time.
+MODEL is the folder of the model2vec model from which BUNDLE was exported; ``--distill`` creates it
+first, from all-MiniLM-L6-v2. Both embed the same 20,000 sentences of a dozen tokens in turns, in
+this process, with one thread and with two. With two threads, model2vec uses the faster of two
+modes: threads of its own, or those of its tokenizer. The ratios are of wall time and, for shared
+machines, of CPU time.
 """
 
 from __future__ import annotations

@@ -22,6 +22,14 @@ MIN_COSINE = 0.999999
 LETTERS = "the quick brown fox jumps over 12 lazy dogs, again and again: Vexed nymphs go! "
 
 
+# Texts that contain special tokens by name.
+SPECIAL_TEXTS = [
+    template.format(token)
+    for token in "[PAD] [CLS] [SEP] [MASK] [UNK] <pad> <s> </s> <mask>".split()
+    for template in ("a {0} b", "{0}", "{0}{0} the {0} dog {0}", "a {0}", "{0} a")
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A model's folder and the bundle exported from it."""

@@ -19,7 +19,7 @@ from torch import nn
 
 from comparison import TOLERANCE
 from embedrt import Embedder
-from embedrt.bundle.manifest import Quantization
+from embedrt.bundle.quantization import Quantization
 from embedrt.verify import row_differences
 from embedrt_export import export_model
 from model_folders import bert_words, byte_level_bpe, randomize, trained_tokenizer, write_json

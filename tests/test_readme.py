@@ -1,4 +1,4 @@
-"""Tests that the README's code runs and prints what the README says."""
+"""Tests that the code in README.md and models/README.md runs and prints what they say."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from tiny_bundle import make_tiny_reranker
 from tiny_late import make_tiny_late
 from tiny_sparse import make_tiny_sparse
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODELS = (ROOT / "models" / "README.md").read_text(encoding="utf-8")
 SETUP = 'from embedrt import Embedder\ntexts = ["a text", "another"]\n'
 
 
 def python_blocks() -> list[str]:
     """Return the Python blocks, without parts that show another library."""
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", README + MODELS, flags=re.DOTALL)
     return [block[block.find("# after") :] if "# after" in block else block for block in blocks]
 
 
@@ -47,14 +49,14 @@ def test_demo_prints_these_scores(embedder: Embedder) -> None:
 def test_table_of_models_matches_the_recipes() -> None:
     rows = {
         cells[0].strip("`"): cells[1:]
-        for line in README.splitlines()
+        for line in MODELS.splitlines()
         if (cells := [cell.strip() for cell in line.strip("|").split("|")])[0].startswith("`")
-        and len(cells) == 7
+        and len(cells) == 9
     }
     recipes = load_recipes()
     assert rows.keys() == recipes.keys()
     for name, recipe in recipes.items():
-        _, dimension, longest, pooling, normalized, score = rows[name]
+        _, _, dimension, longest, pooling, normalized, score, _ = rows[name]
         expect = recipe.expect
         assert dimension == str(expect["dimension"])
         if "max_tokens" in expect:
@@ -66,8 +68,7 @@ def test_table_of_models_matches_the_recipes() -> None:
 
 
 def test_models_readme_lists_the_recipes() -> None:
-    text = (Path(__file__).parents[1] / "models" / "README.md").read_text(encoding="utf-8")
-    listed = dict(re.findall(r"(?m)^\| `([^`]+)` \| `([\w.-]+/[^`]+)` \|", text))
+    listed = dict(re.findall(r"(?m)^\| `([^`]+)` \| `([\w.-]+/[^`]+)` \|", MODELS))
     recipes = load_recipes()
     assert listed == {name: recipe.id for name, recipe in recipes.items()}
     assert [name for name, recipe in recipes.items() if recipe.weights] == [next(iter(listed))]

@@ -19,7 +19,7 @@ Encode = Callable[[list[str]], "NDArray[np.float32]"]
 """Maps texts to vectors of length 1 in the order of the texts. Shape: (texts, dimension)."""
 
 Purpose = Literal["latency", "throughput"]
-"""What a load is tuned for: one text at a time, or many texts in a call and many callers."""
+"""The purpose of a load: one text at a time, or many texts in a call and many callers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from benchmarks.contenders import Encode, Setup
 
 ENVIRONMENT = "fastembed"
 CONTENDERS = {"fastembed": "fastembed"}
-NAME = "benchmarks/local"  # a name that fastembed knows would select its own files
+NAME = "benchmarks/local"  # one of fastembed's own names would select its own files
 
 
 def load(setup: Setup) -> Encode:

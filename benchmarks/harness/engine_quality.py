@@ -23,7 +23,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class EngineQuality:
-    """How well one engine does."""
+    """The quality of one engine."""
 
     engine: str
     spearman: float

@@ -38,7 +38,7 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every measurement of a model needs."""
+    """The context of all measurements of a model."""
 
     pool: Pool
     texts: Texts

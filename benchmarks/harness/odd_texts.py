@@ -1,4 +1,4 @@
-"""Odd texts, on which int8 must not fall apart: all of Unicode, floods of marks, special tokens."""
+"""Odd texts for testing int8: all of Unicode, repeated marks, special tokens."""
 
 from __future__ import annotations
 

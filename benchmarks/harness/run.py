@@ -111,7 +111,7 @@ def _rows(blanks: Mapping[str, Row], turns: Turns, texts: int, tokens: int) -> I
     for name, blank in blanks.items():
         row = replace(blank, texts=texts, tokens=tokens)
         if name in turns.failures:
-            # Rows are published: where the checkout lies on this machine is not.
+            # Rows are published, so they must not contain the path of the checkout.
             yield replace(row, error=turns.failures[name].replace(f"{ROOT}{os.sep}", ""))
             continue
         gathered: defaultdict[str, list[float]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""How fast each engine runs one batch: ONNX Runtime, and the kernels where they run the bundle."""
+"""Measures one batch in each engine: ONNX Runtime, and the kernels if they run the bundle."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class EngineRun:
     engine: str
     threads: int
     seconds: float
-    """The fastest of the runs, as the limits are the fastest."""
+    """Time of the fastest run, because the limits are those of the fastest runs too."""
     int8_rate: float
     """Operations of the products in int8 per second of the whole run."""
     reached: float
     """That rate as a share of the machine's limit of int8 on so many threads."""
     limit: str
-    """What that limit is the rate of."""
+    """The operation whose rate that limit is."""
 
 
 def kernels_of(bundle: Bundle) -> tuple[Kernels | None, str]:

@@ -1,9 +1,9 @@
 """The maximum rates of this machine, measured rather than taken from a data sheet.
 
 Where embedrt-kernels is installed, its library measures the peaks of the processor: multiplications
-and additions of registers, with nothing else to do. Without it, or on a processor for which it has
-none, a limit is what ONNX Runtime's product reaches on matrices so large that overhead is
-negligible. Memory bandwidth is that of a copy larger than the caches.
+and additions of registers and nothing else. Without it, or on an unsupported processor, a limit is
+the rate of ONNX Runtime's product on matrices so large that overhead is negligible. Memory
+bandwidth is that of a copy larger than the caches.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Limits:
 
     @property
     def of_int8(self) -> str:
-        """What `int8` is the rate of, for people."""
+        """The operation whose rate `int8` is, for messages."""
         return fastest_int8(self.peaks).upper() or "ONNX Runtime's product"
 
     def __str__(self) -> str:

@@ -23,7 +23,7 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
     del artifact, needed
     if (long := LONG_MODELS.get(model)) is not None:
         output.rmdir()
-        # With BERT's words, of which texts of a given number of tokens can be made.
+        # With BERT's vocabulary, for texts of a given number of tokens.
         most, words = MAX_TOKENS[model], "bert"
         make_large(output, long.family, most, layers=long.layers, tokenizer=words)
         return

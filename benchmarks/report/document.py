@@ -17,7 +17,7 @@ from benchmarks.statistics import AGREEMENT, agree
 TITLE = "Benchmarks"
 CHART_FOLDER = "charts"
 INTRODUCTION = (
-    "Made by `python -m benchmarks.report` from raw rows. [README.md](README.md) tells how they "
+    "Made by `python -m benchmarks.report` from raw rows. [README.md](README.md) explains how they "
     "were measured and what they leave out."
 )
 ONE_RUN = ["Only one run was given: whether a second agrees is not known."]

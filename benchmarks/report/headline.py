@@ -19,7 +19,7 @@ def headline(results: Results, peers: Sequence[str]) -> list[str]:
     main = results.of_model(MAIN_MODEL)
     columns = [
         Column("texts/s", CORPUS, tables.texts_per_second),
-        *(_times_as_fast(main, name) for name in OURS if name in main.medians(CORPUS)),
+        *(_speedup(main, name) for name in OURS if name in main.medians(CORPUS)),
         Column("16 tokens, ms", "latency/16", tables.milliseconds),
         Column("start, s", "startup", tables.seconds, "total"),
         Column("peak MB", "memory", tables.megabytes, "peak 1000 texts"),
@@ -32,8 +32,8 @@ def headline(results: Results, peers: Sequence[str]) -> list[str]:
     return [*_sentences(main, peers), *table, "", provenance(rows), ""]
 
 
-def _times_as_fast(results: Results, ours: str) -> Column:
-    """Return a column that says how many times as fast as each contender `ours` is."""
+def _speedup(results: Results, ours: str) -> Column:
+    """Return a column with the speedup of `ours` over each contender."""
     mine = results.medians(CORPUS)[ours]
 
     def cell(row: Row) -> str:
@@ -41,7 +41,7 @@ def _times_as_fast(results: Results, ours: str) -> Column:
             return NOTHING
         return f"{median(row.values) / mine:.2f}"
 
-    return Column(f"{ours.removeprefix('embedrt ')} is so many times as fast", CORPUS, cell)
+    return Column(f"speedup of {ours.removeprefix('embedrt ')}", CORPUS, cell)
 
 
 def _sentences(results: Results, peers: Sequence[str]) -> Iterator[str]:

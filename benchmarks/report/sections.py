@@ -47,7 +47,7 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[Column]]] = {
     },
     "Texts of given lengths": {
         "Seconds of one call, number of texts x tokens. The longest text has a process of its own, "
-        "and the memory, in megabytes, is what it takes above the loaded model.": [
+        "and the memory, in megabytes, is measured above the loaded model.": [
             Column("128 x 50", "short", tables.seconds),
             Column("16 x 400", "medium", tables.seconds),
             Column("1 x 4,096", "long", tables.seconds),
@@ -55,7 +55,7 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[Column]]] = {
         ],
     },
     "Start-up": {
-        "Seconds, median. What the first vector took longer than the second counts as compiling.": [
+        "Seconds, median. The first vector's time beyond the second's counts as compiling.": [
             *(Column(part, "startup", tables.seconds, part) for part in ("total", *PARTS)),
             Column("of it compiling", "startup", tables.seconds, "compile"),
         ],

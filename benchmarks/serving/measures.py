@@ -185,7 +185,7 @@ def overload(bundle: Path, texts: Sequence[str], seconds: float) -> Iterator[Fin
 
 
 def repeated(bundle: Path, texts: Sequence[str], seconds: float) -> Iterator[Finding]:
-    """Measure the cache with texts of which half were requested before."""
+    """Measure the cache with texts half of which were requested before."""
     few = list(texts[:50])
     half = [text for pair in zip(texts, few * len(texts), strict=False) for text in pair]
     rates, bytes_equal = [], True

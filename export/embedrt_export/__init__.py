@@ -1,4 +1,8 @@
-"""Exports a sentence-transformers model to a verified bundle. Requires the ``export`` extra."""
+"""Exports a sentence-transformers model to a verified bundle. Requires the ``export`` extra.
+
+Start reading with `pipeline`, which runs the stages. Models are data: `encoder`, `head`, `masked`
+and `table` hold weights, without code for reading or building.
+"""
 
 from embedrt_export.pipeline import export_model as export_model
 from embedrt_export.pipeline import prove_bundle as prove_bundle

@@ -1,4 +1,4 @@
-"""The README's list of architectures: ``python -m embedrt_export.architectures`` prints it."""
+"""Prints the architecture list of models/README.md: ``python -m embedrt_export.architectures``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = """\
 
 
 def architecture_table() -> str:
-    """Return the table in Markdown, from what the exporter and its tests know."""
+    """Return the table in Markdown, from the lists of the exporter."""
     return ROWS.format(
         drawn=_listed(READERS),
         traced=_listed(TRACED),

@@ -10,16 +10,9 @@ import onnx
 from transformers import PretrainedConfig
 
 from embedrt.bundle.graph_rules import Ends
-from embedrt.bundle.manifest import (
-    FURTHER_INPUTS,
-    INPUTS,
-    OUTPUTS,
-    Builder,
-    Scheme,
-    Task,
-    Value,
-)
+from embedrt.bundle.manifest import FURTHER_INPUTS, INPUTS, OUTPUTS, Builder, Task, Value
 from embedrt.bundle.manifest import Pooling as PoolingMode
+from embedrt.bundle.quantization import Scheme
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import Encoder, TokenTypes
@@ -60,16 +53,17 @@ from embedrt_export.traced.trace import trace_model
 
 ReadMasked = Callable[[Encoder], MaskedHead]
 
-# What models are called whose graphs are never traced.
+# Names of the models whose graphs are never traced, for messages.
 NOT_TRACED: dict[Task, str] = {
     "sparse": "sparse encoders",
     "late-interaction": "late interaction models",
 }
-# What the head reads, where that is not the vectors of a text's tokens: of each token, its own.
+# The value that the head reads, if it is not all token vectors of a text. In late interaction, the
+# head is applied to each token's vector.
 READS: dict[Task, str] = {"late-interaction": EMBEDDING}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """An fp32 graph and the properties that later stages need."""
 
@@ -136,13 +130,19 @@ def build_graph(settings: Settings, config: PretrainedConfig, folder: Path) -> B
     return _draw(settings.task, folder, read, head, masked)
 
 
-def inputs_of(task: Task, *, further: bool) -> tuple[Value, ...]:
-    """Return the inputs of a task's graph, with the `further` one that some have."""
+def inputs_of(
+    task: Task, head: Head, types: TokenTypes, *, hides_tokens: bool
+) -> tuple[Value, ...]:
+    """Return the inputs of a task's graph: token ids and, where the graph reads it, a second one.
+
+    The second input holds the token types, hidden tokens, or the tokens that are pooled.
+    """
+    further = types.given or hides_tokens or leaves_prompt_out(head)
     return INPUTS[task] + (FURTHER_INPUTS[task] if further else ())
 
 
 def _read_masked(settings: Settings, config: PretrainedConfig) -> ReadMasked | None:
-    """Return what reads the masked-LM head; None for other tasks."""
+    """Return the function that reads the masked-LM head; None for other tasks."""
     sparse = settings.sparse
     if sparse is None:
         return None
@@ -211,34 +211,34 @@ def _draw(
     graph, dimension = _fuse(task, folder, encoder, head, masked, arithmetic)
     onnx.checker.check_model(graph, full_check=True)
     return Built(
-        task,
-        graph,
-        read,
-        arithmetic.inputs,
-        head,
-        masked,
-        dimension,
-        encoder.positions,
-        len(encoder.word_embeddings),
+        task=task,
+        graph=graph,
+        read_encoder=read,
+        inputs=arithmetic.inputs,
+        head=head,
+        masked=masked,
+        dimension=dimension,
+        positions=encoder.positions,
+        vocabulary=len(encoder.word_embeddings),
     )
 
 
 def _trace(settings: Settings, config: PretrainedConfig, head: Head, folder: Path) -> Built:
     head = fit_head(head, config.hidden_size)
-    ends = _ends(settings.task, further=leaves_prompt_out(head))
+    ends = _ends(settings.task, inputs_of(settings.task, head, TokenTypes(), hides_tokens=False))
     traced = trace_model(settings.transformer, head, config, folder, ends)
     positions = getattr(config, "max_position_embeddings", None) or -1
     return Built(
-        settings.task,
-        traced.graph,
-        None,
-        {},
-        head,
-        None,
-        traced.dimension,
-        positions if positions > 0 else None,  # XLNet has -1, and no limit
-        config.vocab_size,
-        traced.tracer,
+        task=settings.task,
+        graph=traced.graph,
+        read_encoder=None,
+        inputs={},
+        head=head,
+        masked=None,
+        dimension=traced.dimension,
+        positions=positions if positions > 0 else None,  # XLNet has -1, and no limit
+        vocabulary=config.vocab_size,
+        tracer=traced.tracer,
     )
 
 
@@ -269,7 +269,7 @@ def quantize_graph(
     ranges = measure_ranges(built.graph, built.inputs, fitted)
 
     def build(scheme: Scheme) -> Path:
-        trim()  # what the session before held
+        trim()  # the memory of the previous session
         encoder = read()
         smoothed = smooth_values(encoder, join_ranges(encoder, ranges))
         encoder, smooth = smooth_products(*smoothed)
@@ -301,8 +301,8 @@ def _fuse(
     arithmetic: Arithmetic,
 ) -> tuple[Path, int]:
     """Write the graph and its weights to `folder`; return its path and the dimension."""
-    further = encoder.types.given or encoder.hides_tokens or leaves_prompt_out(head)
-    ends = _ends(task, further=further)
+    inputs = inputs_of(task, head, encoder.types, hides_tokens=encoder.hides_tokens)
+    ends = _ends(task, inputs)
     by_token = task == "late-interaction"
     with Weights(folder) as weights:
         nodes = Nodes(weights=weights)
@@ -321,6 +321,5 @@ def _fuse(
     return write_graph(folder, model), dimension
 
 
-def _ends(task: Task, *, further: bool = False) -> Ends:
-    named = (inputs_of(task, further=further), OUTPUTS[task])
-    return Ends(*(tuple(value.name for value in values) for values in named))
+def _ends(task: Task, inputs: tuple[Value, ...]) -> Ends:
+    return Ends(*(tuple(value.name for value in values) for values in (inputs, OUTPUTS[task])))

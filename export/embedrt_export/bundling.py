@@ -1,4 +1,4 @@
-"""The steps around a graph that all exports have in common, up to the published bundle."""
+"""The steps that all exports share: from a model's facts to the published bundle."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def hash_weights(source: Source, folders: Iterable[Path]) -> dict[str, str]:
 def describe_source(
     source: Source, weights: dict[str, str], ignored_code: tuple[str, ...] = ()
 ) -> ManifestSource:
-    """Return what the manifest says about the origin of a model."""
+    """Return the manifest's record of the origin of a model."""
     recipe = source.recipe
     license_ = recipe.license if recipe and recipe.license else read_license(source.folder)
     return ManifestSource(
@@ -119,10 +119,10 @@ def versions(*others: str) -> dict[str, str]:
 def rehearse_staged(
     staging: Staging, manifest: Manifest, tokenizer: str, stages: Stages, original: Any
 ) -> None:
-    """Add what comes from the original, and run the texts of the proof with it.
+    """Add the tokenizer and the probes, and run the texts of the comparison with the original.
 
-    The texts are tokenized as the bundle will. From then on, the original's weights are not needed
-    and released, so that no stage and the original are in memory at the same time.
+    The texts are tokenized with the bundle's tokenizer. Afterwards the original's weights are
+    released, so that they are not in memory during the later stages.
     """
     staging.add(TOKENIZER, tokenizer.encode())
     staging.add(PROBES, stages.probes(original))
@@ -172,7 +172,8 @@ def _prove(staging: Staging, manifest: Manifest, stages: Stages, original: Any) 
     with _faults_of(manifest), load_any(Bundle.open(staging.path)) as loaded:
         agreement = stages.prove(loaded, original)
     logger.info(
-        "it agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in batches",
+        "the bundle agrees: largest difference %.1e, smallest cosine %.7f, same bytes alone and in "
+        "batches",
         agreement.max_difference,
         agreement.min_cosine,
     )

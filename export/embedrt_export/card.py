@@ -1,4 +1,4 @@
-"""The bundle's README: a hub's metadata, its contents, its source and what was measured."""
+"""The bundle's README: metadata for a hub, contents, source, and measured agreement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from huggingface_hub import ModelCardData
 
 from embedrt.bundle.late_interaction import LateInteraction
-from embedrt.bundle.manifest import Manifest, Task
+from embedrt.bundle.manifest import Manifest, Task, describe_pooling
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HEAD = """\
@@ -23,13 +23,13 @@ HEAD = """\
 | | |
 |---|---|
 | source | `{id}`, {origin} |
-| licence of the model | {license} |
+| license of the model | {license} |
 | encoder | {family}, {builder}{ignored} |
 """
 
 EMBEDDING = """\
 | embedding | {dimension} components, {normalized}, {precision} |
-| longest text | {max_tokens} tokens, cut on the {truncation_side} |
+| longest text | {max_tokens} tokens, truncated on the {truncation_side} |
 | pooling | {pooling} |
 | score | {similarity} |
 
@@ -41,7 +41,7 @@ the same bytes alone and in batches.
 
 RERANKING = """\
 | scores | {labels}; through {activation}, {precision} |
-| longest pair | {max_tokens} tokens, the longer text cut on the {truncation_side} |
+| longest pair | {max_tokens} tokens, the longer text truncated on the {truncation_side} |
 
 Measured at export against {reference} on {texts} pairs: largest difference of a score
 {max_difference:.1e} of the largest (allowed: {tolerance:g}); each pair gave the same bytes alone
@@ -51,7 +51,7 @@ and in batches.
 
 SPARSE = """\
 | sparse row | a weight for each of {dimension} words, most of them 0, {precision} |
-| longest text | {max_tokens} tokens, cut on the {truncation_side} |
+| longest text | {max_tokens} tokens, truncated on the {truncation_side} |
 | pooling | {pooling}{queries} |
 | score | {similarity} |
 
@@ -62,8 +62,8 @@ alone and in batches.
 """
 
 LATE = """\
-| vectors | one a token, of {dimension} components, {normalized}, {precision} |
-| longest text | {lengths}, cut on the {truncation_side} |
+| vectors | one per token, of {dimension} components, {normalized}, {precision} |
+| longest text | {lengths}, truncated on the {truncation_side} |
 | score | {score} |
 
 Measured at export against {reference} on {texts} texts: largest difference of a component
@@ -77,7 +77,7 @@ USE = """\
 
 ```console
 $ pip install embedrt
-$ embedrt verify {name}      # every byte, and that it computes here what it should
+$ embedrt verify {name}      # checks every byte, and the results on this machine
 ```
 
 """
@@ -131,21 +131,20 @@ encoder.similarity(encoder.encode_query(["a question"]), documents)
 """
 
 QUALITY = """
-int8, scheme {scheme}, against fp32 on {texts} texts that it was not fitted to: cosine
-{mean_cosine:.4f} in the mean, {first_percentile_cosine:.4f} at the first percentile and
-{min_cosine:.4f} at the least; {rank_agreement:.0%} of the ten nearest neighbors are the same.
+int8, scheme {scheme}, against fp32 on {texts} held-out texts: mean cosine {mean_cosine:.4f}, first
+percentile {first_percentile_cosine:.4f}, smallest {min_cosine:.4f}; {rank_agreement:.0%} of the ten
+nearest neighbors are the same.
 """
 
 ORDER = """
-int8, scheme {scheme}, against fp32 on {texts} pairs that it was not fitted to: Kendall's tau
+int8, scheme {scheme}, against fp32 on {texts} held-out pairs: Kendall's tau
 {kendall_tau:.3f} between the orders of a query's documents, {top_agreement:.0%} of the ten best are
 the same; the scores differ by {score_error:.3f} of their standard deviation.
 """
 
-
 TERMS = """
-int8, scheme {scheme}, against fp32 on {texts} texts that it was not fitted to: cosine
-{mean_cosine:.4f} in the mean and {min_cosine:.4f} at the least; Kendall's tau {order_agreement:.3f}
+int8, scheme {scheme}, against fp32 on {texts} held-out texts: mean cosine {mean_cosine:.4f},
+smallest {min_cosine:.4f}; Kendall's tau {order_agreement:.3f}
 between the orders of the dot products; {term_overlap:.1%} of the weight is in the same terms.
 """
 
@@ -197,7 +196,7 @@ def model_card(manifest: Manifest) -> str:
     """Return the README of a verified bundle."""
     agreement = manifest.agreement
     if agreement is None:
-        raise ValueError(f"{manifest.name} has not been proven")
+        raise ValueError(f"{manifest.name} has not been compared with its original")
     source = manifest.source
     page, own, late = PAGES[manifest.task], manifest.reranking, manifest.late_interaction
     revision = f"{source.origin}, revision {source.revision}" if source.revision else source.origin
@@ -236,20 +235,19 @@ def _pooling(manifest: Manifest) -> str:
     sparse = manifest.sparse
     if sparse:
         return f"{sparse.pooling} of {sparse.activation}"
-    left_out = "" if manifest.prompt_endings is None else ", without the prompt"
-    return " + ".join(manifest.pooling) + left_out
+    return describe_pooling(manifest)
 
 
 def _lengths(late: LateInteraction) -> str:
     expansion = late.expansion
-    added = f", shorter ones lengthened to {expansion.length}" if expansion else ""
+    added = f", shorter ones expanded to {expansion.length}" if expansion else ""
     return f"queries {late.query_tokens} tokens{added}, documents {late.document_tokens}"
 
 
 def _queries(manifest: Manifest) -> str:
-    """Return the note on queries that run no encoder."""
+    """Return the note on queries that do not run the encoder."""
     free = manifest.sparse is not None and manifest.sparse.queries is not None
-    return "; of a query, a fixed weight for each token" if free else ""
+    return "; queries have a fixed weight per token" if free else ""
 
 
 def _ignored(code: tuple[str, ...]) -> str:
@@ -261,7 +259,7 @@ def _ignored(code: tuple[str, ...]) -> str:
 
 
 def _metadata(manifest: Manifest) -> str:
-    """Return what a hub reads, as YAML without its fences."""
+    """Return the metadata for a hub, as YAML without fences."""
     source, page = manifest.source, PAGES[manifest.task]
     known = HUB_ID.fullmatch(source.id) is not None
     data = ModelCardData(

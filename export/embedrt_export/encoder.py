@@ -37,7 +37,7 @@ Item = TypeVar("Item")
 
 
 class Lazy(Sequence[Item], Generic[Item]):
-    """Items that are read whenever they are used, so that only one of them is in memory."""
+    """Items that are read at each access, so that only one of them is in memory."""
 
     def __init__(self, count: int, read: Callable[[int], Item]) -> None:
         self._indices = range(count)
@@ -198,7 +198,7 @@ class Encoder:
     embedding_projection: Linear | None = None
     """From the width of the embeddings to that of the layers, where the two differ."""
     layers: Sequence[Layer]
-    """In a tuple, layers that share their weights are the same object; in `Lazy` none does."""
+    """In a tuple, layers that share their weights are the same object; `Lazy` layers share none."""
     final_norm: AnyNorm | None = None
     """Normalization of the last layer's output."""
     heads: int

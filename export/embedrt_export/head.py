@@ -100,7 +100,7 @@ def places(module: HeadModule) -> tuple[str, str]:
 
 
 def fit_head(head: Head, hidden: int, *, reads: str = TOKENS) -> Head:
-    """Return the head for token vectors, or what else it `reads`, of `hidden` components.
+    """Return the head for the value that it `reads`, by default token vectors, of width `hidden`.
 
     Truncations that remove no component are dropped. Raises UnsupportedModelError if a module
     expects another number of components than it receives.

@@ -1,4 +1,4 @@
-"""A sparse encoder's head as data: the masked-LM head, and how its logits become weights."""
+"""A sparse encoder's head as data: the masked-LM head, and the pooling of its logits."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ class MaskedHead:
 
     @property
     def vocabulary(self) -> int:
-        """Number of words, for each of which a text has a weight."""
+        """Number of words, and so of weights of a text."""
         return len(self.decoder)

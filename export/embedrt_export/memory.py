@@ -17,7 +17,7 @@ def trim() -> None:
 
 
 def drop_weights(model: nn.Module) -> None:
-    """Free the weights of a model that something still refers to; it cannot be run afterwards."""
+    """Free the weights of a model that is still referenced; it cannot run afterwards."""
     for parameter in model.parameters():
         parameter.data = parameter.data.new_empty(0)
     trim()

@@ -1,4 +1,15 @@
-"""The export pipeline: every stage from a model to a published bundle."""
+"""The export pipeline: every stage from a model to a published bundle.
+
+find_source      the model's files, in a folder or from a hub         source/
+read_settings    settings and head, or a refusal with all reasons     source/
+build_graph      the fp32 graph, from the weights or traced           assemble.py, families/,
+                                                                      graph/, heads/, traced/
+stages.load      the original in torch                                stages.py, proof/
+rehearse_staged  the original's results; its weights are released     bundling.py, proof/
+fit_texts        the graph again, if the texts require other inputs   assemble.py
+quantize_graph   for int8: calibration, schemes, quality              assemble.py, int8/
+publish_proven   the bundle, compared with the original, is renamed   bundling.py, proof/
+"""
 
 from __future__ import annotations
 
@@ -179,10 +190,7 @@ def _describe(
         format_version=FORMAT_VERSION,
         name=name_of(source, precision),
         task=settings.task,
-        inputs=inputs_of(
-            settings.task,
-            further=types.given or settings.hidden_within > 0 or settings.leaves_prompt_out,
-        ),
+        inputs=inputs_of(settings.task, built.head, types, hides_tokens=settings.hidden_within > 0),
         outputs=OUTPUTS[settings.task],
         source=describe_source(source, weights, own_code(settings)),
         family=config.model_type,

@@ -1,4 +1,4 @@
-"""The stages of an export that differ by task: what `pipeline` runs for each."""
+"""The stages of an export that depend on the task, for `pipeline`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from embedrt.bundle.manifest import (
-    Agreement,
-    Quantization,
-    Reranking,
-    ScoreActivation,
-    ScoreQuantization,
-    Task,
-    TermQuantization,
-)
+from embedrt.bundle.manifest import Agreement, Reranking, ScoreActivation, Task
+from embedrt.bundle.quantization import Quantization, ScoreQuantization, TermQuantization
 from embedrt.pair import Text, TextKind
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.int8.calibration import DOCUMENTS, CalibrationTexts, pairs_of
@@ -37,13 +30,13 @@ from embedrt_export.source.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What int8 is fitted to, and what it is judged by."""
+    """The data for int8: the inputs to fit it to, and the held-out inputs to judge it by."""
 
     fitted: Sequence[TokenIds]
     held_back: Sequence[TokenIds]
     measure: Measure
     judged: int
-    """Number of texts, or of pairs, that it is judged by."""
+    """Number of held-out texts, or pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,20 +46,20 @@ class Stages:
     load: Callable[[Settings], Any]
     """Loads the original model that has these settings."""
     describe: Callable[[Any, Settings, int], dict[str, Any]]
-    """Returns the fields of the manifest that belong to the task alone, given the maximum of
-    tokens."""
+    """Returns the task-specific fields of the manifest, given the maximum number of tokens."""
     probes: Callable[[Any], bytes]
     """Returns the content of ``probes.json``."""
     rehearse: Callable[[Any, int, Callable[[Text], int]], None]
-    """Runs what `prove` compares, given the maximum of tokens and what counts them."""
+    """Runs the texts of `prove` with the original, given the maximum number of tokens and a
+    function that counts tokens."""
     prove: Callable[[Any, Any], Agreement]
     """Compares a loaded bundle with the original; raises ProofError if they disagree."""
     trial: Callable[[Any, CalibrationTexts], Trial]
-    """Returns the token ids to fit int8 to, and to judge it by."""
+    """Returns the token ids to fit int8 to, and those to judge it by."""
     least: Callable[..., Figures]
     """The quality that int8 must reach; keywords replace the defaults."""
     record: Callable[..., Quantization | ScoreQuantization | TermQuantization]
-    """What the manifest records of int8."""
+    """The manifest's record of int8."""
 
 
 QUERIES = 12  # of a trial by the order of documents
@@ -91,7 +84,7 @@ def _try_pairs(oracle: PairOracle, texts: CalibrationTexts) -> Trial:
 
 
 def _try_tokens(oracle: LateOracle, texts: CalibrationTexts) -> Trial:
-    """Return the texts as queries and as documents; of the held-back ones, some as queries."""
+    """Return the texts as queries and as documents; some of the held-out texts are queries."""
     kinds: tuple[TextKind, ...] = ("query", "document")
     fitted = [oracle.inputs(text, kind) for kind in kinds for text in texts.fitted]
     every = max(1, len(texts.held_back) // QUERIES)

@@ -1,4 +1,4 @@
-"""The weights of a static model: a table of token vectors, of which a text takes the mean."""
+"""The weights of a static model: a table of token vectors, which are averaged over a text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK = 4096  # rows that are quantized at once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Token vectors, and what each token contributes to the mean."""
+    """Token vectors, and the weight of each token in the mean."""
 
     rows: Rows
     """Shape: (rows, dimension)."""

@@ -1,4 +1,17 @@
-"""Sentence embeddings on the CPU from verified ONNX bundles, without torch."""
+"""Sentence embeddings on the CPU from verified ONNX bundles, without torch.
+
+The names in `__all__` and in `embedrt.errors` are the stable interface. README.md describes more:
+`embedrt.corpus`, `embedrt.serve` and `embedrt.integrations`. All other modules are internal.
+
+    embedder, reranker, sparse, multi_vector  a class for each kind of model; start with `embedder`
+    loaded, request                           their common parts: loading, options of calls
+    bundle/                                   the format on disk: manifest, checks, reader, writer
+    text/                                     accepted inputs, prompts, tokenization
+    engine/                                   queue, batches, threads, ONNX Runtime sessions
+    kernels/                                  native kernels, a second engine for int8
+    similarity, postprocess                   scores and search; normalization, lower precision
+    cli/, serve/, corpus/, hub/, bench/, integrations/    built on the modules above
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +39,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Return what takes milliseconds to import: ``__version__``, and the rarer classes."""
+    """Import on demand: ``__version__`` and the rarer classes, each of which takes milliseconds."""
     if name == "MultiVectorEncoder":
         from embedrt.multi_vector import MultiVectorEncoder  # noqa: PLC0415  # on demand
 

@@ -1,4 +1,4 @@
-"""The activations of scores: those of torch.nn that cross-encoders use, in numpy.
+"""Activations of scores in numpy, by their names in torch.nn.
 
 They are computed in float64 and rounded once.
 """
@@ -63,10 +63,10 @@ def activate(scores: FloatArray, activation: ScoreActivation | Activation) -> Fl
 
 
 def choose_activation(own: ScoreActivation, chosen: object) -> ScoreActivation | Activation:
-    """Return the activation that a caller chose, else the model's `own`.
+    """Return the activation that a caller chose, otherwise the model's `own`.
 
-    A caller may name one, pass a module of torch.nn of that name, or a function of an array. Raises
-    ValueError for another name or module, TypeError for anything else.
+    The choice is a name, a module of torch.nn with such a name, or a function of an array. Raises
+    ValueError for an unknown name or module, TypeError for anything else.
     """
     if chosen is None:
         return own

@@ -1,6 +1,10 @@
 """The `Embedder`: computes embeddings of texts.
 
-    tokenize -> batches of equal token count -> run on workers, one core each -> input order
+    Requests   checks options and texts, prepends the prompt           request.py, text/
+    Engine     queues, tokenizes, batches and runs texts of all calls  engine/
+    Request    restores the order, truncates, normalizes, quantizes    request.py, postprocess.py
+
+`encode` is these three steps. `LoadedBundle` (loaded.py) creates the tokenizer and the engine.
 
 A text always gives the same bytes, alone or in any batch, with any number of workers. Texts of
 different callers can therefore share a batch, and equal texts are computed once.
@@ -39,7 +43,10 @@ FloatArray = NDArray[np.float32]
 
 
 class Embedder(VectorBundle):
-    """A loaded bundle. Thread-safe. Close it after use, or use it in a ``with`` block."""
+    """A loaded bundle of an embedding model. Thread-safe.
+
+    ``Embedder.load(path)`` loads a bundle. Close it after use, or use it in a ``with`` block.
+    """
 
     _task = "embedding"
 
@@ -49,6 +56,7 @@ class Embedder(VectorBundle):
 
     def _tokenize(self) -> TokenizeTexts:
         tokenize, endings = super()._tokenize(), self._manifest.prompt_endings
+        # With endings, the graph has a second input: the mask of the tokens that are pooled.
         return tokenize if endings is None else ToPooled(tokenize, "", endings)
 
     def encode(
@@ -114,7 +122,7 @@ class Embedder(VectorBundle):
         ForkedError
             The process was forked while the Embedder was running.
         """
-        request = self._requests.one(
+        request = self._requests.for_encode(
             texts,
             prompt_name=prompt_name,
             prompt=prompt,
@@ -130,7 +138,7 @@ class Embedder(VectorBundle):
 
     def embed(self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]) -> Embedded:
         """Embed like `encode`, and return each text's token count with the vectors."""
-        request = self._requests.one(texts, **options)
+        request = self._requests.for_encode(texts, **options)
         self._run(request.call)
         return request.embedded()
 
@@ -156,7 +164,7 @@ class Embedder(VectorBundle):
 
         `overlong` and `truncation_side` replace the Embedder's and the bundle's own for this call.
         """
-        request = self._requests.one(
+        request = self._requests.for_encode(
             texts, overlong=overlong, truncation_side=truncation_side, **options
         )
         await self._engine.arun(request.call)
@@ -201,7 +209,7 @@ class Embedder(VectorBundle):
         array
             The next vectors, in the order of `texts`. Shape: (at most 2,048, dimension).
         """
-        requests = self._requests.blocks(
+        requests = self._requests.for_embed_stream(
             texts,
             prompt_name=prompt_name,
             prompt=prompt,

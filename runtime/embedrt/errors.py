@@ -4,19 +4,19 @@ EmbedrtError
 ├── BundleError
 │   ├── BundleNotFoundError   (FileNotFoundError)  no bundle at that path
 │   ├── BundleFormatError     (ValueError)         a bundle that this version cannot read
-│   ├── BundleCorruptError    (ValueError)         a bundle that is not what its manifest says
+│   ├── BundleCorruptError    (ValueError)         a bundle that differs from its manifest
 │   └── HubError              (OSError)            a bundle that cannot be pulled or pushed
-├── TextError                 (ValueError)         one text that cannot be embedded, by its index
+├── TextError                 (ValueError)         one text that cannot be embedded, with its index
 │   ├── OverlongTextError                          too many tokens, with ``overlong="error"``
 │   └── TokenizationError                          the tokenizer fails on the text
 ├── ClosedError               (RuntimeError)       a bundle used after `close`
 ├── OverloadedError           (RuntimeError)       more waiting tokens than ``max_waiting_tokens``
 ├── ForkedError               (RuntimeError)       a bundle used after a fork during a run
-├── KernelsError              (RuntimeError)       kernels are required, and cannot run a bundle
+├── KernelsError              (RuntimeError)       kernels are required but cannot run a bundle
 ├── NonFiniteEmbeddingError   (ArithmeticError)    the graph returned NaN or infinity
 ├── CorpusError
-│   ├── CorpusSourceError     (ValueError)         files of texts that cannot be embedded as asked
-│   └── CorpusOutputError     (ValueError)         an output folder of other work, or damaged
+│   ├── CorpusSourceError     (ValueError)         files of texts that cannot be embedded
+│   └── CorpusOutputError     (ValueError)         an output folder of another job, or damaged
 ├── ExportError
 │   ├── SourceError           (OSError)            the model's files are missing or unexpected
 │   ├── UnsupportedModelError (ValueError)         a model that cannot be exported, and why
@@ -102,7 +102,7 @@ class ForkedError(EmbedrtError, RuntimeError):
 
 
 class KernelsError(EmbedrtError, RuntimeError):
-    """A bundle is loaded with ``kernels="require"``, and the kernels cannot run it."""
+    """A bundle is loaded with ``kernels="require"``, but the kernels cannot run it."""
 
 
 class NonFiniteEmbeddingError(EmbedrtError, ArithmeticError):
@@ -114,11 +114,11 @@ class CorpusError(EmbedrtError):
 
 
 class CorpusSourceError(CorpusError, ValueError):
-    """The source cannot be read, or does not have the columns that are asked for."""
+    """The source cannot be read, or lacks a requested column."""
 
 
 class CorpusOutputError(CorpusError, ValueError):
-    """The output folder holds something else, is incomplete, or is damaged."""
+    """The output folder belongs to another job, is incomplete, or is damaged."""
 
 
 class ExportError(EmbedrtError):

@@ -1,4 +1,4 @@
-"""Helpers for paths that users give: home expansion, and ownership of replaced files."""
+"""Paths given by users: expansion of the home folder, and ownership of replaced files."""
 
 from __future__ import annotations
 

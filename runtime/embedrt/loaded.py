@@ -1,7 +1,7 @@
-"""A loaded bundle: what the models of all tasks have in common.
+"""A loaded bundle: the base of the classes of all tasks.
 
-Loading, the tokenizer, the scheduler, closing and pickling are the same for every task. A task's
-class adds what it computes: `Embedder` embeddings, and so on.
+Loading, the tokenizer, the scheduler, closing and pickling are the same for every task. The
+subclass of a task adds its results: `Embedder` embeddings, `Reranker` scores, and so on.
 """
 
 from __future__ import annotations
@@ -168,11 +168,11 @@ class LoadedBundle:
         return cls(Bundle.open(path, verify=verify), options)
 
     def _tokenize(self) -> TokenizeTexts:
-        """Return what tokenizes the texts of calls."""
+        """Return the function that tokenizes the texts of calls."""
         return self._tokenizer.batch_ids
 
     def _convert(self) -> Convert | None:
-        """Return what makes results of the graph's output; None if its rows are the results."""
+        """Return the function from the graph's output to results; None if its rows are results."""
         return None
 
     @property
@@ -182,7 +182,7 @@ class LoadedBundle:
 
     @property
     def options(self) -> LoadOptions:
-        """The options of `load`, with the number of `threads` that is used."""
+        """The options of `load`, with the actual number of `threads`."""
         return self._options
 
     @property
@@ -222,7 +222,7 @@ class LoadedBundle:
             )
 
     def tokenize(self, texts: Texts) -> list[TokenIds]:
-        """Return the token ids that run for each text, without a prompt or padding.
+        """Return the token ids of each text as the graph gets them, without a prompt or padding.
 
         Shape: (tokens,) each. Raises TokenizationError.
         """
@@ -236,7 +236,7 @@ class LoadedBundle:
 
     @property
     def waiting_tokens(self) -> int:
-        """Tokens of the texts that wait, as in `stats`, which takes longer."""
+        """Number of tokens in the queue, as in `stats` but faster to get."""
         return self._engine.waiting_tokens
 
     def stats(self) -> Stats:
@@ -277,7 +277,7 @@ class VectorBundle(LoadedBundle):
         """The score that the model was trained for, computed by `similarity`."""
         return self._manifest.similarity
 
-    # The following names are those of sentence-transformers, for code written for it.
+    # Names of sentence-transformers, for code written for it.
 
     def get_max_seq_length(self) -> int:
         """Return `max_tokens`."""

@@ -16,9 +16,9 @@ FloatArray = NDArray[np.float32]
 TokenVectors = Sequence[FloatArray] | FloatArray
 """The vectors of several texts, each of shape (tokens, dimension), or those of one text."""
 
-# The score of a document without tokens: that of sentence-transformers, below that of any other.
+# The score of a document without tokens, as in sentence-transformers: below all others.
 EMPTY_DOCUMENT = np.float32(-1e9)
-MOST_PRODUCTS = 1 << 22  # of tokens with tokens at once: 16 MB
+MOST_PRODUCTS = 1 << 22  # products of two tokens computed at once: 16 MB
 
 
 def max_sim(queries: TokenVectors, documents: TokenVectors, *, mean: bool = False) -> FloatArray:
@@ -84,7 +84,7 @@ def _mean(scores: FloatArray, queries: Sequence[FloatArray]) -> FloatArray:
 
 
 def _texts(vectors: TokenVectors) -> list[FloatArray]:
-    """Return the vectors of each text, of which there is one if the argument is a matrix."""
+    """Return a list with the vectors of each text. A matrix holds the vectors of one text."""
     one = isinstance(vectors, np.ndarray) and vectors.ndim == 2
     texts = [np.asarray(each, np.float32) for each in ([vectors] if one else vectors)]
     for index, text in enumerate(texts):

@@ -1,8 +1,8 @@
 """The `MultiVectorEncoder`: computes a vector for each token of a text (late interaction).
 
-It works as the `Embedder` does, and a text always gives the same bytes. Queries and documents are
-tokenized differently: each is cut to its own length, a query may be lengthened with a token whose
-vectors count too, and the vectors of some tokens, mostly those of punctuation, are left out.
+It works like the `Embedder`: a text always gives the same bytes. Queries and documents are
+tokenized differently: they have separate maximum lengths, a query may be expanded with tokens whose
+vectors count too, and the vectors of some tokens, mostly punctuation, are dropped.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class TokenOptions(TokenSpellings, TaskOptions, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToInputs:
-    """Tokenizes texts of one kind to what the graph takes."""
+    """Tokenizes texts of one kind to inputs of the graph."""
 
     tokenizer: Tokenizer
     expansion: Expansion | None
     masked: bool
-    """Whether the graph takes an attention mask."""
+    """Whether the graph has the input ``attention_mask``."""
 
     def __call__(self, texts: Sequence[str]) -> list[TokenIds]:
         """Return the token ids of each text, (tokens,), or (2, tokens) with the mask."""
@@ -74,10 +74,10 @@ class ToInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KeepTokens:
-    """Returns the vectors of the tokens that count, of one or several texts."""
+    """Drops the vectors of skipped tokens, of one or several texts."""
 
     skipped: NDArray[np.int64]
-    """Ids of the tokens that do not."""
+    """Ids of the skipped tokens."""
     normalized: bool
 
     def __call__(self, found: NDArray[Any]) -> list[FloatArray] | FloatArray:
@@ -182,8 +182,8 @@ class MultiVectorEncoder(LoadedBundle):
         normalize_embeddings
             Whether to normalize each token's vector to length 1.
         task
-            ``"query"`` or ``"document"``, which `encode_query` and `encode_document` set. By
-            default, a text is cut to `max_tokens`, and counts as a document otherwise.
+            ``"query"`` or ``"document"``, set by `encode_query` and `encode_document`. Other texts
+            are treated like documents, but truncated to `max_tokens`.
         spellings
             Other keywords of sentence-transformers' method, with values that change nothing.
 
@@ -209,11 +209,11 @@ class MultiVectorEncoder(LoadedBundle):
         return request.result()
 
     def encode_query(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
-        """Compute the vectors of queries: with the prompt ``query``, or none."""
+        """Compute the vectors of queries, with the prompt ``query`` if the model has it."""
         return self.encode(texts, **for_task(options, QUERY, self._prompts))
 
     def encode_document(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
-        """Compute the vectors of documents: with the first prompt for documents, or none."""
+        """Compute the vectors of documents, with the model's prompt for documents, if any."""
         return self.encode(texts, **for_task(options, DOCUMENT, self._prompts))
 
     async def aencode(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
@@ -247,7 +247,7 @@ class MultiVectorEncoder(LoadedBundle):
         Works as `Embedder.embed_stream`, with the keywords of `encode`, and yields the arrays of at
         most 2,048 texts at a time.
         """
-        requests = self._of_task(task).finished_blocks(
+        requests = self._of_task(task).for_stream(
             texts,
             self._finish(task, normalize_embeddings),
             prompt_name=prompt_name,
@@ -269,7 +269,7 @@ class MultiVectorEncoder(LoadedBundle):
         return max_sim_pairwise(queries, documents, mean=self._late.score == "meanmaxsim")
 
     def inputs(self, text: str, task: TextKind | None = None) -> TokenIds:
-        """Return the token ids that run for a text of this kind, with those that lengthen a query.
+        """Return the token ids of a text of this kind, including those that expand a query.
 
         Shape: (tokens,).
         """
@@ -307,7 +307,7 @@ class MultiVectorEncoder(LoadedBundle):
         **spellings: Unpack[TokenSpellings],
     ) -> Request:
         texts = read_spellings(texts, spellings, "encode", TokenSpellings, TOKEN_ACCEPTED)
-        return self._of_task(task).finished(
+        return self._of_task(task).for_texts(
             texts,
             self._finish(task, normalize_embeddings),
             prompt_name=prompt_name,

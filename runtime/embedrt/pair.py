@@ -1,4 +1,4 @@
-"""What a result is computed of: a text, or a pair of texts."""
+"""The input of a result: a text, or a pair of texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 Pair = tuple[str, str]
 Text = str | Pair
 TextKind = Literal["query", "document"]
-"""What a text is in a search, for models that compute the two differently."""
+"""The role of a text in a search, for models that compute queries and documents differently."""
 
 
 def characters(text: Text) -> int:

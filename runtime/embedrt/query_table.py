@@ -1,7 +1,7 @@
-"""Queries without inference: a weight for each token that a query has.
+"""Queries without inference: a table with one weight per token.
 
-Such a model (``SparseStaticEmbedding`` of sentence-transformers) runs its graph for documents only.
-The table is a tensor of the graph, in the weights file, that no node reads.
+Models with ``SparseStaticEmbedding`` of sentence-transformers run the graph for documents only. The
+table is a tensor of the graph, in the weights file, that no node reads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ QUERY_WEIGHTS = "query_weights"
 
 
 class QueryTable:
-    """The results of queries, which need no run."""
+    """Computes the results of queries from the table."""
 
     def __init__(self, weights: NDArray[np.float32]) -> None:
         self._weights = weights
@@ -65,4 +65,4 @@ class QueryTable:
         return terms
 
     def put(self, key: bytes, vector: Terms) -> None:
-        """Do nothing: all results are known."""
+        """Do nothing, because all results are known."""

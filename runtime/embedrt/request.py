@@ -1,4 +1,8 @@
-"""Requests to `Embedder.encode`: options and texts, validated before any work."""
+"""Requests: calls of `encode` and its variants, validated before any work.
+
+`Requests` creates a `Request` from the texts and options of a call. The engine runs its `call`, and
+`Request.result` converts the vectors to the caller's result.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ class PromptOptions(TypedDict, total=False):
 
 
 class TaskOptions(PromptOptions, total=False):
-    """The same where queries and documents are computed differently."""
+    """The same, for models that compute queries and documents differently."""
 
     task: TextKind | None
 
@@ -57,12 +61,12 @@ class EncodeOptions(Spellings, PromptOptions, total=False):
 
 
 Finisher = Callable[[NDArray[Any]], Any]
-"""Makes the caller's result of the results of all texts, or of the only one."""
+"""Converts the results of all texts, or of the only text, to the caller's result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """Vectors, and how many tokens they stand for."""
+    """Vectors, and the token counts of their texts."""
 
     vectors: Any
     """As `encode` returns them."""
@@ -94,9 +98,15 @@ class Request:
 class Requests:
     """Creates the requests for one model. Options are validated before any text is read.
 
-    If `empty` is the result for a text without tokens, the results differ in size. With `known`,
-    which has the result of any token ids, nothing is run, and `tokenizer` replaces the engine's.
-    `tokenize` makes what runs of texts, where that is not what the engine makes.
+    Parameters
+    ----------
+    empty
+        The result for a text without tokens, for models whose results differ in size.
+    known
+        Has the result of any token ids: the graph does not run, and `tokenizer` replaces the
+        engine's.
+    tokenize
+        Replaces the engine's tokenization.
     """
 
     def __init__(
@@ -118,7 +128,7 @@ class Requests:
         self._empty = empty
         self._known = known
 
-    def one(
+    def for_encode(
         self,
         texts: Texts,
         *,
@@ -135,7 +145,7 @@ class Requests:
     ) -> Request:
         """Return the request of one call of `encode` or `aembed`, which have the same keywords."""
         texts = read_spellings(texts, spellings)
-        return self.finished(
+        return self.for_texts(
             texts,
             Finish(self._dimension, truncate_dim, normalize_embeddings, precision),
             prompt_name=prompt_name,
@@ -145,7 +155,7 @@ class Requests:
             truncation_side=truncation_side,
         )
 
-    def finished(
+    def for_texts(
         self,
         texts: Texts,
         finish: Finisher,
@@ -171,7 +181,7 @@ class Requests:
         )
         return Request(call, finish, truncations, is_one)
 
-    def blocks(
+    def for_embed_stream(
         self,
         texts: Texts,
         *,
@@ -189,7 +199,7 @@ class Requests:
                 f"precision={precision!r} needs the ranges of all texts; stream float32 and apply "
                 "quantize_embeddings(..., ranges=)"
             )
-        return self.finished_blocks(
+        return self.for_stream(
             texts,
             Finish(self._dimension, truncate_dim, normalize_embeddings, precision),
             prompt_name=prompt_name,
@@ -198,7 +208,7 @@ class Requests:
             cache=cache,
         )
 
-    def finished_blocks(
+    def for_stream(
         self,
         texts: Texts,
         finish: Finisher,
@@ -208,7 +218,7 @@ class Requests:
         batch_size: int | None,
         cache: Known | None,
     ) -> Iterator[Request]:
-        """Yield requests like `blocks`, whose results are postprocessed by `finish`."""
+        """Yield requests for the blocks of a stream, with results postprocessed by `finish`."""
         prefix = self.prompts.choose(prompt_name, prompt)
         check_at_least("batch_size", batch_size, 1, "or None")
         return self._blocks(stream(texts), prefix, batch_size, finish, cache)
@@ -263,7 +273,7 @@ class Requests:
         return call, truncations
 
     def _tokenize(self, prefix: str, side: Side) -> TokenizeTexts | None:
-        """Return what tokenizes the texts of a call; None for what the engine does it with."""
+        """Return the function that tokenizes the texts of a call; None for the engine's own."""
         own_side = side == self._tokenizer.truncation_side
         if self._prompt_endings is not None and (prefix or not own_side):
             tokenize = self._tokenizer.batch_ids if own_side else self._from_other_side
@@ -303,7 +313,7 @@ def with_prompt(options: Options, name: str) -> Options:
 
 
 def for_task(options: OptionsForTask, task: TextKind, prompts: Prompts) -> OptionsForTask:
-    """Return the options with a task, and with its prompt unless they choose one."""
+    """Return the options with the task, and with the task's prompt unless they choose one."""
     named = with_prompt(options, prompts.query if task == "query" else prompts.document).copy()
     named["task"] = task
     return named

@@ -57,7 +57,7 @@ class Ranked(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """Scores, and how many tokens they stand for."""
+    """Scores, and the token counts of their pairs."""
 
     scores: Any
     """As `Reranker.predict` returns them."""
@@ -67,7 +67,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A call of the engine, and what is done with its raw scores."""
+    """A call of the engine, and the postprocessing of its raw scores."""
 
     call: Call
     truncations: Truncations
@@ -117,7 +117,7 @@ class Reranker(LoadedBundle):
 
     @property
     def activation(self) -> ScoreActivation:
-        """What the raw scores go through by default; the name in torch.nn."""
+        """The default activation of the raw scores, by its name in torch.nn."""
         return self._own.activation
 
     @property
@@ -153,11 +153,11 @@ class Reranker(LoadedBundle):
         show_progress_bar
             Show progress on stderr.
         activation_fn
-            What the raw scores go through: a name such as ``"Sigmoid"`` or ``"Identity"``, a module
+            Activation of the raw scores: a name such as ``"Sigmoid"`` or ``"Identity"``, a module
             of torch.nn of that name, or a function of an array of shape (n, labels); by default the
             model's own.
         apply_softmax
-            For several labels: let the scores of each pair sum to 1.
+            For several labels: apply softmax, so that the scores of each pair sum to 1.
         spellings
             Other keywords of ``CrossEncoder.predict``, with values that change nothing.
 
@@ -170,7 +170,7 @@ class Reranker(LoadedBundle):
         Raises
         ------
         TypeError
-            An element of `pairs` is not a pair of str. Raised before any is scored, with its index.
+            An element of `pairs` is not a pair of str. Raised before any work, with its index.
         ValueError
             An argument is invalid or not supported.
         OverlongTextError
@@ -191,7 +191,7 @@ class Reranker(LoadedBundle):
         return request.result()
 
     async def apredict(self, pairs: Pairs = OMITTED, **options: Unpack[ScoreOptions]) -> Any:
-        """Score like `predict`, without blocking the running asyncio loop or a progress bar.
+        """Score like `predict`, without blocking the running asyncio loop; shows no progress bar.
 
         Uses no additional thread. Cancellation drops the pairs that have not been run.
         """
@@ -240,12 +240,12 @@ class Reranker(LoadedBundle):
         -------
         list
             A dict for each document: its index as ``corpus_id``, its ``score``, and its ``text`` if
-            it is asked for. Documents with equal scores are in the order given.
+            requested. Documents with equal scores keep their order.
 
         Raises
         ------
         ValueError
-            The model has several labels, and no order.
+            The model has several labels, which define no order.
         """
         texts = self._documents(documents)
         scores = self.predict(_with_query(query, texts), **options)
@@ -272,7 +272,7 @@ class Reranker(LoadedBundle):
         return scores
 
     def tokenize_pairs(self, pairs: Pairs) -> list[TokenIds]:
-        """Return what runs for each pair, without a prompt or padding.
+        """Return the input of the graph for each pair, without a prompt or padding.
 
         Shape: (tokens,) each, or (2, tokens) with the token types after the ids. Raises
         TokenizationError.

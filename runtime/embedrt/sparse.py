@@ -1,7 +1,7 @@
 """The `SparseEncoder`: computes sparse rows of texts, a weight for each word of the vocabulary.
 
-It works as the `Embedder` does, and a text always gives the same bytes. The graph computes the
-weights of the whole vocabulary; only those that are not zero are kept, batch by batch.
+It works like the `Embedder`: a text always gives the same bytes. The graph computes the weights of
+the whole vocabulary; after each batch, only the nonzero weights are kept.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from embedrt.text.inputs import Texts
 from embedrt.text.tokenizer import Tokenizer
 from embedrt.text.truncation import Overlong
 
-# Weights that the graph computes in a batch: 4 MB, and several times that inside of it. Where many
-# texts are short, the vocabulary is what takes memory, and not the tokens.
+# Weights that the graph computes in a batch: 4 MB, and several times that internally. For short
+# texts, the memory depends on the vocabulary, not on the tokens.
 MOST_WEIGHTS = 1 << 20
 
 FloatArray = NDArray[np.float32]
@@ -54,7 +54,7 @@ class SparseOptions(SparseSpellings, TaskOptions, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sparsify:
-    """Makes rows of the terms of one or several texts."""
+    """Converts the terms of one or several texts to sparse rows."""
 
     dimension: int
     most: int | None
@@ -156,11 +156,11 @@ class SparseEncoder(VectorBundle):
         return request.embedded()
 
     def encode_query(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
-        """Compute the rows of queries: with the prompt ``query``, or none."""
+        """Compute the rows of queries, with the prompt ``query`` if the model has it."""
         return self.encode(texts, **for_task(options, "query", self._documents.prompts))
 
     def encode_document(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
-        """Compute the rows of documents: with the first prompt for documents, or none."""
+        """Compute the rows of documents, with the model's prompt for documents, if any."""
         return self.encode(texts, **for_task(options, "document", self._documents.prompts))
 
     async def aencode(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
@@ -210,7 +210,7 @@ class SparseEncoder(VectorBundle):
         Works as `Embedder.embed_stream`, with the keywords of `encode`, and yields the rows of at
         most 2,048 texts at a time.
         """
-        requests = self._requests(task).finished_blocks(
+        requests = self._requests(task).for_stream(
             texts,
             self._finish(max_active_dims),
             prompt_name=prompt_name,
@@ -271,7 +271,7 @@ class SparseEncoder(VectorBundle):
         **spellings: Unpack[SparseSpellings],
     ) -> Request:
         texts = read_spellings(texts, spellings, "encode", SparseSpellings, SPARSE_ACCEPTED)
-        return self._requests(task).finished(
+        return self._requests(task).for_texts(
             texts,
             self._finish(max_active_dims),
             prompt_name=prompt_name,
@@ -287,7 +287,7 @@ class SparseEncoder(VectorBundle):
         return Sparsify(dimension=self.dimension, most=most)
 
     def _bounded(self, batch_size: int | None) -> int:
-        """Return how many texts a batch may have."""
+        """Return the upper limit of the texts in a batch."""
         most = max(1, MOST_WEIGHTS // self.dimension)
         return most if batch_size is None else min(batch_size, most)
 

@@ -44,7 +44,7 @@ class SparseRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SparseRows:
-    """One row a text, in CSR form: row i has the parts ``indptr[i]`` to ``indptr[i + 1]``."""
+    """One row per text, in CSR form: row i has the elements ``indptr[i]`` to ``indptr[i + 1]``."""
 
     indices: NDArray[np.int32]
     """The active dimensions of all rows, ascending in each. Shape: (active,)."""

@@ -1,8 +1,8 @@
 """Compatibility with calls of ``SentenceTransformer.encode`` and ``CrossEncoder.predict``.
 
 Libraries that use an `Embedder` in place of a `SentenceTransformer`, or a `Reranker` in place of a
-`CrossEncoder`, pass keywords that have no effect here, and name the texts as in different versions
-of sentence-transformers. Unsupported values raise an error that says what to do instead.
+`CrossEncoder`, pass keywords that have no effect here, and use the name of the texts in their
+version of sentence-transformers. Unsupported values raise an error that says what to do instead.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def read_spellings(
 ) -> Any:
     """Return the texts, from the positional argument or from a keyword.
 
-    `known` declares the keywords of the method, of which those in `restricted` take only some
-    values. `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown
+    `known` declares the keywords of the method, and `restricted` the accepted values of some of
+    them. `texts` is OMITTED if the positional argument is absent. Raises TypeError for an unknown
     keyword and for texts that are passed twice or not at all, ValueError for an unsupported value.
     """
     for name, value in options.items():

@@ -37,7 +37,7 @@ SLACK: dict[Precision, float] = {"fp32": 10, "int8": 1}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
-    """What the probes of a task consist of, and how a loaded bundle computes them."""
+    """The format of a task's probes, and the function that computes them with a loaded bundle."""
 
     text: str
     """The field that holds a text."""
@@ -47,22 +47,22 @@ class Probes:
     compute: Callable[[Any, Sequence[Any]], FloatArray]
     """The results of a loaded bundle for the texts. Shape: (rows, dimension)."""
     content: str
-    """What the file holds, for messages."""
+    """The content of the file, for messages."""
     results: str
-    """What the results are called, for messages."""
+    """The name of the results, for messages."""
     by_token: bool = False
     """Whether a text has a row for each token, and not one."""
 
 
 def _documents(encoder: Any, texts: Sequence[str]) -> FloatArray:
-    """Return all weights of texts, of which none is dropped for being small."""
+    """Return all weights of the texts, including those that `max_active_dims` would drop."""
     rows = encoder.encode(texts, prompt="", task="document", max_active_dims=encoder.dimension)
     dense: FloatArray = rows.to_dense()
     return dense
 
 
 def _tokens(encoder: Any, texts: Sequence[Any]) -> FloatArray:
-    """Return the vectors of the tokens of texts, each named once for each of its tokens."""
+    """Return the vectors of the tokens of texts; each text is listed once per token."""
     rows = [encoder.encode(text, prompt="", task=task) for task, text in dict.fromkeys(texts)]
     joined: FloatArray = np.concatenate(rows)
     return joined
@@ -111,7 +111,7 @@ def row_differences(found: FloatArray, expected: FloatArray, *, normalized: bool
 
     Shape: (n, dimension) twice to (n,).
     """
-    # A static model's text and a sparse row may have no term.
+    # The reference may be all zeros: a static model's empty text, or a sparse row without terms.
     largest = np.abs(expected).max(axis=1, keepdims=True)
     scale = 1.0 if normalized else np.where(largest > 0, largest, 1.0)
     differences: FloatArray = np.max(np.abs(found - expected) / scale, axis=1)
@@ -138,14 +138,16 @@ def check_probes(loaded: LoadedBundle, bundle: Bundle) -> float:
     """
     agreement = bundle.manifest.agreement
     if agreement is None:
-        raise BundleCorruptError(f"{bundle.path} was never proven: export the model again")
+        raise BundleCorruptError(
+            f"{bundle.path} was never compared with its original: export the model again"
+        )
     kind = PROBES[bundle.manifest.task]
     texts, expected = read_probes(bundle)
     found = kind.compute(loaded, texts)
     if found.shape != expected.shape:
         raise BundleCorruptError(
-            f"{bundle.path} gives {kind.results} of shape {found.shape} for its probes, and they "
-            f"hold {expected.shape}; {REMEDY}"
+            f"{bundle.path} gives {kind.results} of shape {found.shape} for its probes; expected "
+            f"{expected.shape}; {REMEDY}"
         )
     differences = differences_of(found, expected, bundle.manifest)
     worst = int(differences.argmax())  # NaN counts as the largest

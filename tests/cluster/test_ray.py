@@ -139,7 +139,7 @@ class TestOwnCluster:
         out, err = process.communicate(timeout=SECONDS)
         assert process.returncode == 128 + number, err
         assert "finishing the parts in flight" in err
-        assert "run the same command again to go on" in err
+        assert "run the same command again to continue" in err
         rows = pq.read_table(tmp_path / "output").num_rows
         assert f"{rows:,} of 15,000 rows" in out
         assert embed(
@@ -288,7 +288,7 @@ class TestCluster:
             "part-0.parquet, rows 0 to 19",
             "part-0.parquet, rows 20 to 39",
         ]
-        assert all("failed 3 times, at last with" in reason for reason in report.failures)
+        assert all("failed 3 times, finally with" in reason for reason in report.failures)
 
     def test_an_engine_that_a_worker_lacks(self, source: Path, tmp_path: Path, tiny: Path) -> None:
         """The kernels, which run no bundle in fp32."""

@@ -97,9 +97,9 @@ def test_another_one_is_refused(
         embed(source, output, bundle=tiny, rows_per_part=60)
     recorded = recorded or "ONNX Runtime"
     assert str(caught.value) == (
-        f"{output} was computed by {recorded}, and EMBEDRT_KERNELS={use} asks for {wanted}, whose "
-        f"vectors differ by rounding: unset EMBEDRT_KERNELS to go on with {recorded}, or choose a "
-        "new folder"
+        f"{output} was computed by {recorded}, and EMBEDRT_KERNELS={use} selects {wanted}, whose "
+        f"vectors differ by rounding: unset EMBEDRT_KERNELS to continue with {recorded}, or choose "
+        "a new folder"
     )
     assert contents(output) == before
 
@@ -139,8 +139,8 @@ def test_rows_of_another_one_are_compared_to_a_tolerance(
     assert main(["corpus", "verify", str(output), "--sample", "5"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == (
-        f"computed again: 5 rows to 1e-05, not to the byte: by {again.others[0]} before, by "
-        f"{again.here} now"
+        "recomputed: 5 rows, equal to 1e-05 only, because they were computed by "
+        f"{again.others[0]} and now by {again.here}"
     )
 
 

@@ -104,7 +104,7 @@ BREAKS: dict[Break, str] = {
     a_null_more: "nulls is 76, and _SUCCESS says 75",
     a_row_lost: "has 59 rows, planned 60",
     a_file_lost: "is missing",
-    a_file_copied: "copy.parquet is not of this plan",
+    a_file_copied: "copy.parquet is not part of this plan",
     a_file_in_place_of_another: "digest is|cannot be read",
     a_file_cut_off: "cannot be read",
     a_file_of_a_stranger: "cannot be read",
@@ -199,7 +199,7 @@ def test_a_sample_of_less_than_nothing(output: Path) -> None:
 
 
 def test_no_output_and_no_bundle(source: Path, tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(CorpusOutputError, match="is no output of embedrt embed"):
+    with pytest.raises(CorpusOutputError, match="is not an output of embedrt embed"):
         verify_output(source)
     embed(source, tmp_path / "output", bundle=tiny)
     with pytest.raises(BundleNotFoundError):

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedrt import Bundle
-from embedrt.bundle.manifest import Quantization
+from embedrt.bundle.quantization import Quantization
 from embedrt_export import export_model
 from embedrt_export.card import model_card
 from embedrt_export.source.card import read_license
@@ -147,8 +147,8 @@ class TestBundleCard:
         manifest = tiny_manifest(precision="int8", quantization=self.INT8)
         card = RepoCard(model_card(manifest))
         assert card.data.to_dict()["base_model_relation"] == "quantized"
-        assert "0.9991 in the mean, 0.9950 at the first percentile and\n0.9900" in card.text
-        assert "93% of the ten nearest neighbors" in card.text
+        assert "mean cosine 0.9991, first\npercentile 0.9950, smallest 0.9900" in card.text
+        assert "93% of the ten\nnearest neighbors" in card.text
 
     def test_a_folder_is_no_base_model(self) -> None:
         source = dataclasses.replace(tiny_manifest().source, id="a folder: of 'mine'", license=None)

@@ -12,7 +12,7 @@ import pytest
 import transformers
 from safetensors.torch import load_file, save_file
 
-from comparison import Pair, assert_agrees, export_small, texts_of_every_length
+from comparison import SPECIAL_TEXTS, Pair, assert_agrees, export_small, texts_of_every_length
 from embedrt import Embedder
 from embedrt.errors import UnsupportedModelError
 from embedrt_export import export_model
@@ -47,23 +47,7 @@ def test_agrees_at_every_position(tmp_path: Path, family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_special_tokens_by_name(exported: Callable[[str], Pair], family: str) -> None:
-    pair = exported(family)
-    texts = [
-        template.format(token)
-        for token in (
-            "[PAD]",
-            "[CLS]",
-            "[SEP]",
-            "[MASK]",
-            "[UNK]",
-            "<pad>",
-            "<s>",
-            "</s>",
-            "<mask>",
-        )
-        for template in ("a {0} b", "{0}", "{0}{0} the {0} dog {0}", "a {0}", "{0} a")
-    ]
-    assert_agrees(pair, texts)
+    assert_agrees(exported(family), SPECIAL_TEXTS)
 
 
 @pytest.mark.parametrize("family", ["roberta", "mpnet"])
@@ -147,7 +131,7 @@ def test_pruned_heads_in_int8(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("heads", "reason"),
     [
-        ({"0": [1]}, "24 channels are left, and the weights have"),
+        ({"0": [1]}, "leaves 24 channels, and the weights have"),
         ({"7": [1]}, "of layer 7, and there are 2 layers"),
         ({"1": [4]}, "of 4 heads"),
     ],

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from embedrt import Bundle, Reranker
-from embedrt.bundle.manifest import ScoreQuantization
+from embedrt.bundle.quantization import ScoreQuantization
 from embedrt_export import export_model
 from rerankers import (
     FULL_SIZE,

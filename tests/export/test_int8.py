@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from embedrt import Bundle, Embedder
 from embedrt.bundle.graph_rules import INPUT
-from embedrt.bundle.manifest import Quantization
+from embedrt.bundle.quantization import Quantization
 from embedrt.engine.session import Session, clips_int8
 from embedrt.errors import QualityError, SourceError
 from embedrt.text.tokenizer import TokenIds

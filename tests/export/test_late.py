@@ -19,7 +19,7 @@ from torch import nn
 
 from comparison import texts_of_every_length
 from embedrt import MultiVectorEncoder
-from embedrt.bundle.manifest import ScoreQuantization
+from embedrt.bundle.quantization import ScoreQuantization
 from embedrt.bundle.reader import CARD, GRAPH
 from embedrt.cli import main
 from embedrt.errors import ProofError, QuantizationError, UnsupportedModelError
@@ -234,8 +234,8 @@ def test_what_the_bundle_says(
 ) -> None:
     pair = both("fixed")
     card = (pair.bundle / CARD).read_text(encoding="utf-8")
-    assert f"one a token, of {WIDTH} components, of length 1, fp32" in card
-    assert "queries 16 tokens, shorter ones lengthened to 16, documents 40" in card
+    assert f"one per token, of {WIDTH} components, of length 1, fp32" in card
+    assert "queries 16 tokens, shorter ones expanded to 16, documents 40" in card
     assert main(["verify", str(pair.bundle), "--against", str(pair.folder)]) == 0
     assert "same bytes alone and in batches" in capsys.readouterr().out
 

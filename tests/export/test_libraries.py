@@ -22,7 +22,7 @@ STAGES = re.compile(
     r"reading \S+ from \S+|tracing \w+ by [\w-]+ [\d.]+|calibrating int8 on \d+ texts|rejected .*|"
     r"int8 scheme \w+: .*|writing a (fused|traced) graph of \d+ bytes|"
     r"running the texts of the comparison in sentence-transformers [\d.]+|"
-    r"comparing the bundle with sentence-transformers [\d.]+|it agrees: .*"
+    r"comparing the bundle with sentence-transformers [\d.]+|the bundle agrees: .*"
 )
 SETTINGS = ("HF_", "TRANSFORMERS_", "TQDM_", "PYTHONWARNINGS", "TOKENIZERS_")
 

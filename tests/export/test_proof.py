@@ -47,7 +47,7 @@ GOOD = Agreement(
         ({"max_difference": math.nan}, "differs by nan"),
         ({"min_cosine": 0.9999}, "a cosine is 0.9999000"),
         ({"min_cosine": math.nan}, "a cosine is nan"),
-        ({"same_bytes": False}, "other bytes in a batch than alone"),
+        ({"same_bytes": False}, "different bytes in a batch than alone"),
     ],
 )
 def test_each_reason(changes: dict[str, Any], reason: str) -> None:

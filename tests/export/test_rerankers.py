@@ -21,7 +21,8 @@ from sentence_transformers import CrossEncoder
 
 from embedrt import Bundle, Reranker
 from embedrt.activations import activate
-from embedrt.bundle.manifest import Reranking, ScoreActivation, ScoreQuantization
+from embedrt.bundle.manifest import Reranking, ScoreActivation
+from embedrt.bundle.quantization import ScoreQuantization
 from embedrt.cli import main
 from embedrt.errors import ProofError, UnsupportedModelError
 from embedrt_export import export_model, prove_bundle

@@ -23,7 +23,7 @@ from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder
 
 from comparison import texts_of_every_length
 from embedrt import Bundle, SparseEncoder
-from embedrt.bundle.manifest import TermQuantization
+from embedrt.bundle.quantization import TermQuantization
 from embedrt.bundle.reader import GRAPH
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.cli import main
@@ -200,8 +200,9 @@ def test_no_value_of_the_graph_holds_all_logits(both: Callable[[str], Both]) -> 
 
 
 def test_the_readme_names_the_families() -> None:
-    text = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
-    after = text.partition("Sparse encoders: the masked-LM heads of ")[2]
+    readme = Path(__file__).parents[2] / "models" / "README.md"
+    text = " ".join(readme.read_text(encoding="utf-8").split())
+    after = text.partition("**Sparse encoders**: the masked-LM heads of ")[2]
     names = re.split(", | and ", after.partition(", pooling")[0])
     found = {name.lower().replace("xlm-r", "xlm-roberta") for name in names}
     assert found == {kind.removesuffix("-text") for kind in READERS}
@@ -288,7 +289,7 @@ def test_the_card(both: Callable[[str], Both]) -> None:
     card = (pair.bundle / "README.md").read_text(encoding="utf-8")
     assert f'SparseEncoder.load("{pair.encoder.manifest.name}")' in card
     assert f"| sparse row | a weight for each of {WORDS} words" in card
-    assert "| pooling | max of relu; of a query, a fixed weight for each token |" in card
+    assert "| pooling | max of relu; queries have a fixed weight per token |" in card
 
 
 def test_verify_against_the_original(

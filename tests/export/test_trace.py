@@ -180,7 +180,9 @@ def test_an_input_that_cannot_be_filled(tmp_path: Path) -> None:
     node = helper.make_node("Identity", ["pixel_values"], [ENCODED])
     model = helper.make_model(helper.make_graph([node], "images", [value], [encoded]))
     onnx.save(model, tmp_path / "traced.onnx")
-    with pytest.raises(UnsupportedModelError, match="inputs that no bundle has: pixel_values"):
+    with pytest.raises(
+        UnsupportedModelError, match="inputs that bundles may not have: pixel_values"
+    ):
         finish_model(tmp_path / "traced.onnx", Nodes(prefix="head/"), 1, tmp_path / "finished")
 
 
@@ -269,7 +271,11 @@ def test_architecture_that_is_known_not_to_be_traceable(tmp_path: Path) -> None:
     change_json(folder / "config.json", model_type="longformer")
     (folder / "model.safetensors").write_bytes(b"none")
     message = refusal(folder)
-    for words in ("architecture longformer, of which no graph can be made", "chunks", "another"):
+    for words in (
+        "architecture longformer, which cannot be converted to a graph",
+        "chunks",
+        "another",
+    ):
         assert words in message
 
 
@@ -286,7 +292,7 @@ def test_operators_that_a_bundle_may_not_contain(
     message = refusal(make_small(tmp_path / "model", "big_bird", config={"hidden_act": "gelu_new"}))
     for words in (
         "architecture big_bird, which is not built from its weights and cannot be traced",
-        "onnxscript: the traced graph needs the operators Tanh, which no bundle may hold",
+        "onnxscript: the traced graph needs the operators Tanh, which bundles may not contain",
         "Use sentence-transformers",
     ):
         assert words in message

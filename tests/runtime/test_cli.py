@@ -339,7 +339,7 @@ class TestInfo:
         )
         text = in_process(capsys, "info", bundle)
         shown = "query='q: ' (the default), document=''\n"
-        for fact in (shown, "version 2, embedding", "mean + max", "never proven", "someone/tiny"):
+        for fact in (shown, "version 2, embedding", "mean + max", "not measured", "someone/tiny"):
             assert fact in text
 
     def test_json_is_the_manifest(self, minilm: Path) -> None:

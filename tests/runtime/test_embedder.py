@@ -305,7 +305,7 @@ class TestArguments:
         named = parameters - {"self", "texts", "spellings"}
         assert EncodeOptions.__annotations__.keys() == named | Spellings.__annotations__.keys()
         of_one_call = inspect.signature(Embedder.aembed).parameters.keys() - {"options"}
-        requested = inspect.signature(Requests.one).parameters.keys()
+        requested = inspect.signature(Requests.for_encode).parameters.keys()
         assert requested == parameters | of_one_call
 
 

@@ -414,7 +414,7 @@ class TestPush:
         for name in ("README.md", "modules.json", "model.safetensors"):
             (tmp_path / "model" / name).write_bytes(b"x")
         change(hub, folder=tmp_path / "model")
-        with pytest.raises(HubError, match=r"something else than a bundle: model\.safetensors"):
+        with pytest.raises(HubError, match=r"other files than a bundle's: model\.safetensors"):
             push(make_tiny(tmp_path / "mine"), ID)
         assert not [line for line in hub.requests if "/commit/" in line]
 

@@ -18,9 +18,9 @@ from embedrt.bundle.manifest import (
     POOLING_MASK,
     TOKEN_IDS,
     FileEntry,
-    Quantization,
     Source,
 )
+from embedrt.bundle.quantization import Quantization
 from embedrt.errors import BundleFormatError
 from tiny_bundle import tiny_manifest
 

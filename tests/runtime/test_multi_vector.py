@@ -201,7 +201,7 @@ def test_a_graph_of_one_vector_a_text_is_refused(tmp_path: Path) -> None:
     [
         ([[0.0, 1] + [0] * 8, [0, 0, 1] + [0] * 7], None),
         ([[0.0, 1] + [0] * 8, [0, 0, 0.5] + [0] * 7], "vectors that differ by 5.0e-01"),
-        ([[0.0, 1] + [0] * 8], r"of shape \(2, 10\) for its probes, and they hold \(1, 10\)"),
+        ([[0.0, 1] + [0] * 8], r"of shape \(2, 10\) for its probes; expected \(1, 10\)"),
         ([], "holds no texts with the vectors of their tokens"),
         ([[1.0, 2]], "holds no texts with the vectors of their tokens"),
         (5, "holds no texts with the vectors of their tokens"),
@@ -222,9 +222,9 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     late = replace(LATE, expansion=HIDDEN, skipped=(3, 4))
     bundle = str(make_tiny_late(tmp_path / "b", late))
     main(["info", bundle])
-    told = capsys.readouterr().out
-    assert "one a token, 4 of a query, 6 of a document, queries lengthened to 4, 2 tokens" in told
-    assert "similarity  maxsim" in told
+    shown = capsys.readouterr().out
+    assert "one per token, 4 of a query, 6 of a document, queries expanded to 4, 2 tokens" in shown
+    assert "similarity  maxsim" in shown
     main(["verify", bundle])
     assert "vectors on this machine: largest difference 0.0e+00" in capsys.readouterr().out
     (tmp_path / "texts.txt").write_text("w1\n", encoding="utf-8")

@@ -68,5 +68,7 @@ def test_prompts_are_not_applied(tmp_path: Path) -> None:
 
 
 def test_a_bundle_that_was_never_proven(tmp_path: Path) -> None:
-    with pytest.raises(BundleCorruptError, match="never proven: export the model again"):
+    with pytest.raises(
+        BundleCorruptError, match="never compared with its original: export the model again"
+    ):
         check(make_tiny(tmp_path / "tiny", agreement=None))

@@ -109,7 +109,7 @@ class TestTokens:
         ids = embedder.tokenize("hello world")[0].tolist()
         assert embedder.tokenizer.decode(ids) == "hello world"
         assert embedder.tokenizer.decode(ids, skip_special=False) == "[CLS] hello world [SEP]"
-        with pytest.raises(ValueError, match=r"\[1\] is 999999, which is no token id"):
+        with pytest.raises(ValueError, match=r"\[1\] is 999999, which is not a token id"):
             embedder.tokenizer.decode([1, 999_999])
 
     def test_options(self, tiny: Path) -> None:

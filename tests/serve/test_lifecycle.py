@@ -202,7 +202,7 @@ class TestStart:
             (["--grace", "inf"], "grace=inf; expected a finite number"),
             (["--api-key-file", "/nowhere"], "/nowhere"),
             (["--api-key-file", os.devnull], "is empty; write a key to it"),
-            (["--tiktoken", __file__, "--port", "0"], "line 1 is no token and its rank"),
+            (["--tiktoken", __file__, "--port", "0"], "line 1 is not a token and its rank"),
         ],
     )
     def test_wrong_options(self, tiny: Path, options: list[str], message: str) -> None:

@@ -66,7 +66,7 @@ CAUSAL = frozenset({"gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
 ROTARY = CAUSAL | {"eurobert", "gte", "jina_embeddings_v3", "modernbert", "nomic_bert"}
 # Scalings of rotary positions by which a position's angles do not depend on the longest text.
 UNBOUNDED = frozenset({"default", "linear", "llama3"})
-BY_LENGTH = "longrope"  # rotations that depend on the text's length, which no table can say
+BY_LENGTH = "longrope"  # rotations that depend on the text's length, which a table cannot represent
 
 
 def find_reader(config: PretrainedConfig) -> Reader | None:
@@ -99,7 +99,7 @@ def read_encoder(
 ) -> Encoder:
     """Return the encoder, with pruned attention heads restored as zeros.
 
-    Where positions are computed and not learned, there are as many as `max_seq_length` asks for.
+    If positions are computed and not learned, their number is at least `max_seq_length`.
     Raises UnsupportedModelError if the weights do not match the config.
     """
     encoder = reader(_lengthen(config, max_seq_length), tensors)

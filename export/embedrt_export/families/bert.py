@@ -1,4 +1,4 @@
-"""BERT, the architecture of bge, e5, gte, MiniLM and most other models, and its close kin."""
+"""BERT, the architecture of bge, e5, gte, MiniLM and most other models, and close variants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
 
 
 def read_ernie(config: PretrainedConfig, tensors: Tensors) -> Encoder:
-    """Map an ERNIE checkpoint: BERT with a task, which is 0 where a caller names none."""
+    """Map an ERNIE checkpoint: BERT with the embedding of a task, which is 0 by default."""
     weights = tensors.under("ernie.")
     encoder = read_encoder(config, weights)
     positions = encoder.position_embeddings
@@ -51,7 +51,7 @@ def read_encoder(
     projection: str | None = None,
     rotation: Rotation | None = None,
 ) -> Encoder:
-    """Map the tensors, whose names BERT and its kin share.
+    """Map the tensors, whose names BERT and its variants share.
 
     `projection` is the name of the layer after the embeddings, where there is one. With `rotation`
     there are no position embeddings.
@@ -89,7 +89,7 @@ def read_layer(
     feed_forward_norms: Norms,
     rotation: Rotation | None = None,
 ) -> Layer:
-    """Map a layer; its norms have other names and places in some of BERT's kin."""
+    """Map a layer; its norms have other names and places in some variants."""
     return Layer(
         query=weights.linear(f"{name}.attention.self.query"),
         key=weights.linear(f"{name}.attention.self.key"),

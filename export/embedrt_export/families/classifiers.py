@@ -1,6 +1,6 @@
-"""The classifiers of the families: what transformers puts on an encoder to score a text or pair.
+"""The classifiers of the families: the modules after an encoder that score a text or pair.
 
-Each is a pooling, layers in between, and a linear layer to the scores.
+Each classifier is a pooling, optional inner layers, and a linear layer to the scores.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ SLIDING = "sliding_attention"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """What the families do differently."""
+    """The differences between the families."""
 
     rotary: Callable[..., nn.Module]
     projection_bias: bool
@@ -61,7 +61,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
 
 
 def is_causal(config: PretrainedConfig) -> bool:
-    """Whether tokens attend only to those before them; transformers 5 lets a config say no."""
+    """Whether tokens attend only to earlier tokens; in transformers 5, the config decides."""
     return config.model_type != "eurobert" and bool(getattr(config, "is_causal", True))
 
 

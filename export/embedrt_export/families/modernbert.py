@@ -39,7 +39,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
 
 
 def _kinds(config: PretrainedConfig) -> list[str]:
-    """Return the kind of each layer's attention; transformers 4 knows only a rule for it."""
+    """Return the kind of each layer's attention; in transformers 4, a rule determines it."""
     layers = config.num_hidden_layers
     listed: list[str] | None = getattr(config, "layer_types", None)
     if listed is not None:

@@ -52,7 +52,7 @@ def _restore(layer: Layer, kept: NDArray[np.int64], hidden: int, index: int) -> 
     }
     if set(widths.values()) != {len(kept)}:
         raise UnsupportedModelError(
-            f"config.json prunes heads of layer {index}, of which {len(kept)} channels are left, "
+            f"config.json prunes heads of layer {index}, which leaves {len(kept)} channels, "
             f"and the weights have {widths}"
         )
     return replace(

@@ -24,7 +24,7 @@ def kinds_of_scaling(config: PretrainedConfig) -> set[str]:
 
 
 def tabulate(rotary: nn.Module, positions: int, **options: Any) -> Rotation:
-    """Return the cosines and sines that `rotary` gives for all positions.
+    """Return the cosines and sines of `rotary` for all positions.
 
     `rotary` maps positions to cosines and sines, each repeated for the two components of a pair, as
     all of transformers' modules with rotated halves do. `options` are further arguments of its

@@ -25,10 +25,10 @@ from embedrt_export.graph.windows import (
 
 
 class SelfAttention:
-    """Adds the self-attention of an encoder's layers, and what several layers share once."""
+    """Adds the self-attention of an encoder's layers; values that layers share are added once."""
 
     def __init__(self, nodes: Nodes, encoder: Encoder, arithmetic: Arithmetic, shape: str) -> None:
-        """Add what all layers share; `shape` is the name of the batch's shape: batch, tokens."""
+        """Add the values that all layers share; `shape` is the name of (batch, tokens)."""
         self._nodes = nodes
         self._encoder = encoder
         self._arithmetic = arithmetic
@@ -79,7 +79,7 @@ class SelfAttention:
         if encoder.causal:
             if encoder.hides_tokens:
                 raise UnsupportedModelError(
-                    "its queries are lengthened with tokens that are not attended to, which "
+                    "its queries are expanded with tokens that are not attended to, which "
                     "embedrt does not support in decoders"
                 )
             if self._lengths is None:
@@ -130,7 +130,7 @@ class SelfAttention:
     def _add_windows(self, reach: int) -> Windows:
         if reach + 1 < self._encoder.hidden_within:
             raise UnsupportedModelError(
-                f"its queries are lengthened to {self._encoder.hidden_within} tokens that do not "
+                f"its queries are expanded to {self._encoder.hidden_within} tokens that do not "
                 f"attend to each other, beyond the encoder's window of {reach} tokens on each side"
             )
         if reach not in self._windows:
@@ -194,7 +194,7 @@ def _fold_biases(encoder: Encoder, layer: Layer) -> tuple[Linear, Linear]:
 
 
 def by_query_head(encoder: Encoder, values: FloatArray) -> FloatArray:
-    """Repeat what belongs to the channels of key heads for the query heads that share them."""
+    """Repeat the values of the channels of key heads for the query heads that share them."""
     heads = encoder.key_heads or encoder.heads
     repeated = np.repeat(values.reshape(heads, -1), encoder.heads // heads, axis=0)
     return repeated.reshape(encoder.attention_width)

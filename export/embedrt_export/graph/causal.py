@@ -20,7 +20,7 @@ HEAD_MULTIPLE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
-    """What all causal layers share, by name."""
+    """The values that all causal layers share, by name."""
 
     last: str
     """Index of each text's last token, int32: (batch,)."""
@@ -29,7 +29,7 @@ class Lengths:
 
 
 def add_lengths(nodes: Nodes) -> Lengths:
-    """Add what causal layers share: the operator was made for batches with padding."""
+    """Add the lengths that the operator requires, because it supports batches with padding."""
     batch = nodes.add("Shape", INPUT, start=0, end=1)
     tokens = nodes.add("Cast", nodes.add("Shape", INPUT, start=1, end=2), to=TensorProto.INT32)
     one = nodes.weight("one_token", np.array([1], np.int32))

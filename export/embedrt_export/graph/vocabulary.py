@@ -26,7 +26,7 @@ class VocabularyArithmetic(Arithmetic, Protocol):
 
 
 def slices(words: int) -> list[slice]:
-    """Return the slices of a vocabulary, of which only the last may be smaller."""
+    """Return slices of equal size that cover a vocabulary; the last one may be smaller."""
     size = max(WORDS_IN_A_SLICE, -(-words // MOST_SLICES))
     return [slice(start, min(start + size, words)) for start in range(0, words, size)]
 

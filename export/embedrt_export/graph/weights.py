@@ -67,7 +67,7 @@ class Weights:
 
 
 def digest(array: NDArray[Any]) -> tuple[object, ...]:
-    """Return what only arrays with the same values, type and shape have in common."""
+    """Return a digest that is equal only for arrays with the same values, type and shape."""
     hashed = hashlib.blake2b()
     for block in _blocks(array):
         hashed.update(block.data)

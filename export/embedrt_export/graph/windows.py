@@ -30,7 +30,7 @@ class Windows:
     keys: str
     """Position of each key that a block attends to: (blocks * span,)."""
     bias: str
-    """What is added to the scores: (batch * blocks, 1, block, span)."""
+    """Bias on the scores: (batch * blocks, 1, block, span)."""
     query_shape: str
     """Shape of the queries by block: batch * blocks, block, and the rest."""
     key_shape: str
@@ -42,12 +42,12 @@ class Windows:
 
 
 def add_shown(nodes: Nodes) -> str:
-    """Add which tokens the input ``attention_mask`` does not hide, as booleans (batch, tokens)."""
+    """Add booleans (batch, tokens): whether the input ``attention_mask`` shows a token."""
     return nodes.add("Cast", ATTENTION_MASK.name, to=TensorProto.BOOL)
 
 
 def add_windows(nodes: Nodes, reach: int, *, hides: bool = False) -> Windows:
-    """Add what the layers with windows of `reach` tokens on each side share.
+    """Add the values that layers with windows of `reach` tokens on each side share.
 
     With `hides`, the input ``attention_mask`` hides tokens from all others.
     """

@@ -57,7 +57,7 @@ def add_head(
 
 
 def add_token_head(nodes: Nodes, vectors: str, hidden: int, head: Head) -> tuple[str, int]:
-    """Add a head that takes the vector of each token for itself; return its result and dimension.
+    """Add a head that is applied to each token's vector; return its result and dimension.
 
     The shape of `vectors` is (batch, tokens, hidden); that of the result has the dimension there.
     """

@@ -2,7 +2,7 @@
 
 The formulas follow ``sentence_transformers.sparse_encoder.modules.SpladePooling``. The largest
 weight of a word is that of its largest logit, because the activation and the bias do not change the
-order: logits are pooled first, and only one a text and word is activated.
+order: logits are pooled first, and the activation is computed once per text and word.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def add_masked_head(
 ) -> str:
     """Add the head, (batch, tokens, hidden) to the weights of all words, (batch, vocabulary)."""
     if head.query_weights is not None:
-        nodes.weight(QUERY_WEIGHTS, head.query_weights)  # read by the runtime, and by no node
+        nodes.weight(QUERY_WEIGHTS, head.query_weights)  # read by the runtime only
     shape = nodes.add("Slice", nodes.add("Shape", vectors), nodes.ints(0), nodes.ints(2))
     rows = nodes.add("Reshape", vectors, nodes.ints(-1, hidden))
     dense = arithmetic.add_linear(nodes, "masked.dense", head.dense, rows)

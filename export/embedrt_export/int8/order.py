@@ -68,8 +68,8 @@ def measure_max_sim(
 ) -> OrderQuality:
     """Compare the order of documents by MaxSim with vectors of tokens in int8 and in fp32.
 
-    Shape of both: (all tokens, dimension), of which `tokens` belong to each text; the first texts
-    are the `queries`, and the others documents. Raises QuantizationError as `measure_order`.
+    Shape of both: (all tokens, dimension). `tokens` are the token counts of the texts; the first
+    texts are the `queries`, and the others documents. Raises QuantizationError as `measure_order`.
     """
     require_shape("quality: vectors in int8", found, expected.shape)
     ends = np.cumsum(tokens)[:-1]

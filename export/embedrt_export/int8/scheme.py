@@ -24,7 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from embedrt.bundle.manifest import Scheme
+from embedrt.bundle.quantization import Scheme
 from embedrt.errors import QuantizationError
 from embedrt_export.encoder import Activation, FloatArray, Linear
 from embedrt_export.graph.nodes import CONTRIB, Nodes
@@ -72,7 +72,7 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What a linear layer reads, quantized."""
+    """The quantized input of a linear layer."""
 
     vectors: str
     """The input in float32."""
@@ -107,7 +107,7 @@ class Int8:
         )
 
     def add_input(self, nodes: Nodes, name: str, linear: Linear, vectors: str) -> Input:
-        """Quantize what a linear layer reads; raise QuantizationError if it has no range."""
+        """Quantize the input of a linear layer; raise QuantizationError if it has no range."""
         kind = name.rpartition(".")[2]
         if name not in self._ranges:
             raise QuantizationError(f"int8: {name} has no range")

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from embedrt.bundle.manifest import Precision, Scheme
+from embedrt.bundle.manifest import Precision
+from embedrt.bundle.quantization import Scheme
 from embedrt.engine.session import Session
 from embedrt.errors import QualityError, QuantizationError
 from embedrt.text.tokenizer import TokenIds

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from embedrt.bundle.manifest import Scheme
+from embedrt.bundle.quantization import Scheme
 from embedrt.errors import QuantizationError
 from embedrt_export.encoder import FloatArray
 from embedrt_export.graph.nodes import CONTRIB, Nodes

@@ -1,5 +1,5 @@
-"""``embedrt compare``: what changes for the user's own texts when a bundle replaces the original.
+"""``embedrt compare``: compares a bundle with its original on the user's own texts.
 
-`measure` encodes the texts with both, and `page` shows the result. Nothing is judged here: the
-proof of an export does that, on texts of its own.
+`measure` encodes the texts with both, and `page` shows the result. There is no pass or fail: the
+export itself checks the agreement, on texts of its own.
 """

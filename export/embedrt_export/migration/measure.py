@@ -32,7 +32,7 @@ WARM_UP = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One of the two, and how long it took."""
+    """One of the two models and its duration."""
 
     name: str
     seconds: float
@@ -41,21 +41,21 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """What changes when a bundle replaces the original."""
+    """The differences between a bundle and its original."""
 
     texts: int
     original: Side
     bundle: Side
     threads: int
     cosines: NDArray[np.float64]
-    """Between a text's two vectors. Shape: (texts,)."""
+    """Cosine of each text's two vectors. Shape: (texts,)."""
     worst: list[tuple[float, str]]
     """The smallest cosines, and the beginnings of their texts."""
     shared: NDArray[np.int64]
-    """How many of a text's nearest neighbors, among the other texts, are the same for both.
+    """Number of a text's nearest neighbors, among the other texts, that are the same for both.
     Shape: (at most `MOST_QUERIES`,)."""
     neighbors: int
-    """How many were compared: 10, or all other texts where these are fewer."""
+    """Number of neighbors compared: 10, or all other texts if there are fewer."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the table's rows."""

@@ -1,4 +1,4 @@
-"""One page of HTML with the table and two plots, which loads nothing from anywhere."""
+"""One self-contained HTML page with the table and two plots."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ line { stroke: #7b818a80 } td:first-child { white-space: nowrap }
 
 
 def page(migration: Migration) -> str:
-    """Return the page, for people."""
+    """Return the page."""
     title = f"{migration.original.name} and {migration.bundle.name}"
     worst = [(f"{cosine:.6f}", text) for cosine, text in migration.worst]
     numbers = range(migration.neighbors + 1)

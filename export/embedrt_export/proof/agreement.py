@@ -9,9 +9,9 @@ import numpy as np
 
 from embedrt import Embedder
 from embedrt.bundle.manifest import Agreement, Precision
-from embedrt.errors import ProofError
 from embedrt.sparse import SparseEncoder
 from embedrt_export.proof.comparison import MIN_COSINE, Comparison, compare, tolerance_of
+from embedrt_export.proof.disagreement import disagreement
 from embedrt_export.proof.explanation import explain
 from embedrt_export.proof.reference import Reference
 from embedrt_export.proof.sparse_oracle import DenseRows, SparseOracle
@@ -69,9 +69,7 @@ def require_agreement(
     if not agreement.min_cosine >= min_cosine:
         reasons.append(f"a cosine is {agreement.min_cosine:.7f}; at least {min_cosine} is required")
     if not agreement.same_bytes:
-        reasons.append("a text gives other bytes in a batch than alone")
+        reasons.append("a text gives different bytes in a batch than alone")
     if reasons:
-        raise ProofError(
-            f"the bundle does not agree with {agreement.reference} on {agreement.texts} texts: "
-            f"{'; '.join((*reasons, *explain()))}. Nothing was written"
-        )
+        compared = f"{agreement.reference} on {agreement.texts} texts"
+        raise disagreement(compared, "; ".join((*reasons, *explain())))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedrt import Embedder
-from embedrt.bundle.decoding import REMEDY
 from embedrt.bundle.manifest import Manifest, Precision
 from embedrt.errors import EmbedrtError, ProofError, UnsupportedModelError
 from embedrt.text.inputs import start_of
@@ -16,6 +15,7 @@ from embedrt.verify import row_differences
 from embedrt_export.encoder import LONG, FloatArray
 from embedrt_export.int8.quality import row_cosines
 from embedrt_export.proof.calls import OWN_PROMPT, Call, prompted_calls
+from embedrt_export.proof.disagreement import disagreement, refusal
 from embedrt_export.proof.reference import Reference
 from embedrt_export.proof.texts import PROMPTED, cut_texts, proof_texts, text_of
 from embedrt_export.proof.tokens import token_difference
@@ -62,7 +62,7 @@ def tolerance_of(manifest: Manifest) -> float:
 
 
 def rehearse(oracle: Reference, max_tokens: int, count: Callable[[str], int]) -> None:
-    """Embed all texts of `compare` with the original, which remembers them."""
+    """Embed all texts of `compare` with the original, which caches the results."""
     for call, texts in plan(oracle, max_tokens, count):
         for text in texts:
             expected_of(oracle, call, text)
@@ -71,7 +71,7 @@ def rehearse(oracle: Reference, max_tokens: int, count: Callable[[str], int]) ->
 def compare(embedder: Embedder, oracle: Reference) -> list[Comparison]:
     """Embed all texts with both models without a prompt, and a few with each other call.
 
-    Raises ProofError if the two cut a long text at different tokens.
+    Raises ProofError if the two truncate a long text differently.
     """
     comparisons = []
     for call, texts in plan(oracle, embedder.max_tokens, embedder.count_tokens):
@@ -80,10 +80,7 @@ def compare(embedder: Embedder, oracle: Reference) -> list[Comparison]:
     for call in (oracle.main_calls[0], Call(method="encode_document", prompt=OWN_PROMPT)):
         for text in cut_texts(embedder.max_tokens, embedder.count_tokens):
             if reason := token_difference(call, text, embedder, oracle):
-                raise ProofError(
-                    f"the bundle does not agree with {oracle.name}: {call} on "
-                    f"{start_of(text)}: {reason}. Nothing was written"
-                )
+                raise disagreement(oracle.name, f"{call} on {start_of(text)}: {reason}")
     return comparisons
 
 
@@ -127,10 +124,7 @@ def compare_texts(
         together = np.concatenate([found, np.empty((len(neighbors), found.shape[1]), np.float32)])
         together[order] = call.of(embedder, [mixed[index] for index in order])
     except (EmbedrtError, ValueError, TypeError) as error:
-        raise ProofError(
-            f"the bundle does not agree with {oracle.name}: it refuses {call}: "
-            f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
-        ) from error
+        raise refusal(oracle.name, call, error) from error
     if found.shape != expected.shape:
         raise ProofError(
             f"the bundle gives {found.shape[1]} components and the original {expected.shape[1]}"
@@ -153,7 +147,7 @@ def compare_texts(
 
 
 def _taken(oracle: Reference, call: Call, texts: Sequence[str]) -> list[str]:
-    """Return the texts that the original takes: most fail on texts without tokens."""
+    """Return the texts that the original accepts: most fail on texts without tokens."""
     return [text for text in texts if oracle.takes(text, call)]
 
 

@@ -31,7 +31,7 @@ class LateOracle(Oracle):
         super().__init__(folder, load_multi_vector_encoder)
 
     def late(self, settings: Settings, max_tokens: int) -> LateInteraction:
-        """Return what the manifest says of a late interaction model.
+        """Return the manifest's record of a late interaction model.
 
         `max_tokens` is the number of tokens that other texts are truncated to.
         """
@@ -74,13 +74,13 @@ class LateOracle(Oracle):
         types = super().token_types()
         if self._transformer().query_expansion is not None and types != TokenTypes():
             raise UnsupportedModelError(
-                f"{self._folder} lengthens queries, and its tokenizer gives a text token types "
+                f"{self._folder} expands queries, and its tokenizer gives a text token types "
                 "other than 0; embedrt does not support both"
             )
         return types
 
     def inputs(self, text: str, task: TextKind) -> TokenIds:
-        """Return what the graph takes for a text. Shape: (tokens,), or (2, tokens) with a mask."""
+        """Return the graph's input for a text. Shape: (tokens,), or (2, tokens) with a mask."""
         with self._naming(text):
             features: dict[str, Any] = self._model.preprocess([text], task=task)
         ids, mask = (
@@ -96,7 +96,7 @@ class LateOracle(Oracle):
         return np.asarray(vectors.numpy(), np.float32)
 
     def _added_token(self, token: str | None) -> int:
-        """Return the id of the token that lengthens queries."""
+        """Return the id of the token that expands queries."""
         tokenizer = self._tokenizer
         if token is not None:
             return int(tokenizer.convert_tokens_to_ids(token))
@@ -104,7 +104,7 @@ class LateOracle(Oracle):
         return int(tokenizer.eos_token_id if mask is None else mask)
 
     def _ids_of(self, words: tuple[str, ...]) -> tuple[int, ...]:
-        """Return the ids of words that are tokens, in the way of `MultiVectorMask`."""
+        """Return the ids of words that are tokens, as `MultiVectorMask` does."""
         tokenizer = self._tokenizer
         numbers = {word: tokenizer.convert_tokens_to_ids(word) for word in words}
         unknown = tokenizer.unk_token_id

@@ -70,16 +70,16 @@ class Oracle(Original):
         return self._pools_prompt or bool(np.isfinite(self.embed([text], call)).all())
 
     def leave_prompt_out(self) -> None:
-        """Leave the prompt out of the pooling, whatever the model's files say."""
+        """Leave the prompt out of the pooling, regardless of the model's files."""
         self._model.set_pooling_include_prompt(include_prompt=False)
         self._pools_prompt = False
 
     def prompt_endings(self) -> tuple[int, ...]:
-        """Return the tokens that are not counted to a prompt that ends in them."""
+        """Return the tokens that do not count as part of a prompt at its end."""
         return tuple(sorted(map(int, self._tokenizer.all_special_ids)))
 
     def graph_inputs(self, text: str) -> TokenIds:
-        """Return what the graph takes for a text without a prompt.
+        """Return the input of the graph for a text without a prompt.
 
         Shape: (tokens,), or (2, tokens) with the mask of the tokens that are pooled.
         """

@@ -1,4 +1,4 @@
-"""The original model in torch, in float32, with its tokenizer: what all tasks have in common."""
+"""The original model in torch, in float32, with its tokenizer: the base for all tasks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _SeenError(Exception):
 class Original:
     """The original model. It runs one text at a time, so that padding has no effect.
 
-    Results are remembered, so that the weights can be released before a bundle is compared.
+    Results are cached, so that the weights can be released before a bundle is compared.
     """
 
     name = f"sentence-transformers {sentence_transformers.__version__}"
@@ -79,7 +79,7 @@ class Original:
             )
         known = set(self._tokenizer.get_vocab()) - set(self._tokenizer.all_special_tokens)
         if not known and not any(folder.rglob("tokenizer.json")):
-            # What transformers 5 makes of a folder without a vocabulary.
+            # transformers 5 returns an empty tokenizer for a folder without a vocabulary.
             raise UnsupportedModelError(
                 f"{folder} has neither a tokenizer.json nor another vocabulary that transformers "
                 "reads. Download the model again"
@@ -142,7 +142,7 @@ class Original:
         return list(self._model.prompts)
 
     def release(self) -> None:
-        """Drop the weights. Only results that are known are given from now on."""
+        """Drop the weights. From now on, only cached results are available."""
         self.results.release()
         drop_weights(self._model)
 
@@ -197,7 +197,7 @@ class Original:
     def _naming(self, text: Text) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever the model's files make it raise
+        except Exception as error:  # malformed files raise any kind
             raise UnsupportedModelError(
                 f"sentence-transformers runs {self._folder}, and breaks on the text "
                 f"{start_of(text)}: {gist(error)}"

@@ -81,7 +81,7 @@ class PairOracle(Original):
         return TokenTypes(given=any(map(any, rows)))
 
     def inputs(self, pair: Pair) -> TokenIds:
-        """Return what the graph takes for a pair. Shape: (tokens,), or (2, tokens) with types."""
+        """Return the input of the graph for a pair. Shape: (tokens,), or (2, tokens) with types."""
         features = self._features(pair)
         ids = np.array(features["input_ids"][0].tolist(), np.int64)
         if not self._types.given:
@@ -104,7 +104,7 @@ class PairOracle(Original):
         return np.asarray(score, np.float32).reshape(-1)
 
     def activate(self, scores: FloatArray) -> FloatArray:
-        """Return what the model's activation makes of raw scores. Shape: (n, labels)."""
+        """Apply the model's activation to raw scores. Shape: (n, labels)."""
         with quiet():
             activated: FloatArray = self._model.activation_fn(torch.from_numpy(scores)).numpy()
         return activated

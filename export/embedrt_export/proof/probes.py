@@ -47,7 +47,7 @@ def pair_probes(oracle: PairOracle) -> bytes:
 
 
 def _rounded(values: FloatArray) -> list[float]:
-    """Return numbers with the nine digits that tell any two float32 apart."""
+    """Return numbers with nine digits, which distinguish any two float32."""
     return [float(f"{value:.9g}") for value in values]
 
 

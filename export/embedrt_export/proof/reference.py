@@ -1,4 +1,4 @@
-"""What the comparison of embeddings needs of an original model, whichever library runs it."""
+"""The interface of an original model for the comparison of embeddings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embedrt_export.proof.calls import PLAIN, Call
 
 
 class Reference(Protocol):
-    """An original model. It remembers embeddings, so that its weights can be released."""
+    """An original model. It caches embeddings, so that its weights can be released."""
 
     @property
     def name(self) -> str:
@@ -32,7 +32,7 @@ class Reference(Protocol):
         """Whether the original runs this text in this call without failing."""
 
     def edge_texts(self) -> list[str]:
-        """Return texts at limits that only models of this kind have."""
+        """Return texts at the limits of this kind of model."""
 
     def embed(self, texts: Sequence[str], call: Call = PLAIN) -> FloatArray:
         """Embed each text with `call`, by default without a prompt. Shape: (n, dimension)."""

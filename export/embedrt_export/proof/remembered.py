@@ -1,4 +1,4 @@
-"""The results of an original model, kept so that its weights can be released before the proof."""
+"""Cached results of an original model, so that its weights can be released before the proof."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from embedrt_export.encoder import FloatArray
 
 
 class Remembered:
-    """Runs each text once for each call, and remembers the result."""
+    """Runs each text once per call, and caches the result."""
 
     def __init__(self, run: Callable[[Any, Any], FloatArray]) -> None:
-        """Take the function that runs a text or pair with a call."""
+        """Create an empty cache of the results of `run`, a function of a call and a text."""
         self._run = run
         self._known: dict[tuple[Any, Text], FloatArray] = {}
         self._is_released = False
@@ -36,9 +36,9 @@ class Remembered:
         return np.stack([self._known[call, text] for text in texts])
 
     def known(self) -> set[tuple[Any, Any]]:
-        """Return the calls and texts with a result."""
+        """Return the calls and texts with cached results."""
         return set(self._known)
 
     def release(self) -> None:
-        """Run nothing from now on."""
+        """Drop the function: from now on, only cached results are available."""
         self._is_released = True

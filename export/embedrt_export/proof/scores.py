@@ -8,7 +8,6 @@ from itertools import zip_longest
 
 import numpy as np
 
-from embedrt.bundle.decoding import REMEDY
 from embedrt.bundle.manifest import Agreement
 from embedrt.errors import EmbedrtError, ProofError
 from embedrt.pair import Pair
@@ -19,6 +18,7 @@ from embedrt_export.int8.quality import row_cosines
 from embedrt_export.proof.agreement import require_agreement
 from embedrt_export.proof.calls import OWN_PROMPT
 from embedrt_export.proof.comparison import TOLERANCE
+from embedrt_export.proof.disagreement import disagreement, refusal
 from embedrt_export.proof.pair_oracle import RAW, PairCall, PairOracle
 from embedrt_export.proof.pairs import PROMPTED, cut_pairs, proof_pairs
 
@@ -54,7 +54,7 @@ class Scored:
 
 
 def rehearse_scores(oracle: PairOracle, max_tokens: int, count: Callable[[Pair], int]) -> None:
-    """Score all pairs of `compare_scores` with the original, which remembers them."""
+    """Score all pairs of `compare_scores` with the original, which caches the results."""
     for call, pairs in _plan(oracle, max_tokens, count):
         oracle.score(pairs, call)
 
@@ -78,22 +78,19 @@ def prove_scores(reranker: Reranker, oracle: PairOracle) -> Agreement:
 def compare_scores(reranker: Reranker, oracle: PairOracle) -> list[Scored]:
     """Score all pairs with both models, raw, and some with the activation and with prompts.
 
-    Raises ProofError if the two cut a long pair at different tokens.
+    Raises ProofError if the two truncate a long pair differently.
     """
     count = reranker.count_pair_tokens
     plan = list(_plan(oracle, reranker.max_tokens, count))
     scored = [_score(reranker, oracle, call, pairs) for call, pairs in plan]
     for pair in cut_pairs(reranker.max_tokens, count) if reranker.max_tokens > LONG else ():
         if reason := _token_difference(pair, reranker, oracle):
-            raise ProofError(
-                f"the bundle does not agree with {oracle.name}: {start_of(pair)}: {reason}. "
-                "Nothing was written"
-            )
+            raise disagreement(oracle.name, f"{start_of(pair)}: {reason}")
     return _scaled(scored, oracle)
 
 
 def _scaled(scored: Sequence[Scored], oracle: PairOracle) -> list[Scored]:
-    """Return the comparisons with the scale of all raw scores, or of what is made of them."""
+    """Return the comparisons with the scale of all raw scores, or of all activated scores."""
     raw = np.concatenate([one.expected for one in scored if one.call.raw])
     scales = {True: raw, False: oracle.activate(raw)}
     largest = {kind: float(np.abs(scores).max()) for kind, scores in scales.items()}
@@ -125,10 +122,7 @@ def _score(reranker: Reranker, oracle: PairOracle, call: PairCall, pairs: Sequen
         together = np.empty_like(found)
         together[order] = score([pairs[index] for index in order])
     except (EmbedrtError, ValueError, TypeError) as error:
-        raise ProofError(
-            f"the bundle does not agree with {oracle.name}: it refuses {call}: "
-            f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
-        ) from error
+        raise refusal(oracle.name, call, error) from error
     if found.shape != expected.shape:
         raise ProofError(
             f"the bundle gives {found.shape[1]} scores and the original {expected.shape[1]}"
@@ -137,7 +131,7 @@ def _score(reranker: Reranker, oracle: PairOracle, call: PairCall, pairs: Sequen
 
 
 def _explain(scored: Sequence[Scored], reranker: Reranker, oracle: PairOracle) -> list[str]:
-    """Describe the pairs that differ most, and those with other bytes in a batch."""
+    """Describe the pairs that differ most, and those with different bytes in a batch."""
     tolerance = TOLERANCE[reranker.manifest.precision]
     apart = [
         (float(difference), one, row)

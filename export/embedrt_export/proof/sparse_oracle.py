@@ -40,7 +40,7 @@ class SparseOracle(Oracle):
         self.main_calls = (DOCUMENTS, QUERIES) if self._table is not None else (DOCUMENTS,)
 
     def sparsity(self, settings: Settings) -> Sparsity:
-        """Return what the manifest says of a sparse encoder."""
+        """Return the manifest's record of a sparse encoder."""
         sparse = settings.sparse
         assert sparse is not None
         table = sparse.queries
@@ -56,7 +56,7 @@ class SparseOracle(Oracle):
         )
 
     def takes(self, text: str, call: Call) -> bool:
-        """Whether a text has tokens in this call; of a table's queries, all may have none."""
+        """Whether a text has tokens in this call, or is a query of a table, which needs none."""
         return super().takes(text, call) or (
             self._table is not None and call.method == QUERIES.method
         )
@@ -124,5 +124,5 @@ class DenseRows:
 
 
 def _plain(tokenizer: Any) -> tuple[str, str]:
-    """Return a tokenizer without what differs by call, and its side of truncation."""
+    """Return a tokenizer without the settings that depend on calls, and its truncation side."""
     return plain_json(tokenizer), tokenizer.truncation_side

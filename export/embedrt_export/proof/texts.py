@@ -66,7 +66,7 @@ def proof_texts(
 
 
 def cut_texts(max_tokens: int, count: Callable[[str], int]) -> list[str]:
-    """Return texts around `max_tokens`, of which only the token ids need to be compared."""
+    """Return texts around `max_tokens`, for comparing token ids only."""
     around = _around(max_tokens) if LONG < max_tokens < MAX_TOKENS else []
     return [text_of(length, count) for length in around]
 

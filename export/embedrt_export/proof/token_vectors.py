@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from embedrt.bundle.decoding import REMEDY
 from embedrt.bundle.manifest import Agreement, Manifest, Precision
-from embedrt.errors import EmbedrtError, ProofError
+from embedrt.errors import EmbedrtError
 from embedrt.multi_vector import MultiVectorEncoder
 from embedrt.pair import TextKind
 from embedrt.text.inputs import start_of
@@ -25,6 +24,7 @@ from embedrt_export.proof.comparison import (
     plan,
     tolerance_of,
 )
+from embedrt_export.proof.disagreement import disagreement, refusal
 from embedrt_export.proof.late_oracle import LateOracle
 from embedrt_export.proof.texts import text_of
 from embedrt_export.proof.tokens import first_difference, prompt_of
@@ -36,7 +36,7 @@ TASKS: dict[str, TextKind] = {"encode_query": "query", "encode_document": "docum
 
 
 def rehearse_tokens(oracle: LateOracle, max_tokens: int, count: Callable[[str], int]) -> None:
-    """Run all texts of `prove_tokens` with the original, which remembers them."""
+    """Run all texts of `prove_tokens` with the original, which caches the results."""
     for call, texts in _plan(oracle, max_tokens, count):
         for text in texts:
             expected_of(oracle, call, text)
@@ -77,10 +77,7 @@ def compare_tokens(
         found = [_run(encoder, call, text) for text in texts]
         together = dict(zip(rows, _run(encoder, call, [mixed[row] for row in rows]), strict=True))
     except (EmbedrtError, ValueError, TypeError) as error:
-        raise ProofError(
-            f"the bundle does not agree with {oracle.name}: it refuses {call}: "
-            f"{str(error).removesuffix(f'; {REMEDY}')}. Nothing was written"
-        ) from error
+        raise refusal(oracle.name, call, error) from error
     return [
         _compare(encoder, oracle, call, text, found[row], expected[row], together.get(row))
         for row, text in enumerate(texts)
@@ -104,10 +101,10 @@ def _compare(
     manifest = encoder.manifest
     if found.shape != expected.shape:
         reason = _token_difference(encoder, oracle, call, text)
-        raise ProofError(
-            f"the bundle does not agree with {oracle.name}: {call} on {start_of(text)} gives "
-            f"vectors of shape {found.shape}, and the original {expected.shape}"
-            f"{reason and f': {reason}'}. Nothing was written"
+        raise disagreement(
+            oracle.name,
+            f"{call} on {start_of(text)} gives vectors of shape {found.shape}, and the original "
+            f"{expected.shape}{reason and f': {reason}'}",
         )
     empty = not expected.size
     return Comparison(
@@ -146,16 +143,13 @@ def _plan(
 
 
 def _require_same_cuts(encoder: MultiVectorEncoder, oracle: LateOracle) -> None:
-    """Raise ProofError if the two cut a long query or document at different tokens."""
+    """Raise ProofError if the two truncate a long query or document differently."""
     lengths = zip(reversed(oracle.main_calls), oracle.lengths(encoder.max_tokens), strict=True)
     for call, length in lengths:
         for tokens in (length - 1, length, length + 1) if length > LONG else ():
             text = text_of(tokens, encoder.count_tokens)
             if reason := _token_difference(encoder, oracle, call, text):
-                raise ProofError(
-                    f"the bundle does not agree with {oracle.name}: {call} on {start_of(text)}: "
-                    f"{reason}. Nothing was written"
-                )
+                raise disagreement(oracle.name, f"{call} on {start_of(text)}: {reason}")
 
 
 def _token_difference(
@@ -169,7 +163,7 @@ def _token_difference(
 def _explain(
     comparisons: Sequence[Comparison], encoder: MultiVectorEncoder, oracle: LateOracle
 ) -> list[str]:
-    """Describe the texts that differ most, and those with other bytes in a batch."""
+    """Describe the texts that differ most, and those with different bytes in a batch."""
     least = LEAST[encoder.manifest.precision]
     apart = [
         one for one in comparisons if not (one.difference <= one.tolerance and one.cosine >= least)

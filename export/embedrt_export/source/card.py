@@ -36,7 +36,7 @@ def read_license(folder: Path) -> str | None:
         if isinstance(declared, str) and _is_name(declared):
             return declared
         problem = f"its license is {str(declared)[:50]!r}, which is not the name of a license"
-    logger.warning("%s: %s; the bundle will name no license", card, problem)
+    logger.warning("%s: %s; the bundle will not name a license", card, problem)
     return None
 
 

@@ -163,7 +163,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _require_no_pointer(file: Path) -> Path:
-    """Return the file; raise SourceError if it only says where Git LFS has the weights."""
+    """Return the file; raise SourceError if it is a Git LFS pointer and not the weights."""
     with file.open("rb") as opened:
         if opened.read(len(POINTER)) == POINTER:
             raise SourceError(

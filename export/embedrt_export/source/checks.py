@@ -35,7 +35,7 @@ class Kind:
     @property
     def in_list(self) -> Kind:
         """A list of values of this kind."""
-        return Kind(f"a list of which each is {self.name}", self._all)
+        return Kind(f"a list whose elements are each {self.name}", self._all)
 
     def _all(self, value: Any) -> bool:
         return isinstance(value, list) and all(map(self.accepts, value))
@@ -71,7 +71,7 @@ TEXTS = TEXT.in_list
 def object_of(kind: Kind) -> Kind:
     """Return the kind of objects whose values are all of `kind`."""
     return Kind(
-        f"an object of which each value is {kind.name}",
+        f"an object whose values are each {kind.name}",
         lambda value: (
             isinstance(value, dict)
             and all(_is_text(name) and kind.accepts(inner) for name, inner in value.items())

@@ -41,7 +41,7 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
     """
     file = settings.transformer / "config.json"
     if not file.is_file():
-        raise SourceError(f"{file} is missing: without it nothing says what the encoder is")
+        raise SourceError(f"{file} is missing: it describes the encoder")
     content = read_object(file)
     refusals = check_object(settings.folder, file, content, ENCODER)
     if (unheeded := UNHEEDED.get(content.get("model_type", ""))) is not None:

@@ -85,8 +85,8 @@ def read_activation(
 ) -> tuple[ScoreActivation | None, list[str]]:
     """Return the activation of the scores, and the reasons why it cannot be honored.
 
-    None stands for the default, which depends on the number of labels. `model` is the content of
-    `file`; if it does not name the activation, ``config.json`` in `folder` may do so.
+    None means the default, which depends on the number of labels. `model` is the content of `file`;
+    if it does not name the activation, ``config.json`` in `folder` may do so.
     """
     for place, name, path in _named(folder, file, model):
         if path is None:

@@ -68,7 +68,7 @@ def read_embedding(folder: Path) -> Settings:
 
 
 def read_similarity(model: JsonObject) -> tuple[Similarity | None, list[str]]:
-    """Return the score that a model's own file names, and why it is refused if it is unknown."""
+    """Return the similarity that a model's own file names, and the reason to refuse it, if any."""
     similarity = model.get("similarity_fn_name")
     known = (None, *get_args(Similarity))
     if similarity in known:

@@ -99,7 +99,7 @@ ENCODER = Table(
 _AUTHORS_CODE = "only the author's own code reads it, and transformers computes without"
 
 # Keys of config.json by model_type that transformers' class of this name does not obey, with the
-# values that say what it does anyway.
+# values that match its behavior.
 UNHEEDED: Mapping[str, Table] = {
     "nomic_bert": Table(
         unknown="ignored",

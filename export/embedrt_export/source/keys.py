@@ -49,7 +49,7 @@ _CHATS = "it affects only chats; texts are embedded unchanged"
 _LEFTOVER = "sentence-transformers truncates to its own maximum"
 _FIXED = "sentence-transformers sets it at each load"
 _TEXT_ONLY = "embedrt embeds texts"
-_SAME_NUMBERS = "it changes how the encoder is computed and not what it gives"
+_SAME_NUMBERS = "it changes how the encoder is computed, not the result"
 _LATE_INTERACTION = (
     "it belongs to late interaction, where queries and documents are cut differently"
 )

@@ -1,7 +1,8 @@
-"""Reads the settings of a late interaction model: its modules, lengths and left-out tokens."""
+"""Reads the settings of a late interaction model: its modules, lengths and skipped tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
@@ -59,23 +60,16 @@ def read_late(folder: Path) -> Settings:
     mask = next(module for module in rest if module.kind == MASK)
     transformer = read_transformer_file(first.path)
     transformer = replace(transformer, content={**files.defaults, **transformer.content})
+    head = [_of_each_token(module) for module in rest if module.kind != MASK]
+    score = model.get("similarity_fn_name") or "maxsim"  # the default of sentence-transformers
     reasons = foreign_modules(modules)
     reasons += check_transformer(folder, first.path, transformer, "late-interaction")
     reasons += check_object(folder, mask.config_file, mask.config, MULTI_VECTOR_MASK)
     reasons += check_object(folder, file, model, MODEL)
-    for module in rest:
-        if module.kind == "Normalize":
-            config = {PLACES[0]: "sentence_embedding", **module.config}  # the module's default
-            reasons += check_object(folder, module.config_file, config, TOKEN_NORMALIZE)
-        elif module.kind == "Dense":
-            reasons += _check_places(folder, module)
-    head = [_of_each_token(module) for module in rest if module.kind != MASK]
+    reasons += _check_head(folder, rest)
     reasons += check_modules(folder, head)
     reasons += _check_lengths(transformer.content)
-    tasks = _tasks_of(mask)
-    if unknown := {*tasks} - {*get_args(TextKind)}:
-        reasons.append(f"its skiplist_tasks has {min(unknown)!r}, and not only query and document")
-    score = model.get("similarity_fn_name") or "maxsim"  # the default of sentence-transformers
+    reasons += _check_tasks(mask)
     if score not in get_args(TokenScore):
         reasons.append(f"its similarity_fn_name {score!r} is not one of {get_args(TokenScore)}")
     if reasons:
@@ -97,21 +91,41 @@ def read_late(folder: Path) -> Settings:
             score=cast("TokenScore", score),
             expansion=_read_expansion(transformer.content),
             skipped=tuple(mask.config.get("skiplist_words") or ()),
-            skipped_in=tuple(kind for kind in get_args(TextKind) if kind in tasks),
+            skipped_in=tuple(kind for kind in get_args(TextKind) if kind in _tasks_of(mask)),
         ),
     )
 
 
 def _read_files(folder: Path, file: Path) -> LateFiles:
-    """Return the files in `folder`, of which `file` describes the model."""
+    """Return the files in `folder`; `file` is the one that describes the model."""
     model, modules = read_object(file), read_modules(folder)
     if is_of_pylate(model):
         return read_pylate(folder, file, model, modules)
     return LateFiles(model=model, defaults={}, modules=modules)
 
 
+def _check_head(folder: Path, modules: Sequence[Module]) -> list[str]:
+    """Return the reasons why Normalize and Dense modules are refused."""
+    reasons = list[str]()
+    for module in modules:
+        if module.kind == "Normalize":
+            config = {PLACES[0]: "sentence_embedding", **module.config}  # the module's default
+            reasons += check_object(folder, module.config_file, config, TOKEN_NORMALIZE)
+        elif module.kind == "Dense":
+            reasons += _check_places(folder, module)
+    return reasons
+
+
+def _check_tasks(mask: Module) -> list[str]:
+    """Return the reason why the tasks of the skip list are refused, if they are."""
+    unknown = {*_tasks_of(mask)} - {*get_args(TextKind)}
+    if not unknown:
+        return []
+    return [f"its skiplist_tasks has {min(unknown)!r}, and not only query and document"]
+
+
 def _check_places(folder: Path, module: Module) -> list[str]:
-    """Return why a Dense module is refused that does not take the vector of each token."""
+    """Return the reasons why a Dense module that does not read token vectors is refused."""
     label = module.config_file.relative_to(folder)
     return [
         f"{label} sets {name} to {module.config[name]!r}, and embedrt supports only {TOKENS} in "
@@ -122,18 +136,18 @@ def _check_places(folder: Path, module: Module) -> list[str]:
 
 
 def _of_each_token(module: Module) -> Module:
-    """Return a module as one that takes an embedding, which here is the vector of each token."""
+    """Return the module with the embedding as its input, which here is each token's vector."""
     config = {name: value for name, value in module.config.items() if name not in PLACES}
     return replace(module, config=config)
 
 
 def _check_lengths(content: JsonObject) -> list[str]:
-    """Return why the lengths of texts are refused."""
+    """Return the reasons why the lengths of texts are refused."""
     reasons = []
     calls = content.get("processing_kwargs") or {}
     if any("max_length" in (calls.get(name) or {}) for name in ("text", "common")):
         reasons.append(
-            "its processing_kwargs set max_length, which would cut queries and documents alike"
+            "its processing_kwargs set max_length, which would truncate queries and documents alike"
         )
     expansion = content.get("query_expansion")
     if expansion is None:

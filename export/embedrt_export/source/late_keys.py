@@ -12,10 +12,10 @@ _TOKENS = ("token_embeddings",)
 EXPANSION = Table(
     unknown="refused",
     keys={
-        "strategy": honored(TEXT, "whether longer queries are cut"),
-        "attend": honored(FLAG, "whether tokens attend to those that are added"),
+        "strategy": honored(TEXT, "whether longer queries are truncated"),
+        "attend": honored(FLAG, "whether tokens attend to the added ones"),
         "token": honored(TEXT.or_null, "the token that is added"),
-        "length": honored(COUNT, "the number of tokens that a query is lengthened to"),
+        "length": honored(COUNT, "the number of tokens that a query is expanded to"),
     },
 )
 
@@ -33,8 +33,8 @@ LATE_TRANSFORMER = replace(
 MULTI_VECTOR_MASK = Table(
     unknown="refused",
     keys={
-        "skiplist_words": honored(TEXTS.or_null, "the tokens whose vectors are left out"),
-        "skiplist_tasks": honored(TEXT.or_list.or_null, "the texts in which they are"),
+        "skiplist_words": honored(TEXTS.or_null, "the tokens whose vectors are dropped"),
+        "skiplist_tasks": honored(TEXT.or_list.or_null, "the texts in which they are dropped"),
         "keep_only_token_ids": refused("it is for models of images", but=(None, [])),
     },
 )

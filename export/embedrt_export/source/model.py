@@ -1,4 +1,4 @@
-"""What a model's files say, for all stages of an export."""
+"""The settings in a model's files, for all stages of an export."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class QueryTable:
     weights: FloatArray
     """Shape: (vocabulary,)."""
     by_default: bool
-    """Whether it is also for texts that are neither queries nor documents."""
+    """Whether it also applies to texts that are neither queries nor documents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SparseSettings:
-    """What belongs to sparse encoders alone."""
+    """Settings of sparse encoders."""
 
     pooling: SpladePooling
     max_active_dims: int | None
@@ -40,28 +40,28 @@ class SparseSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpansionSettings:
-    """How short queries of a late interaction model are lengthened."""
+    """How short queries of a late interaction model are expanded."""
 
     length: int
     token: str | None
-    """None for the tokenizer's mask token, or else its end of a text."""
+    """The added token; None for the tokenizer's mask token or, without one, its end token."""
     attended: bool
     """Whether tokens attend to the added ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateSettings:
-    """What belongs to late interaction models alone."""
+    """Settings of late interaction models."""
 
     score: TokenScore
     expansion: ExpansionSettings | None
     skipped: tuple[str, ...]
-    """Tokens whose vectors are left out."""
+    """Tokens whose vectors are dropped."""
     skipped_in: tuple[TextKind, ...]
 
     @property
     def hidden_within(self) -> int:
-        """Number of tokens of a query that may have hidden ones; 0 if none has any."""
+        """Length of the queries in which tokens are hidden; 0 if no token is hidden."""
         expansion = self.expansion
         return 0 if expansion is None or expansion.attended else expansion.length
 
@@ -89,7 +89,7 @@ class Settings:
     prompts: dict[str, str]
     default_prompt_name: str | None
     activation: ScoreActivation | None = None
-    """What a reranker's scores go through; None if the files do not set it."""
+    """Activation of a reranker's scores; None if the files do not set it."""
     sparse: SparseSettings | None = None
     """For a sparse encoder, otherwise None."""
     late: LateSettings | None = None

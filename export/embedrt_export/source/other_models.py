@@ -96,7 +96,7 @@ def find_sign_of_architecture(folder: Path) -> tuple[str, str] | None:
 def refuse_kind(
     folder: Path, model: JsonObject, modules: Sequence[str], transformer: JsonObject
 ) -> None:
-    """Raise UnsupportedModelError that names the kind of a model that gives no dense embedding.
+    """Raise UnsupportedModelError naming the kind of a model that has no dense embedding.
 
     `folder` is the model's folder; see `find_signs`.
     """

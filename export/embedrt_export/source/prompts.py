@@ -43,7 +43,7 @@ def read_prompts(extras: Mapping[str, Any], file: Path) -> tuple[dict[str, str],
 def lacks_document_prompt(folder: Path) -> bool:
     """Whether the model in `folder` has a prompt ``passage`` or ``corpus`` and no ``document``.
 
-    The file is read again, so that the comparison does not depend on the exporter's result.
+    The file is read again, so that the comparison is independent of the exporter's settings.
     """
     file = folder / EXTRAS
     named = json.loads(file.read_bytes()).get("prompts", {}) if file.is_file() else {}

@@ -1,4 +1,4 @@
-"""Reads what PyLate saves, in the way of sentence-transformers: with PyLate's own defaults."""
+"""Reads models saved by PyLate as sentence-transformers does, with PyLate's own defaults."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ PYLATE = Table(
     keys={
         "query_prefix": honored(TEXT.or_null, "it comes before the prompt of queries"),
         "document_prefix": honored(TEXT.or_null, "it comes before the prompt of documents"),
-        "query_length": honored(COUNT.or_null, "queries are lengthened or truncated to it"),
+        "query_length": honored(COUNT.or_null, "queries are expanded or truncated to it"),
         "document_length": honored(COUNT.or_null, "documents are truncated to it"),
         "query_expansion": honored(OBJECT.or_null, "as in sentence_bert_config.json"),
-        "do_query_expansion": honored(FLAG.or_null, "whether queries are lengthened"),
+        "do_query_expansion": honored(FLAG.or_null, "whether queries are expanded"),
         "attend_to_expansion_tokens": honored(FLAG.or_null, "whether the added tokens are seen"),
         "attend_to_mask_tokens": honored(FLAG.or_null, "its older name"),
         "skiplist_words": honored(TEXTS.or_null, "the tokens whose vectors are left out"),
@@ -45,7 +45,7 @@ PYLATE = Table(
     },
 )
 PREFIXES = frozenset({"query_prefix", "document_prefix"})
-# Keys of which any says that the others have PyLate's defaults.
+# If any of these keys is present, the others have PyLate's defaults.
 MARKS = PYLATE.keys.keys() - {"prompts"}
 
 
@@ -56,12 +56,12 @@ class LateFiles:
     model: JsonObject
     """Content of ``config_sentence_transformers.json``."""
     defaults: JsonObject
-    """What ``sentence_bert_config.json`` says unless it says otherwise."""
+    """Defaults of ``sentence_bert_config.json``."""
     modules: Sequence[Module]
 
 
 def is_of_pylate(model: JsonObject) -> bool:
-    """Whether PyLate saved the model whose ``config_sentence_transformers.json`` this is."""
+    """Whether PyLate saved the model with this ``config_sentence_transformers.json``."""
     kind = model.get("model_type")
     # Its older versions name no type.
     return kind == MODEL_TYPE or (kind is None and not PREFIXES.isdisjoint(model))
@@ -111,7 +111,7 @@ def _score(model: JsonObject) -> Any:
 
 
 def _prompts(model: JsonObject) -> JsonObject:
-    """Return the prompts, of which those of queries and documents begin with the prefixes."""
+    """Return the prompts; those of queries and documents begin with the model's prefixes."""
     prompts = dict(model.get("prompts") or {})
     for kind in ("query", "document"):
         if f"{kind}_prefix" not in model:
@@ -122,7 +122,7 @@ def _prompts(model: JsonObject) -> JsonObject:
 
 
 def _defaults(model: JsonObject) -> JsonObject:
-    """Return the lengths of queries and documents, and how queries are lengthened."""
+    """Return the lengths of queries and documents, and the expansion of queries."""
     names = ("query_length", "document_length")
     found = {name: model[name] for name in names if model.get(name) is not None}
     if "query_expansion" in model:

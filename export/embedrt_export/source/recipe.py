@@ -61,7 +61,7 @@ class Recipe:
 
 
 def _comparable(found: Fact, expected: Fact) -> Fact:
-    """Return what was found; of prompts, only those that the recipe names."""
+    """Return the found value; of prompts, only those that the recipe names."""
     if isinstance(found, dict) and isinstance(expected, dict):
         return {name: text for name, text in found.items() if name in expected}
     return found

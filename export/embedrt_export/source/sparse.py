@@ -1,7 +1,7 @@
 """Reads the settings of a sparse encoder: its modules, or those behind a `Router`.
 
-A model without inference for queries has a `Router`, which sends documents through a masked-LM
-model and queries to a table of weights (``SparseStaticEmbedding``).
+In a model without inference for queries, a `Router` routes documents to a masked-LM model and
+queries to a table of weights (``SparseStaticEmbedding``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from embedrt_export.source.checkpoint import load_tensors
 from embedrt_export.source.checks import JsonObject, check_object, read_object
 from embedrt_export.source.keys import MODEL
 from embedrt_export.source.model import QueryTable, Settings, SparseSettings
-from embedrt_export.source.modules import Module, read_module, read_modules
+from embedrt_export.source.modules import Module, foreign_modules, read_module, read_modules
 from embedrt_export.source.other_models import refusal, refuse_adapter
 from embedrt_export.source.prompts import EXTRAS, read_prompts
 from embedrt_export.source.sparse_keys import ROUTER, ROUTES, SPARSE_STATIC, SPLADE_POOLING
@@ -40,6 +40,16 @@ class Routes:
     default: str = DOCUMENT
     """The route of a text that is neither a query nor a document."""
 
+    @property
+    def table(self) -> Module | None:
+        """The table of weights for queries; None if they use the modules of documents."""
+        return self.queries[0] if self.queries != self.documents else None
+
+    @property
+    def all_modules(self) -> list[Module]:
+        """All modules, each once."""
+        return list({module.path: module for module in (*self.documents, *self.queries)}.values())
+
 
 def read_sparse(folder: Path) -> Settings:
     """Read the settings of the sparse encoder in `folder`, and the weights of its queries.
@@ -50,46 +60,28 @@ def read_sparse(folder: Path) -> Settings:
     routes = _read_routes(folder)
     if not _is_splade(routes.documents):
         raise _refuse(folder, "modules", routes.documents, "a Transformer and a SpladePooling")
-    separate = routes.queries != routes.documents
-    if separate and [module.kind for module in routes.queries] != ["SparseStaticEmbedding"]:
+    kinds = [module.kind for module in routes.queries]
+    if routes.queries != routes.documents and kinds != ["SparseStaticEmbedding"]:
         wanted = "a SparseStaticEmbedding or the modules of its documents"
         raise _refuse(folder, "modules for queries", routes.queries, wanted)
     first, pooling = routes.documents
     file = folder / EXTRAS
     model = read_object(file)
     transformer = read_transformer_file(first.path)
-    content = transformer.content
-    if first.kind == "MLMTransformer":  # which needs no transformer_task
-        content = {"transformer_task": "fill-mask", **content}
-    reasons = [
-        f"its module {module.type} is not part of sentence-transformers and would run code of "
-        "the model's author"
-        for module in {
-            module.path: module for module in (*routes.documents, *routes.queries)
-        }.values()
-        if not module.type.startswith("sentence_transformers.")
-    ]
-    if content.get("transformer_task") != "fill-mask":
-        reasons.append(
-            f"its transformer_task is {content.get('transformer_task')!r}, not fill-mask"
-        )
+    reasons = foreign_modules(routes.all_modules)
+    reasons += _check_task(first, transformer.content)
     reasons += check_transformer(folder, first.path, transformer, "sparse")
     reasons += check_object(folder, pooling.config_file, pooling.config, SPLADE_POOLING)
     reasons += check_object(folder, file, model, MODEL)
     reasons += _check_pooling(pooling)
-    similarity = model.get("similarity_fn_name")
-    if similarity not in (None, *get_args(Similarity)):
-        reasons.append(
-            f"its similarity_fn_name {similarity!r} is not one of {get_args(Similarity)}"
-        )
-    if separate:
-        table = routes.queries[0]
+    reasons += _check_similarity(model)
+    if table := routes.table:
         reasons += check_object(folder, table.config_file, table.config, SPARSE_STATIC)
     if reasons:
         raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
     refuse_adapter(first.path)
     prompts, default_prompt_name = read_prompts(model, file)
-    weighted = (first.path, *(module.path for module in routes.queries if separate))
+
     return Settings(
         task="sparse",
         folder=folder,
@@ -97,14 +89,14 @@ def read_sparse(folder: Path) -> Settings:
         config_changes=transformer.config_changes,
         max_seq_length=transformer.content.get("max_seq_length"),
         head=(),
-        weight_folders=weighted,
-        similarity=similarity or "dot",  # the default of sentence-transformers
+        weight_folders=(first.path, *([table.path] if table else [])),
+        similarity=model.get("similarity_fn_name") or "dot",  # sentence-transformers' default
         prompts=prompts,
         default_prompt_name=default_prompt_name,
         sparse=SparseSettings(
             pooling=SpladePooling(**_pooling_of(pooling)),
             max_active_dims=model.get("max_active_dims"),
-            queries=_read_table(routes) if separate else None,
+            queries=_read_table(table, routes.default) if table else None,
         ),
     )
 
@@ -154,7 +146,7 @@ def _read_router(folder: Path, router: Module) -> tuple[Path, JsonObject]:
     found = read_object(file)
     if not found:
         file, found = router.config_file, router.config
-    # What the rest reads must be of the right kind.
+    # The code below relies on the types of these values.
     check_object(folder, file, found, ROUTES)
     return file, found
 
@@ -189,7 +181,21 @@ def _check_pooling(pooling: Module) -> list[str]:
     ]
 
 
-def _read_table(routes: Routes) -> QueryTable:
-    (table,) = routes.queries
+def _check_task(first: Module, content: JsonObject) -> list[str]:
+    """Return the reason why the task of the transformer is refused, if it is."""
+    implied = "fill-mask" if first.kind == "MLMTransformer" else None
+    task = content.get("transformer_task", implied)
+    return [] if task == "fill-mask" else [f"its transformer_task is {task!r}, not fill-mask"]
+
+
+def _check_similarity(model: JsonObject) -> list[str]:
+    """Return the reason why the similarity is refused, if it is."""
+    name, known = model.get("similarity_fn_name"), get_args(Similarity)
+    if name in (None, *known):
+        return []
+    return [f"its similarity_fn_name {name!r} is not one of {known}"]
+
+
+def _read_table(table: Module, default: str) -> QueryTable:
     weights: FloatArray = load_tensors(table.path).array("weight", axes=1)
-    return QueryTable(folder=table.path, weights=weights, by_default=routes.default == QUERY)
+    return QueryTable(folder=table.path, weights=weights, by_default=default == QUERY)

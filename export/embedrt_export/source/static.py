@@ -1,8 +1,9 @@
 """Reads static models: a table of token vectors, its tokenizer, and the modules after it.
 
-The same files can be two models. sentence-transformers averages the vectors of all tokens;
-model2vec leaves out unknown tokens, and cuts a text to 512 tokens and to as many characters as
-these usually have. A model with the ``config.json`` of model2vec is exported as model2vec runs it.
+The two libraries interpret the same files differently. sentence-transformers averages the vectors
+of all tokens; model2vec leaves out unknown tokens, and truncates a text to 512 tokens and to as
+many characters as these usually have. A model with the ``config.json`` of model2vec is exported
+with the behavior of model2vec.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def _refuse(folder: Path, reasons: list[str]) -> None:
 
 
 def _limit(folder: Path, most: int | None) -> int:
-    """Return the number of tokens that a text is truncated to: the format's, if there is none."""
+    """Return the number of tokens that a text is truncated to, by default the format's maximum."""
     if most == 0:
         raise UnsupportedModelError(f"{folder} truncates every text to no tokens")
     return min(MAX_TOKENS, most or MAX_TOKENS)
@@ -201,7 +202,7 @@ def _read_tokenizer(folder: Path, table: Table) -> tuple[Tokenizer, JsonObject]:
 
 
 def _plain(tokenizer: Tokenizer) -> str:
-    """Return the tokenizer as both libraries call it: without special tokens and padding."""
+    """Return the tokenizer as both libraries use it: without special tokens and padding."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
     content = json.loads(tokenizer.to_str())

@@ -27,10 +27,9 @@ TASKS: dict[str, Task] = {
 
 
 def read_task(folder: Path) -> Task:
-    """Return the task of the model in `folder`: of the first sign, or dense embeddings.
+    """Return the task of the model in `folder`, by the first sign of a kind; default: embeddings.
 
-    A model of a kind that is not exported counts as one of dense embeddings, whose reader refuses
-    it by name.
+    A model of an unsupported kind counts as an embedding model, whose reader refuses it by name.
     """
     if not (folder / MODULES).is_file():
         found = find_sign_of_architecture(folder)

@@ -19,7 +19,7 @@ from embedrt_export.source.keys import (
 )
 from embedrt_export.source.late_keys import LATE_TRANSFORMER
 
-# By task: the value that the encoder's forward must give for a text, and the name it is stored by.
+# By task: the required output of the encoder's forward for a text, and the name of its feature.
 RESULTS: dict[Task, tuple[str, str]] = {
     "embedding": ("last_hidden_state", "token_embeddings"),
     "reranking": ("logits", "scores"),

@@ -1,4 +1,4 @@
-"""Draws the graph of a static model.
+"""Builds the graph of a static model.
 
     token ids -> rows of the table -> their weighted sum -> divided by the tokens counted -> head
 
@@ -57,7 +57,7 @@ def _add_mean(nodes: Nodes, table: Table, max_tokens: int) -> str:
 
 
 def _add_counted(nodes: Nodes, unknown: int | None) -> str:
-    """Add 1 for each token that counts, and 0 for the others, (batch, tokens)."""
+    """Add 1 for each token that is counted, and 0 for the others, (batch, tokens)."""
     if unknown is None:
         return nodes.add("Expand", nodes.scalar(1.0), nodes.add("Shape", INPUT))
     known = nodes.add("Not", nodes.add("Equal", INPUT, nodes.integer(unknown)))

@@ -1,4 +1,4 @@
-"""The original of a static model, which its bundle is compared with."""
+"""The original static model, with which the bundle is compared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CUT_TEXT = "Around 9 Million people live in London"
 class StaticOriginal:
     """A static model in its own library. It embeds one text at a time.
 
-    Embeddings are remembered, so that the weights can be released before a bundle is compared.
+    Embeddings are cached, so that the weights can be released before a bundle is compared.
     Raises UnsupportedModelError if the library is not installed or does not run the model.
     """
 
@@ -51,11 +51,11 @@ class StaticOriginal:
         return [token.content for token in added if token.special]
 
     def takes(self, text: str, call: Call) -> bool:  # noqa: ARG002 - as other originals
-        """Whether the original embeds this text without failing: any, also one of no tokens."""
+        """Whether the original embeds this text without failing: always, even without tokens."""
         return True
 
     def edge_texts(self) -> list[str]:
-        """Return texts that are cut by their characters: behind a word, in one, and before any."""
+        """Return texts that are cut by characters: after a word, inside one, and before any."""
         most = self._max_characters
         if most is None or most <= len(CUT_TEXT):
             return []

@@ -6,14 +6,8 @@ import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from embedrt.bundle.manifest import (
-    FORMAT_VERSION,
-    INPUTS,
-    OUTPUTS,
-    Manifest,
-    Precision,
-    Quantization,
-)
+from embedrt.bundle.manifest import FORMAT_VERSION, INPUTS, OUTPUTS, Manifest, Precision
+from embedrt.bundle.quantization import Quantization
 from embedrt.bundle.reader import TOKENIZER
 from embedrt.bundle.writer import Staging, staged_bundle
 from embedrt.text.tokenizer import Tokenizer

@@ -1,4 +1,4 @@
-"""Replaces Conv and Pad, which no bundle may hold, by operators that it may.
+"""Replaces Conv and Pad, which bundles may not contain, by permitted operators.
 
 The convolutions of text encoders run along the tokens, in steps of one. Such a convolution is a
 product of each token's neighborhood with a matrix, or, if each channel has weights of its own, a

@@ -67,7 +67,7 @@ def trace_by_dynamo(encoder: PreTrainedModel, folder: Path) -> Path:
             traced.masked = masked
             if torch.allclose(traced(ids), expected, rtol=ALIKE, atol=ALIKE, equal_nan=True):
                 return _trace(traced, ids, folder)
-        except Exception as error:  # noqa: BLE001 - whatever the architecture makes torch raise
+        except Exception as error:  # noqa: BLE001 - architectures raise any kind
             failure = error
     raise failure or UnsupportedModelError("the encoder gives a text other vectors each time")
 

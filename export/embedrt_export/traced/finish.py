@@ -20,7 +20,7 @@ from embedrt_export.quiet import gist
 from embedrt_export.traced.convolutions import replace_convolutions
 
 ENCODED = "last_hidden_state"
-# Values of the other inputs: there is no padding, and each text is a single segment.
+# Values of the other inputs: without padding, and each text is a single segment.
 CONSTANT_INPUTS = {"attention_mask": 1, "token_type_ids": 0}
 POSITIONS = "position_ids"  # 0, 1, 2, ... in each text
 SHORT = (1, 2)  # texts, and tokens of each
@@ -49,7 +49,8 @@ def finish_model(
     used = {f"{node.domain}.{node.op_type}".removeprefix(".") for node in simple.graph.node}
     if forbidden := sorted(used - OPERATORS):
         raise UnsupportedModelError(
-            f"the traced graph needs the operators {', '.join(forbidden)}, which no bundle may hold"
+            f"the traced graph needs the operators {', '.join(forbidden)}, which bundles may not "
+            "contain"
         )
     with Weights(folder) as weights:
         for weight in simple.graph.initializer:
@@ -64,7 +65,7 @@ def _fill_inputs(graph: onnx.GraphProto) -> None:
     others = [value.name for value in graph.input if value.name != INPUT]
     if unknown := sorted(set(others) - {*CONSTANT_INPUTS, POSITIONS}):
         raise UnsupportedModelError(
-            f"the traced graph has inputs that no bundle has: {', '.join(unknown)}"
+            f"the traced graph has inputs that bundles may not have: {', '.join(unknown)}"
         )
     filled = Nodes(prefix="filled/")
     shape = filled.add("Shape", INPUT)

@@ -1,6 +1,6 @@
-"""The architectures whose tracing is known to work or to fail, by model type.
+"""The architectures that can, or cannot, be traced, by model type.
 
-Those that fail are refused at once, with the cause. Any other is tried.
+Architectures that cannot be traced are refused at once, with the cause. Unknown ones are tried.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def refuse_untraceable(folder: Path, config: PretrainedConfig) -> None:
     cause = UNTRACEABLE.get(config.model_type)
     experts = getattr(config, "is_moe", True)  # Doge has a number of them without using any
     if experts and any((getattr(config, name, None) or 0) > 1 for name in _EXPERTS):
-        cause = "it is a mixture of experts, of which each token runs through others"
+        cause = "it is a mixture of experts, and each token runs through different ones"
     if cause:
         raise UnsupportedModelError(
-            f"{folder} has the architecture {config.model_type}, of which no graph can be made: "
-            f"{cause}. {ELSEWHERE}"
+            f"{folder} has the architecture {config.model_type}, which cannot be converted to a "
+            f"graph: {cause}. {ELSEWHERE}"
         )

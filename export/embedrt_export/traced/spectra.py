@@ -1,7 +1,7 @@
 """The Fourier transform of FNet as products with matrices of cosines and sines.
 
 FNet (Lee-Thorp et al. 2021, arXiv:2105.03824) mixes tokens by the real part of a Fourier transform
-over tokens and channels. ONNX's operator for it, DFT, is not among those that a bundle may hold.
+over tokens and channels. Bundles may not contain ONNX's operator for it, DFT.
 """
 
 from __future__ import annotations

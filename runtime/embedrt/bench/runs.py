@@ -1,4 +1,4 @@
-"""What a measured bundle runs for a text: the text alone, or a pair of a query and the text."""
+"""The input of a measured bundle for a text: the text alone, or a pair of a query and the text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUERY = "How many people live in London?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
-    """How the bundles of a task run texts, and how many tokens these are."""
+    """How the bundles of a task run texts and count their tokens."""
 
     run: Callable[[Any, Sequence[str]], object]
     run_one: Callable[[Any, str], object]

@@ -1,4 +1,4 @@
-"""JSON values to dataclasses, strictly: for manifests, whose fields say all that is known."""
+"""Strict decoding of JSON values to dataclasses, for manifests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a manifest says of late interaction models alone."""
+"""The record of a manifest on late interaction models."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TokenScore = Literal["maxsim", "meanmaxsim"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expansion:
-    """How a short query is lengthened: with tokens whose vectors count like those of the query."""
+    """How a short query is expanded: with tokens whose vectors count like those of the query."""
 
     length: int
-    """Number of tokens that a shorter query is lengthened to."""
+    """Number of tokens that a shorter query is expanded to."""
     token: int
     """Id of the token that is added."""
     attended: bool
@@ -28,30 +28,30 @@ class Expansion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateInteraction:
-    """What belongs to late interaction models alone."""
+    """Properties of late interaction models."""
 
     score: TokenScore
     """How two texts are scored by the vectors of their tokens: ``maxsim`` is the sum over the
     query's tokens of the largest product with a token of the document, ``meanmaxsim`` the mean."""
     query_tokens: int
-    """Number of tokens that a query is truncated to, before it is lengthened."""
+    """Number of tokens that a query is truncated to, before it is expanded."""
     document_tokens: int
     """Number of tokens that a document is truncated to."""
     expansion: Expansion | None
-    """None if queries are not lengthened."""
+    """None if queries are not expanded."""
     skipped: tuple[int, ...]
-    """Ids of tokens whose vectors are left out."""
+    """Ids of tokens whose vectors are dropped."""
     skipped_in: tuple[TextKind, ...]
-    """The texts in which they are; a text that is neither counts as a document."""
+    """The texts to which `skipped` applies; other texts count as documents."""
 
     @property
     def hides_tokens(self) -> bool:
-        """Whether no token attends to those that lengthen a query."""
+        """Whether no token attends to the tokens that expand a query."""
         return self.expansion is not None and not self.expansion.attended
 
 
 def check_late(late: LateInteraction, inputs: Sequence[str], longest: int, words: int) -> None:
-    """Raise BundleFormatError for a number that cannot be, or one that does not fit the graph.
+    """Raise BundleFormatError for a number out of range, or one that does not fit the graph.
 
     `inputs` are the names of the graph's inputs, `longest` is the most tokens of a text, `words`
     the most of a vocabulary.

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from embedrt.bundle.decoding import decode, without_repeats, wrong
 from embedrt.bundle.late_interaction import LateInteraction, check_late
+from embedrt.bundle.quantization import Quantization, ScoreQuantization, TermQuantization
 from embedrt.errors import BundleFormatError
 
 FORMAT_VERSION = 2
@@ -24,7 +25,6 @@ MAX_TOKENS = 1 << 20
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Precision = Literal["fp32", "int8"]
-Scheme = Literal["static", "row", "wide", "table"]
 Builder = Literal["fused", "traced"]
 Side = Literal["left", "right"]
 STATIC_FAMILIES = frozenset({"model2vec", "static"})
@@ -95,66 +95,13 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quantization:
-    """How an int8 bundle was quantized, and its quality against fp32 on held-out texts."""
-
-    scheme: Scheme
-    """How activations are scaled: ``static`` per model, ``row`` per row, ``wide`` per row in 16
-    bits. ``table``: not at all; only the table of a static model is in int8."""
-    rejected: tuple[str, ...]
-    """Why each faster scheme was rejected."""
-    texts: int
-    mean_cosine: float
-    first_percentile_cosine: float
-    min_cosine: float
-    rank_agreement: float
-    """Mean share of a text's ten nearest neighbors that int8 and fp32 have in common."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreQuantization:
-    """How an int8 reranker or late interaction model was quantized, and its quality by queries."""
-
-    scheme: Scheme
-    """As in `Quantization`."""
-    rejected: tuple[str, ...]
-    """Why each faster scheme was rejected."""
-    texts: int
-    """Number of pairs."""
-    kendall_tau: float
-    """Kendall's tau between the orders of a query's documents in int8 and in fp32; the mean."""
-    top_agreement: float
-    """Mean share of a query's ten best documents that int8 and fp32 have in common."""
-    score_error: float
-    """Root mean square difference of a score, relative to the standard deviation of the scores."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Reranking:
-    """What belongs to rerankers alone."""
+    """Properties of rerankers."""
 
     activation: ScoreActivation
     """Applied to the graph's scores unless the caller chooses another; the name in torch.nn."""
     labels: tuple[str, ...]
     """Names of the scores of a pair, in order."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TermQuantization:
-    """How an int8 sparse encoder was quantized, and its quality against fp32 on held-out texts."""
-
-    scheme: Scheme
-    """As in `Quantization`."""
-    rejected: tuple[str, ...]
-    """Why each faster scheme was rejected."""
-    texts: int
-    mean_cosine: float
-    min_cosine: float
-    order_agreement: float
-    """Kendall's tau between the orders of all texts by their dot product with one; the mean."""
-    term_overlap: float
-    """Mean share of a text's active dimensions, weighted by their values, that int8 and fp32 have
-    in common."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,12 +116,12 @@ class QueryWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sparsity:
-    """What belongs to sparse encoders alone."""
+    """Properties of sparse encoders."""
 
     pooling: SparsePooling
     """How the logits of a word are pooled over the tokens of a text."""
     activation: SparseActivation
-    """What a logit goes through: ``relu`` is log1p(relu(x)), ``log1p_relu`` log1p of that."""
+    """Function of a logit: ``relu`` is log1p(relu(x)), ``log1p_relu`` log1p of that."""
     max_active_dims: int | None
     """Number of active dimensions that a row keeps unless the caller chooses; None for all."""
     queries: QueryWeights | None
@@ -206,8 +153,8 @@ INPUTS: dict[Task, tuple[Value, ...]] = {
 }
 FURTHER_INPUTS: dict[Task, tuple[Value, ...]] = {
     "embedding": (POOLING_MASK,),  # if the pooling leaves the prompt out
-    "reranking": (TOKEN_TYPES,),  # in families that tell the texts of a pair apart by type
-    "late-interaction": (ATTENTION_MASK,),  # if no token attends to those that lengthen a query
+    "reranking": (TOKEN_TYPES,),  # in families that distinguish the texts of a pair by type
+    "late-interaction": (ATTENTION_MASK,),  # if no token attends to those that expand a query
 }
 QUANTIZATIONS: dict[Task, type] = {
     "reranking": ScoreQuantization,
@@ -272,8 +219,8 @@ class Manifest:
     late_interaction: LateInteraction | None = None
     """For the task ``late-interaction``, otherwise None."""
     prompt_endings: tuple[int, ...] | None = None
-    """For a model whose pooling leaves the prompt out: ids of the tokens that, at the end of a
-    prompt's own tokens, are not counted to it. Otherwise None."""
+    """For a model whose pooling leaves the prompt out, otherwise None: ids of tokens that do not
+    count as part of the prompt at its end."""
 
     @property
     def is_static(self) -> bool:
@@ -308,6 +255,12 @@ class Manifest:
         assert isinstance(manifest, cls)  # for the type checker
         _check_values(manifest)
         return manifest
+
+
+def describe_pooling(manifest: Manifest) -> str:
+    """Return the pooling of an embedding model, for people: ``cls + mean, without the prompt``."""
+    left_out = "" if manifest.prompt_endings is None else ", without the prompt"
+    return " + ".join(manifest.pooling) + left_out
 
 
 def _without_defaults(value: Any) -> dict[str, Any]:
@@ -375,11 +328,11 @@ def _check_range(name: str, value: int, most: int) -> None:
 
 
 def _check_task(manifest: Manifest) -> None:
-    """Check what belongs to one task alone."""
+    """Check the fields that depend on the task."""
     task, found, sparse = manifest.task, manifest.reranking, manifest.sparse
     expected = QUANTIZATIONS.get(task, Quantization)
     if not isinstance(manifest.quantization, expected | None):
-        raise wrong(f"manifest.json.quantization has not the fields for task {task!r}")
+        raise wrong(f"manifest.json.quantization does not have the fields for task {task!r}")
     for name in ("reranking", "sparse", "late_interaction"):
         if (task == name.replace("_", "-")) != ((value := getattr(manifest, name)) is not None):
             wanted = "an object" if value is None else "no such field"

@@ -1,4 +1,4 @@
-"""File content in memory: mapped, or read if mapping is impossible or not wanted."""
+"""Loads file content into memory: mapped, or read on request or if mapping is impossible."""
 
 from __future__ import annotations
 

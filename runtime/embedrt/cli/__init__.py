@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of the output has closed it, as `head` does. Python flushes stdout again when
-        # it exits, which must not fail.
+        # The reader has closed the pipe, as `head` does. Python flushes stdout again at exit, which
+        # must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (EmbedrtError, OSError, ValueError, TypeError) as error:
@@ -63,8 +63,10 @@ class CommandParser(argparse.ArgumentParser):
     In Python up to 3.13.0, argparse loses a ``--`` that no positional argument precedes.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, description: str | None = None, **options: Any) -> None:
+        """Take the command's docstring as the description: "``embedrt NAME``: what it does."."""
+        what = (description or "").partition(": ")[2].replace("`", "")
+        super().__init__(description=what[:1].upper() + what[1:], **options)
         self.add_argument("command", help=argparse.SUPPRESS)
 
 

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 def add_to(commands: Any) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser("bench", help="measure a bundle here", description=__doc__)
+    parser = commands.add_parser(
+        "bench", help="measure a bundle on this machine", description=__doc__
+    )
     parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
-    parser.add_argument("--json", action="store_true", help="seconds and bytes, for machines")
-    parser.add_argument("--quick", action="store_true", help="fewer calls: a rough idea, sooner")
+    parser.add_argument("--json", action="store_true", help="print JSON, in seconds and bytes")
+    parser.add_argument("--quick", action="store_true", help="fewer calls: faster and less exact")
     parser.set_defaults(run=run)
 
 

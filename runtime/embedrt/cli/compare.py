@@ -1,4 +1,4 @@
-"""``embedrt compare``: what changes for your texts with a bundle. Needs embedrt[export]."""
+"""``embedrt compare``: compare a bundle with its original on your texts. Needs embedrt[export]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``embedrt corpus verify``: prove that an output of `embedrt embed` lacks and doubles nothing."""
+"""``embedrt corpus verify``: verify that an output of `embedrt embed` is complete and unchanged."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 def add_to(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser("corpus", help="verify embedded files", description=__doc__)
-    parser.add_argument("action", metavar="verify", help="the only action there is")
-    parser.add_argument("output", metavar="OUTPUT", help="the folder or URI that embed has made")
-    parser.add_argument("--source", metavar="SOURCE", help="also compare with the source's files")
-    parser.add_argument("--bundle", metavar="BUNDLE", help="the bundle, if it was moved since")
+    parser.add_argument("action", metavar="verify", help="the only action")
     parser.add_argument(
-        "--sample", type=int, default=100, metavar="N", help="rows to compute again (100)"
+        "output", metavar="OUTPUT", help="the output folder or URI of embedrt embed"
+    )
+    parser.add_argument("--source", metavar="SOURCE", help="also compare with the source files")
+    parser.add_argument("--bundle", metavar="BUNDLE", help="the bundle, if it has moved")
+    parser.add_argument(
+        "--sample", type=int, default=100, metavar="N", help="number of rows to recompute (100)"
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Verify an output; print what was compared."""
+    """Verify an output and print the result."""
     # Imported here because it needs packages of an extra.
     from embedrt import corpus  # noqa: PLC0415
 
@@ -30,16 +32,16 @@ def run(options: argparse.Namespace) -> None:
         options.output, source=options.source, bundle=options.bundle, sample=options.sample
     )
     print(f"rows: {found.rows:,} in {found.parts:,} parts, {found.nulls:,} without a text")
-    print(f"digest: {found.digest}, as it says")
+    print(f"digest: {found.digest}, as recorded")
     if found.against_source:
-        print("source: its files are those that were embedded")
+        print("source: unchanged since it was embedded")
     again = found.again
     if again.rows > again.tolerant:
-        print(f"computed again: {again.rows - again.tolerant:,} rows, the same bytes")
+        print(f"recomputed: {again.rows - again.tolerant:,} rows, the same bytes")
     if again.tolerant:
         print(
-            f"computed again: {again.tolerant:,} rows to {again.tolerance:g}, not to the byte: by "
-            f"{', '.join(again.others)} before, by {again.here} now"
+            f"recomputed: {again.tolerant:,} rows, equal to {again.tolerance:g} only, because they "
+            f"were computed by {', '.join(again.others)} and now by {again.here}"
         )
     if not again.rows and options.sample and found.rows:
-        print("computed again: none, because the texts are not in the output; pass --source")
+        print("recomputed: none, because the output does not contain the texts; pass --source")

@@ -1,7 +1,7 @@
 """``embedrt embed``: embed files of texts into a folder of Parquet. Needs embedrt[corpus].
 
 SOURCE is a file, a folder, or a URI such as s3://bucket/folder, of Parquet, Arrow, JSON lines or
-CSV. OUTPUT is a folder or URI. Running the same command again goes on where it was interrupted.
+CSV. OUTPUT is a folder or URI. After an interruption, the same command continues the run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from embedrt.pair import TextKind
 if TYPE_CHECKING:
     from embedrt.corpus import Engine, Report
 
-AGAIN = "run the same command again to go on"
+AGAIN = "run the same command again to continue"
 MINUTE_LINE = "%(asctime)s %(message)s"  # where there is no bar
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 
@@ -38,55 +38,87 @@ def add_to(commands: Any) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a file, folder or URI")
     parser.add_argument("output", metavar="OUTPUT", help="a folder or URI")
     parser.add_argument("--bundle", required=True, metavar="BUNDLE", help="the bundle's folder")
+    _add_embedding_options(parser)
+    _add_run_options(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_embedding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text",
         action="append",
         metavar="COLUMN",
-        help="the text column (text); several are joined, in the order given",
+        help="the text column (text); repeatable: several are joined in this order",
     )
     parser.add_argument(
-        "--join", default="\n", metavar="TEXT", help="between several text columns (a newline)"
+        "--join", default="\n", metavar="TEXT", help="separator of text columns (a newline)"
     )
     parser.add_argument(
         "--columns",
         action="append",
         metavar="COLUMN",
-        help="a column to carry through, once for each; by default all",
+        help="a source column to keep in the output; repeatable (all)",
     )
-    parser.add_argument("--output-column", default="embedding", metavar="COLUMN")
     parser.add_argument(
-        "--overwrite-column", action="store_true", help="replace a column of that name"
+        "--output-column", default="embedding", metavar="COLUMN", help="the new column (embedding)"
     )
-    parser.add_argument("--prompt-name", help="which of the model's prompts to prepend")
-    parser.add_argument("--prompt", help="a string to prepend to each text")
+    parser.add_argument(
+        "--overwrite-column", action="store_true", help="replace a source column of that name"
+    )
+    parser.add_argument(
+        "--prompt-name", metavar="NAME", help="the model's prompt to prepend to each text"
+    )
+    parser.add_argument("--prompt", metavar="TEXT", help="a string to prepend to each text")
     parser.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep N leading components")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
-    parser.add_argument("--max-active-dims", type=int, metavar="N", help="of a sparse encoder")
-    parser.add_argument("--task", choices=get_args(TextKind), help="of a sparse encoder")
     parser.add_argument(
-        "--rows-per-part", type=int, default=4000, metavar="N", help="the unit of resuming (4000)"
+        "--precision", choices=PRECISIONS, default="float32", help="number format (float32)"
+    )
+    parser.add_argument(
+        "--max-active-dims",
+        type=int,
+        metavar="N",
+        help="keep the N largest weights, for a sparse encoder",
+    )
+    parser.add_argument(
+        "--task", choices=get_args(TextKind), help="kind of the texts, for a sparse encoder"
+    )
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rows-per-part",
+        type=int,
+        default=4000,
+        metavar="N",
+        help="rows of a part, the unit of resuming (4000)",
     )
     parser.add_argument(
         "--on-error",
         choices=("fail", "skip"),
         default="fail",
-        help="skip: embed the rest, and list what cannot be read or embedded",
+        help="skip: embed the rest, and list the files and texts that fail",
     )
     parser.add_argument(
         "--merge", type=float, metavar="N", help="join the parts into files of N megabytes"
     )
-    parser.add_argument("--report", type=expand, metavar="FILE", help="write a report in JSON")
-    parser.add_argument("--threads", type=int, metavar="N", help="cores to use, without Ray")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local")
-    parser.add_argument("--address", help="of a Ray cluster; by default one is started here")
-    parser.add_argument("--workers", type=int, metavar="N", help="parts that Ray runs at a time")
-    parser.add_argument("--cores-per-worker", type=int, metavar="N", help="with Ray (1)")
-    parser.set_defaults(run=run)
+    parser.add_argument("--report", type=expand, metavar="FILE", help="write a JSON report")
+    parser.add_argument("--threads", type=int, metavar="N", help="cores to use, for --engine local")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="run in this process or on a Ray cluster (local)",
+    )
+    parser.add_argument("--address", help="a Ray cluster; by default one is started here")
+    parser.add_argument("--workers", type=int, metavar="N", help="concurrent parts on Ray")
+    parser.add_argument(
+        "--cores-per-worker", type=int, metavar="N", help="cores of a part on Ray (1)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Embed the source; print what was done, and how to go on if it is not complete."""
+    """Embed the source; print a summary, and how to continue if the output is incomplete."""
     # Imported here because it needs packages of an extra.
     from embedrt import corpus  # noqa: PLC0415
 
@@ -125,7 +157,7 @@ def run(options: argparse.Namespace) -> None:
     if options.report is not None:
         with replacing(options.report) as file:
             file.write((json.dumps(report.to_json(), indent=2) + "\n").encode())
-    _say(report)
+    _print_report(report)
     if report.interrupted:
         sys.exit(128 + (stop.signal or signal.SIGINT))
     if not report.complete:
@@ -133,7 +165,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 class Stop:
-    """Whether a signal has asked for the end, and which."""
+    """The signal that requests the end of the run, if one has arrived."""
 
     def __init__(self) -> None:
         self.event = Event()
@@ -145,7 +177,7 @@ class Stop:
             raise KeyboardInterrupt
         self.signal = number
         self.event.set()
-        # Not by print, which a signal may interrupt.
+        # os.write instead of print, which a signal may interrupt.
         os.write(2, b"embedrt: finishing the parts in flight; interrupt again to end at once\n")
 
 
@@ -163,9 +195,9 @@ def stopping() -> Iterator[Stop]:
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """End the process after a second interrupt, without waiting for the part that is computed.
+    """End the process after a second interrupt, without waiting for the current part.
 
-    Nothing is lost: whatever is written is whole.
+    Nothing is lost: all files written so far are complete.
     """
     try:
         yield
@@ -185,10 +217,13 @@ def _engine(options: argparse.Namespace) -> Engine:
     if options.engine == "local":
         for name, value in of_ray.items():
             if value is not None:
-                raise ValueError(f"{name} {value}: only for --engine ray")
+                raise ValueError(f"{name} {value} requires --engine ray")
         return LocalEngine(threads=options.threads)
     if options.threads is not None:
-        raise ValueError(f"--threads {options.threads}: for --engine ray, see --cores-per-worker")
+        raise ValueError(
+            f"--threads {options.threads} requires --engine local; with --engine ray, use "
+            "--cores-per-worker"
+        )
     from embedrt.corpus.on_ray import RayEngine  # noqa: PLC0415
 
     return RayEngine(
@@ -198,9 +233,9 @@ def _engine(options: argparse.Namespace) -> Engine:
     )
 
 
-def _say(report: Report) -> None:
+def _print_report(report: Report) -> None:
     for name in report.skipped:
-        print(f"embedrt: not a data file, left out: {name}", file=sys.stderr)
+        print(f"embedrt: skipped {name}, which is not a data file", file=sys.stderr)
     for reason in report.failures:
         print(f"embedrt: not embedded: {reason}", file=sys.stderr)
     rate = report.rows_run / report.seconds
@@ -211,11 +246,11 @@ def _say(report: Report) -> None:
     for kind, found in (("kind of processor", report.processors), ("engine", report.engines)):
         if len(found) > 1:
             print(
-                f"embedrt: computed on {', '.join(found)}: the vectors of one {kind} have the same "
-                "bytes, those of two agree to rounding",
+                f"embedrt: computed on {', '.join(found)}: vectors have the same bytes on the same "
+                f"{kind}, and otherwise agree to rounding",
                 file=sys.stderr,
             )
     if report.complete:
-        print(f"nulls {report.nulls:,}, texts cut {report.cut:,}, digest {report.digest}")
+        print(f"nulls {report.nulls:,}, truncated {report.cut:,}, digest {report.digest}")
     else:
         print(f"embedrt: not complete; {AGAIN}", file=sys.stderr)

@@ -49,24 +49,29 @@ def add_to(commands: Any) -> None:
         help="a file (stdout if omitted); a device, a pipe or stdout gets JSON lines",
     )
     parser.add_argument(
-        "--prompt-name", help="which of the model's prompts to prepend to each text"
+        "--prompt-name", metavar="NAME", help="the model's prompt to prepend to each text"
     )
-    parser.add_argument("--prompt", help="a string to prepend to each text")
+    parser.add_argument("--prompt", metavar="TEXT", help="a string to prepend to each text")
     parser.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep N leading components")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument(
-        "--max-active-dims", type=int, metavar="N", help="of a sparse encoder: keep the N largest"
+        "--precision", choices=PRECISIONS, default="float32", help="number format (float32)"
     )
     parser.add_argument(
-        "--task", choices=get_args(TextKind), help="of a sparse encoder: what the texts are"
+        "--max-active-dims",
+        type=int,
+        metavar="N",
+        help="keep the N largest weights, for a sparse encoder",
+    )
+    parser.add_argument(
+        "--task", choices=get_args(TextKind), help="kind of the texts, for a sparse encoder"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use")
     parser.add_argument(
         "--overlong",
         choices=get_args(Overlong),
         default="truncate",
-        help="how to treat texts that are longer than the model's maximum",
+        help="what to do with texts longer than the model's maximum (truncate)",
     )
     parser.set_defaults(run=run)
 
@@ -109,7 +114,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _encode_sparse(bundle: Bundle, load: LoadOptions, options: argparse.Namespace) -> None:
-    """Write a line of indices and values for each text."""
+    """Write one line of indices and values per text."""
     output: Path | None = options.output
     if output is not None and output.suffix == ".npy":
         raise ValueError(f"--output {output}: sparse rows are JSON lines; name it X.jsonl")
@@ -138,7 +143,7 @@ def prompt_name_of(manifest: Manifest, options: argparse.Namespace) -> str | Non
 
 
 def _refuse(options: argparse.Namespace, names: Mapping[str, object], what: str) -> None:
-    """Raise ValueError for an option that is only for another kind of bundle."""
+    """Raise ValueError for an option that requires another kind of bundle."""
     for name, default in names.items():
         value = getattr(options, name)
         if value != default:

@@ -20,20 +20,25 @@ def add_to(commands: Any) -> None:
         "model", metavar="MODEL", help="a recipe's name, a hub id, or a folder in the hub's layout"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="the bundle (models/<name>-<precision>)"
+        "--output", type=Path, metavar="DIR", help="the bundle's folder (models/<name>-<precision>)"
     )
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit on the hub")
     parser.add_argument(
         "--files", type=Path, metavar="DIR", help="a folder with the files of a recipe's model"
     )
-    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="fp32",
+        help="of the large matrix products (fp32)",
+    )
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE", help="texts to calibrate int8, one per line"
     )
     parser.add_argument(
         "--ignore-remote-code",
         action="store_true",
-        help="export a model that comes with code as transformers' own architecture of its type",
+        help="ignore code that comes with the model; export transformers' own architecture",
     )
     parser.set_defaults(run=run)
 

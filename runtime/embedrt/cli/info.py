@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 from embedrt.bundle.late_interaction import LateInteraction
-from embedrt.bundle.manifest import Manifest, Quantization, ScoreQuantization, TermQuantization
+from embedrt.bundle.manifest import Manifest, describe_pooling
+from embedrt.bundle.quantization import Quantization, ScoreQuantization, TermQuantization
 from embedrt.bundle.reader import Bundle
 from embedrt.errors import BundleError
 from embedrt.hub.place import noted_place
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
             f"{agreement.max_difference:.1e} largest difference, {agreement.min_cosine:.7f} "
             f"smallest cosine to {agreement.reference} over {agreement.texts} texts"
             if agreement
-            else "never proven"
+            else "not measured"
         ),
     }
     if quantization := manifest.quantization:
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _describe_engine(bundle: Bundle) -> str:
-    """Return what would run the bundle in this environment, and why."""
+    """Return the engine that would run the bundle in this environment, and the reason."""
     use = default_use()
     try:
         chosen = choose_unloaded(bundle, "auto" if use == "require" else use)
@@ -85,25 +86,24 @@ def _describe_pooling(manifest: Manifest) -> str:
     if manifest.late_interaction is not None:
         return _describe_late(manifest.late_interaction)
     if sparse is None:
-        left_out = "" if manifest.prompt_endings is None else ", without the prompt"
-        return " + ".join(manifest.pooling) + left_out
+        return describe_pooling(manifest)
     kept = sparse.max_active_dims
     return ", ".join(
         [
             f"{sparse.pooling} of {sparse.activation}",
             *([] if kept is None else [f"the {kept} largest kept"]),
-            *(["queries by a weight for each token"] if sparse.queries else []),
+            *(["queries from a weight per token"] if sparse.queries else []),
         ]
     )
 
 
 def _describe_late(late: LateInteraction) -> str:
     expansion = late.expansion
-    left_out = f"{len(late.skipped)} tokens left out of each {' and '.join(late.skipped_in)}"
+    left_out = f"{len(late.skipped)} tokens skipped in each {' and '.join(late.skipped_in)}"
     return ", ".join(
         [
-            f"one a token, {late.query_tokens} of a query, {late.document_tokens} of a document",
-            *([f"queries lengthened to {expansion.length}"] if expansion else []),
+            f"one per token, {late.query_tokens} of a query, {late.document_tokens} of a document",
+            *([f"queries expanded to {expansion.length}"] if expansion else []),
             *([left_out] if late.skipped and late.skipped_in else []),
         ]
     )

@@ -1,4 +1,4 @@
-"""Shows what a part of the package logs while a command runs."""
+"""Shows log records of a part of the package while a command runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def shown_log(name: str, style: str = "%(message)s") -> Iterator[None]:
-    """Write the records of a logger to stderr, from the level INFO; leave it as it was after."""
+    """Write a logger's records of level INFO and above to stderr; restore the logger afterwards."""
     logger = logging.getLogger(name)
     level = logger.level
     handler = logging.StreamHandler()

@@ -1,4 +1,4 @@
-"""``embedrt push``: send a bundle to a model hub."""
+"""``embedrt push``: upload a bundle to a model hub."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 def add_to(commands: Any) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser("push", help="send a bundle to a hub", description=__doc__)
+    parser = commands.add_parser("push", help="upload a bundle to a hub", description=__doc__)
     parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
-    parser.add_argument("repository", metavar="ORG/NAME", help="created where there is none")
-    parser.add_argument("--private", action="store_true", help="if it is created, as private")
+    parser.add_argument("repository", metavar="ORG/NAME", help="the repository, created if missing")
+    parser.add_argument("--private", action="store_true", help="create a new repository as private")
     parser.add_argument("--revision", metavar="BRANCH", help="the branch (main)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Push the bundle; print the pinned spelling that loads it."""
+    """Push the bundle; print the name with the commit that loads it."""
     # Imported here because no other command needs it.
     from embedrt.hub.push import push  # noqa: PLC0415
 

@@ -22,10 +22,10 @@ def add_to(commands: Any) -> None:
     """Add the command's parser. An option's default is its environment variable, if it is set."""
     parser = commands.add_parser(
         "serve",
-        help="answer clients over HTTP",
+        help="serve a bundle over HTTP",
         description=__doc__,
-        epilog="Each option can come from the environment: --max-body-mb as EMBEDRT_MAX_BODY_MB, "
-        "and the key itself as EMBEDRT_API_KEY. GET / shows a page.",
+        epilog="Each option can also be set by an environment variable: --max-body-mb by "
+        "EMBEDRT_MAX_BODY_MB, and an API key by EMBEDRT_API_KEY. GET / shows a page for browsers.",
     )
     parser.add_argument(
         "bundle", metavar="BUNDLE", help="the bundle's folder, or hub:org/name@COMMIT"
@@ -43,27 +43,29 @@ def add_to(commands: Any) -> None:
     option("--host", "127.0.0.1", "address to listen on; 0.0.0.0 for all")
     option("--port", 8080, "port; 0 takes a free one", type=int, metavar="N")
     option("--uds", None, "Unix socket in place of host and port", type=expand, metavar="PATH")
-    option("--api-key-file", None, "file of keys, one a line", type=expand, metavar="FILE")
+    option("--api-key-file", None, "file of API keys, one per line", type=expand, metavar="FILE")
     option("--threads", None, "cores to use", type=int, metavar="N")
-    option("--cache-mb", CACHE_MB, "size of the exact cache", type=float, metavar="N")
+    option("--cache-mb", CACHE_MB, "megabytes of the exact cache", type=float, metavar="N")
     option(
         "--max-waiting-tokens",
         MAX_WAITING_TOKENS,
-        "tokens in the queue beyond which requests get 429",
+        "most tokens in the queue; further requests get 429",
         type=int,
         metavar="N",
     )
-    option("--max-body-mb", 16, "largest body of a request", type=float, metavar="N")
-    option("--max-texts", 2048, "most texts of a request", type=int, metavar="N")
-    option("--timeout", 60, "seconds until 503", type=float, metavar="N")
+    option("--max-body-mb", 16, "largest request body", type=float, metavar="N")
+    option("--max-texts", 2048, "most texts per request", type=int, metavar="N")
+    option("--timeout", 60, "seconds until a request gets 503", type=float, metavar="N")
     option("--read-timeout", 30, "seconds to receive a request", type=float, metavar="N")
     option("--grace", 30, "seconds to finish after SIGTERM", type=float, metavar="N")
-    option("--served-name", None, "the model's name in answers", metavar="NAME")
-    option("--tiktoken", None, "accept OpenAI's token ids", type=expand, metavar="FILE")
-    option("--cors-origins", "", "origins of pages that may call, with commas", metavar="ORIGINS")
-    option("--root-path", "", "path below which a proxy serves this", metavar="PATH")
-    option("--log-format", "text", "form of the log", choices=("text", "json"))
-    option("--log-level", "info", "debug adds each request", choices=("debug", "info", "error"))
+    option("--served-name", None, "the model's name in responses", metavar="NAME")
+    option(
+        "--tiktoken", None, "BPE file, to accept OpenAI's token ids", type=expand, metavar="FILE"
+    )
+    option("--cors-origins", "", "allowed origins, separated by commas", metavar="ORIGINS")
+    option("--root-path", "", "path prefix of a proxy", metavar="PATH")
+    option("--log-format", "text", "log format", choices=("text", "json"))
+    option("--log-level", "info", "debug logs each request", choices=("debug", "info", "error"))
     parser.set_defaults(run=run)
 
 
@@ -128,11 +130,11 @@ def _from(
 
 
 def _read_keys(file: Path | None) -> tuple[str, ...]:
-    """Return the keys of the file, and the one of the environment."""
+    """Return the keys in the file, and the key in the environment."""
     try:
         keys = file.read_text(encoding="utf-8-sig").split() if file is not None else []
     except UnicodeDecodeError as error:
-        raise ValueError(f"--api-key-file {file} is no text: {error}") from None
+        raise ValueError(f"--api-key-file {file} is not UTF-8 text: {error}") from None
     if file is not None and not keys:
         raise ValueError(f"--api-key-file {file} is empty; write a key to it")
     given = os.environ.get(f"{PREFIX}API_KEY")

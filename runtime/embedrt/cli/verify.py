@@ -1,4 +1,4 @@
-"""``embedrt verify``: check every byte of a bundle, and what it computes on this machine."""
+"""``embedrt verify``: check every byte of a bundle, and its results on this machine."""
 
 from __future__ import annotations
 

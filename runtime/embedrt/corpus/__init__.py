@@ -1,9 +1,9 @@
 """Corpora: files of texts to files of vectors, on one machine or on Ray.
 
-A corpus is planned as parts, each a run of rows of one file, whose files are written whole or not
-at all; running again makes the parts that are missing. `embed` is the job, `embed_table` the pure
-function in it, and `verify_output` proves that nothing is lost, doubled or changed. Needs the extra
-``corpus`` (pyarrow), and ``ray`` for clusters.
+A corpus is divided into parts, each a run of rows of one file. The file of a part is written
+atomically, and a repeated run computes only the missing parts. `embed` runs the job, `embed_table`
+embeds one table, and `verify_output` verifies that no row is lost, duplicated or changed. Requires
+the extra ``corpus`` (pyarrow), and ``ray`` for clusters.
 """
 
 from importlib.util import find_spec

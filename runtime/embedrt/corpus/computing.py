@@ -1,7 +1,7 @@
-"""What computes a corpus: ONNX Runtime or the kernels, the same in all parts of an output.
+"""The engine of a corpus: ONNX Runtime or the kernels, the same for all parts of an output.
 
-Each engine gives a text the same bytes always; those of the other agree to the rounding of int8. So
-an output has one engine, which its first run chooses and all later ones and all machines keep.
+Each engine always gives a text the same bytes; the two agree to the rounding of int8. An output
+therefore has one engine. The first run chooses it, and later runs and all machines keep it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from embedrt.corpus.table import AnyEncoder, load_encoder
 from embedrt.errors import CorpusError, CorpusOutputError, KernelsError
 from embedrt.kernels.choose import VARIABLE, choose_unloaded, default_use
 
-KERNELS = "kernels"  # of whatever path, which follows from the kind of processor
+KERNELS = "kernels"  # of any path; the kind of processor determines the path
 
 
 def choose_engine(bundle: Bundle, recorded: str | None, output: str) -> str:
-    """Return the engine that computes an output: the recorded one, or what would run the bundle.
+    """Return the engine of an output: the recorded one, otherwise the one that runs the bundle.
 
-    Raises CorpusOutputError if `EMBEDRT_KERNELS` asks for another one than is recorded, and
+    Raises CorpusOutputError if `EMBEDRT_KERNELS` selects another engine than the recorded one, and
     KernelsError if it requires kernels for a new output and they cannot run the bundle.
     """
     use = default_use()
@@ -29,8 +29,9 @@ def choose_engine(bundle: Bundle, recorded: str | None, output: str) -> str:
         wanted = {"auto": recorded, "off": ONNX_RUNTIME, "require": KERNELS}[use]
         if wanted != recorded:
             raise CorpusOutputError(
-                f"{output} was computed by {recorded}, and {VARIABLE}={use} asks for {wanted}, "
-                f"whose vectors differ by rounding: unset {VARIABLE} to go on with {recorded}, or "
+                f"{output} was computed by {recorded}, and {VARIABLE}={use} selects {wanted}, "
+                f"whose vectors differ by rounding: unset {VARIABLE} to continue with "
+                f"{recorded}, or "
                 "choose a new folder"
             )
         return recorded
@@ -38,7 +39,7 @@ def choose_engine(bundle: Bundle, recorded: str | None, output: str) -> str:
 
 
 def load_to_embed(bundle: Path, threads: int | None, engine: str) -> AnyEncoder:
-    """Load a bundle in the engine of an output. Raises CorpusError if it does not run here."""
+    """Load a bundle in the output's engine. Raises CorpusError if that cannot run here."""
     if engine == ONNX_RUNTIME:
         return load_encoder(bundle, threads, "off")
     try:

@@ -1,7 +1,7 @@
-"""Reading CSV: every column as the strings that it is.
+"""Reads CSV, every column as strings.
 
-pyarrow's defaults turn texts into numbers, dates and nulls, take a line break in a text for the end
-of a row, and the end of a file for the end of a text.
+pyarrow's defaults convert texts to numbers, dates and nulls, end a row at a line break in a text,
+and end a text at the end of a truncated file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read_blocks(stream: Any, names: Sequence[str]) -> Iterator[Any]:
 
 
 class _Quotes:
-    """Counts the quotes of a stream: pyarrow takes the end of a file for the end of a text."""
+    """Counts the quotes of a stream, because pyarrow ends a text at the end of a truncated file."""
 
     closed = False
 
@@ -61,15 +61,15 @@ class _Quotes:
     def check(self, last: str) -> None:
         """Raise EOFError if the stream ends in a quoted text; `last` is the last text of all.
 
-        A quote inside a text without quotes is legal, and then the last line is whole. A text that
-        is not ended takes the end of that line as its own.
+        A quote inside an unquoted text is legal; the last line is then complete. An unterminated
+        text contains the line break at the end of the file.
         """
         if self._count % 2 and (self._last != b"\n" or last.endswith("\n")):
             raise EOFError("it ends inside a quoted text")
 
 
 def _options(names: Sequence[str] = ()) -> dict[str, Any]:
-    """CSV has no types: a column stays the strings that it is, and null differs from ""."""
+    """Return options that read every column as strings, with null distinct from ""."""
     return {
         "read_options": csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
         "parse_options": csv.ParseOptions(newlines_in_values=True),

@@ -57,5 +57,5 @@ def spell_digest(digest: int) -> str:
 
 
 def read_digest(text: str) -> int:
-    """Return the digest that `spell_digest` has written."""
+    """Parse the result of `spell_digest`."""
     return int(text, 16)

@@ -30,12 +30,12 @@ COMPONENTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
-    """How a table's texts become vectors: all that decides the bytes, besides the bundle."""
+    """The options that determine the vectors of a table's texts, together with the bundle."""
 
     text: tuple[str, ...]
     """The text columns."""
     join: str = "\n"
-    """What stands between the texts of several columns."""
+    """The separator between the texts of several columns."""
     output_column: str = "embedding"
     """The name of the new column."""
     prompt: str = ""
@@ -96,7 +96,7 @@ class Embedding:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        """Return the embedding that `to_json` has spelled, among other fields."""
+        """Return the embedding from the result of `to_json`; other fields are ignored."""
         known = [field.name for field in fields(cls) if field.name in content]
         values = {name: content[name] for name in known}
         return cls(**{**values, "text": tuple(content["text"])})

@@ -1,4 +1,4 @@
-"""An output folder taken up: whether it is this work's, and which parts are there."""
+"""The state of an output folder: the job that it belongs to, and the parts that it holds."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from embedrt.corpus.totals import Totals
 from embedrt.corpus.work import Work, identify
 from embedrt.errors import CorpusOutputError
 
-READERS = 16  # footers that are read at a time
-READ_AT_ONCE = 1000  # results that are held
-FILE_BITS = 40  # of a part's key, for the first row
+READERS = 16  # footers read in parallel
+READ_AT_ONCE = 1000  # results held in memory
+FILE_BITS = 40  # bits of a part's key for the first row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
-    """The parts that an output folder holds, by the names of its files alone."""
+    """The parts that an output folder holds, according to the names of its files."""
 
     parts: frozenset[int]
     merged: tuple[Merged, ...]
@@ -45,17 +45,20 @@ class Present:
         return _number(part.key) in self.parts or holder_of(self.merged, part.key) is not None
 
 
-def take_up(output: Place, settings: dict[str, Any], plan: Plan, details: dict[str, Any]) -> str:
-    """Make the output folder this work's, or check that it is; return the work's identity.
+def open_output(
+    output: Place, settings: dict[str, Any], plan: Plan, details: dict[str, Any]
+) -> str:
+    """Create the output folder, or check that it belongs to this job; return the job's identity.
 
-    Raises CorpusOutputError if it is other work's, with what differs, or holds other files.
+    Raises CorpusOutputError if the folder belongs to another job, with the differences, or holds
+    other files.
     """
     stored = read_settings(output)
     if stored is None:
         others = list(visible(list_names(output)))
         if others:
             raise CorpusOutputError(
-                f"{output.given} is not empty and no output of embedrt: it holds {others[0]}; "
+                f"{output.given} is not empty and not an output of embedrt: it holds {others[0]}; "
                 "choose an empty or a new folder"
             )
         output.filesystem.create_dir(output.path, recursive=True)
@@ -72,8 +75,8 @@ def take_up(output: Place, settings: dict[str, Any], plan: Plan, details: dict[s
     found += [] if before is None else differences(before, plan)
     if found:
         raise CorpusOutputError(
-            f"{output.given} was made from other work ({'; '.join(found)}); choose a new folder, "
-            "or repeat the command that made it"
+            f"{output.given} is the output of another job ({'; '.join(found)}); choose a new "
+            "folder, or repeat the original command"
         )
     if stored["plan"] != settings["plan"]:  # a file that could not be read before
         save_plan(output, plan)
@@ -82,7 +85,7 @@ def take_up(output: Place, settings: dict[str, Any], plan: Plan, details: dict[s
 
 
 def present_in(names: list[str]) -> tuple[Present, list[str]]:
-    """Return the parts that the names of files tell, and the files whose parts are merged too."""
+    """Return the parts named by files, and the files whose parts are also in a merged file."""
     merged = tuple(one for name in names if (one := merged_of(name)) is not None)
     parts, doubled = set(), []
     for name in names:
@@ -96,18 +99,18 @@ def present_in(names: list[str]) -> tuple[Present, list[str]]:
 
 
 def find_present(output: Place) -> Present:
-    """Return the parts that are there, and remove what killed processes have left."""
+    """Return the existing parts, and remove files that killed processes left behind."""
     remove_temporary_files(output)
     present, doubled = present_in(list_names(output))
-    for name in doubled:  # killed between a merge and its end
+    for name in doubled:  # a merge was killed before it removed its parts
         remove(output, name)
     return present
 
 
 def facts_of(output: Place, present: Present, plan: Plan, identity: str) -> Totals:
-    """Return the totals of the parts that are there, from their footers.
+    """Return the totals of the existing parts, from their footers.
 
-    Raises CorpusOutputError if one is damaged, or was made by other work.
+    Raises CorpusOutputError if a part is damaged, or belongs to another job.
     """
     names = (part.name for part in plan.parts() if _number(part.key) in present.parts)
     totals = Totals()
@@ -122,13 +125,13 @@ def facts_of(output: Place, present: Present, plan: Plan, identity: str) -> Tota
     return totals
 
 
-def take_back(output: Place) -> None:
-    """Take back the claim that the output is complete."""
+def mark_incomplete(output: Place) -> None:
+    """Remove the file that marks the output as complete."""
     remove(output, SUCCESS)
 
 
-def complete(work: Work, plan: Plan, present: Present, made: Totals) -> Totals:
-    """Say that the output is complete, and return what it adds up to.
+def mark_complete(work: Work, plan: Plan, present: Present, made: Totals) -> Totals:
+    """Write the file that marks the output as complete; return the totals of the output.
 
     Raises CorpusOutputError if the parts do not add up to the rows of the source.
     """
@@ -144,7 +147,7 @@ def complete(work: Work, plan: Plan, present: Present, made: Totals) -> Totals:
             f"{output.given} has {totals.rows} rows and its source {plan.rows}; a part was removed "
             "or added while it was written: run the same command again"
         )
-    _succeed(work, totals)
+    _write_success(work, totals)
     return totals
 
 
@@ -152,10 +155,10 @@ def merge(work: Work, plan: Plan, totals: Totals, *, megabytes: float) -> None:
     """Join the parts of a complete output into files of about this size."""
     output, embedding = work.output, work.embedding
     present = find_present(output)
-    if not present.parts:  # all are merged already
+    if not present.parts:  # all parts are merged already
         return
-    take_back(output)
-    # A file's name tells its first and last part, so that nothing between them may be elsewhere.
+    mark_incomplete(output)
+    # A merged file is named by its first and last part, so it must hold all parts between them.
     parts = ((part, _number(part.key) in present.parts) for part in plan.parts())
     for is_here, stretch in groupby(parts, key=itemgetter(1)):
         if is_here:
@@ -166,10 +169,10 @@ def merge(work: Work, plan: Plan, totals: Totals, *, megabytes: float) -> None:
                 column=embedding.output_column,
                 text=embedding.text,
             )
-    _succeed(work, totals)
+    _write_success(work, totals)
 
 
-def _succeed(work: Work, totals: Totals) -> None:
+def _write_success(work: Work, totals: Totals) -> None:
     remove_temporary_files(work.output)
     write_json(work.output, SUCCESS, {**totals.to_json(), "identity": work.identity})
 

@@ -1,7 +1,7 @@
-"""Reading JSON lines, of any length, with unpaired surrogates, and without guessing at dates.
+"""Reads JSON lines of any length, with unpaired surrogates, and without converting dates.
 
-pyarrow's own reader fails on a line beyond its block size and on an unpaired surrogate, takes the
-first block's types for those of the file, and turns texts that look like dates into dates.
+pyarrow's own reader fails on a line longer than its block size and on an unpaired surrogate, infers
+the types of a file from its first block, and converts texts that look like dates.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def describe_blocks(stream: Any) -> Iterator[tuple[int, Any]]:
-    """Yield the number of rows and the schema of each block. A string is always a string."""
+    """Yield the number of rows and the schema of each block. Strings are never converted."""
     for block, table in _tables(stream, json.ParseOptions()):
         kinds = {field.name: _without_dates(field.type) for field in table.schema}
         rounded = [name for name, kind in kinds.items() if pa.types.is_floating(kind)]

@@ -1,4 +1,4 @@
-"""The engine of one process: it reads ahead, and writes a part while the next is computed."""
+"""The engine for one process: reads ahead, and writes a part while it computes the next."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from embedrt.corpus.plan import Part, Plan
 from embedrt.corpus.work import Work
 from embedrt.loaded import check_at_least
 
-WRITERS = 2  # one computes while the other writes
-AHEAD = 3  # parts that are read, computed or written at a time
+WRITERS = 2  # threads: one computes while the other writes
+AHEAD = 3  # parts in memory: read, computed or written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class LocalEngine:
     def run(
         self, work: Work, plan: Plan, wanted: Iterator[Part], stop: Event
     ) -> Iterator[tuple[Outcome, int]]:
-        """Yield each part's outcome with the tokens computed since the one before."""
+        """Yield each part's outcome, with the number of tokens computed since the previous one."""
         turn, computed = Lock(), 0
         with load_to_embed(work.bundle, self.threads, work.engine) as embedder:
 

@@ -1,8 +1,8 @@
-"""Parts joined into larger files, after the output is complete.
+"""Merges the parts of a complete output into larger files.
 
-A merged file holds consecutive parts, which its name tells. It is written beside and renamed, and
-then its parts are removed: where both are there, the next run removes the parts. `_SUCCESS` is
-absent meanwhile, because readers would see rows twice.
+A merged file holds consecutive parts, and is named by the first and the last. It is written under a
+temporary name and renamed, and then its parts are removed. If both exist, the next run removes the
+parts. `_SUCCESS` is absent during a merge, because readers could see rows twice.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LISTS = ("parts", "processors", "engines")  # among the facts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """A merged file, by its name: all parts from the first to the last."""
+    """The name of a merged file: all parts from the first to the last."""
 
     name: str
     first: tuple[int, int]
@@ -51,7 +51,7 @@ class Merged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedFacts:
-    """What is known of a merged file, in the metadata of the file."""
+    """The facts on a merged file, stored in its metadata."""
 
     name: str
     parts: tuple[str, ...]
@@ -66,7 +66,7 @@ class MergedFacts:
 
 
 def merged_of(name: str) -> Merged | None:
-    """Return what a file's name tells; None if it is no merged file."""
+    """Parse a file's name; return None if it is not a merged file."""
     if (found := NAME.fullmatch(name)) is None:
         return None
     numbers = [int(number) for number in found.groups()]
@@ -74,7 +74,7 @@ def merged_of(name: str) -> Merged | None:
 
 
 def holder_of(merged: Sequence[Merged], key: tuple[int, int]) -> Merged | None:
-    """Return the merged file that holds a part; the files are in the order of their parts."""
+    """Return the merged file that holds a part; `files` must be in the order of their parts."""
     index = bisect_right(merged, key, key=lambda one: one.first) - 1
     return merged[index] if index >= 0 and key <= merged[index].last else None
 

@@ -1,7 +1,7 @@
-"""The engine of a Ray cluster: each run of parts is a task, and a worker keeps its Embedder.
+"""The engine for a Ray cluster: each run of parts is a task, and each worker loads one Embedder.
 
-The tasks are plain ones. Ray's own data pipeline was slower, kept no order, and its checkpoint
-hung or doubled rows after a kill; here the output folder is the checkpoint.
+The output folder is the checkpoint. Ray's own data pipeline was slower, did not keep the order, and
+its checkpoint hung or duplicated rows after a kill.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ SOCKET_ROOM = 40  # characters of a temporary folder; a socket's path has at mos
 class RayEngine:
     """Runs parts as tasks of a Ray cluster.
 
-    Uses the cluster that this process is connected to, if it is. A cluster that it starts itself
-    ends with the run.
+    Uses the cluster that this process is connected to, if any. A cluster that it starts itself ends
+    with the run.
     """
 
     address: str | None = None
-    """Of an existing cluster, or ``"auto"``; None starts one on this machine."""
+    """Address of an existing cluster, or ``"auto"``; None starts a cluster on this machine."""
     workers: int | None = None
     """Tasks at a time; by default as many as there are cores."""
     cores_per_worker: int = 1
@@ -111,7 +111,7 @@ class RayEngine:
 
     @contextmanager
     def _cluster(self) -> Iterator[bool]:
-        """Connect to a cluster; yield whether it was started here, and ends here."""
+        """Connect to a cluster; yield whether this process started it and will end it."""
         if ray.is_initialized():
             yield False
             return
@@ -152,7 +152,7 @@ def _all_runs(plan: Plan, wanted: Iterator[Part]) -> Iterator[Run]:
 
 
 def _finished(work: Work, waiting: dict[Any, Run]) -> Iterator[tuple[Outcome, int]]:
-    """Wait for at least one task for a while, and yield the outcomes of those that are done."""
+    """Wait briefly for at least one task, and yield the outcomes of the finished ones."""
     done, _ = ray.wait(list(waiting), num_returns=1, timeout=WAIT_SECONDS)
     for reference in done:
         run = waiting.pop(reference)
@@ -162,14 +162,14 @@ def _finished(work: Work, waiting: dict[Any, Run]) -> Iterator[tuple[Outcome, in
             if isinstance(error.cause, EmbedrtError):  # the output, or the bundle
                 raise error.cause from None
             yield from _lost(work, run, error)
-        except RayError as error:  # the worker or its node died, again and again
+        except RayError as error:  # the worker or its node died in every attempt
             yield from _lost(work, run, error)
 
 
 def _lost(work: Work, run: Run, error: Exception) -> Iterator[tuple[Outcome, int]]:
-    """Yield the outcomes of a task that failed: some of its parts may be written."""
+    """Yield the outcomes of a failed task, some of whose parts may have been written."""
     (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
-    lost = CorpusError(f"failed {ATTEMPTS} times, at last with {type(error).__name__}: {reason}")
+    lost = CorpusError(f"failed {ATTEMPTS} times, finally with {type(error).__name__}: {reason}")
     for part in run.parts:
         there = is_there(work, part)
         yield (read_facts(work.output, part.name) if there else failed(run, part, lost)), 0
@@ -190,7 +190,7 @@ def _temporary_folder() -> Iterator[str]:
 
 @contextmanager
 def _token_in_memory() -> Iterator[None]:
-    """Give our own cluster a token in its environment, which only this user can read.
+    """Pass a token to our own cluster by its environment, which only this user can read.
 
     Ray would write one to ``~/.ray/auth_token``, readable by everyone under the usual umask.
     """
@@ -206,7 +206,7 @@ def _token_in_memory() -> Iterator[None]:
 
 @cache
 def _token() -> str:
-    """Return the token of this process, which Ray reads once."""
+    """Return this process's token. Cached, because Ray reads it only once."""
     return secrets.token_hex(32)
 
 
@@ -223,7 +223,7 @@ def _report_readable_token() -> None:
 
 @contextmanager
 def _same_signal_handlers() -> Iterator[None]:
-    """Keep the handlers of signals, which Ray replaces by its own."""
+    """Restore the signal handlers, which Ray replaces by its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

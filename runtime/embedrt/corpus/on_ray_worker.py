@@ -1,4 +1,4 @@
-"""What a Ray task does, in a module that workers import by its name."""
+"""The Ray task, in a module that workers import by its name."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Packed = dict[str, bytes]
 
 
 def make_parts(work: Work, shipped: list[Any], threads: int, run: Run) -> list[tuple[Outcome, int]]:
-    """Make the parts of a run, except those that an attempt before has made.
+    """Make the parts of a run that an earlier attempt has not made.
 
-    Returns the outcome of each part, with the tokens computed for it.
+    Returns the outcome of each part, with the number of tokens computed for it.
     """
     embedder = _load(find_bundle(work, shipped[0]), threads, work.engine)
     there = [part for part in run.parts if is_there(work, part)]
@@ -46,7 +46,7 @@ def is_there(work: Work, part: Part) -> bool:
 
 
 def pack_bundle(path: Path) -> Packed:
-    """Return the files of a bundle, to ship them to nodes that do not see its folder."""
+    """Return the files of a bundle, to send them to nodes that cannot access its folder."""
     bundle = Bundle.open(path)
     return {name: (path / name).read_bytes() for name in (MANIFEST, *bundle.manifest.files)}
 
@@ -58,11 +58,11 @@ def _load(path: Path, threads: int, engine: str) -> AnyEncoder:
 
 
 def find_bundle(work: Work, shipped: Any) -> Path:
-    """Return the bundle's folder on this node, unpacked once a node if it is not shared."""
+    """Return the bundle's folder on this node, unpacked once per node if it is not shared."""
     if _is_bundle(work.bundle, work):
         return work.bundle
     if shipped is None:
-        raise CorpusError(f"{work.bundle} was changed while it was used: run again")
+        raise CorpusError(f"{work.bundle} changed during the run: run again")
     user = os.getuid() if hasattr(os, "getuid") else 0
     folder = Path(tempfile.gettempdir()) / f"embedrt-bundle-{user}-{work.bundle_sha256[:32]}"
     if not _is_bundle(folder, work, hashed=True):

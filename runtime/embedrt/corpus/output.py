@@ -1,8 +1,8 @@
-"""The output folder: files that exist whole or not at all, and what their names tell.
+"""The files of the output folder, which are written atomically.
 
-On a file system, a file is written beside its place and renamed. An object store has no rename, and
-needs none: an object appears when its upload is complete. Everything is written from one buffer,
-because an upload that an exception ends would be completed by closing it.
+On a file system, a file is written under a temporary name and renamed. Object stores cannot rename,
+but an object appears only when its upload is complete. Each file is written from one buffer,
+because closing an upload after an exception would complete it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from embedrt.errors import CorpusOutputError
 
 SETTINGS = "_embedrt.json"
 REQUIRED = {"bundle", "bundle_path", "text", "output_column", "columns", "plan", "identity"}
-PLAN = "_plan"  # Parquet, and not called so: `*.parquet` are the vectors
+PLAN = "_plan"  # Parquet, without the suffix, because `*.parquet` matches the vectors
 SUCCESS = "_SUCCESS"
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}")
 FACTS = b"embedrt"  # key of the metadata of a part's file
-ONNX_RUNTIME = "ONNX Runtime"  # the engine of outputs that do not tell theirs
-COMPRESSION_LEVEL = 1  # of zstd: vectors are noise, which no level compresses better
+ONNX_RUNTIME = "ONNX Runtime"  # the engine of outputs that do not record theirs
+COMPRESSION_LEVEL = 1  # of zstd; vectors are noise, which higher levels do not compress better
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartFacts:
-    """What is known of a part that is written; also in the metadata of its file."""
+    """The facts on a written part, stored in the metadata of its file."""
 
     name: str
     source: str
@@ -44,7 +44,7 @@ class PartFacts:
     rows: int
     nulls: int
     cut: int
-    """Texts of which the model takes only a part."""
+    """Number of texts that were truncated."""
     digest: str
     """Digest of the rows; see `embedrt.corpus.digest`."""
     identity: str
@@ -52,11 +52,11 @@ class PartFacts:
     processor: str
     """Kind of the processor that computed the vectors."""
     engine: str = ONNX_RUNTIME
-    """What computed them: ONNX Runtime, or kernels and their path."""
+    """The engine that computed them: ONNX Runtime, or kernels and their path."""
 
 
 def write_file(place: Place, name: str, content: Any) -> None:
-    """Write a file of the output, whole or not at all; `content` is bytes or a buffer."""
+    """Write a file of the output atomically; `content` is bytes or a buffer."""
     target = place.join(name)
     if place.is_object_store:
         with place.filesystem.open_output_stream(target) as stream:
@@ -65,7 +65,7 @@ def write_file(place: Place, name: str, content: Any) -> None:
     if place.is_local:
         try:
             _write_and_rename(place, target, content)
-        except FileNotFoundError:  # a run that has just begun has taken the file for a remnant
+        except FileNotFoundError:  # a second run has removed it as left over
             _write_and_rename(place, target, content)
         return
     beside = _beside(place)
@@ -94,12 +94,12 @@ def _write_and_rename(place: Place, target: str, content: Any) -> None:
 
 
 def write_json(place: Place, name: str, content: dict[str, Any]) -> None:
-    """Write a file of JSON."""
+    """Write a JSON file atomically."""
     write_file(place, name, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_json(place: Place, name: str) -> dict[str, Any] | None:
-    """Return the content of a file of JSON, None if there is no such file."""
+    """Return the content of a JSON file; None if there is no such file."""
     try:
         with place.filesystem.open_input_stream(place.join(name)) as stream:
             content: dict[str, Any] = dict(json.loads(stream.read()))
@@ -113,7 +113,7 @@ def read_json(place: Place, name: str) -> dict[str, Any] | None:
 
 
 def read_settings(place: Place) -> dict[str, Any] | None:
-    """Return what decides an output's bytes; None if there is no output.
+    """Return the settings that determine an output's bytes; None if there is no output.
 
     Raises CorpusOutputError as `read_json`.
     """
@@ -141,16 +141,16 @@ def remove(place: Place, name: str) -> None:
 
 
 def remove_temporary_files(place: Place) -> None:
-    """Remove what a killed process has left."""
+    """Remove the temporary files that killed processes left behind."""
     for name in list_names(place):
         if TEMPORARY.fullmatch(name):
             remove(place, name)
 
 
 def parquet_buffer(table: Any, output: str, text: tuple[str, ...]) -> Any:
-    """Return a table as the bytes of a Parquet file, suited to vectors in the column `output`."""
+    """Return a table as the bytes of a Parquet file, with options for vectors in `output`."""
     sink = pa.BufferOutputStream()
-    # One row group, of which a merged file has one for each part.
+    # One row group; a merged file has one for each part.
     pq.write_table(
         table,
         sink,
@@ -161,10 +161,11 @@ def parquet_buffer(table: Any, output: str, text: tuple[str, ...]) -> Any:
 
 
 def parquet_options(schema: Any, output: str, text: tuple[str, ...]) -> dict[str, Any]:
-    """Return how a file with vectors is written.
+    """Return the options for writing a file with vectors.
 
-    Bytes of one significance beside each other, which zstd then compresses; no dictionary and no
-    statistics of vectors, where pyarrow's defaults take three times the time and twice the space.
+    Byte stream split puts bytes of equal significance together, so that zstd compresses them.
+    Vectors get no dictionary and no statistics: pyarrow's defaults take three times the time and
+    twice the space.
     """
     others = [
         field.name
@@ -185,7 +186,7 @@ def parquet_options(schema: Any, output: str, text: tuple[str, ...]) -> dict[str
 
 
 def with_facts(table: Any, facts: PartFacts) -> Any:
-    """Return a table whose metadata has the facts of its part."""
+    """Return the table with the facts on its part in its metadata."""
     return table.replace_schema_metadata({FACTS: json.dumps(asdict(facts)).encode()})
 
 

@@ -1,4 +1,4 @@
-"""One part: read its rows, embed them, write its file."""
+"""The work on one part: reading its rows, embedding them, writing its file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from embedrt.errors import CorpusOutputError, CorpusSourceError, TextError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Parts of one file, in the order of their rows, that are read in one pass."""
+    """Parts of one file that are read in one pass, in the order of their rows."""
 
     file: PlannedFile
     parts: tuple[Part, ...]
@@ -31,7 +31,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A part, or a whole file, that is not embedded."""
+    """A part, or a whole file, that could not be embedded."""
 
     source: str
     """The source file's path."""
@@ -40,14 +40,14 @@ class Failure:
     rows: int
     reason: str
     is_source: bool
-    """Whether the source is at fault, so that another attempt would fail too."""
+    """Whether the source is the cause, so that another attempt would fail too."""
 
 
 Outcome = PartFacts | Failure
 
 
 def runs(plan: Plan, wanted: Iterator[Part], most: int | None) -> Iterator[Run]:
-    """Group consecutive wanted parts of a file, at most so many in a run."""
+    """Group consecutive wanted parts of a file into runs of at most `most` parts."""
     group: list[Part] = []
     for part in wanted:
         if group and (part.file != group[0].file or len(group) == most):
@@ -59,7 +59,7 @@ def runs(plan: Plan, wanted: Iterator[Part], most: int | None) -> Iterator[Run]:
 
 
 def read_run(work: Work, run: Run) -> Iterator[tuple[Part, Any]]:
-    """Yield each part with its table, or with the CorpusSourceError that it cannot be read for."""
+    """Yield each part with its table, or with the CorpusSourceError from reading it."""
     source = run.file.source
     waiting = list(run.parts)
     tables = read_rows(
@@ -92,7 +92,7 @@ def make_part(
 ) -> Outcome:
     """Embed and write one part. Holds `turn` while vectors are computed.
 
-    Raises CorpusOutputError if the output cannot be written; what else fails is returned.
+    Raises CorpusOutputError if the output cannot be written; any other failure is returned.
     """
     path = run.file.source.path
     if isinstance(table, Exception):
@@ -118,14 +118,14 @@ def make_part(
         content = parquet_buffer(
             with_facts(whole, facts), work.embedding.output_column, work.embedding.text
         )
-    except Exception as error:  # noqa: BLE001 - the rest of the corpus goes on
+    except Exception as error:  # noqa: BLE001 - the other parts continue
         return failed(run, part, error)
     try:
         write_file(work.output, part.name, content)
     except OSError as error:
         raise CorpusOutputError(
-            f"{work.output.join(part.name)} cannot be written ({error}); what is written stays: "
-            "run the same command again to go on"
+            f"{work.output.join(part.name)} cannot be written ({error}); files written so far "
+            "remain: run the same command again to continue"
         ) from error
     return facts
 
@@ -146,7 +146,7 @@ def failed(run: Run, part: Part, error: BaseException) -> Failure:
 
 
 def with_partitions(table: Any, schema: Any, file: PlannedFile) -> Any:
-    """Append the columns that the names of the file's folders give, and the file has not."""
+    """Append the partition columns that the file lacks, from the names of its folders."""
     values = dict(file.source.keys)
     for field in schema:
         if field.name not in file.schema.names:

@@ -1,4 +1,4 @@
-"""Where a corpus is read from and written to: a path, a URI, or a path of a given file system."""
+"""Places of sources and outputs: a path, a URI, or a path in a given file system."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Place:
     path: str
     """Without a trailing slash."""
     given: str
-    """What the user wrote, for messages."""
+    """The place as the user wrote it, for messages."""
 
     @property
     def is_local(self) -> bool:
@@ -46,7 +46,7 @@ class Place:
         return f"{self.path}/{name}" if name else self.path
 
     def contains(self, other: Place) -> bool:
-        """Whether the other place is this one or lies in it."""
+        """Whether the other place is this one or is inside it."""
         paths = self.path, other.path
         if {self.filesystem.type_name, other.filesystem.type_name} <= HERE:
             paths = os.path.realpath(self.path), os.path.realpath(other.path)
@@ -70,7 +70,7 @@ def find_place(given: str | Path | Place, filesystem: Any = None) -> Place:
     Raises
     ------
     CorpusSourceError
-        The URI is of no file system that pyarrow has.
+        pyarrow has no file system for the URI.
     """
     if isinstance(given, Place):
         return given

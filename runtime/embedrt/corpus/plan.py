@@ -25,7 +25,7 @@ from embedrt.corpus.source import Listing, SourceFile, list_source, partition_sc
 from embedrt.errors import CorpusSourceError
 
 ROWS_PER_PART = 4000
-READERS = 16  # footers that are read at a time; a footer of an object store takes 50 ms
+READERS = 16  # footers read in parallel; a footer in an object store takes 50 ms
 
 NAME = re.compile(r"(\d{6,})-.*-g(\d{5,})-r(\d{10,})\.parquet")
 STEM_CHARACTERS = 40
@@ -38,7 +38,7 @@ class Part:
     file: int
     """Number of the file in the plan."""
     group: int
-    """Number of the row group that has the first row."""
+    """Number of the row group with the first row."""
     first: int
     """Number of the first row in the file."""
     rows: int
@@ -66,14 +66,14 @@ class PlannedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All files of a source, in the order of their paths, and the parts that they make."""
+    """All files of a source, in the order of their paths, and their parts."""
 
     files: tuple[PlannedFile, ...]
     rows_per_part: int
     root: str
     """The path that the files' paths are relative to."""
     skipped: tuple[str, ...] = ()
-    """Files that are no data files."""
+    """Files that are not data files."""
 
     @property
     def rows(self) -> int:
@@ -104,9 +104,9 @@ class Plan:
             )
 
     def schema(self, needed: Collection[str] | None = None) -> Any:
-        """Return the columns of all files, with those that the names of folders give.
+        """Return the columns of all files, including partitions from the names of folders.
 
-        The types of columns that are not `needed` may differ among files.
+        The types of columns that are not in `needed` may differ among files.
         """
         distinct: dict[Any, str] = {}  # of a hundred thousand files, few differ
         for file in self.files:
@@ -129,7 +129,7 @@ class Plan:
 def plan(
     source: str | Path, *, rows_per_part: int = ROWS_PER_PART, source_filesystem: Any = None
 ) -> Plan:
-    """Return the parts that a source would be embedded in, from its footers alone.
+    """Return the parts of a source, from its footers alone.
 
     Raises CorpusSourceError if there is no data file, or one cannot be read.
     """
@@ -161,13 +161,13 @@ def make_plan(
 
 
 def fingerprint(file: PlannedFile) -> tuple[Any, ...]:
-    """Return what must not change while a source is embedded."""
+    """Return the properties of a source that must not change while it is embedded."""
     source = file.source
     return source.path, source.size, source.modified_ns, file.groups
 
 
 def key_of(name: str) -> tuple[int, int] | None:
-    """Return the file and first row that a part's name tells; None if it is no part's name."""
+    """Parse the file and first row in a part's name; return None for any other name."""
     found = NAME.fullmatch(name)
     return (int(found[1]), int(found[3])) if found else None
 

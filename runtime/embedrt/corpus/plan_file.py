@@ -1,4 +1,4 @@
-"""The plan in the output folder, so that a later run neither reads all footers nor counts again."""
+"""Stores the plan in the output folder, so that later runs need not read all footers again."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def save_plan(place: Place, plan: Plan) -> None:
 
 
 def load_plan(place: Place, root: str = "") -> Plan | None:
-    """Return the plan that the output folder holds, None if there is none."""
+    """Return the plan stored in the output folder; None if there is none."""
     try:
         with place.filesystem.open_input_file(place.join(PLAN)) as stream:
             table = pq.read_table(stream)
@@ -120,9 +120,9 @@ def plan_again(
 
 
 def differences(stored: Plan, plan: Plan) -> list[str]:
-    """Return what differs between two plans, as one sentence for each kind of difference.
+    """Return the differences between two plans, as one sentence for each kind of difference.
 
-    A file that could not be read, and now can, is no difference: it has no parts yet.
+    A file that was unreadable before is not a difference, because it has no parts yet.
     """
     found = []
     if stored.rows_per_part != plan.rows_per_part:

@@ -1,4 +1,4 @@
-"""Before any work: the source planned, its columns chosen, the output folder taken up."""
+"""Prepares a job: plans the source, chooses its columns, and opens the output folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus.computing import choose_engine
 from embedrt.corpus.embedding import Embedding
-from embedrt.corpus.folder import Present, find_present, take_up
+from embedrt.corpus.folder import Present, find_present, open_output
 from embedrt.corpus.output import read_settings
 from embedrt.corpus.places import Place
 from embedrt.corpus.plan import Plan
@@ -25,12 +25,12 @@ from embedrt.postprocess import Finish
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """All that is known before the first part is made."""
+    """A job that is ready to run."""
 
     work: Work
     plan: Plan
     present: Present
-    """The parts that earlier runs have made."""
+    """The parts made by earlier runs."""
 
 
 def prepare(
@@ -44,21 +44,17 @@ def prepare(
     skip_unreadable: bool,
     **options: Any,
 ) -> Job:
-    """Check everything, and make or take up the output folder.
+    """Check all arguments, and create or open the output folder.
 
-    Raises CorpusSourceError, CorpusOutputError, BundleError, KernelsError or ValueError, and then
-    has changed nothing.
+    Raises CorpusSourceError, CorpusOutputError, BundleError, KernelsError or ValueError before it
+    changes anything.
     """
     columns = [columns] if isinstance(columns, str) else columns
     manifest = bundle.manifest
     embedding = Embedding.of(manifest, text, **options)
     if not embedding.is_sparse:
         Finish(manifest.dimension, embedding.truncate_dim, embedding.normalize, embedding.precision)
-    if source.contains(output) or output.contains(source):
-        raise CorpusOutputError(
-            f"{output.given} and the source {source.given} lie in each other: the vectors would be "
-            "read as a part of the source; choose another output folder"
-        )
+    _require_apart(source, output)
     plan = plan_again(
         source,
         load_plan(output),
@@ -87,7 +83,7 @@ def prepare(
         "source": source.given,
         "bundle_path": str(bundle.path.absolute()),
     }
-    identity = take_up(output, settings, plan, details)
+    identity = open_output(output, settings, plan, details)
     work = Work(
         source=source,
         root=plan.root,
@@ -104,10 +100,20 @@ def prepare(
     return Job(work=work, plan=plan, present=find_present(output))
 
 
-def _partitions(plan: Plan, schema: Any) -> Any:
-    """Return the columns that the names of folders give to files that lack them.
+def _require_apart(source: Place, output: Place) -> None:
+    """Raise CorpusOutputError if the output is inside the source, or the source inside it."""
+    if source.contains(output) or output.contains(source):
+        raise CorpusOutputError(
+            f"{output.given} and the source {source.given} contain each other: a later run "
+            "would read the vectors as part of the source; choose another output folder"
+        )
 
-    Raises CorpusSourceError if a name cannot be of the type that the column has in other files.
+
+def _partitions(plan: Plan, schema: Any) -> Any:
+    """Return the partition columns that some file lacks.
+
+    Raises CorpusSourceError if a folder's name cannot be converted to the type of the column in
+    other files.
     """
     values = {
         key: file.source.path
@@ -121,8 +127,8 @@ def _partitions(plan: Plan, schema: Any) -> Any:
             pa.scalar(value, pa.string()).cast(kind)
         except pa.ArrowException as error:
             raise CorpusSourceError(
-                f"{path}: {name}={value} gives no {kind}, which this column is in other files; "
-                "rename the folder, or convert the column"
+                f"{path}: {name}={value} cannot be converted to {kind}, the type of this column in "
+                "other files; rename the folder, or convert the column"
             ) from error
     of_folders = {name for name, _ in values}
     return pa.schema([field for field in schema if field.name in of_folders])

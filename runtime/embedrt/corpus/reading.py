@@ -1,4 +1,4 @@
-"""Reading one source file, in bounded memory: what it holds, and runs of its rows."""
+"""Reads one source file in bounded memory: its contents, and runs of its rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ReadError = (pa.ArrowException, OSError, EOFError, UnicodeDecodeError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What a file holds, from its footer or, where the format has none, from reading it once."""
+    """The contents of a file, from its footer or, if the format has none, from reading it once."""
 
     groups: tuple[int, ...]
     """Rows of each row group; of the whole file in formats without random access."""
@@ -37,7 +37,7 @@ class Contents:
 
 
 def describe(place: Place, path: str, file: SourceFile) -> Contents:
-    """Return what a file holds; raise CorpusSourceError naming it if it cannot be read."""
+    """Return the contents of a file; raise CorpusSourceError naming it if it cannot be read."""
     with _named(file):
         if file.format == "parquet":
             with closing(place.filesystem.open_input_file(path)) as stream:
@@ -64,7 +64,7 @@ def read_rows(
     groups: Sequence[int],
     windows: Sequence[tuple[int, int]],
 ) -> Iterator[Any]:
-    """Yield the table of each window of rows, in one pass over what is needed of the file.
+    """Yield the table of each window of rows, in one pass over the required parts of the file.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ def read_rows(
     groups
         Rows of each row group; in Parquet, only those that the windows overlap are read.
     windows
-        First row and number of rows, ascending and apart.
+        First row and number of rows, ascending and disjoint.
 
     Raises
     ------
     CorpusSourceError
-        The file cannot be read, or has other rows than when it was planned.
+        The file cannot be read, or has changed since it was planned.
     """
     if not windows:
         return
@@ -86,7 +86,7 @@ def read_rows(
     if file.format == "parquet":
         starts = list(accumulate(groups, initial=0))
         (first, _), (last, rows) = windows[0], windows[-1]
-        # Empty row groups start where the next one does.
+        # An empty row group starts at the same row as the next one.
         begin = bisect_right(starts, first, hi=len(groups)) - 1
         wanted, start = range(begin, bisect_left(starts, last + rows)), starts[begin]
     with _named(file), closing(_batches(place, path, file, schema, wanted)) as batches:
@@ -103,7 +103,7 @@ def _cut_out(
         batch = next(batches, None)
         if batch is None:
             raise CorpusSourceError(
-                f"{file.path} ends at row {row}, and had more rows when it was planned; embed it "
+                f"{file.path} ends at row {row}, but had more rows when it was planned; embed it "
                 "into a new output folder"
             )
         end = row + len(batch)
@@ -121,7 +121,7 @@ def _cut_out(
 def _batches(
     place: Place, path: str, file: SourceFile, schema: Any, groups: range
 ) -> Generator[Any, None, None]:
-    """Yield the rows of a file as tables; of these row groups only, in Parquet."""
+    """Yield the rows of a file as tables; for Parquet, only of these row groups."""
     with ExitStack() as stack:
         if file.format == "parquet":
             stream = stack.enter_context(closing(place.filesystem.open_input_file(path)))
@@ -164,13 +164,13 @@ def _described(place: Place, path: str, file: SourceFile) -> Iterator[tuple[int,
 
 
 def _open(place: Place, path: str) -> Any:
-    """Open a stream, decompressed as its name tells."""
+    """Open a stream, decompressed according to its suffix."""
     return place.filesystem.open_input_stream(path, compression="detect", buffer_size=BUFFER_BYTES)
 
 
 @contextmanager
 def _open_arrow(place: Place, path: str) -> Iterator[Any]:
-    """Open an Arrow IPC file, or a stream, whatever its name says; yield its batches."""
+    """Open an Arrow IPC file or stream, regardless of its suffix; yield its batches."""
     with ExitStack() as stack:
         stream = pa.memory_map(path) if place.is_local else place.filesystem.open_input_file(path)
         stack.enter_context(closing(stream))
@@ -196,7 +196,7 @@ class _Batches:
 
 @contextmanager
 def _named(file: SourceFile) -> Iterator[None]:
-    """Name the file in errors of reading it."""
+    """Add the file's name to errors from reading it."""
     try:
         yield
     except ReadError as error:

@@ -1,4 +1,4 @@
-"""What a run did, and what the output folder holds after it."""
+"""The report of a run: its work, and the state of the output folder after it."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ class Report:
     rows_done: int
     """Rows whose vectors are in the output."""
     rows_run: int
-    """Rows that this run has embedded."""
+    """Rows that this run embedded."""
     nulls: int
     """Rows in the output without a text."""
     cut: int
-    """Texts in the output of which the model takes only a part."""
+    """Texts in the output that were truncated."""
     parts: int
     """Parts of the plan."""
     parts_run: int
-    """Parts that this run has made; the others were there, or are missing."""
+    """Parts that this run made; the others existed before, or are missing."""
     tokens: int
-    """Tokens that this run has computed; equal texts of a part count once."""
+    """Tokens that this run computed; equal texts of a part count once."""
     seconds: float
-    """From reading the source to the end."""
+    """Duration of the run, including the planning."""
     files: int
     """Data files of the source."""
     skipped: tuple[str, ...]
-    """Files of the source that are no data files."""
+    """Files of the source that are not data files."""
     failures: tuple[str, ...]
     """Files and parts that are not embedded, with the reason."""
     interrupted: bool
-    """Whether the run was asked to stop."""
+    """Whether the run was interrupted."""
     digest: str | None
     """Digest of all rows; None if the output is not complete."""
     processors: tuple[str, ...]
     """Kinds of processors that computed the vectors; their results agree to rounding."""
     engines: tuple[str, ...]
-    """What computed them: ONNX Runtime, or the paths of the kernels, which agree to rounding."""
+    """Engines that computed them: ONNX Runtime, or kernels with their path."""
 
     @property
     def complete(self) -> bool:

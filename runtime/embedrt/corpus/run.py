@@ -1,9 +1,9 @@
-"""`embed`: a corpus to a folder of vectors, resumable.
+"""`embed`: embeds a corpus into a folder of vectors, and resumes interrupted runs.
 
     source -> plan -> the parts that are missing -> engine -> parts written -> _SUCCESS
 
-The state is the output folder, and nothing else: a run that was killed at any moment is continued
-by running it again.
+The output folder is the only state: a run that was killed at any moment is continued by running it
+again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Engine(Protocol):
     def run(
         self, work: Work, plan: Plan, wanted: Iterator[Part], stop: Event
     ) -> Iterator[tuple[Outcome, int]]:
-        """Yield the outcome of each wanted part with the tokens computed since the one before.
+        """Yield each wanted part's outcome, with the number of tokens computed since the previous.
 
         After `stop` is set, yield those of the parts in flight and end.
         """
@@ -75,40 +75,40 @@ def embed(
     show_progress_bar: bool = False,
     stop: Event | None = None,
 ) -> Report:
-    """Embed all rows of a source into a folder of Parquet files; go on where an earlier run ended.
+    """Embed all rows of a source into a folder of Parquet files, or continue an earlier run.
 
     Parameters
     ----------
     source
         A file, a folder, or a URI of Parquet, Arrow, JSON lines or CSV; see `find_place`.
     output
-        A new or empty folder, or one that an earlier run of the same work has begun.
+        A new or empty folder, or the output of an earlier run of the same job.
     bundle
         The bundle's folder.
     text
         The text column, or several, joined by `join`.
     engine
-        ``"local"``: this process. ``"ray"``: a Ray cluster of this machine. For options make a
+        ``"local"``: this process. ``"ray"``: a Ray cluster on this machine. To set options, pass a
         `LocalEngine` or a `RayEngine`.
     prompt_name, prompt, truncate_dim, normalize, precision
         As in `Embedder.encode`.
     max_active_dims, task
         As in `SparseEncoder.encode`; the task also chooses the prompt, unless one is given.
     columns
-        The columns that are carried through; by default all.
+        The source columns to keep in the output; by default all.
     output_column, overwrite_column
         The name of the new column, and whether it replaces one of that name.
     rows_per_part
-        The most rows of a part, which is the unit of resuming.
+        Upper limit of the rows in a part, which is the unit of resuming.
     on_error
         What to do with a file that cannot be read, or a text that cannot be embedded: ``"fail"``
-        raises; ``"skip"`` embeds the rest, and the report lists what is missing.
+        raises; ``"skip"`` embeds the rest, and the report lists the failures.
     merge_mb
-        Join the parts into files of about so many megabytes at the end.
+        Merge the parts into files of about this many megabytes at the end.
     source_filesystem, output_filesystem
-        pyarrow or fsspec file systems, for sources and outputs that are paths of them.
+        pyarrow or fsspec file systems in which `source` and `output` are paths.
     stop
-        Ends the run after the parts in flight, when it is set.
+        Ends the run after the parts in flight once it is set.
 
     Returns
     -------
@@ -118,9 +118,9 @@ def embed(
     Raises
     ------
     CorpusSourceError
-        The source cannot be read or has not the columns that are named.
+        The source cannot be read or lacks a column.
     CorpusOutputError
-        The output holds other work, or cannot be written.
+        The output belongs to another job, or cannot be written.
     BundleError
         The bundle cannot be read.
     KernelsError
@@ -153,7 +153,7 @@ def embed(
     made = _make_missing(job, chosen, stop or Event(), on_error=on_error, bar=show_progress_bar)
     totals, digest = made.totals, None
     if made.parts_left == 0 and not made.failures:
-        totals = folder.complete(job.work, job.plan, job.present, made.totals)
+        totals = folder.mark_complete(job.work, job.plan, job.present, made.totals)
         digest = totals.digest
         if merge_mb is not None:
             folder.merge(job.work, job.plan, totals, megabytes=merge_mb)
@@ -180,7 +180,7 @@ def embed(
 
 @dataclass(slots=True)
 class _Made:
-    """What a run has made."""
+    """The results of a run."""
 
     totals: Totals
     failures: list[str]
@@ -206,7 +206,7 @@ def _make_missing(job: Job, engine: Engine, stop: Event, *, on_error: OnError, b
     )
     if not missing:
         return made
-    folder.take_back(job.work.output)
+    folder.mark_incomplete(job.work.output)
     fatal: EmbedrtError | None = None
     others = 0
     with watching(rows, made.rows_there, bar=bar) as advance:
@@ -223,7 +223,9 @@ def _make_missing(job: Job, engine: Engine, stop: Event, *, on_error: OnError, b
             if outcome.is_source and on_error == "fail":
                 fatal = fatal or CorpusSourceError(outcome.reason)
             elif others > MOST_FAILURES:
-                fatal = fatal or CorpusError(f"{others} parts failed, at last {outcome.reason}")
+                fatal = fatal or CorpusError(
+                    f"{others} parts failed, the last one: {outcome.reason}"
+                )
             if fatal is not None:
                 stop.set()
     if fatal is not None:

@@ -1,4 +1,4 @@
-"""A sample of an output's rows, computed again."""
+"""Recomputes a sample of an output's rows."""
 
 from __future__ import annotations
 
@@ -44,31 +44,31 @@ class Sampled:
     is_known: bool
     """Whether the text is known."""
     processors: tuple[str, ...]
-    """Kinds of processors, one of which has computed the row."""
+    """Kinds of processors, one of which computed the row."""
     engines: tuple[str, ...]
-    """Engines, one of which has computed the row."""
+    """Engines, one of which computed the row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """The result of computing rows again."""
+    """The result of recomputing rows."""
 
     rows: int
     """Rows compared."""
     tolerant: int
-    """Rows of these that another kind of processor or another engine had computed, compared to the
-    tolerance; the others were compared bit for bit."""
+    """Rows that another kind of processor or another engine computed, compared to the tolerance;
+    the others were compared bit for bit."""
     tolerance: float
-    """What a component may differ by; for bits, the share of a row's bits."""
+    """Largest allowed difference of a component; for bits, of the share of a row's bits."""
     others: tuple[str, ...] = ()
-    """What had computed the tolerant rows."""
+    """The engines and processors that computed the tolerant rows."""
     here: str = ""
-    """What computed them again."""
+    """The engine and processor that recomputed them."""
     problems: tuple[str, ...] = ()
 
 
 def choose_rows(plan: Plan, count: int, seed: int | None) -> dict[int, list[int]]:
-    """Return so many random rows of a plan, by the number of their file, ascending."""
+    """Return `count` random rows of a plan, by the number of their file, ascending."""
     ends = list(accumulate(sum(file.groups) for file in plan.files))
     chosen = random.Random(seed).sample(range(plan.rows), min(count, plan.rows))  # noqa: S311
     rows: dict[int, list[int]] = {}
@@ -107,7 +107,7 @@ def compute_again(
     embedding: Embedding,
     sampled: Sequence[Sampled],
 ) -> Again:
-    """Compute the rows whose texts are known again, and compare them."""
+    """Recompute the rows whose texts are known, and compare them."""
     known = [one for one in sampled if one.is_known]
     if not known:
         return Again(rows=0, tolerant=0, tolerance=0.0)
@@ -155,14 +155,14 @@ def compute_again(
 
 
 def _maker(engines: Sequence[str], processors: Sequence[str]) -> str:
-    """Return what computed a row, for people: the same words for the same bytes."""
+    """Return the engine and processor of a row, for messages: equal if the bytes must be equal."""
     return f"{' or '.join(engines)} on {' or '.join(processors)}"
 
 
 def _difference(before: NDArray[Any], now: NDArray[Any]) -> float:
     """Return the largest difference of a component, or the share of the bits that differ."""
     if before.dtype.names:
-        before, now = _beside_each_other(before, now)
+        before, now = _aligned(before, now)
     if before.dtype.kind == "f":
         largest = max(1.0, float(np.abs(now).max(initial=0)))
         return float(np.abs(before.astype(np.float32) - now).max(initial=0)) / largest
@@ -170,7 +170,7 @@ def _difference(before: NDArray[Any], now: NDArray[Any]) -> float:
     return float(bits.mean())
 
 
-def _beside_each_other(before: Terms, now: Terms) -> tuple[NDArray[Any], NDArray[Any]]:
+def _aligned(before: Terms, now: Terms) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the values of both at all dimensions that are active in one of them."""
     active = np.union1d(before["index"], now["index"])
     values = np.zeros((2, len(active)), np.float32)

@@ -1,4 +1,4 @@
-"""The columns of a corpus: one schema for all files, or a refusal that names what differs."""
+"""The columns of a corpus: one schema for all files, or an error that names the differences."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TEXT_TYPES = "a text column must be string, large_string, string_view or a dicti
 
 
 def plain_schema(schema: Any, path: str) -> Any:
-    """Return a file's schema with the types that all readers and writers of Parquet know.
+    """Return a file's schema with types that all readers and writers of Parquet support.
 
-    Dictionaries and run-end encodings become their values, views become what they view, and
-    metadata is dropped: it describes another file. Raises CorpusSourceError if two columns have the
+    Dictionaries and run-end encodings become their values, views become plain arrays, and metadata
+    is dropped, because it describes another file. Raises CorpusSourceError if two columns have the
     same name.
     """
     twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
@@ -41,9 +41,9 @@ def plain_type(kind: Any) -> Any:
 def unify(found: Iterable[tuple[str, Any]], needed: Collection[str] | None = None) -> Any:
     """Return one schema for several files, given as (path, plain schema).
 
-    A column that a file lacks is null there; numbers take the wider type. Raises CorpusSourceError
-    naming the file and the column if types cannot be reconciled, unless that column is not
-    `needed`, which None says of none.
+    Columns are null in files that lack them; numbers take the wider type. Raises CorpusSourceError
+    naming the file and the column if types cannot be reconciled. With `needed`, other columns may
+    have incompatible types.
     """
     whole = pa.schema([])
     for path, schema in found:
@@ -89,7 +89,7 @@ def require_parquet(schema: Any) -> None:
 def choose_columns(
     schema: Any, text: Sequence[str], columns: Sequence[str] | None, output: str, *, overwrite: bool
 ) -> Any:
-    """Return the schema of the columns that are carried through.
+    """Return the schema of the source columns to keep in the output.
 
     Raises CorpusSourceError if a column is missing, the text columns hold no text, or the source
     already has the output column.
@@ -110,7 +110,7 @@ def choose_columns(
             "replace it with --overwrite-column"
         )
     fields = [schema.field(name) for name in dict.fromkeys(carried)]
-    # Parquet has no column without a type that every reader takes.
+    # Not every reader of Parquet accepts a column of type null.
     return pa.schema(
         [field.with_type(pa.string()) if field.type == pa.null() else field for field in fields]
     )

@@ -40,7 +40,7 @@ class SourceFile:
     """One data file."""
 
     path: str
-    """Relative to the source; the name of the file if the source is one file."""
+    """Path relative to the source; the file's name if the source is one file."""
     format: Format
     size: int
     """Bytes; -1 if the file is a link that leads nowhere."""
@@ -52,13 +52,13 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The data files of a source, and what was left out."""
+    """The data files of a source, and the skipped files."""
 
     root: str
     """The path that the files' paths are relative to."""
     files: tuple[SourceFile, ...]
     skipped: tuple[str, ...]
-    """Paths of files that are no data files."""
+    """Paths of files that are not data files."""
 
     def path_of(self, file: SourceFile) -> str:
         """Return the path in the source's file system."""
@@ -84,7 +84,7 @@ def list_source(place: Place) -> Listing:
         if one.type == fs.FileType.Directory:
             continue
         relative = one.path[len(root) :].lstrip("/")
-        # A file that is given by its name is wanted, whatever the name begins with.
+        # A file that the caller names is read even if its name marks it as hidden.
         kind = format_of(relative if info.type != fs.FileType.File else relative.lstrip("._"))
         missing = one.type == fs.FileType.NotFound  # a link that leads nowhere
         if kind is None or not (missing or one.type == fs.FileType.File):
@@ -126,9 +126,9 @@ def _entries(
 
 
 def format_of(relative: str) -> Format | None:
-    """Return the format that a file's name tells; None if it is hidden or no data file."""
+    """Return the format from a file's suffix; None if it is hidden or not a data file."""
     path = PurePosixPath(relative)
-    # A hidden folder hides what is in it, but a partition's key may begin with an underscore.
+    # A hidden folder hides its content, but a partition's key may begin with an underscore.
     if any(part.startswith(HIDDEN) and "=" not in part for part in path.parts):
         return None
     suffix = path.suffix.lower()
@@ -149,7 +149,7 @@ def hive_keys(relative: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def partition_schema(files: Sequence[SourceFile]) -> pa.Schema:
-    """Return the columns that the partitions give: int64 if all values are whole numbers."""
+    """Return the partition columns: int64 if all values are whole numbers, otherwise string."""
     values: dict[str, set[str]] = {}
     for file in files:
         for name, value in file.keys:

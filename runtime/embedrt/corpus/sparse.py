@@ -38,7 +38,7 @@ def as_sparse_column(rows: Iterable[Terms], valid: NDArray[np.bool_]) -> Any:
 
 
 def read_sparse_column(array: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the terms of each row of an array of `COLUMN`, and which are not null."""
+    """Return the terms of each row of an array of `COLUMN`, and which rows are not null."""
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     rows = np.empty(len(array), object)
     columns = (array.field("indices").to_pylist(), array.field("values").to_pylist())

@@ -1,4 +1,4 @@
-"""One pure function: a table with a text column to the same table with its embeddings."""
+"""`embed_table`: appends a column of embeddings to a table with a text column."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from embedrt.request import Embedded
 from embedrt.sparse import SparseEncoder
 from embedrt.sparse_rows import SparseRows
 
-# A text of which so many characters already have twice the maximum of tokens is certainly cut.
+# If the start of a text, with this many characters per token of the maximum, has twice the maximum
+# of tokens, the text is certainly cut.
 CERTAIN_CHARACTERS_PER_TOKEN = 12
 
 
@@ -124,10 +125,10 @@ def embed_table(
 
 
 class EmbedTable:
-    """`embed_table` with a bundle that each worker loads once.
+    """`embed_table` as a callable that loads its bundle once per worker.
 
-    For what maps over tables: ``map_batches`` of Ray Data, ``map_partitions`` of Dask, UDFs of
-    Daft, ``mapInArrow`` of Spark.
+    For functions that map over tables: ``map_batches`` of Ray Data, ``map_partitions`` of Dask,
+    UDFs of Daft, ``mapInArrow`` of Spark.
     """
 
     def __init__(
@@ -218,7 +219,7 @@ def as_column(embedded: EmbeddedRows, kind: Any) -> Any:
 
 
 def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the vectors of a column of embeddings, and which of them are not null.
+    """Return the vectors of a column of embeddings, and a mask of those that are not null.
 
     Parameters
     ----------
@@ -249,7 +250,7 @@ def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 
 
 def count_cut(rows: EmbeddedRows, embedder: AnyEncoder) -> int:
-    """Return how many texts have more tokens, or more characters, than the model takes."""
+    """Return the number of texts with more tokens, or more characters, than the model accepts."""
     counted = zip(rows.texts, rows.token_counts.tolist(), strict=True)
     # Only a text with the maximum number of tokens, or of characters, can have been cut.
     return sum(

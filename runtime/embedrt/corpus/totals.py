@@ -1,4 +1,4 @@
-"""What a set of parts adds up to."""
+"""The totals of a set of parts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Totals:
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """What computed them: ONNX Runtime, or kernels and their path."""
+        """Engines that computed them: ONNX Runtime, or kernels and their path."""
         return tuple(sorted(self._engines))
 
     def add_part(self, facts: PartFacts) -> None:
@@ -63,7 +63,7 @@ class Totals:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        """Return the totals that `to_json` has spelled."""
+        """Return the totals from the result of `to_json`."""
         totals = cls()
         totals.rows, totals.nulls, totals.cut = (content[name] for name in ("rows", "nulls", "cut"))
         totals.parts, totals._digest = content["parts"], read_digest(content["digest"])

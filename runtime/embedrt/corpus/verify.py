@@ -1,18 +1,20 @@
-"""The proof of an output: nothing is lost, doubled or changed.
+"""Verifies an output: no row is lost, duplicated or changed.
 
-Every row is counted and hashed again. A sample of the rows is computed again and compared bit for
-bit, or to a tolerance where another kind of processor or another engine computed them.
+Every row is counted and hashed again. A sample of the rows is recomputed and compared bit for bit,
+or to a tolerance if another kind of processor or another engine computed them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus.digest import add_digests, digest_rows, spell_digest
@@ -39,12 +41,12 @@ from embedrt.loaded import check_at_least
 SHOWN = 10  # problems in a message
 
 Makers = tuple[tuple[str, ...], tuple[str, ...]]
-"""The kinds of processors, and the engines, one of which each has computed a row."""
+"""The kinds of processors and the engines; one of each computed the row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What was verified."""
+    """The result of a verification."""
 
     rows: int
     parts: int
@@ -53,7 +55,7 @@ class Verification:
     against_source: bool
     """Whether the files of the source are those of the plan."""
     again: Again
-    """The rows whose vectors were computed again."""
+    """The rows whose vectors were recomputed."""
 
 
 def verify_output(
@@ -66,26 +68,26 @@ def verify_output(
     source_filesystem: Any = None,
     output_filesystem: Any = None,
 ) -> Verification:
-    """Verify every row of an output, and compute a sample of the rows again.
+    """Verify every row of an output, and recompute a sample of the rows.
 
     Parameters
     ----------
     output
         The output folder.
     source
-        The source, to compare with; by default the sample's texts are those in the output.
+        The source, for comparison; by default the sample's texts come from the output.
     bundle
-        The bundle's folder; by default where it was when the output was made.
+        The bundle's folder; by default its location when the output was made.
     sample
-        Number of rows to compute again, in the engine that computed them if it runs here, unless
-        `EMBEDRT_KERNELS` says which.
+        Number of rows to recompute: in the engine selected by `EMBEDRT_KERNELS`, by default the one
+        that computed them if it runs here.
     seed
-        Chooses the rows of the sample; by default others each time.
+        Seed of the sample; by default a different sample each time.
 
     Raises
     ------
     CorpusOutputError
-        The output is not complete, or not what it says, with all that is wrong.
+        The output is incomplete or differs from its records. The message lists all problems.
     CorpusSourceError
         The source cannot be read.
     BundleError
@@ -95,12 +97,12 @@ def verify_output(
     place = find_place(output, output_filesystem)
     settings, plan = read_settings(place), load_plan(place)
     if settings is None or plan is None:
-        raise CorpusOutputError(f"{place.given} is no output of embedrt embed")
+        raise CorpusOutputError(f"{place.given} is not an output of embedrt embed")
     embedding = Embedding.from_json(settings)
     problems = list(_wrong_files(place, plan))
     rows, nulls, digests, sampled = 0, 0, [], list[Sampled]()
     chosen = choose_rows(plan, sample, seed)
-    for part, table, (processors, engines) in _tables(place, plan, settings["identity"], problems):
+    for part, table, makers in _tables(place, plan, settings["identity"], problems):
         vectors, valid = read_column(table.column(embedding.output_column))
         path = plan.files[part.file].source.path
         rows, nulls = rows + part.rows, nulls + part.rows - int(valid.sum())
@@ -110,18 +112,7 @@ def verify_output(
         columns = set(table.column_names) - {embedding.output_column}
         known = source is None and set(embedding.text) <= columns
         texts = texts_of(table, embedding) if known and picked else None
-        sampled += [
-            Sampled(
-                part=part,
-                row=row,
-                vector=vectors[row - part.first] if valid[row - part.first] else None,
-                text=None if texts is None else texts[row - part.first],
-                is_known=known,
-                processors=processors,
-                engines=engines,
-            )
-            for row in picked
-        ]
+        sampled += _sample(part, picked, vectors, valid, texts, makers, is_known=known)
     digest = spell_digest(add_digests(digests))
     problems += _differences_from_success(place, rows=rows, nulls=nulls, digest=digest)
     if source is not None:
@@ -148,15 +139,41 @@ def verify_output(
     )
 
 
+def _sample(
+    part: Part,
+    rows: Sequence[int],
+    vectors: NDArray[Any],
+    valid: NDArray[np.bool_],
+    texts: Sequence[str | None] | None,
+    makers: Makers,
+    *,
+    is_known: bool,
+) -> Iterator[Sampled]:
+    """Yield these rows of a part, by their numbers in the source file."""
+    for row in rows:
+        place = row - part.first
+        yield Sampled(
+            part=part,
+            row=row,
+            vector=vectors[place] if valid[place] else None,
+            text=None if texts is None else texts[place],
+            is_known=is_known,
+            processors=makers[0],
+            engines=makers[1],
+        )
+
+
 def _wrong_files(place: Place, plan: Plan) -> Iterator[str]:
-    """Yield what is wrong with the names of the files: lost, doubled or foreign."""
+    """Yield the problems with the names of the files: missing, duplicate or foreign."""
     names = list_names(place)
     present, doubled = present_in(names)
     yield from (f"{name} is also in a merged file: run embedrt embed again" for name in doubled)
     yield from (f"{file.source.path} could not be read" for file in plan.unreadable)
     planned = {part.name for part in plan.parts()} | {one.name for one in present.merged}
     yield from (f"{name} is missing" for name in _missing(plan, present))
-    yield from (f"{name} is not of this plan" for name in visible(names) if name not in planned)
+    yield from (
+        f"{name} is not part of this plan" for name in visible(names) if name not in planned
+    )
 
 
 def _missing(plan: Plan, present: Present) -> Iterator[str]:
@@ -166,7 +183,7 @@ def _missing(plan: Plan, present: Present) -> Iterator[str]:
 def _tables(
     place: Place, plan: Plan, identity: str, problems: list[str]
 ) -> Iterator[tuple[Part, Any, Makers]]:
-    """Yield each part with its table and what computed it; note what cannot be read."""
+    """Yield each part with its table and its maker; append unreadable ones to the problems."""
     present, _ = present_in(list_names(place))
     merged = cache(partial(read_merged, place))
     for part in plan.parts():
@@ -188,7 +205,7 @@ def _read(
     merged: Callable[[Merged], MergedFacts],
     identity: str,
 ) -> tuple[Any, Makers]:
-    """Return a part's table and what computed it, from its own file or from a merged one."""
+    """Return a part's table and its maker, from its own file or from a merged one."""
     if holder is None:
         facts = read_facts(place, part.name)
         name, group, found = part.name, 0, facts.identity

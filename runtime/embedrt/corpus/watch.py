@@ -1,4 +1,4 @@
-"""What is seen while a corpus is embedded: a bar on a terminal, a line a minute in a log."""
+"""Progress of a corpus: a bar on a terminal, or one line per minute in a log."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ LOG = logging.getLogger(__name__)
 LINE_SECONDS = 60.0
 
 Advance = Callable[[int, int], object]
-"""Called with the rows and the tokens of a part that is done."""
+"""Called with the numbers of rows and tokens of a finished part."""
 
 
 @contextmanager
 def watching(total: int, done: int, *, bar: bool) -> Iterator[Advance]:
-    """Yield a function that shows progress towards `total` rows, of which `done` were there."""
+    """Yield a function that shows progress towards `total` rows, starting from `done` rows."""
     watch = _Watch(total, done)
     if not bar:
         yield watch.log

@@ -1,4 +1,4 @@
-"""What all parts of a run have in common, and the file that holds it beside them."""
+"""The work of a run: the data that all of its parts share, and the settings file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What is done with each part. Picklable, and the same in every process."""
+    """The work to do on each part. Picklable, and the same in every process."""
 
     source: Place
     root: str
@@ -31,15 +31,15 @@ class Work:
     output: Place
     bundle: Path
     bundle_sha256: str
-    """Of the manifest, which has the hashes of all other files."""
+    """sha256 of the manifest, which has the hashes of all other files."""
     engine: str
-    """What computes all parts: ONNX Runtime or kernels."""
+    """The engine of all parts: ONNX Runtime or kernels."""
     dimension: int
     embedding: Embedding
     carried: Any
-    """Schema of the columns that are carried through."""
+    """Schema of the source columns in the output."""
     partitions: Any
-    """Schema of the columns that the names of folders give."""
+    """Schema of the partition columns, from the names of folders."""
     identity: str
     """Hash of all settings and of the plan; each part's file holds it."""
 
@@ -52,7 +52,7 @@ def hash_bundle(bundle: Bundle) -> str:
 def settings_of(
     bundle: Bundle, engine: str, embedding: Embedding, carried: Any, plan_digest: str
 ) -> dict[str, Any]:
-    """Return what decides the bytes of the output, as JSON."""
+    """Return the settings that determine the bytes of the output, as JSON."""
     manifest = bundle.manifest
     return {
         "version": VERSION,
@@ -76,7 +76,7 @@ def identify(settings: dict[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that compute and write, of those that are installed."""
+    """Return the versions of the installed packages that compute and write."""
     found = {}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
@@ -85,14 +85,14 @@ def versions() -> dict[str, str]:
 
 
 def columns_to_read(work: Work, schema: Any) -> Any:
-    """Return which columns of a file are needed, with the file's own types."""
+    """Return the required columns of a file, with the file's own types."""
     return choose_to_read(schema, dict.fromkeys([*work.embedding.text, *work.carried.names]))
 
 
 def choose_to_read(schema: Any, needed: Iterable[str]) -> Any:
-    """Return the needed columns of a file; one of the others if it has none of them.
+    """Return the required columns of a file, or its first column if it has none of them.
 
-    Tables without columns lose the number of their rows.
+    A table without columns loses the number of its rows.
     """
     found = [schema.field(name) for name in needed if name in schema.names]
     return pa.schema(found or list(schema)[:1])

@@ -22,7 +22,7 @@ class Known(Protocol):
         """Return the result for these token ids, or None."""
 
     def put(self, key: bytes, vector: NDArray[Any]) -> None:
-        """Take note of a result that was computed."""
+        """Store a computed result."""
 
 
 class VectorCache:

@@ -18,7 +18,7 @@ TokenIds = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
 Row = NDArray[Any]
-"""The result for one text: a row of the graph's output, or what was made of it."""
+"""The result for one text: a row of the graph's output, or its converted form."""
 
 TokenizeTexts = Callable[[Sequence[Any]], list[TokenIds]]
 """Tokenizes texts; raises TextError with the index of the first one that cannot be tokenized."""
@@ -38,7 +38,7 @@ class Share:
     """Tokens that have run for these calls."""
 
     def catch_up(self, time: int) -> None:
-        """Forgo service that is due from before this virtual time, except for a head start."""
+        """Forfeit service due from before this virtual time, except for a head start."""
         self.served = max(self.served, time - HEAD_START)
 
     def is_far_ahead_of(self, other: Share) -> bool:
@@ -131,7 +131,7 @@ class Call:
             self.notify()
 
     def raise_error(self) -> None:
-        """Raise what the call failed with, if it did."""
+        """Raise the error of a failed call."""
         if self.error is not None:
             raise self.error
 

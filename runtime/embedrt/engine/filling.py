@@ -1,4 +1,4 @@
-"""Fills a batch: with texts of the call whose turn it is, and then with those of other calls.
+"""Fills a batch, first with texts of the call whose turn it is, then with texts of other calls.
 
 A batch has as many texts as fit in a number of tokens, at least one, and no more than the batch
 size that their callers set. Texts of calls that are far ahead are left out, because they would only

@@ -1,4 +1,4 @@
-"""Forks of the process: each engine is told before one, and again in the child."""
+"""Forks of the process: calls each engine before a fork, and again in the child."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from weakref import WeakSet
 
 
 class Forkable(Protocol):
-    """What has threads or locks that a forked child must not inherit."""
+    """An object with threads or locks that a forked child must not inherit."""
 
     def prepare_to_fork(self) -> None:
-        """Release what a child cannot use."""
+        """Release the resources that a child cannot use."""
 
     def restart_in_fork(self) -> None:
-        """Reset in the child."""
+        """Reset the object in the child."""
 
 
 _FOLLOWED: WeakSet[Forkable] = WeakSet()
 
 
 def follow_forks(engine: Forkable) -> None:
-    """Tell `engine` about each fork, for as long as it exists."""
+    """Call the methods of `engine` at each fork, as long as it exists."""
     _FOLLOWED.add(engine)
 
 

@@ -4,7 +4,7 @@ A short text reads all weights for little work, so that looking up the addresses
 takes part of its time. ONNX Runtime packs weights into such pages. Linux can replace each aligned
 block of them by one huge page, of 2 MB on most machines, with the same content.
 
-The system's setting is respected, and what Linux refuses stays in small pages.
+The system's setting is respected, and blocks that Linux refuses to move stay in small pages.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def _added(before: Regions, after: Regions, size: int) -> Iterator[range]:
 def enlarge(blocks: Iterable[range]) -> None:
     """Move each block that is in use to a huge page, in about half a millisecond.
 
-    Other threads may use the memory meanwhile, and may have freed it: whatever has taken its place
-    keeps its content too.
+    Other threads may use the memory meanwhile, or may have freed it: new memory at the same
+    addresses keeps its content too.
     """
     import ctypes  # noqa: PLC0415  # not needed before the first vector
 

@@ -1,4 +1,4 @@
-"""What runs batches: a graph in ONNX Runtime, or the kernels."""
+"""The interface for running batches: a graph in ONNX Runtime, or the kernels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Runner(Protocol):
 
     @property
     def name(self) -> str:
-        """What runs, for people."""
+        """The engine, for messages."""
 
     @property
     def dimension(self) -> int | None:

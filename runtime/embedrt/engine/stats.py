@@ -1,4 +1,4 @@
-"""Counts of what an engine has done, and of what waits."""
+"""Counters of an engine, and the size of its queue."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ class Stats:
     run_seconds: float
     """Time that batches took in the graph, summed over the sessions that ran side by side."""
     engine: str = ""
-    """What runs batches: ONNX Runtime with its version, or kernels and their path."""
+    """The engine that runs batches: ONNX Runtime with its version, or kernels with their path."""
     engine_reason: str = ""
-    """Why the kernels run batches, or do not."""
+    """The reason for this engine."""

@@ -22,7 +22,7 @@ class Sleepers:
         self._futures: dict[AbstractEventLoop, list[Future[None]]] = {}
 
     def add(self, future: Future[None]) -> None:
-        """Have a future completed by the next `wake`. The caller holds the lock."""
+        """Register a future, which the next `wake` completes. The caller holds the lock."""
         self._futures.setdefault(future.get_loop(), []).append(future)
 
     def wake(self) -> None:

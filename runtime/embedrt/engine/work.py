@@ -1,4 +1,4 @@
-"""What a worker does next: tokenize texts, or run a batch."""
+"""The work of a worker: tokenizing texts, or running a batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from embedrt.engine.call import Call, Job, TokenIds
 
 @dataclass(frozen=True, slots=True)
 class Tokenize:
-    """Work for a worker: the next untokenized texts of some calls."""
+    """The next untokenized texts of some calls."""
 
     slices: tuple[tuple[Call, range], ...]
     """Each call with the part of its texts to tokenize."""
@@ -17,7 +17,7 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Work for a worker: texts to run together."""
+    """Texts to run together."""
 
     jobs: tuple[Job, ...]
 

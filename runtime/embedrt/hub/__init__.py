@@ -1,6 +1,6 @@
-"""Bundles that travel by a model hub: pushed once, pulled everywhere.
+"""Bundles on a model hub: `push` uploads a bundle, `pull` downloads and verifies it.
 
-A pulled bundle has every hash checked and its probes computed in a child process before it has its
-name. This is the only part of the runtime that opens a connection, and only where a bundle is
-spelled ``hub:org/name`` or ``hub:org/name@COMMIT``.
+Before a pulled bundle gets its name, every hash is checked and its probes are computed in a child
+process. This is the only part of the runtime that opens a connection, and only for bundles named
+``hub:org/name`` or ``hub:org/name@COMMIT``.
 """

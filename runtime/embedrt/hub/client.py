@@ -1,4 +1,4 @@
-"""The hub's client: imported where it is needed, quiet, with its own settings and cache."""
+"""The hub's client, imported on demand, without progress bars."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def hub_client(doing: str) -> Iterator[ModuleType]:
     Parameters
     ----------
     doing
-        What is being done, for the message of an error: ``"hub:org/name cannot be pulled"``.
+        Start of the error message: ``"hub:org/name cannot be pulled"``.
 
     Raises
     ------
     MissingExtraError
-        It is not installed.
+        The client is not installed.
     HubError
         The client raises an error: no connection, no such repository, no permission, a full disk.
     """
     try:
-        # Slow to import, and for this room alone.
+        # Imported here because it is slow to import.
         import huggingface_hub  # noqa: PLC0415
         from huggingface_hub import constants, errors  # noqa: F401, PLC0415
         from huggingface_hub.utils.tqdm import (  # noqa: PLC0415
@@ -58,7 +58,7 @@ def _told(error: Exception) -> str:
 def _remedy(error: Exception) -> str:
     name = type(error).__name__
     if name in ("RevisionNotFoundError", "RepositoryNotFoundError", "GatedRepoError"):
-        return "Check the spelling; for what is private or gated, set HF_TOKEN"
+        return "Check the spelling; for private or gated repositories, set HF_TOKEN"
     if isinstance(error, OSError) and error.errno is not None:
         return "Make room, or set HF_HOME to a folder that can be written to"
     if "HubHTTPError" in name:

@@ -1,4 +1,4 @@
-"""Where a bundle lies on a hub, and the note of it that a pulled bundle keeps."""
+"""The place of a bundle on a hub, and the file that records it in a pulled bundle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A repository, and which of its commits."""
+    """A repository and a revision."""
 
     id: str
     """Organization or user, and name."""
@@ -33,7 +33,7 @@ class Place:
         match = SPELLING.fullmatch(spelling.removeprefix(HUB))
         if match is None:
             raise ValueError(
-                f"{spelling!r} is no place on a hub; expected org/name or org/name@COMMIT"
+                f"{spelling!r} is not a place on a hub; expected org/name or org/name@COMMIT"
             )
         if match[2] and revision:
             raise ValueError(f"{spelling!r} names a revision already; leave out {revision!r}")
@@ -41,7 +41,7 @@ class Place:
 
     @property
     def commit(self) -> str | None:
-        """The revision if it is a commit, which never changes; otherwise None."""
+        """The revision if it is a commit, otherwise None."""
         return self.revision if self.revision and COMMIT.fullmatch(self.revision) else None
 
     def at(self, commit: str) -> Self:
@@ -52,13 +52,13 @@ class Place:
         return f"{HUB}{self.id}@{self.revision}" if self.revision else f"{HUB}{self.id}"
 
     def note(self, folder: Path) -> None:
-        """Write down in a bundle's folder where it comes from."""
+        """Record this place in a bundle's folder."""
         text = json.dumps(asdict(self), indent=2) + "\n"
         (folder / NOTE).write_text(text, encoding="utf-8")
 
 
 def noted_place(folder: Path) -> Place | None:
-    """Return where a pulled bundle comes from; None for any other bundle."""
+    """Return the recorded place of a pulled bundle; None for any other bundle."""
     with suppress(OSError, ValueError, TypeError):
         return Place(**json.loads((folder / NOTE).read_text(encoding="utf-8")))
     return None

@@ -1,10 +1,10 @@
-"""Pulling: resolve the commit, download, verify, and only then give the bundle its name.
+"""Pulling: resolve the commit, download, verify, and only then rename the bundle to its name.
 
     place -> commit -> the client's cache -> hidden folder: hashes, probes -> name
 
 Without an output, a bundle is named by its commit in the client's folder for other libraries
-(``HF_ASSETS_CACHE``), as links to the files in the client's cache. A commit that is there is taken
-without asking the hub.
+(``HF_ASSETS_CACHE``), as links to the files in the client's cache. If the commit exists there, the
+hub is not contacted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """A verified bundle, and where it comes from."""
+    """A verified bundle and its place on the hub."""
 
     place: Place
     """With the commit as its revision."""
@@ -55,16 +55,16 @@ def pull(spelling: str, *, revision: str | None = None, output: Path | None = No
     revision
         Branch, tag or commit, if the spelling has none; by default the main branch.
     output
-        The folder to make; by default one in the client's cache.
+        The folder to create; by default one in the client's cache.
 
     Raises
     ------
     HubError
-        The hub, the repository or the revision cannot be reached, or the cache not be written to.
+        The hub, the repository or the revision cannot be reached, or the cache is not writable.
     BundleNotFoundError, BundleFormatError, BundleCorruptError
         The repository holds no bundle, one of a newer format, or a damaged one.
     ExportError
-        `output` is something else than a bundle, or cannot be written.
+        `output` exists and is not a bundle, or cannot be written.
     """
     place = Place.parse(spelling, revision)
     with hub_client(f"{place} cannot be pulled") as client:
@@ -76,7 +76,7 @@ def pull(spelling: str, *, revision: str | None = None, output: Path | None = No
 
 
 def _folder(assets: Path, place: Place) -> Path | None:
-    """Return the folder that a commit has or will have in the cache; None for a branch."""
+    """Return the folder for a commit in the cache; None for a branch."""
     return assets / place.id.replace("/", "--") / place.commit if place.commit else None
 
 
@@ -102,7 +102,7 @@ def _download(client: ModuleType, place: Place) -> Place:
     names = _names(client, found, sizes)
     megabytes = sum(sizes[name] for name in names) / 1e6
     logger.info("fetching %d files of %s, %.1f MB", len(names), found, megabytes)
-    # By the branch's name, so that the client finds the commit by it without the hub.
+    # By the branch's name, so that the client's cache can resolve the name without the hub.
     folder = client.snapshot_download(place.id, revision=place.revision, allow_patterns=names)
     if Path(folder).name != info.sha:  # the branch has moved meanwhile
         client.snapshot_download(place.id, revision=info.sha, allow_patterns=names)
@@ -148,7 +148,7 @@ def _description(place: Place, sizes: dict[str, int]) -> str:
 
 
 def _named(client: ModuleType, place: Place, assets: Path, output: Path | None) -> Path:
-    """Verify the downloaded bundle and give it its name, unless another process just did."""
+    """Verify the downloaded bundle and rename it, unless another process just did."""
     folder = _folder(assets, place)
     assert folder is not None  # the commit is known by now
     if output is None and _is_whole(folder):
@@ -179,7 +179,7 @@ def _snapshot(client: ModuleType, place: Place) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a bundle is there that was verified when it was named."""
+    """Whether the folder holds a pulled bundle, which was verified before it was renamed."""
     try:
         return noted_place(folder) is not None and bool(Bundle.open(folder))
     except EmbedrtError:  # damaged since
@@ -188,7 +188,7 @@ def _is_whole(folder: Path) -> bool:
 
 @contextmanager
 def _alone(client: ModuleType, folder: Path) -> Iterator[bool]:
-    """Keep other processes from making the same folder; yield whether it can be made at all."""
+    """Lock the folder against other processes; yield whether it can be created at all."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder.parent, os.W_OK)
@@ -214,7 +214,7 @@ def _copy(source: Path, target: Path, *, linked: bool) -> None:
 
 
 def _verify(folder: Path, place: Place, source: Path) -> None:
-    """Check every hash, and the probes: in a child process first, which may crash."""
+    """Check every hash, and the probes, first in a child process because they may crash it."""
     try:
         bundle = Bundle.open(folder, verify="sha256")
         try_bundle(folder)
@@ -222,14 +222,14 @@ def _verify(folder: Path, place: Place, source: Path) -> None:
             check_probes(loaded, bundle)
     except EmbedrtError as error:
         _forget_damaged(source)
-        told = str(error).replace(f"{folder}/", "").replace(str(folder), "the bundle")
-        raise type(error)(f"{place} is refused: {told}") from error
+        reason = str(error).replace(f"{folder}/", "").replace(str(folder), "the bundle")
+        raise type(error)(f"{place} is refused: {reason}") from error
 
 
 def _forget_damaged(source: Path) -> None:
-    """Remove files of other content than the manifest says from the client's cache.
+    """Remove files from the client's cache whose content differs from the manifest.
 
-    The client would take them from there forever.
+    Otherwise the client would always return them.
     """
     for name, entry in Bundle.open(source).manifest.files.items():
         file = source / name

@@ -1,4 +1,4 @@
-"""Pushing: one commit that holds a whole bundle."""
+"""Pushing: uploads a bundle as one commit."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from embedrt.hub.client import hub_client
 from embedrt.hub.place import Place
 
 BESIDE = {".gitattributes", CARD, "LICENSE"}
-"""What a repository has when it is created."""
+"""Files that a repository may hold before the first push."""
 
 
 def push(
     bundle: str | Path, spelling: str, *, private: bool = False, revision: str | None = None
 ) -> Place:
-    """Push a bundle to a hub as one commit; return where it lies now.
+    """Push a bundle to a hub as one commit; return its place.
 
     Parameters
     ----------
     bundle
         The bundle's folder. Every hash is checked first.
     spelling
-        ``org/name``. The repository is created where there is none.
+        ``org/name``. The repository is created if it does not exist.
     private
-        Whether to create a private one.
+        Whether to create a private repository.
     revision
-        The branch, created where there is none; by default the main branch.
+        The branch, created if it does not exist; by default the main branch.
 
     Raises
     ------
     BundleError
         There is no bundle, or it is damaged.
     HubError
-        The hub refuses it, or the repository holds something else than a bundle.
+        The hub refuses it, or the repository holds other files than a bundle's.
     """
     opened = Bundle.open(bundle, verify="sha256")
     place = Place.parse(spelling, revision)
@@ -44,7 +44,7 @@ def push(
         names = set(api.list_repo_files(place.id))
         if MANIFEST not in names and (other := names - BESIDE):
             raise HubError(
-                f"{place.id} holds something else than a bundle: {', '.join(sorted(other)[:5])}; "
+                f"{place.id} holds other files than a bundle's: {', '.join(sorted(other)[:5])}; "
                 "push to a repository of the bundle's own"
             )
         if place.revision:

@@ -1,6 +1,6 @@
-"""Chroma: a bundle as an embedding function, found again by a collection. Needs embedrt[chroma].
+"""Chroma: a bundle as an embedding function that collections store. Needs embedrt[chroma].
 
-Import this module before a collection that was made with it is opened: importing registers it.
+Importing this module registers the function: import it before opening a collection that uses it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class EmbedrtEmbeddingFunction(EmbeddingFunction[Documents]):
 
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> EmbedrtEmbeddingFunction:
-        """Make the function of a collection that is opened again."""
+        """Return the function of a reopened collection."""
         return EmbedrtEmbeddingFunction(config["bundle"], **config["options"])
 
     def default_space(self) -> str:

@@ -1,6 +1,6 @@
 """Chroma: a sparse encoder as a sparse embedding function. Needs embedrt[chroma].
 
-Import this module before a collection that was made with it is opened: importing registers it.
+Importing this module registers the function: import it before opening a collection that uses it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class EmbedrtSparseEmbeddingFunction(SparseEmbeddingFunction[Documents]):
 
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> EmbedrtSparseEmbeddingFunction:
-        """Make the function of a collection that is opened again."""
+        """Return the function of a reopened collection."""
         return EmbedrtSparseEmbeddingFunction(config["bundle"], **config["options"])
 
 

@@ -1,8 +1,8 @@
 """DSPy: a bundle as a ``dspy.Embedder``. Needs embedrt[dspy].
 
-DSPy caches embeddings in memory and on disk, by the texts and the source code of the function that
-computes them. Two bundles have the same code, so that one would return the vectors of the other.
-DSPy takes the ``__name__`` of an object that has no source: here it is the hash of the bundle.
+DSPy caches embeddings in memory and on disk, by the texts and the source code of the embedding
+function. Two bundles have the same code, so one would get the cached vectors of the other. For an
+object without source code, DSPy uses its ``__name__``, which here is the hash of the bundle.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def embedder(
 
 
 class _Named:
-    """The function that DSPy calls, named by what it computes."""
+    """The function that DSPy calls, named by the hash of its bundle."""
 
     def __init__(self, bundle: str | Path, options: Mapping[str, Any] | None) -> None:
         self.__name__ = f"embedrt {digest(bundle)}"
@@ -51,5 +51,5 @@ class _Named:
         return self._embedder.encode(texts, **options)
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Return this object: DSPy copies what it caches, which would load the bundle again."""
+        """Return this object: DSPy copies cached objects, and a copy would load the bundle."""
         return self

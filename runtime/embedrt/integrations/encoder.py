@@ -1,7 +1,7 @@
-"""The model behind an adapter: loaded once for each bundle, called with the prompts of its sides.
+"""The model behind an adapter, loaded once per bundle, with methods for queries and documents.
 
-The frameworks tell queries from documents, and most of them want lists of floats. A Python float
-holds a float32 exactly, so that nothing is lost on the way.
+Most frameworks expect lists of floats. A Python float represents a float32 exactly, so no precision
+is lost.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Encoder:
         """Load a bundle, or take an Embedder that is loaded already.
 
         Adapters of the same bundle with the same options share one Embedder, because frameworks
-        build theirs anew whenever a collection or a pipeline is opened. It ends with the last of
-        them.
+        create a new adapter whenever a collection or a pipeline is opened. The Embedder is closed
+        with the last adapter.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ class Encoder:
 
 
 def digest(bundle: str | Path) -> str:
-    """Return a name for the content of a bundle, which differs between any two: 64 hex digits."""
+    """Return the hash of a bundle's content, as 64 hexadecimal digits."""
     return _digest(Bundle.open(bundle))
 
 

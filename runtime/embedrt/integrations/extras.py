@@ -1,4 +1,4 @@
-"""Frameworks that may not be installed."""
+"""Errors for frameworks that are not installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from embedrt.errors import MissingExtraError
 
 @contextmanager
 def needs(framework: str) -> Iterator[None]:
-    """Turn a failed import of a framework into the command that installs it.
+    """Convert a failed import of a framework to an error with the command that installs it.
 
     Raises MissingExtraError if a module that the ``with`` block imports is not installed.
     """

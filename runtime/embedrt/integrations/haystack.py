@@ -1,6 +1,6 @@
 """Haystack: a bundle as the embedders of queries and of documents. Needs embedrt[haystack].
 
-Haystack loads saved pipelines from modules that it knows or that the caller allows:
+Haystack loads saved pipelines only from its own modules and those that the caller allows:
 ``Pipeline.loads(text, allowed_modules=["embedrt.integrations.haystack"])``.
 """
 

@@ -1,4 +1,4 @@
-"""Haystack: what its components have in common. Needs embedrt[haystack]."""
+"""Haystack: shared code of the components. Needs embedrt[haystack]."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Settings(Generic[Model]):
         return text + self.suffix
 
     def texts(self, documents: list[Document]) -> list[str]:
-        """Return what is embedded of each document; raise TypeError for anything else."""
+        """Return the text to embed for each document; raise TypeError for other arguments."""
         if not isinstance(documents, list) or not all(isinstance(d, Document) for d in documents):
-            raise TypeError("documents must be a list of Documents; a TextEmbedder takes a str")
+            raise TypeError("documents must be a list of Documents; use a TextEmbedder for a str")
         return [self._text(document) for document in documents]
 
     def _text(self, document: Document) -> str:

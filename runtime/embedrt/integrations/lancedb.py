@@ -1,7 +1,7 @@
 """LanceDB: a bundle as an embedding function of a table. Needs embedrt[lancedb].
 
-Import this module before a table that was made with it is opened: importing registers it. Make the
-function with ``EmbedrtFunction.create(bundle=...)``.
+Importing this module registers the function: import it before opening a table that uses it. Create
+the function with ``EmbedrtFunction.create(bundle=...)``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class EmbedrtFunction(TextEmbeddingFunction):
     overlong: str = "truncate"
     """This and the two before: see `embedrt.Embedder.load`."""
     max_retries: int = 0
-    """A second try would give the same result."""
+    """No retries, because they would give the same result."""
     _encoder: Encoder = PrivateAttr()
 
     def model_post_init(self, context: Any) -> None:

@@ -19,8 +19,8 @@ with needs("llama_index"):
 class EmbedrtRerank(BaseNodePostprocessor):
     """Returns the nodes with the best scores for a query, best first, with these scores.
 
-    A node is scored by the text that an embedding model gets: its content, and its metadata as far
-    as the node does not exclude them.
+    A node is scored by the text that an embedding model would get: its content, and the metadata
+    that the node does not exclude.
 
     Parameters
     ----------

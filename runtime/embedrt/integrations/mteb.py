@@ -21,7 +21,7 @@ with needs("mteb"):
 
 
 def meta_of(manifest: Manifest, **own: Any) -> ModelMeta:
-    """Return what MTEB writes beside the results: facts of every bundle, and a task's own."""
+    """Return the metadata that MTEB stores with the results: of every bundle, and of its task."""
     facts = {
         "name": f"embedrt/{manifest.name}",
         "revision": manifest.source.revision or "no_revision_available",
@@ -36,9 +36,9 @@ def meta_of(manifest: Manifest, **own: Any) -> ModelMeta:
 class EmbedrtModel:
     """An encoder for ``mteb.evaluate``.
 
-    A task is encoded with the prompt that MTEB looks for in the model's own prompts: by the task's
-    name, its type, and the side. Where there is none, queries and documents are encoded as by
-    `encode_query` and `encode_document`, and everything else as by `encode`.
+    MTEB selects the prompt of a task from the model's prompts by the task's name, its type, and the
+    side. If it selects none, queries and documents are encoded as by `encode_query` and
+    `encode_document`, and other texts as by `encode`.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class EmbedrtModel:
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """What MTEB writes beside the results."""
+        """The metadata that MTEB stores with the results."""
         manifest = self.embedder.manifest
         return meta_of(
             manifest,

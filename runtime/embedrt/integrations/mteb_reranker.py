@@ -39,7 +39,7 @@ class EmbedrtCrossEncoder:
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """What MTEB writes beside the results."""
+        """The metadata that MTEB stores with the results."""
         return meta_of(self._reranker.manifest, model_type=["cross-encoder"])
 
     def predict(

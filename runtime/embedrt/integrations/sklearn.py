@@ -18,7 +18,7 @@ with needs("sklearn"):
 
 
 class TextEmbedder(TransformerMixin, BaseEstimator):
-    """Embeds texts; learns nothing from them.
+    """Embeds texts. Stateless: `fit` learns nothing.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class TextEmbedder(TransformerMixin, BaseEstimator):
         self.prompt_name = prompt_name
 
     def fit(self, X: Any, y: object = None) -> Self:  # noqa: ARG002, N803  # the protocol's
-        """Load the bundle, and check what kind of input this is."""
+        """Load the bundle, and check the kind of the input."""
         _column(X)
         self._embedder()
         return self

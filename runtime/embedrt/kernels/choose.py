@@ -1,4 +1,4 @@
-"""Decides whether the kernels or ONNX Runtime runs a bundle, and says why."""
+"""Chooses whether the kernels or ONNX Runtime run a bundle, and records the reason."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.graph_rules import Ends, check_graph
-from embedrt.bundle.manifest import Quantization
 from embedrt.bundle.memory import load_file
+from embedrt.bundle.quantization import Quantization
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.runner import Kernels, Runner
@@ -32,8 +32,8 @@ PACKAGE = "embedrt_kernels"
 
 TokenizeTexts = Callable[[Sequence[str]], list[NDArray[np.int64]]]
 
-# What a probe may lose, as a multiple of what the worst text lost when the bundle was measured.
-# Both engines round to the same bytes but for ties, so that a healthy one is far below it.
+# Largest loss of a probe's cosine, as a multiple of the worst text's loss at export. Both engines
+# round to the same bytes except at ties, so a correct one is far below this limit.
 SLACK = 2
 
 # Whether kernels run on a processor with AMX if they are not required. ONNX Runtime uses AMX, too,
@@ -50,7 +50,7 @@ class Choice:
 
     @property
     def engine(self) -> str:
-        """What runs the bundle, for people."""
+        """The engine that runs the bundle, for messages."""
         if self.kernels is not None:
             return self.kernels.name
         # Imports ONNX Runtime, which the kernels do without.
@@ -64,11 +64,11 @@ class _NotUsableError(Exception):
 
 
 class _DisagreeError(_NotUsableError):
-    """The kernels gave other vectors than they should."""
+    """The kernels give vectors that differ too much from the probes."""
 
 
 def default_use() -> Use:
-    """Return what `EMBEDRT_KERNELS` says, ``"auto"`` without it; raise ValueError if unknown."""
+    """Return the value of `EMBEDRT_KERNELS`, by default ``"auto"``; ValueError if unknown."""
     return check_use(os.environ.get(VARIABLE, "auto"), VARIABLE)
 
 
@@ -124,7 +124,7 @@ def _load(bundle: Bundle, *, mapped: bool, required: bool) -> Kernels:
         scheme = manifest.quantization.scheme if manifest.quantization else manifest.precision
         raise _NotUsableError(f"kernels run int8 of the scheme static, and the bundle is {scheme}")
     if manifest.task != "embedding" or manifest.agreement is None:
-        raise _NotUsableError("kernels run bundles of embeddings that have been proven")
+        raise _NotUsableError("kernels run bundles of embeddings with a measured agreement")
     if manifest.prompt_endings is not None:
         raise _NotUsableError("kernels do not leave prompts out of the pooling")
     if find_spec(PACKAGE) is None:

@@ -1,4 +1,4 @@
-"""What the kernels need to know of an encoder: sizes, scales, and where its weights are."""
+"""An encoder as the kernels need it: sizes, scales and weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Linear:
 
     scale: float
     zero: int
-    """What is added to the input, so that it is a byte."""
+    """Offset of the quantized input, which makes it a byte."""
     smoothing: Array | None
     """float32, (inputs,)."""
     weight: Array
@@ -72,7 +72,7 @@ class Encoder:
     position_rows: Array
     """float32, (positions, hidden)."""
     relative_bias: Array | None
-    """float32, (heads, distances): what is added to a score, by the distance of its tokens."""
+    """float32, (heads, distances): bias on a score, by the distance of its two tokens."""
     embedding_norm: Norm
     layers: tuple[Layer, ...]
     mean: bool

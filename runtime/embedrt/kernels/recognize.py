@@ -133,7 +133,7 @@ class _Walk:
         """Return a constant of this type and shape; -1 fits any size."""
         found = self._constants.get(name)
         if found is None or found.dtype != dtype or len(found.shape) != len(shape):
-            raise UnknownGraphError(f"{name!r} is no constant of {dtype.__name__} {shape}")
+            raise UnknownGraphError(f"{name!r} is not a constant of {dtype.__name__} {shape}")
         if any(wanted not in (-1, size) for wanted, size in zip(shape, found.shape, strict=True)):
             raise UnknownGraphError(f"{name!r} has shape {found.shape}; expected {shape}")
         return found
@@ -277,7 +277,7 @@ def _linear(walk: _Walk, value: str, inputs: int, outputs: int) -> tuple[Linear,
 
 
 class _Attention:
-    """The attention of a layer: its products, and what is the same in all layers."""
+    """The attention of a layer: its products, and the settings that all layers share."""
 
     def __init__(
         self, walk: _Walk, hidden: int, by_text: str, relative_bias: _RelativeBias | None
@@ -338,7 +338,7 @@ def _head(walk: _Walk, vectors: str) -> tuple[bool, bool]:
         count = walk.take("Cast", walk.take("Shape", vectors, start=1, end=2), to=TO_FLOAT)
         embedding = walk.take("Div", embedding, count)
         if axes != (1,) or walk.number(ones.inputs[0]) != 1:
-            raise UnknownGraphError("the pooling is no mean")
+            raise UnknownGraphError("the pooling is not a mean")
     else:
         first = walk.take_node("Gather", vectors, ..., axis=1)
         walk.expect_integer(first.inputs[1], 0)

@@ -1,7 +1,7 @@
-"""HTTP: one bundle behind the routes that the clients of OpenAI, TEI, Cohere and Weaviate know.
+"""HTTP: one bundle behind the routes of OpenAI, TEI, Cohere and Weaviate.
 
-`create_app` makes the ASGI application of an `Embedder` or a `Reranker`; `embedrt serve` runs it on
-a server with limits of its own. Texts of all requests wait in the engine's queue, and share its
+`create_app` returns the ASGI application of an `Embedder` or a `Reranker`; `embedrt serve` runs it
+on a server with limits of its own. The texts of all requests share the engine's queue and its
 batches.
 """
 

@@ -1,8 +1,7 @@
-"""What is let in: bytes while a body is read, tokens while texts wait.
+"""Admission of requests: limits on the bytes of bodies, and on the tokens in the queue.
 
 The engine refuses texts beyond its limit of waiting tokens. While its queue is full, a request is
-refused before its body is read. One request is always admitted when nothing waits, whatever its
-size.
+refused before its body is read. If the queue is empty, one request of any size is admitted.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ LONGEST_WAIT = 120  # seconds; clients of OpenAI ignore a longer Retry-After
 
 
 class Rate:
-    """Tokens that the engine runs in a second while it is busy."""
+    """The rate of a busy engine, in tokens per second."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -44,7 +43,7 @@ class Rate:
 
 
 class Admission:
-    """Counts the bytes of the bodies that are held, and knows when the queue is full."""
+    """Counts the bytes of the bodies in memory, and refuses requests while the queue is full."""
 
     def __init__(self, loaded: LoadedBundle, max_body_bytes: int) -> None:
         self._loaded = loaded
@@ -57,8 +56,8 @@ class Admission:
     def hold(self) -> Iterator[Callable[[int], None]]:
         """Yield a function that counts bytes as they arrive, until the request is answered.
 
-        Raises RequestError while the queue is full. The function raises it where the bodies of all
-        requests would have too many bytes.
+        Raises RequestError while the queue is full. The function raises it if the bodies of all
+        requests exceed the limit.
         """
         if self.is_full():
             raise self.refusal("the queue is full")
@@ -90,7 +89,7 @@ class Admission:
         )
 
     def retry_after(self) -> int:
-        """Return the seconds in which the engine will have run what waits now, at least 1."""
+        """Return the seconds until the engine has run the current queue, at least 1."""
         stats = self._loaded.stats()
         rate = self._rate.tokens_per_second(stats)
         seconds = stats.waiting_tokens / rate if rate else LONGEST_WAIT

@@ -24,7 +24,7 @@ from embedrt.serve.security import Guard, path_of
 from embedrt.serve.service import Service
 from embedrt.serve.wire import Reply, send_reply
 
-# Those that are called most come first: they are looked through in order.
+# In order of their frequency, because they are searched in this order.
 OPERATIONS: list[Operation] = [
     *openai.OPERATIONS,
     *tei.OPERATIONS,
@@ -42,9 +42,9 @@ PUBLIC = frozenset(operation.path for operation in OPERATIONS if operation.publi
 def create_app(loaded: LoadedBundle, options: ServeOptions | None = None) -> Starlette:
     """Return the ASGI application that serves an `Embedder`, `Reranker` or `SparseEncoder`.
 
-    It reads bodies of at most `ServeOptions.max_body_mb`, but leaves slow clients and long headers
-    to the server that runs it. Load the bundle with `max_waiting_tokens`, or nothing is refused
-    however much waits. The attribute ``state.service`` holds what the routes share.
+    It limits the size of bodies (`ServeOptions.max_body_mb`), but leaves slow clients and long
+    headers to the server that runs it. Load the bundle with `max_waiting_tokens`; otherwise the
+    queue has no limit. The attribute ``state.service`` holds the `Service` of all routes.
     """
     service = Service(loaded, options or ServeOptions())
     endpoints = [Endpoint(operation, service) for operation in OPERATIONS]
@@ -62,7 +62,7 @@ def create_app(loaded: LoadedBundle, options: ServeOptions | None = None) -> Sta
 
 
 def dialect_of(path: str) -> Dialect:
-    """Return the dialect of a path; OpenAI's below ``/v1``, and TEI's for what is unknown."""
+    """Return the dialect of a path: OpenAI's below ``/v1``, and TEI's for unknown paths."""
     for operation in _operations_at(path):
         return operation.dialect
     return openai.DIALECT if path.startswith("/v1/") else tei.DIALECT

@@ -1,7 +1,7 @@
-"""The short way to the endpoints of paths without parameters, which is most of the traffic.
+"""A fast lookup of endpoints whose paths have no parameters, which get most of the traffic.
 
-Starlette's router, which compares patterns in turn, and its handler of exceptions stay for other
-paths, other methods and HEAD. An endpoint answers its own exceptions.
+Starlette's router, which compares patterns in turn, and its exception handler remain for other
+paths, other methods and HEAD. Endpoints handle their own exceptions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be wrong with a request, before a dialect puts it in its own words."""
+"""Errors of requests, before a dialect converts them to its own format."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STATUS: dict[Kind, int] = {
 
 
 class RequestError(Exception):
-    """Ends a request with an error. Its message is the client's, and is never logged."""
+    """Ends a request with an error. The message is sent to the client, and never logged."""
 
     def __init__(
         self, kind: Kind, message: str, *, field: str | None = None, retry_after: int | None = None

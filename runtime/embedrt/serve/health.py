@@ -16,7 +16,7 @@ PROBE_SECONDS = 10.0
 
 
 class Health:
-    """What the probes of an orchestrator ask for."""
+    """The state that an orchestrator's probes query."""
 
     def __init__(self, loaded: LoadedBundle) -> None:
         self._loaded = loaded
@@ -25,10 +25,10 @@ class Health:
         self._numbers = count()
         self._batches, self._since = -1, monotonic()
         self.draining = False
-        """Whether the server is about to end: it answers what it gets, and is not ready."""
+        """Whether the server is about to end: it still answers requests, but is not ready."""
 
     def note_failure(self) -> None:
-        """Remember that a run failed; the next probe computes a text itself."""
+        """Record that a run failed; the next probe then computes a text."""
         self._failed = True
 
     async def complaint(self) -> str | None:
@@ -48,7 +48,7 @@ class Health:
         return monotonic() - self._since > STALLED_SECONDS
 
     async def _probe(self) -> str | None:
-        # A text that no cache knows. What it raises is what requests would get.
+        # A text that is in no cache. Requests would get the same errors.
         text = f"probe {next(self._numbers)} at {monotonic()}"
         try:
             async with asyncio.timeout(PROBE_SECONDS):

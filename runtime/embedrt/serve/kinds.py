@@ -1,6 +1,6 @@
-"""What a server knows about the tasks of bundles: what their models do, their routes, a probe.
+"""The tasks of bundles as the server sees them: descriptions, routes, and a probe.
 
-A route belongs to one task, or to all. A bundle of another task refuses it.
+A route belongs to one task, or to all. Bundles of another task refuse it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class Kind:
     """The models of one task."""
 
     does: str
-    """What such a model does, for messages."""
+    """The function of such a model, for messages."""
     doing: str
     """The same as a noun."""
     name: str
-    """What such a model is called, for messages."""
+    """The name of such a model, for messages."""
     routes: str
-    """The routes that clients of such a model look for."""
+    """The main routes for clients of such a model."""
     probe: Callable[[Any, str], Awaitable[Any]]
-    """Computes a text that no cache knows, to see whether that works; returns its numbers."""
+    """Computes a text that is in no cache, as a health check; returns its numbers."""
 
 
 async def _weights(encoder: Any, text: str) -> Any:
@@ -63,7 +63,7 @@ KINDS: dict[Task, Kind] = {
 
 
 def kind_of(manifest: Manifest) -> Kind:
-    """Return what a server knows about a bundle; raise BundleFormatError if it has no routes."""
+    """Return the kind of a bundle's model; raise BundleFormatError if it has no routes."""
     if manifest.task not in KINDS:
         raise BundleFormatError(
             f"{manifest.name} is a bundle for {manifest.task}, and a server has no routes for it: "

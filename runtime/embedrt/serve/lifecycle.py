@@ -1,9 +1,9 @@
-"""A server's life: bind, load, test itself, serve, drain, end.
+"""The life cycle of a server: bind, load, check the probes, serve, drain, end.
 
-The address is bound first, so that one in use is known at once. Connections are accepted when the
-bundle's probes have been computed, so that a server which can be reached is ready. On SIGTERM it is
-not ready, answers what it has and what still arrives, asks clients to close their connections, and
-ends when they have.
+The address is bound first, so that a conflict is reported at once. Connections are accepted after
+the bundle's probes have been computed, so a reachable server is ready. After SIGTERM, the server is
+not ready, answers all pending and arriving requests with ``Connection: close``, and ends when the
+clients have closed their connections.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ServerOptions:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    """0 takes a free port, which the first line of the log tells."""
+    """0 selects a free port, which the first line of the log shows."""
     uds: Path | None = None
     """A Unix socket to listen on in place of host and port."""
     root_path: str = ""
@@ -98,7 +98,7 @@ def serve(path: str | Path, options: ServerOptions) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says goodbye to its clients and ends with status 0."""
+    """uvicorn's server, which also drains its connections and ends with status 0."""
 
     def __init__(self, config: uvicorn.Config, health: Health) -> None:
         super().__init__(config)
@@ -115,7 +115,7 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Be unready at once; a second signal ends the process without waiting for requests."""
+        """Become unready at once; a second signal ends the process without waiting for requests."""
         self._health.draining = True
         if self.should_exit:
             self.force_exit = True
@@ -128,7 +128,7 @@ class Server(uvicorn.Server):
             logger.info("serving on %s", address_of(listener))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what still arrives with the wish to close, then stop listening and finish."""
+        """Answer arriving requests with ``Connection: close``, then stop listening and end."""
         logger.info("ending, with %d connections", len(self.server_state.connections))
         self.server_state.default_headers.append((b"connection", b"close"))
         await self._until_closed(FAREWELL_SECONDS)
@@ -139,7 +139,7 @@ class Server(uvicorn.Server):
         logger.info("ended")
 
     async def _stop_listening(self, sockets: list[socket.socket]) -> None:
-        """Close the listening sockets, and serve the connections that wait there to be accepted."""
+        """Close the listening sockets, and serve the connections that wait to be accepted."""
         waiting: list[socket.socket] = []
         for listener in sockets:
             with suppress(BlockingIOError, ConnectionError):  # none is left

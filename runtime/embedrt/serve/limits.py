@@ -1,4 +1,4 @@
-"""Limits of a connection, which uvicorn does not have: headers, time to send, time to read.
+"""Limits of a connection that uvicorn lacks: size of headers, time to send, time to read.
 
 A client must send a whole request within some seconds of connecting or of the request's first byte,
 with at most 64 KiB of headers, and read its answer so fast that the system's buffer, of a few
@@ -47,7 +47,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Count what arrives before the end of the headers, and start the time of the rest."""
+        """Count the bytes up to the end of the headers, and start the timer for the body."""
         if self.transport.is_closing():
             return
         if self._in_headers:
@@ -59,7 +59,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._expect_request()
 
     def on_message_begin(self) -> None:
-        """Note a request of which more may arrive."""
+        """Record the start of a request."""
         super().on_message_begin()
         self._arriving = True
 
@@ -74,7 +74,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.cycle.transport = self._replies
 
     def on_message_complete(self) -> None:
-        """Stop the time of a request that has arrived."""
+        """Stop the timer of a complete request."""
         if self.parser.should_upgrade():
             return
         self._arriving, self._in_headers = False, True
@@ -93,7 +93,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._draining = self.loop.call_later(self._read_seconds, self._check_reading)
 
     def resume_writing(self) -> None:
-        """Note that the client reads, before the next answer adds to what is unread."""
+        """Record that the client reads, before the next answer adds to the unread bytes."""
         self._unread = sys.maxsize
         super().resume_writing()
 

@@ -1,4 +1,4 @@
-"""Logs on stderr, as text or as JSON, one line an event. They carry no texts."""
+"""Logs on stderr, as text or as JSON, one line per event, without the texts of requests."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Metrics:
 
 
 class EngineCollector(Collector):
-    """Reads the engine's counters when they are asked for."""
+    """Reads the engine's counters on request."""
 
     def __init__(self, loaded: LoadedBundle) -> None:
         self._loaded = loaded

@@ -1,4 +1,4 @@
-"""An operation: a route, what answers it, and the dialect of its errors."""
+"""An operation: a route, its handler, and the dialect of its errors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Handler = Callable[[Service, Incoming], Awaitable[Reply]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How one kind of client wants to be told what is wrong."""
+    """The format of errors for one kind of client."""
 
     name: str
     body: Callable[[RequestError, int], object]
     """The JSON of an error with a status."""
     statuses: dict[Kind, int]
-    """Where they differ from `STATUS`."""
+    """Statuses that differ from `STATUS`."""
 
     def reply(self, error: RequestError) -> Reply:
         """Return the answer for an error."""
@@ -31,7 +31,7 @@ class Dialect:
         if error.retry_after is not None:
             headers = ((b"retry-after", b"%d" % error.retry_after),)
         if error.kind == "unauthorized":
-            # Browsers ask for a password, which may be the key: the page has no other way.
+            # Browsers prompt for a password, which is the key; the page cannot send it otherwise.
             headers = ((b"www-authenticate", b'Basic realm="embedrt", charset="UTF-8"'),)
         return json_reply(self.body(error, status), status, headers)
 
@@ -47,4 +47,4 @@ class Operation:
     task: Task | None = None
     """The task of the bundles that answer it; None for all."""
     public: bool = False
-    """Whether it needs no key."""
+    """Whether it requires no key."""

@@ -1,4 +1,4 @@
-"""The options of the application, which a server of one's own can set as well."""
+"""The options of the application, which other servers can set too."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class ServeOptions:
     """Options of `create_app`. None of them changes a vector."""
 
     api_keys: tuple[str, ...] = ()
-    """Keys of which each request must carry one; none leaves the server open."""
+    """Accepted API keys; without any, requests need no key."""
     served_name: str | None = None
     """The model's name in answers; by default the bundle's."""
     max_body_mb: float = 16
-    """Limit of a request's body, in megabytes. Four times as much is held of all requests."""
+    """Limit of a request's body, in megabytes. All bodies together may have four times as much."""
     max_texts: int = 2048
     """Limit of the texts in a request."""
     timeout: float = 60

@@ -1,4 +1,4 @@
-"""The key, asked of every path but those of the probes, before anything else is looked at."""
+"""The check of the API key, before any other processing, on every path except the probes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Guard:
         self._app = app
         self._refuse = refuse
         self._public = frozenset(public)
-        # Digests have one length, so that comparing them tells nothing of the keys'.
+        # Digests have one length, so the time of a comparison does not depend on the keys' lengths.
         self._digests = [sha256(key.encode()).digest() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,7 +37,7 @@ class Guard:
         if given is None:
             return False
         digest = sha256(_key_of(given)).digest()
-        # All are compared, so that the time does not tell which one it was.
+        # All keys are compared, so the time does not depend on which one matches.
         return sum(compare_digest(digest, known) for known in self._digests) > 0
 
 

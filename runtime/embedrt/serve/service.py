@@ -1,4 +1,4 @@
-"""What all dialects share: the model, and texts to its results within a deadline."""
+"""The service behind all dialects: runs the model on the texts of a request, with a deadline."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """How a request wants its texts embedded."""
+    """The options of a request for embeddings."""
 
     prompt_name: str | None = None
     normalize: bool = False
@@ -49,7 +49,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scoring:
-    """How a request wants its pairs scored."""
+    """The options of a request for scores."""
 
     prompt_name: str | None = None
     activation: ScoreActivation | None = None
@@ -59,7 +59,7 @@ class Scoring:
 
 
 class Service:
-    """A loaded bundle, and what surrounds it in a server."""
+    """A loaded bundle in a server."""
 
     def __init__(self, loaded: LoadedBundle, options: ServeOptions) -> None:
         self.loaded = loaded
@@ -180,13 +180,13 @@ class Service:
 
 
 def _shapes(texts: Sequence[str]) -> str:
-    """Return lengths and hashes of texts: what a log may tell of them."""
+    """Return lengths and hashes of texts, for logs, which must not contain texts."""
     shown = [f"{len(t)}:{sha256(t.encode(errors='replace')).hexdigest()[:8]}" for t in texts[:8]]
     return f"{len(texts)} texts, length:hash {' '.join(shown)}"
 
 
 def failure(error: BaseException) -> RequestError:
-    """Log an unexpected error without its message, which may hold a text; return what to answer."""
+    """Log an unexpected error without its message, which may contain a text; return the error."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("a request failed: %s\n%s", type(error).__name__, frames)
-    return RequestError("internal", "the server failed on this request; its log tells more")
+    return RequestError("internal", "the server failed on this request; see its log")

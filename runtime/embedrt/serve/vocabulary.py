@@ -25,7 +25,7 @@ class Vocabulary:
                 self._bytes[int(rank)] = base64.b64decode(token, validate=True)
             except (ValueError, binascii.Error):
                 raise ValueError(
-                    f"{path}, line {number} is no token and its rank; give a .tiktoken file"
+                    f"{path}, line {number} is not a token and its rank; pass a .tiktoken file"
                 ) from None
 
     def texts_of(self, value: Any, name: str) -> str | list[str]:
@@ -36,13 +36,13 @@ class Vocabulary:
 
     def _text(self, ids: object, place: str) -> str:
         if not isinstance(ids, list):
-            raise RequestError("invalid", f"{place} is no list of token ids", field=place)
+            raise RequestError("invalid", f"{place} is not a list of token ids", field=place)
         parts = []
         for index, number in enumerate(ids):
             part = self._bytes.get(number) if type(number) is int else None
             if part is None:
                 where = f"{place}[{index}]"
-                message = f"{where} is no token id of the server's --tiktoken file"
+                message = f"{where} is not a token id of the server's --tiktoken file"
                 raise RequestError("invalid", message, field=where)
             parts.append(part)
         return b"".join(parts).decode(errors="replace")

@@ -29,7 +29,7 @@ class ClientGoneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request, as a handler sees it."""
+    """A request, for a handler."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     """The JSON object of the body; empty for GET."""
@@ -39,7 +39,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a handler answers."""
+    """The answer of a handler."""
 
     body: bytes = b""
     status: int = 200

@@ -1,6 +1,6 @@
-"""The head and the body of an answer in one write: uvicorn sends each of them by itself.
+"""Joins the head and the body of an answer in one write.
 
-A write is a system call and a packet.
+uvicorn writes them separately, and each write is a system call and a packet.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class JoinedWrites(asyncio.Transport):
         self._parts: list[bytes | bytearray | memoryview] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write soon."""
+        """Buffer the data, to be written soon."""
         if not self._parts:
             self._loop.call_soon(self.flush)
         self._parts.append(data)
 
     def flush(self) -> None:
-        """Write what there is."""
+        """Write the buffered data."""
         if self._parts:
             parts, self._parts = self._parts, []
             self._transport.write(b"".join(parts))
@@ -34,6 +34,6 @@ class JoinedWrites(asyncio.Transport):
         return self._transport.is_closing()
 
     def close(self) -> None:
-        """Write what there is, then close the connection."""
+        """Write the buffered data, then close the connection."""
         self.flush()
         self._transport.close()

@@ -52,7 +52,7 @@ def as_pairs(pairs: Any) -> tuple[list[Pair], bool]:
 
     Accepts what ``CrossEncoder.predict`` does: a pair is a list, tuple or array of two str, and
     pairs are an ordered iterable of pairs, or an array with two columns. Raises TypeError naming
-    the first that is no pair.
+    the first element that is not a pair.
     """
     if getattr(pairs, "ndim", 1) == 2:  # an array with a pair in each row
         pairs = list(pairs)

@@ -1,9 +1,9 @@
 """Tokenization of pairs: two texts in one sequence, with special tokens around them.
 
-Each text is tokenized for itself, as the tokenizer does with pairs too, and once where it occurs in
-many pairs. Truncation follows the library ("longest first"): of two texts that do not fit, the
-longer one loses tokens until both are equally long, and then both do. The library itself would make
-the rest of a text into further pairs with each rest of the other, of which there can be millions.
+Each text is tokenized separately, as the tokenizer does with pairs too, and only once if it occurs
+in many pairs. Truncation follows the library ("longest first"): if two texts do not fit, the longer
+one loses tokens until both are equally long, and then both do. The library's own truncation would
+also return the overflow: pairs of all remaining pieces, of which there can be millions.
 """
 
 from __future__ import annotations

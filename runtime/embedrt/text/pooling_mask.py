@@ -1,8 +1,8 @@
 """Tokenization for a graph that leaves the tokens of the prompt out of its pooling.
 
-The rule is that of sentence-transformers: as many tokens are left out at the start of a text as the
-prompt has by itself, without the special token at its end. They may be other tokens than the
-prompt's: its end and the start of the text can make one, and the text can be truncated on the left.
+As in sentence-transformers, the number of tokens left out at the start of a text is that of the
+prompt alone, without the special token at its end. These need not be the prompt's own tokens: the
+end of the prompt and the start of the text can merge, and the text can be truncated on the left.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from embedrt.text.tokenizer import TokenIds
 
 
 class ToPooled:
-    """Tokenizes texts that start with a prompt to token ids and the mask of those that are pooled.
+    """Tokenizes texts that start with a prompt to token ids and the mask of pooled tokens.
 
-    `tokenize` gives the ids, and `endings` are the tokens that are not counted at the end of a
+    `tokenize` returns the ids, and `endings` are the tokens that do not count at the end of a
     prompt.
     """
 

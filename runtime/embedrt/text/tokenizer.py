@@ -53,7 +53,7 @@ class Piece:
 
     id: int
     text: str
-    """The part of the text that the token stands for; of a special token, its name."""
+    """The part of the text that the token covers; the name of a special token."""
     special: bool
     span: tuple[int, int] | None = None
     """Start and end of `text`, in characters; None for a special token."""
@@ -153,7 +153,7 @@ class Tokenizer:
         whole = self._without_truncation()
         for place, number in enumerate(ids):
             if whole.id_to_token(number) is None:
-                raise ValueError(f"[{place}] is {number}, which is no token id of this model")
+                raise ValueError(f"[{place}] is {number}, which is not a token id of this model")
         return str(whole.decode(list(ids), skip_special_tokens=skip_special))
 
     def token(self, number: int) -> str:
@@ -209,16 +209,16 @@ class Tokenizer:
         return self._whole
 
     def readable(self, text: str) -> str:
-        """Return the part of a text that is tokenized at most."""
+        """Return the part of a text that is tokenized."""
         most = self.most_characters
         return text[:most] if self._truncates_right else text[-most:]
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> Iterator[Encoding]:
         """Tokenize texts and truncate each to `max_tokens`, with or without special tokens.
 
-        Yields one encoding at a time, because that of a long text may take a gigabyte. What it says
-        about truncated tokens holds for the part of the text that was read. The library's own
-        errors are raised, see `is_tokenizer_error`.
+        Yields one encoding at a time, because that of a long text may take a gigabyte. Its overflow
+        covers only the part of the text that was tokenized. The library's own errors are raised,
+        see `is_tokenizer_error`.
         """
         cut = self._first_cut
         longest = max(map(len, texts), default=0)

@@ -51,7 +51,7 @@ class Truncations:
         if self._count:
             warn_caller(
                 f"{self._count} of {texts} texts have more than the {self._limits} "
-                f"that this model takes; the first has {self._first}. What follows was "
+                f"that this model takes; the first has {self._first}. The rest was "
                 "ignored"
             )
             self._count, self._first = 0, ""

@@ -1,7 +1,7 @@
 """OpenAI's embeddings and models.
 
-Clients ask for base64 unless told otherwise, so that the vectors arrive bit for bit. A field that
-is not known is ignored: vendors add their own.
+Clients request base64 by default, so vectors arrive bit for bit. Unknown fields are ignored,
+because vendors add their own.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def embeddings(service: Service, incoming: Incoming) -> Reply:
     dimensions = dimensions_of(fields, service.manifest.dimension)
     wanted = Wanted(
         prompt_name=_prompt_name(service, fields),
-        # A model that is not normalized gives its own vectors; others stay normalized.
+        # Only the vectors of normalized models are normalized, again after truncation.
         normalize=service.manifest.normalized,
         dimensions=dimensions,
     )

@@ -1,4 +1,4 @@
-"""Our own routes: probes, metrics, the figures behind the page, and the page."""
+"""Our own routes: probes, metrics, the page for browsers, and its data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def metrics(service: Service, _: Incoming) -> Reply:
 
 
 async def stats(service: Service, _: Incoming) -> Reply:
-    """Answer ``GET /stats``: what the page shows."""
+    """Answer ``GET /stats``: the figures on the page."""
     return json_reply(
         {
             **asdict(service.loaded.stats()),
@@ -37,7 +37,7 @@ async def stats(service: Service, _: Incoming) -> Reply:
 
 
 async def card(service: Service, _: Incoming) -> Reply:
-    """Answer ``GET /card``: what the model is."""
+    """Answer ``GET /card``: the properties of the model."""
     manifest = service.manifest
     return json_reply(
         {

@@ -42,7 +42,7 @@ def _labeled(scores: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _pairs(value: object, most: int) -> tuple[list[Pair], Texts]:
-    """Return the pairs, and their second texts, which stand for them in messages."""
+    """Return the pairs, and their second texts, which represent them in messages."""
     if not isinstance(value, list):
         raise _wrong("inputs", value)
     if not value:

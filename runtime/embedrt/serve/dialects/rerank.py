@@ -1,7 +1,7 @@
-"""Documents ranked for a query, in the words of TEI, of Cohere and Jina, and of Weaviate.
+"""Ranks documents for a query, in the formats of TEI, of Cohere and Jina, and of Weaviate.
 
-The three share the path ``/rerank``, where the fields of the body tell them apart. The answer to
-Cohere's clients has what Jina's and vLLM's read as well.
+The three share the path ``/rerank``; the fields of the body determine the format. The response to
+Cohere's clients also has the fields that Jina's and vLLM's read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class Ranking:
     """Indices of documents, best first."""
 
     def results(self, score: str, text: str | None = None, *, nested: bool = False) -> list[Any]:
-        """Return an object a document: its index, its score, and its text if that has a name."""
+        """Return an object per document: its index, its score and, if `text` is set, its text.
+
+        `score` and `text` are the names of the fields.
+        """
         scores, texts = self.scored.scores, self.texts.values
         results: list[dict[str, Any]] = [
             {"index": index, score: scores[index]} for index in self.order.tolist()
@@ -68,7 +71,7 @@ async def of_cohere(service: Service, incoming: Incoming) -> Reply:
     """Answer the clients of Cohere, Jina and vLLM: an object with the results, best first."""
     fields = incoming.fields
     texts = _documents(service, fields)
-    raw = flag(fields, "raw_scores", default=False)  # as Infinity knows it
+    raw = flag(fields, "raw_scores", default=False)  # Infinity's field
     wanted = Scoring(
         prompt_name=service.prompt_name(fields), activation="Identity" if raw else "Sigmoid"
     )
@@ -111,7 +114,7 @@ async def of_weaviate(service: Service, incoming: Incoming) -> Reply:
 
 
 async def by_fields(service: Service, incoming: Incoming) -> Reply:
-    """Answer ``POST /rerank`` in the dialect that the body's fields tell, errors too."""
+    """Answer ``POST /rerank``, errors included, in the dialect determined by the body's fields."""
     if "property" in incoming.fields:
         return await _in(weaviate.DIALECT, of_weaviate, service, incoming)
     if "documents" in incoming.fields:
@@ -120,7 +123,7 @@ async def by_fields(service: Service, incoming: Incoming) -> Reply:
 
 
 def error_body(error: RequestError, _: int) -> object:
-    """Return an error as the clients of Cohere read it, and as those of Jina do."""
+    """Return an error in the format of Cohere's and Jina's clients."""
     return {"message": error.message, "detail": error.message}
 
 

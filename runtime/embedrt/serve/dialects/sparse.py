@@ -16,7 +16,7 @@ from embedrt.sparse_rows import SparseRow
 async def embed_sparse(service: Service, incoming: Incoming) -> Reply:
     """Answer ``POST /embed_sparse``: a list of terms for each text, also for one.
 
-    A text with the prompt for queries is computed as a query, where the model tells them apart.
+    A text with the prompt for queries is computed as a query, if the model has a separate path.
     """
     inputs = incoming.fields.get("inputs")
     if is_token_ids(inputs):

@@ -102,7 +102,7 @@ async def similarities(service: Service, incoming: Incoming) -> Reply:
 
 
 async def unserved(service: Service, _: Incoming) -> Reply:
-    """Answer a route that no bundle serves yet."""
+    """Answer a route of TEI that is not implemented."""
     raise RequestError(
         "unsupported",
         f"{service.name} {KINDS[service.manifest.task].does}; it does not serve this route",
@@ -166,7 +166,7 @@ def wanted_of(
     normalize: bool = False,
     dimensions: int | None = None,
 ) -> Wanted:
-    """Return what a request wants, by its fields."""
+    """Return the options of a request, from its fields."""
     return Wanted(
         prompt_name=service.prompt_name(fields),
         normalize=normalize,

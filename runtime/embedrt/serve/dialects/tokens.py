@@ -82,7 +82,9 @@ def _ids_of(row: object, name: str) -> list[int]:
     for index, value in enumerate(row):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 32:
             raise RequestError(
-                "invalid", f"{name}[{index}] is no token id of this model", field=f"{name}[{index}]"
+                "invalid",
+                f"{name}[{index}] is not a token id of this model",
+                field=f"{name}[{index}]",
             )
     return row
 

@@ -1,6 +1,6 @@
 """The inference container of Weaviate's text2vec-transformers.
 
-Weaviate says whether a text is a query or a passage, and so gets the model's prompts.
+Weaviate marks texts as queries or passages, so that the model's prompts can be applied.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from embedrt.serve.operation import Dialect, Operation
 from embedrt.serve.service import Service, Wanted
 from embedrt.serve.wire import Incoming, Reply, json_reply
 
-# What `config.pooling_strategy` may say; the bundle's graph has its own pooling.
+# Accepted values of `config.pooling_strategy`; the bundle's graph has its own pooling.
 POOLING = {"masked_mean": "mean", "mean": "mean", "cls": "cls"}
 
 
