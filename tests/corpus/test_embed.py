@@ -486,14 +486,14 @@ class TestOnError:
     def test_a_text_that_breaks_the_tokenizer(
         self, source: Path, output: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        plain = Embedder.encode
+        plain = Embedder.embed
 
-        def encode(self: Embedder, texts: Any, **options: Any) -> Any:
+        def embed_texts(self: Embedder, texts: Any, **options: Any) -> Any:
             if "w5 w2 " in texts:
                 raise TokenizationError("breaks the tokenizer", texts.index("w5 w2 "))
             return plain(self, texts, **options)
 
-        monkeypatch.setattr(Embedder, "encode", encode)
+        monkeypatch.setattr(Embedder, "embed", embed_texts)
         row = texts_of(250).index("w5 w2 ")
         with pytest.raises(CorpusSourceError, match=f"part-0.parquet, row {row}: the text breaks"):
             embed(source, output, bundle=tiny)

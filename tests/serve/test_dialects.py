@@ -194,7 +194,7 @@ class TestTEI:
             ),
             ("/decode", {"ids": []}, 422, "Validation", "ids is an empty list"),
             ("/decode", {"ids": [[1], "a"]}, 422, "Validation", "ids[1] is a string"),
-            ("/decode", {"ids": [[1], [1, -1]]}, 422, "Validation", "ids[1][1] is no token id"),
+            ("/decode", {"ids": [[1], [1, -1]]}, 422, "Validation", "ids[1][1] is not a token id"),
             ("/decode", {"ids": [[1], [1, 10]]}, 422, "Validation", "ids[1][1] is 10, which is no"),
         ],
     )
