@@ -43,6 +43,7 @@ def test_same_bytes(bundle: Path) -> None:
 def test_each_says_what_it_takes(minilm: Path) -> None:
     """The two are easily exchanged in a pipeline."""
     text, documents = EmbedrtTextEmbedder(str(minilm)), EmbedrtDocumentEmbedder(str(minilm))
+    wrong: Any
     for wrong in (DOCS, None):
         with pytest.raises(TypeError, match=r"text must be a str, not .*; a DocumentEmbedder"):
             text.run(wrong)

@@ -40,7 +40,7 @@ class Settings(Generic[Model]):
         """Make the component of a saved pipeline."""
         return default_from_dict(cls, data)
 
-    def query(self, text: str) -> str:
+    def query(self, text: object) -> str:
         """Return what is embedded of a query; raise TypeError if it is no str."""
         if not isinstance(text, str):
             kind = type(text).__name__
