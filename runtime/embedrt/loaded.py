@@ -25,7 +25,7 @@ from embedrt.engine.scheduler import Engine
 from embedrt.engine.sessions import Convert
 from embedrt.engine.stats import Stats
 from embedrt.errors import BundleCorruptError, BundleFormatError
-from embedrt.kernels.choose import Use, check_use, choose
+from embedrt.kernels.choose import Choosing, Use, check_use
 from embedrt.progress import progress_bar
 from embedrt.text.inputs import Texts, as_batch, as_text
 from embedrt.text.tokenizer import TokenIds, Tokenizer
@@ -93,7 +93,8 @@ class LoadedBundle:
                 f"those for {self._task}: use {CLASSES[manifest.task]}.load"
             )
         self._options = replace(options, threads=options.threads or available_threads())
-        check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
+        graph = check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
+        choosing = Choosing(bundle, graph, options.kernels, mapped=options.mapped)
         self._manifest = manifest
         self._tokenizer = Tokenizer(
             bundle.tokenizer,
@@ -101,9 +102,7 @@ class LoadedBundle:
             max_characters=manifest.max_characters,
             truncation_side=manifest.truncation_side,
         )
-        self._chosen = choose(
-            bundle, self._tokenizer.batch_ids, options.kernels, mapped=options.mapped
-        )
+        self._chosen = choosing.choice(self._tokenizer.batch_ids)
         self._engine = Engine(
             bundle.graph,
             manifest.precision,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle.decoding import REMEDY
 from embedrt.bundle.memory import load_file
-from embedrt.bundle.protobuf import GRAPH_INITIALIZER, find_graph, read_fields
+from embedrt.bundle.protobuf import GRAPH_INITIALIZER, Messages, find_graph
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS, find_tensor
 from embedrt.errors import BundleCorruptError
@@ -37,9 +37,9 @@ class QueryTable:
         Raises BundleCorruptError if there is none of the right size.
         """
         with load_file(bundle.graph) as data:
-            graph, _ = find_graph(data)
-            tensors = [s for number, s in read_fields(data, graph) if number == GRAPH_INITIALIZER]
-            place = find_tensor(data, tensors, QUERY_WEIGHTS, bundle.weights_size or 0)
+            messages, (graph, _) = Messages(data), find_graph(data)
+            tensors = [s for number, s in messages.fields(graph) if number == GRAPH_INITIALIZER]
+            place = find_tensor(messages, tensors, QUERY_WEIGHTS, bundle.weights_size or 0)
         words = bundle.manifest.dimension
         expected = 4 * words
         if place is None or place.stop - place.start != expected:

@@ -13,6 +13,7 @@ import pytest
 
 from embedrt import Embedder
 from embedrt.bundle.manifest import Manifest
+from embedrt.bundle.protobuf import Messages
 from embedrt.bundle.reader import GRAPH, MANIFEST, describe_file
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.errors import BundleError, KernelsError, NonFiniteEmbeddingError
@@ -53,7 +54,7 @@ def test_damaged_graphs(library: Library, path: str, bundle: Path) -> None:
     for seed in range(1500):
         damaged = mutate(graph, random.Random(seed))
         try:
-            model = Model(library, path, recognize(read_graph(damaged, weights)))
+            model = Model(library, path, recognize(read_graph(Messages(damaged), weights)))
             model.run(ids, threads=1)
         except (ValueError, LookupError, LibraryError):
             refused += 1

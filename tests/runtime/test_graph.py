@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from embedrt import Bundle, Embedder
 from embedrt.bundle.graph_rules import check_graph
+from embedrt.bundle.protobuf import Messages, Span, read_fields
 from embedrt.bundle.reader import GRAPH
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.session import Session
@@ -74,6 +75,28 @@ def test_real_and_tiny_graphs_are_accepted(minilm: Path, tmp_path: Path) -> None
     check_graph(bundle.graph, bundle.weights_size)
     assert survives(tmp_path / GRAPH, tiny_graph(TABLE))
     assert survives(tmp_path / GRAPH, model(identity((7, "ai.onnx"))))
+
+
+def test_messages_are_read_once(minilm: Path) -> None:
+    content = Bundle.open(minilm).graph.read_bytes()
+    file, whole = Messages(content), Span(0, len(content))
+    found = file.fields(whole)
+    assert found == list(read_fields(content, whole))
+    assert file.fields(whole) is found
+    with pytest.raises(ValueError, match="a field ends at byte"):
+        file.fields(Span(0, len(content) - 1))
+
+
+def test_messages_of_many_fields_are_not_kept() -> None:
+    """A byte of a crafted file would take a hundred bytes of memory."""
+    content = b"\x0a\x00" * 99_999
+    file, most, rest = Messages(content), Span(0, len(content)), Span(0, 2)
+    kept = file.fields(most)
+    again = Span(2, len(content))
+    assert len(file.fields(again)) == 99_998
+    assert file.fields(most) is kept
+    assert file.fields(again) is not file.fields(again)
+    assert file.fields(rest) is not file.fields(rest)
 
 
 @pytest.mark.parametrize("operator", ["Loop", "If", "RandomNormal", "Unheard", "StringConcat", ""])

@@ -28,7 +28,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
 """  # noqa: W291 - as Linux writes it
 
 ENCODE = """
-import hashlib, sys
+import hashlib, os, sys
 from pathlib import Path
 from embedrt import Embedder
 from embedrt.engine import huge_pages
@@ -37,14 +37,23 @@ def huge():
     lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("AnonHugePages"))
 
-if len(sys.argv) > 2:
-    huge_pages.SETTINGS = Path(sys.argv[2])
+if len(sys.argv) > 3:
+    huge_pages.SETTINGS = Path(sys.argv[3])
 with Embedder.load(sys.argv[1], threads=1, kernels="off") as embedder:
     digest = hashlib.sha256(embedder.encode("a first text").tobytes())
     loaded = huge()
+    if sys.argv[2] == "fork":
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        grown = huge()
+    texts = ["a short text"] if sys.argv[2] == "texts" else ["a short text"] * 2
     for _ in range(40):
-        digest.update(embedder.encode("a short text").tobytes())
+        digest.update(embedder.encode(texts)[0].tobytes())
     digest.update(embedder.encode(["a longer text of a batch", "text"]).tobytes())
+    if sys.argv[2] == "fork":
+        assert huge() == grown  # a page that is moved later is not shared with the child
     print(loaded, huge(), digest.hexdigest())
 """
 
@@ -176,9 +185,10 @@ def test_memory_that_does_not_exist(address: int) -> None:
 
 
 @on_request
-def test_single_texts_move_the_packed_weights(minilm: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["texts", "batches", "fork"])
+def test_packed_weights_are_moved(minilm: Path, tmp_path: Path, what: str) -> None:
     never(tmp_path)
-    loaded, grown, digest = output_of(ENCODE, minilm).split()
+    loaded, grown, digest = output_of(ENCODE, minilm, what).split()
     assert int(loaded) < MB  # the load does not wait for it
     assert int(grown) > 4 * MB
-    assert output_of(ENCODE, minilm, tmp_path).split() == ["0", "0", digest]
+    assert output_of(ENCODE, minilm, what, tmp_path).split() == ["0", "0", digest]

@@ -36,10 +36,10 @@ from embedrt.bundle.protobuf import (
     VALUE_NAME,
     Data,
     Field,
+    Messages,
     Span,
     find_graph,
     number_of,
-    read_fields,
     text_of,
 )
 from embedrt.bundle.weights import check_places, is_external
@@ -95,16 +95,17 @@ _VARIADIC = frozenset({"Concat", "Einsum", "Max", "Min"})
 _LIMIT = 1 << 31
 
 
-def check_graph(path: Path, weights: int | None = None, ends: Ends = EMBEDDING) -> None:
+def check_graph(path: Path, weights: int | None = None, ends: Ends = EMBEDDING) -> Messages:
     """Raise BundleFormatError listing how the graph at `path` violates the format.
 
-    `weights` is the size in bytes of the weights file beside the graph; None for a format version
-    without that file. `ends` are the inputs and outputs that it must have. Raises
-    BundleCorruptError if the file is not a graph or cannot be read.
+    Returns what has been read of it. `weights` is the size in bytes of the weights file beside the
+    graph; None for a format version without that file. `ends` are the inputs and outputs that it
+    must have. Raises BundleCorruptError if the file is not a graph or cannot be read.
     """
-    problems = graph_problems(path, weights, ends)
+    file, problems = _check(path, weights, ends)
     if problems:
         raise BundleFormatError(f"{path}: {'; '.join(problems)}; {REMEDY}")
+    return file
 
 
 def graph_problems(path: Path, weights: int | None = None, ends: Ends = EMBEDDING) -> list[str]:
@@ -112,36 +113,41 @@ def graph_problems(path: Path, weights: int | None = None, ends: Ends = EMBEDDIN
 
     Raises BundleCorruptError if the file is not a graph or cannot be read.
     """
+    return _check(path, weights, ends)[1]
+
+
+def _check(path: Path, weights: int | None, ends: Ends) -> tuple[Messages, list[str]]:
     try:
-        with load_file(path) as data:
-            return list(islice(dict.fromkeys(_problems(data, weights, ends)), _MOST_PROBLEMS))
+        file = Messages(load_file(path))
+        return file, list(islice(dict.fromkeys(_problems(file, weights, ends)), _MOST_PROBLEMS))
     except (OSError, ValueError, IndexError) as error:
         raise BundleCorruptError(f"{path} is not an ONNX graph ({error}); {REMEDY}") from error
 
 
-def _problems(data: Data, weights: int | None, ends: Ends) -> Iterator[str]:
+def _problems(file: Messages, weights: int | None, ends: Ends) -> Iterator[str]:
+    data = file.data
     graph, model = find_graph(data)
     if any(number == MODEL_FUNCTIONS for number, _ in model):
         yield "it defines functions of its own"
-    fields = list(read_fields(data, graph))
+    fields = file.fields(graph)
     nodes = [span for number, span in fields if number == GRAPH_NODE]
-    unknown = {_operator(data, list(read_fields(data, node))) for node in nodes} - OPERATORS
-    if unknown:
+    operators = [_operator(data, file.fields(node)) for node in nodes]
+    if unknown := set(operators) - OPERATORS:
         yield f"operators outside the format's list: {reprlib.repr(sorted(unknown))}"
-    for node in nodes:
-        yield from _node_problems(data, node)
+    for node, operator in zip(nodes, operators, strict=True):
+        yield from _node_problems(file, node, operator)
     if any(number == GRAPH_SPARSE for number, _ in fields):
         yield "a sparse tensor"
     initializers = [span for number, span in fields if number == GRAPH_INITIALIZER]
     if weights is not None:
-        yield from check_places(data, initializers, weights)
+        yield from check_places(file, initializers, weights)
     else:
         for tensor in initializers:
-            yield from _tensor_problems(data, tensor)
+            yield from _tensor_problems(file, tensor)
     named = ((GRAPH_INPUT, "input", ends.inputs), (GRAPH_OUTPUT, "output", ends.outputs))
     for field, kind, wanted in named:
         found = [
-            text_of(data, read_fields(data, span), VALUE_NAME)
+            text_of(data, file.fields(span), VALUE_NAME)
             for number, span in fields
             if number == field
         ]
@@ -156,19 +162,18 @@ def _operator(data: Data, node: list[Field]) -> str:
     return f"{domain}.{operator}" if domain not in ("", "ai.onnx") else operator
 
 
-def _node_problems(data: Data, node: Span) -> Iterator[str]:
-    fields = list(read_fields(data, node))
-    operator = _operator(data, fields)
+def _node_problems(file: Messages, node: Span, operator: str) -> Iterator[str]:
+    fields = file.fields(node)
     empty = any(number == NODE_INPUT and span.start == span.stop for number, span in fields)
     if empty and operator in _VARIADIC:
         yield f"an input is left out of {operator}"
     for number, attribute in fields:
         if number != NODE_ATTRIBUTE:
             continue
-        parts = list(read_fields(data, attribute))
-        name = text_of(data, parts, ATTRIBUTE_NAME)
+        parts = file.fields(attribute)
+        name = text_of(file.data, parts, ATTRIBUTE_NAME)
         least = _MINIMUMS_OF.get(operator, _MINIMUMS).get(name, _MINIMUMS.get(name))
-        if least is not None and not least <= number_of(data, parts, ATTRIBUTE_INT) < _LIMIT:
+        if least is not None and not least <= number_of(file.data, parts, ATTRIBUTE_INT) < _LIMIT:
             yield f"{name} of {reprlib.repr(operator)} is not at least {least}"
         for inner, span in parts:
             if inner in ATTRIBUTE_GRAPHS:
@@ -176,9 +181,9 @@ def _node_problems(data: Data, node: Span) -> Iterator[str]:
             elif inner in ATTRIBUTE_SPARSE:
                 yield f"a sparse tensor in {reprlib.repr(operator)}"
             elif inner in ATTRIBUTE_TENSORS:
-                yield from _tensor_problems(data, span)
+                yield from _tensor_problems(file, span)
 
 
-def _tensor_problems(data: Data, tensor: Span) -> Iterator[str]:
-    if is_external(read_fields(data, tensor)):
+def _tensor_problems(file: Messages, tensor: Span) -> Iterator[str]:
+    if is_external(file.fields(tensor)):
         yield "a tensor whose data lies in another file"

@@ -74,6 +74,28 @@ def read_fields(data: Data, message: Span) -> Iterator[Field]:
         raise ValueError(f"more than {_MOST_FIELDS} fields in one message")
 
 
+class Messages:
+    """A file, and the fields of its messages, each of which is read once.
+
+    A crafted file of more fields than real graphs have is read again, and takes no more memory.
+    """
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self._fields: dict[Span, list[Field]] = {}
+        self._left = _MOST_FIELDS
+
+    def fields(self, message: Span) -> list[Field]:
+        """Return the number and value of each field of a message; raise ValueError if malformed."""
+        found = self._fields.get(message)
+        if found is None:
+            found = list(read_fields(self.data, message))
+            self._left -= len(found) + 1
+            if self._left >= 0:
+                self._fields[message] = found
+        return found
+
+
 def read_varint(data: Data, position: int) -> tuple[int, int]:
     """Return the number at `position`, below 2**70, and the position after it."""
     if data[position] < 0x80:  # most have one byte

@@ -27,6 +27,7 @@ from embedrt.bundle.protobuf import (
     VARINT,
     Data,
     Field,
+    Messages,
     Span,
     copy_field,
     field,
@@ -114,36 +115,37 @@ def is_external(tensor: Iterable[Field]) -> bool:
     return any(number in _PLACE for number, _ in tensor)
 
 
-def check_places(data: Data, tensors: Iterable[Span], size: int) -> Iterator[str]:
+def check_places(file: Messages, tensors: Iterable[Span], size: int) -> Iterator[str]:
     """Yield how initializers violate the format, for a weights file of `size` bytes."""
     places: list[Place] = []
     for tensor in tensors:
-        fields = list(read_fields(data, tensor))
+        fields = file.fields(tensor)
         if is_external(fields):
             try:
-                places.append(_place(data, fields, size))
+                places.append(_place(file, fields, size))
             except _MisplacedError as error:
                 yield f"a tensor {error}"
     if any(after.start < before.stop for before, after in pairwise(sorted(places))):
         yield f"two tensors share bytes of {WEIGHTS}"
 
 
-def find_tensor(data: Data, tensors: Iterable[Span], name: str, size: int) -> Place | None:
+def find_tensor(file: Messages, tensors: Iterable[Span], name: str, size: int) -> Place | None:
     """Return where the file of `size` bytes has the tensor called `name`; None if it has not."""
     for tensor in tensors:
-        fields = list(read_fields(data, tensor))
-        if is_external(fields) and text_of(data, fields, TENSOR_NAME) == name:
-            return _place(data, fields, size)
+        fields = file.fields(tensor)
+        if is_external(fields) and text_of(file.data, fields, TENSOR_NAME) == name:
+            return _place(file, fields, size)
     return None
 
 
-def _place(data: Data, tensor: list[Field], size: int) -> Place:
+def _place(file: Messages, tensor: list[Field], size: int) -> Place:
+    data = file.data
     where = [span for number, span in tensor if number == TENSOR_LOCATION]
     if len(where) != 1 or number_of(data, tensor, TENSOR_LOCATION) != EXTERNAL:
         raise _MisplacedError("must have data_location EXTERNAL exactly once")
     if other := {number for number, _ in tensor} - _DESCRIPTION - _PLACE:
         raise _MisplacedError(f"in {WEIGHTS} has fields {reprlib.repr(sorted(other))} as well")
-    entries = _entries(data, tensor)
+    entries = _entries(file, tensor)
     if entries[LOCATION] != WEIGHTS:
         raise _MisplacedError(f"has its data in {reprlib.repr(entries[LOCATION])}")
     offset, length = _number(entries, OFFSET), _number(entries, LENGTH)
@@ -156,15 +158,17 @@ def _place(data: Data, tensor: list[Field], size: int) -> Place:
     return Place(offset, offset + length)
 
 
-def _entries(data: Data, tensor: list[Field]) -> dict[str, str]:
+def _entries(file: Messages, tensor: list[Field]) -> dict[str, str]:
     entries: list[tuple[str, str]] = []
     for number, span in tensor:
         if number != TENSOR_EXTERNAL:
             continue
-        parts = list(read_fields(data, span)) if span.kind == BYTES else []
+        parts = file.fields(span) if span.kind == BYTES else []
         if [(part, value.kind) for part, value in parts] != _ENTRY:
             raise _MisplacedError("has an external_data entry that is not a key with a value")
-        entries.append((text_of(data, parts, ENTRY_KEY), text_of(data, parts, ENTRY_VALUE)))
+        entries.append(
+            (text_of(file.data, parts, ENTRY_KEY), text_of(file.data, parts, ENTRY_VALUE))
+        )
     keys = sorted(key for key, _ in entries)
     if keys != sorted((LOCATION, OFFSET, LENGTH)):
         raise _MisplacedError(f"has the external_data keys {reprlib.repr(keys)}")

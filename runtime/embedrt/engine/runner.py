@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.engine.huge_pages import Regions
+
 TextIds = NDArray[np.int64] | Sequence[NDArray[np.int64]]
 """The token ids of texts: an array of all of them, or one array of shape (tokens,) for each."""
 
@@ -54,6 +56,10 @@ def count_tokens(texts: TextIds) -> int:
 
 class Kernels(Runner, Protocol):
     """The kernels, on one core."""
+
+    @property
+    def regions(self) -> Regions:
+        """The memory of the packed weights, in small pages at first."""
 
     def on(self, threads: int) -> Runner:
         """Return the same model on several cores, which gives the same bytes."""

@@ -10,8 +10,9 @@ the caller's core, where they compete with the caller until the scheduler's next
 to 4 ms later. After a pause, all cores are therefore used only for batches that take long enough on
 one core to outweigh this delay.
 
-Single texts gain from huge pages. After a few of them, each of the next ones moves a few megabytes
-of the packed weights there, so that neither the load nor one of the texts waits for all of them.
+Batches gain from huge pages, and single texts most. After a few batches, each of the next ones
+moves a few megabytes of the packed weights there, so that neither the load nor one text waits for
+all of them.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from embedrt.engine.runner import Kernels, Runner, TextIds, count_tokens, stack
 ALONE_BEFORE_ALL_CORES = 4
 LONG_BATCH = 1024  # tokens of a single batch that is worth it at once
 
-TEXTS_BEFORE_HUGE_PAGES = 4  # in batches of their own
-BLOCKS_PER_TEXT = 2  # take about a millisecond
+BATCHES_BEFORE_HUGE_PAGES = 4
+BLOCKS_PER_BATCH = 2  # take about a millisecond
 
 SHORT_PAUSE = 0.005  # seconds; after shorter pauses, the threads wake up fast
 LONG_RUN = 0.015  # seconds on one core; longer runs gain more from all cores than waking costs
@@ -82,14 +83,14 @@ class Sessions:
         if kernels is None:
             self.one_core, self._small_pages = self._load(plans_memory=plans_memory)
         else:
-            self.one_core, self._small_pages = kernels, []
+            self.one_core, self._small_pages = kernels, added_blocks([], kernels.regions)
         self.all_cores: Runner | None = None
         self.loading: Future[None] | None = None
         self.run_seconds = 0.0
         """Duration of all runs. Concurrent updates may lose one of them."""
         self._closed = False
         self._alone = 0
-        self._single_texts = 0
+        self._batches = 0
         self._seconds_per_token = inf  # of the fastest run on one core
         self._last_end = -inf  # time at which the last run ended
 
@@ -128,7 +129,7 @@ class Sessions:
             if session is self.one_core:
                 per_token = seconds / max(1, count_tokens(texts))
                 self._seconds_per_token = min(self._seconds_per_token, per_token)
-                if self._small_pages and len(texts) == 1:
+                if self._small_pages:
                     self._enlarge_pages()
             convert = self._convert
             return embeddings if convert is None else convert(embeddings, stack(texts))
@@ -146,13 +147,15 @@ class Sessions:
             wait([self.loading], LONGEST_LOAD)
         self.loading = self.all_cores = None
         self._alone = 0
-        self._small_pages = []  # moved after the fork, they would no longer be shared
+        # Moved after the fork, they would no longer be shared.
+        enlarge(self._small_pages)
+        self._small_pages = []
 
     def _enlarge_pages(self) -> None:
-        self._single_texts += 1
-        if self._single_texts > TEXTS_BEFORE_HUGE_PAGES:
+        self._batches += 1
+        if self._batches > BATCHES_BEFORE_HUGE_PAGES:
             with suppress(IndexError):  # no block is left
-                enlarge(self._small_pages.pop() for _ in range(BLOCKS_PER_TEXT))
+                enlarge(self._small_pages.pop() for _ in range(BLOCKS_PER_BATCH))
 
     def _load(self, **options: Any) -> tuple[Runner, list[range]]:
         """Return a session of the graph with some options, and the blocks of memory it added."""

@@ -9,19 +9,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.graph_rules import Ends, check_graph
+from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.memory import load_file
+from embedrt.bundle.protobuf import Messages
 from embedrt.bundle.quantization import Quantization
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.runner import Kernels, Runner
 from embedrt.errors import EmbedrtError, KernelsError, warn_caller
 from embedrt.text.tokenizer import TokenIds, Tokenizer
+
+if TYPE_CHECKING:
+    from embedrt.kernels.session import Packing
 
 Use = Literal["auto", "off", "require"]
 USES: tuple[Use, ...] = get_args(Use)
@@ -79,47 +84,63 @@ def check_use(value: str, name: str = "kernels") -> Use:
     return value
 
 
-def choose(
-    bundle: Bundle, tokenize: TokenizeTexts, use: Use | None = None, *, mapped: bool = True
-) -> Choice:
-    """Choose what runs a bundle, whose graph `check_graph` has accepted.
+class Choosing:
+    """Chooses what runs a bundle, whose graph `check_graph` has accepted and read.
 
-    Without `use`, `default_use` decides. Raises KernelsError if kernels are required and cannot
-    run the bundle. Warns if they give other vectors than they should, and so are not used.
+    The weights of the kernels are packed meanwhile. Without `use`, `default_use` decides. Raises
+    KernelsError if kernels are required and cannot run the bundle.
     """
-    use = use or default_use()
-    if use == "off":
-        return Choice(None, "kernels are off")
-    try:
-        kernels = _load(bundle, mapped=mapped, required=use == "require")
-        _check_probes(kernels, bundle, tokenize)
-    except _NotUsableError as problem:
-        if use == "require":
-            raise KernelsError(
-                f'{bundle.path} cannot run with kernels="require": {problem}'
-            ) from problem
+
+    def __init__(
+        self, bundle: Bundle, graph: Messages, use: Use | None = None, *, mapped: bool = True
+    ) -> None:
+        self._bundle = bundle
+        self._use = use or default_use()
+        self._packing: Packing | None = None
+        self._choice = Choice(None, "kernels are off")
+        if self._use == "off":
+            return
+        try:
+            self._packing = _load(bundle, graph, mapped=mapped, required=self._use == "require")
+        except _NotUsableError as problem:
+            self._choice = self._without(problem)
+
+    def choice(self, tokenize: TokenizeTexts) -> Choice:
+        """Return the choice; raise KernelsError as the class does.
+
+        Warns if the kernels give other vectors than they should, and so are not used.
+        """
+        if self._packing is None:
+            return self._choice
+        try:
+            kernels = self._packing.session()
+            _check_probes(kernels, self._bundle, tokenize)
+        except _NotUsableError as problem:
+            return self._without(problem)
+        return Choice(kernels, "the bundle and the processor fit")
+
+    def _without(self, problem: _NotUsableError) -> Choice:
+        path = self._bundle.path
+        if self._use == "require":
+            raise KernelsError(f'{path} cannot run with kernels="require": {problem}') from problem
         if isinstance(problem, _DisagreeError):
-            warn_caller(
-                f"{bundle.path} runs in ONNX Runtime, because {problem}; report your processor"
-            )
+            warn_caller(f"{path} runs in ONNX Runtime, because {problem}; report your processor")
         return Choice(None, str(problem))
-    return Choice(kernels, "the bundle and the processor fit")
 
 
 def choose_unloaded(bundle: Bundle, use: Use | None = None) -> Choice:
-    """Choose what would run a bundle that is not loaded. Raises BundleError, and as `choose`."""
+    """Choose what would run a bundle that is not loaded. Raises BundleError, and as `Choosing`."""
     manifest = bundle.manifest
-    if manifest.quantization is not None:
-        check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
+    graph = check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
 
     def tokenize(texts: Sequence[str]) -> list[TokenIds]:
         return Tokenizer(bundle.tokenizer, max_tokens=manifest.max_tokens).batch_ids(texts)
 
-    return choose(bundle, tokenize, use)
+    return Choosing(bundle, graph, use).choice(tokenize)
 
 
-def _load(bundle: Bundle, *, mapped: bool, required: bool) -> Kernels:
-    manifest = bundle.manifest
+def _check_manifest(manifest: Manifest) -> None:
+    """Raise _NotUsableError unless the kernels may run such a bundle, and are installed."""
     if manifest.quantization is None or manifest.quantization.scheme != "static":
         scheme = manifest.quantization.scheme if manifest.quantization else manifest.precision
         raise _NotUsableError(f"kernels run int8 of the scheme static, and the bundle is {scheme}")
@@ -129,11 +150,15 @@ def _load(bundle: Bundle, *, mapped: bool, required: bool) -> Kernels:
         raise _NotUsableError("kernels do not leave prompts out of the pooling")
     if find_spec(PACKAGE) is None:
         raise _NotUsableError("embedrt-kernels is not installed: pip install 'embedrt[kernels]'")
+
+
+def _load(bundle: Bundle, graph: Messages, *, mapped: bool, required: bool) -> Packing:
+    _check_manifest(bundle.manifest)
     # Imported here, because most processes do not need them.
     from embedrt.kernels.graph import read_graph  # noqa: PLC0415
     from embedrt.kernels.library import Library, LibraryError  # noqa: PLC0415
     from embedrt.kernels.recognize import recognize  # noqa: PLC0415
-    from embedrt.kernels.session import KernelSession, Model  # noqa: PLC0415
+    from embedrt.kernels.session import KernelSession, Model, Packing  # noqa: PLC0415
 
     try:
         library = Library(import_module(PACKAGE).library())
@@ -146,16 +171,23 @@ def _load(bundle: Bundle, *, mapped: bool, required: bool) -> Kernels:
         if path is None:
             raise _NotUsableError("there are no kernels for this processor")
         weights = load_file(bundle.path / WEIGHTS, mapped=mapped) if bundle.weights_size else None
-        encoder = recognize(read_graph(load_file(bundle.graph), weights))
-        model = Model(library, path, encoder)
-        if weights is not None and hasattr(mmap, "MADV_DONTNEED"):
-            # Of what has been packed, the original is not read again, and is still in the file.
-            weights.madvise(mmap.MADV_DONTNEED)
-        return KernelSession(model, path)
+        encoder = recognize(read_graph(graph, weights))
     except (OSError, ValueError, LookupError) as error:
         raise _NotUsableError(f"kernels do not cover its graph: {error}") from error
     except LibraryError as error:
         raise _NotUsableError(str(error)) from error
+
+    def pack() -> KernelSession:
+        try:
+            model = Model(library, path, encoder)
+        except LibraryError as error:
+            raise _NotUsableError(str(error)) from error
+        if weights is not None and hasattr(mmap, "MADV_DONTNEED"):
+            # Of what has been packed, the original is not read again, and is still in the file.
+            weights.madvise(mmap.MADV_DONTNEED)
+        return KernelSession(model, path)
+
+    return Packing(pack)
 
 
 def _check_probes(kernels: Runner, bundle: Bundle, tokenize: TokenizeTexts) -> None:

@@ -6,6 +6,7 @@ raises ValueError or LookupError.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,10 +34,10 @@ from embedrt.bundle.protobuf import (
     VARINT,
     Data,
     Field,
+    Messages,
     Span,
     find_graph,
     number_of,
-    read_fields,
     read_varint,
     text_of,
 )
@@ -72,32 +73,33 @@ class Graph:
     opsets: dict[str, int]
 
 
-def read_graph(data: Data, weights: Data | None) -> Graph:
+def read_graph(file: Messages, weights: Data | None) -> Graph:
     """Read a graph whose large constants are in `weights`, or in the graph itself.
 
-    The constants are views of `data` and `weights`. Raises ValueError for anything that the bundles
-    that this module is for do not have.
+    The constants are views of the file and `weights`. Raises ValueError for anything that the
+    bundles that this module is for do not have.
     """
+    data = file.data
     span, model = find_graph(data)
-    fields = list(read_fields(data, span))
+    fields = file.fields(span)
     opsets = {}
     for number, one in model:
         if number == MODEL_OPSET:
-            opset = list(read_fields(data, one))
+            opset = file.fields(one)
             domain = text_of(data, opset, OPSET_DOMAIN)
             opsets[domain] = number_of(data, opset, OPSET_VERSION)
-    nodes = [_read_node(data, one) for number, one in fields if number == GRAPH_NODE]
+    nodes = [_read_node(file, one) for number, one in fields if number == GRAPH_NODE]
     tensors = [one for number, one in fields if number == GRAPH_INITIALIZER]
-    constants = dict(_read_tensor(data, weights, one) for one in tensors)
+    constants = dict(_read_tensor(file, weights, one) for one in tensors)
     if len(constants) < len(tensors):
         raise ValueError("two constants with the same name")
     return Graph(tuple(nodes), constants, opsets)
 
 
-def _read_node(data: Data, span: Span) -> Node:
-    fields = list(read_fields(data, span))
+def _read_node(file: Messages, span: Span) -> Node:
+    data, fields = file.data, file.fields(span)
     domain, operator = text_of(data, fields, NODE_DOMAIN), text_of(data, fields, NODE_OPERATOR)
-    attributes = [_read_attribute(data, one) for number, one in fields if number == NODE_ATTRIBUTE]
+    attributes = [_read_attribute(file, one) for number, one in fields if number == NODE_ATTRIBUTE]
     if len(dict(attributes)) < len(attributes):
         raise ValueError(f"two attributes of {operator} with the same name")
     return Node(
@@ -112,8 +114,8 @@ def _texts(data: Data, fields: Iterable[Field], wanted: int) -> tuple[str, ...]:
     return tuple(data[one.start : one.stop].decode() for number, one in fields if number == wanted)
 
 
-def _read_attribute(data: Data, span: Span) -> tuple[str, Value]:
-    fields = list(read_fields(data, span))
+def _read_attribute(file: Messages, span: Span) -> tuple[str, Value]:
+    data, fields = file.data, file.fields(span)
     name, kind = text_of(data, fields, ATTRIBUTE_NAME), number_of(data, fields, ATTRIBUTE_KIND)
     if kind == INT:
         number = number_of(data, fields, ATTRIBUTE_INT)
@@ -127,18 +129,18 @@ def _read_attribute(data: Data, span: Span) -> tuple[str, Value]:
     return name, struct.unpack("<f", data[floats[0].start : floats[0].stop])[0] if floats else 0.0
 
 
-def _read_tensor(data: Data, weights: Data | None, span: Span) -> tuple[str, Array]:
-    fields = list(read_fields(data, span))
+def _read_tensor(file: Messages, weights: Data | None, span: Span) -> tuple[str, Array]:
+    data, fields = file.data, file.fields(span)
     name, kind = text_of(data, fields, TENSOR_NAME), number_of(data, fields, TENSOR_TYPE)
     if kind not in DTYPES:
         raise ValueError(f"constant {name!r} has type {kind}")
     shape = tuple(_dimensions(data, fields))
-    count = int(np.prod(shape, dtype=object)) if shape else 1
+    count = math.prod(shape)
     dtype = np.dtype(DTYPES[kind])
     if is_external(fields):
         if weights is None:
             raise ValueError(f"constant {name!r} is in another file")
-        place = _place(data, fields)
+        place = _place(file, fields)
         start, size, held = int(place[OFFSET]), int(place[LENGTH]), weights
     else:
         raw = [one for number, one in fields if number == TENSOR_RAW and one.kind == BYTES]
@@ -150,8 +152,9 @@ def _read_tensor(data: Data, weights: Data | None, span: Span) -> tuple[str, Arr
     return name, np.frombuffer(held, dtype, count, start).reshape(shape)
 
 
-def _place(data: Data, fields: Iterable[Field]) -> dict[str, str]:
-    entries = [list(read_fields(data, one)) for number, one in fields if number == TENSOR_EXTERNAL]
+def _place(file: Messages, fields: Iterable[Field]) -> dict[str, str]:
+    data = file.data
+    entries = [file.fields(one) for number, one in fields if number == TENSOR_EXTERNAL]
     return {text_of(data, e, ENTRY_KEY): text_of(data, e, ENTRY_VALUE) for e in entries}
 
 

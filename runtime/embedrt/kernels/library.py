@@ -25,9 +25,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.engine.huge_pages import Regions
 from embedrt.kernels.encoder import Array, Encoder, Layer, Linear, Norm
 
-INTERFACE = 3
+INTERFACE = 4
 AMX = 8  # EMBEDRT_FEATURE_AMX_INT8
 MESSAGE_BYTES = 300
 PEAKS = ("fp32", "vnni", "bf16", "amx")  # by EMBEDRT_PEAK_...
@@ -170,6 +171,7 @@ class Library:
         self._library.embedrt_run.argtypes = [
             pointer, c_int32, pointer, c_int64, pointer, c_int64, pointer, c_uint64, *message
         ]  # fmt: skip
+        self._library.embedrt_block.argtypes = [pointer, c_uint64, POINTER(_Array)]
         self._library.embedrt_destroy.argtypes = [pointer]
         self._library.embedrt_destroy.restype = None
         self._library.embedrt_apply.argtypes = [c_char_p, c_int32, pointer, pointer, c_int64]
@@ -223,6 +225,14 @@ class Library:
         if status:
             raise LibraryError(message.value.decode())
         return embeddings
+
+    def regions(self, model: int) -> Regions:
+        """Return the first address and the end of each part of a model's packed weights."""
+        found: Regions = []
+        block = _Array()
+        while self._library.embedrt_block(model, len(found), byref(block)) == 0:
+            found.append((block.data, block.data + block.bytes))
+        return found
 
     def destroy(self, model: int) -> None:
         """Free a model."""

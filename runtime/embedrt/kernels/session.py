@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
 from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.decoding import REMEDY
+from embedrt.engine.huge_pages import Regions
 from embedrt.engine.runner import TextIds
 from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
 from embedrt.kernels.encoder import Encoder
@@ -27,6 +31,11 @@ class Model:
         self._words = encoder.words  # the model reads them, and they keep the file mapped
         finalize(self, library.destroy, self._model)
 
+    @property
+    def regions(self) -> Regions:
+        """The memory of the packed weights, in small pages at first."""
+        return self._library.regions(self._model)
+
     def run(self, texts: TextIds, *, threads: int) -> NDArray[np.float32]:
         """Run texts of any token counts; return (batch, dimension), or raise LibraryError."""
         counts = np.fromiter(map(len, texts), np.int64, len(texts))
@@ -42,6 +51,7 @@ class KernelSession:
     def __init__(self, model: Model, path: str, *, threads: int = 1) -> None:
         self.name = f"kernels {path}"
         self.dimension: int | None = model.hidden
+        self.regions = model.regions
         self._model, self._path, self._threads = model, path, threads
 
     def on(self, threads: int) -> KernelSession:
@@ -65,3 +75,28 @@ class KernelSession:
                 "its weights or its bundle are broken: run embedrt verify"
             )
         return embeddings
+
+
+class Packing:
+    """A session whose weights another thread packs, while this one reads the tokenizer."""
+
+    def __init__(self, pack: Callable[[], KernelSession]) -> None:
+        self._session: Future[KernelSession] = Future()
+        self._pack = pack
+        self._thread = Thread(target=self._work)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system has no more threads
+            self._work()
+
+    def session(self) -> KernelSession:
+        """Return the session; raise what packing raised."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        return self._session.result()
+
+    def _work(self) -> None:
+        try:
+            self._session.set_result(self._pack())
+        except Exception as error:  # noqa: BLE001  # raised by `session`
+            self._session.set_exception(error)

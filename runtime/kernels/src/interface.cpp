@@ -26,6 +26,8 @@ using embedrt::Workspace;
 
 // The memory of a run, kept for the next one.
 struct Room {
+    explicit Room(bool huge) : arena(huge) {}
+
     Arena arena;
     std::vector<Workspace> workspaces;  // of each thread; they share what is not its own
 };
@@ -33,6 +35,9 @@ struct Room {
 // What a thread takes at least is worth starting it: rows, or columns of the narrowest products.
 constexpr std::int64_t kColumnsOfThread = 192;
 constexpr std::int64_t kMostThreads = 256;
+
+// The memory of a run with so few rows is smaller than a huge page.
+constexpr std::int64_t kFewRows = 64;
 
 void write(char *to, std::uint64_t bytes, const char *message) {
     if (to == nullptr || bytes == 0) return;
@@ -77,7 +82,7 @@ struct embedrt_model {
             }
         }
         if (room == nullptr || room->workspaces.front().rows < rows) {
-            room = std::make_unique<Room>();
+            room = std::make_unique<Room>(rows > kFewRows);
             room->workspaces = {make_workspace(packed, (rows + 63) / 64 * 64, room->arena)};
             add_scratch(packed, room->workspaces.front(), room->arena);
         }
@@ -153,6 +158,7 @@ std::int32_t embedrt_create(const embedrt_encoder *encoder, const char *path, em
             throw InvalidDescription("this machine cannot run the path " + std::string(path));
         }
         made->packed = embedrt::pack(*encoder, made->arena);
+        made->arena.allow_huge_pages();
         *model = made.release();
     });
 }
@@ -179,6 +185,14 @@ std::int32_t embedrt_run(embedrt_model *model, std::int32_t threads, const std::
         });
         model->give_back(std::move(room));
     });
+}
+
+std::int32_t embedrt_block(const embedrt_model *model, std::uint64_t index, embedrt_array *block) {
+    if (model == nullptr || block == nullptr || index >= model->arena.block_count()) {
+        return EMBEDRT_INVALID;
+    }
+    *block = {model->arena.block(index), model->arena.used(index)};
+    return EMBEDRT_OK;
 }
 
 void embedrt_destroy(embedrt_model *model) { delete model; }

@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* Increased with every change of a structure or a function below. */
-#define EMBEDRT_INTERFACE 3
+#define EMBEDRT_INTERFACE 4
 
 /* Values without a copy. They must fit the sizes that the description gives. */
 typedef struct {
@@ -109,6 +109,12 @@ EMBEDRT_EXPORT int32_t embedrt_run(embedrt_model *model, int32_t threads, const 
                                    int64_t tokens, const int64_t *token_counts, int64_t texts,
                                    float *embeddings, uint64_t embeddings_bytes, char *error,
                                    uint64_t error_bytes);
+
+/* Write to `block` where a part of a model's packed weights is, of which there is one for each
+ * `index` from 0 on, and EMBEDRT_INVALID is returned after the last. It is in small pages at first,
+ * and starts where a huge page of 2 MB would. */
+EMBEDRT_EXPORT int32_t embedrt_block(const embedrt_model *model, uint64_t index,
+                                     embedrt_array *block);
 
 EMBEDRT_EXPORT void embedrt_destroy(embedrt_model *model);
 

@@ -16,10 +16,14 @@
 
 namespace embedrt {
 
-// Hands out parts of large blocks, for which the system is asked for huge pages. A short text reads
-// all weights for little work: with pages of 4 kB, much of its time is spent on their addresses.
+// Hands out parts of large blocks. With pages of 4 kB, looking up their addresses takes part of a
+// run's time, but huge pages have to be found, which may take as long as all else when a model is
+// loaded.
 class Arena {
 public:
+    // With `huge`, the system is asked for huge pages at once.
+    explicit Arena(bool huge = false) : huge_(huge) {}
+
     // Return `count` zeros; nullptr for none.
     template <class T>
     T *add(std::size_t count) {
@@ -40,6 +44,18 @@ public:
         return reinterpret_cast<T *>(std::exchange(next_, next_ + bytes));
     }
 
+    // Let the system move what has been handed out to huge pages when it has the time.
+    void allow_huge_pages() const {
+        for (std::size_t i = 0; i < blocks_.size(); ++i) ask_for_huge_pages(block(i), used(i));
+    }
+
+    // The blocks, and how many bytes of each have been handed out.
+    std::size_t block_count() const { return blocks_.size(); }
+    char *block(std::size_t index) const { return blocks_[index].start.get(); }
+    std::size_t used(std::size_t index) const {
+        return blocks_[index].size - (index + 1 == blocks_.size() ? left_ : 0);
+    }
+
 private:
     struct Free {
         void operator()(char *block) const { std::free(block); }
@@ -56,19 +72,30 @@ private:
         return (bytes + unit - 1) / unit * unit;
     }
 
+    static void ask_for_huge_pages(char *start, std::size_t size) {
+#if defined(MADV_HUGEPAGE)
+        if (kAlignment == kHugePage) madvise(start, rounded_up(size, kHugePage), MADV_HUGEPAGE);
+#endif
+    }
+
     // Pages that are never written take no memory.
     void add_block(std::size_t bytes) {
         const std::size_t size = rounded_up(std::max(bytes, kFewest), kAlignment);
-        blocks_.emplace_back(static_cast<char *>(std::aligned_alloc(kAlignment, size)));
-        if (!blocks_.back()) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-        if (kAlignment == kHugePage) madvise(blocks_.back().get(), size, MADV_HUGEPAGE);
-#endif
-        next_ = blocks_.back().get();
+        std::unique_ptr<char, Free> start(static_cast<char *>(std::aligned_alloc(kAlignment, size)));
+        if (!start) throw std::bad_alloc();
+        if (huge_) ask_for_huge_pages(start.get(), size);
+        next_ = start.get();
         left_ = size;
+        blocks_.push_back({std::move(start), size});
     }
 
-    std::vector<std::unique_ptr<char, Free>> blocks_;
+    struct Block {
+        std::unique_ptr<char, Free> start;
+        std::size_t size;
+    };
+
+    bool huge_;
+    std::vector<Block> blocks_;
     char *next_ = nullptr;  // in the last block
     std::size_t left_ = 0;  // bytes from there
 };

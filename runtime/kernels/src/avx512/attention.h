@@ -131,33 +131,62 @@ inline void score_all(const Attention &one, std::int64_t row, int blocks) {
     }
 }
 
-// Replace the scores of a query by the weights 2^(score - largest); return 1 / their sum. The
-// scores are multiplied by `scale`, and the bias of the first key, if there is one, is at `bias`.
-inline float soften(const Attention &one, float *scores, const float *bias) {
-    constexpr float kLowest = -1e30F;
-    float scale = one.model.attention_scale;
-    if (bias != nullptr) {
-        for (std::int64_t token = 0; token < one.padded; token += kLanes) {
-            const Floats added = _mm512_maskz_loadu_ps(kept(one.tokens - token), bias + token);
-            store(scores + token, _mm512_fmadd_ps(load(scores + token), all(scale), added));
-        }
-        scale = 1;
-    }
-    float *last = scores + one.padded - kLanes;
-    const __mmask16 rest = kept(one.tokens - (one.padded - kLanes));
-    store(last, _mm512_mask_mov_ps(all(kLowest), rest, load(last)));
-    Floats most = load(scores);
-    for (std::int64_t token = kLanes; token < one.padded; token += kLanes) {
-        most = _mm512_max_ps(most, load(scores + token));
-    }
-    const Floats factor = all(scale), largest = all(_mm512_reduce_max_ps(most) * scale);
-    Floats total = all(0);
+// Add the bias of a query's keys, of which that of the first is at `bias`, to its scaled scores.
+inline void add_bias(const Attention &one, const float *bias, float *scores) {
+    const Floats scale = all(one.model.attention_scale);
     for (std::int64_t token = 0; token < one.padded; token += kLanes) {
-        const Floats part = exp2_negative(_mm512_fmsub_ps(load(scores + token), factor, largest));
-        store_weights(scores, token, part);
-        total = _mm512_add_ps(total, part);
+        const Floats added = _mm512_maskz_loadu_ps(kept(one.tokens - token), bias + token);
+        store(scores + token, _mm512_fmadd_ps(load(scores + token), scale, added));
     }
-    return 1.0F / sum(total);
+}
+
+// Replace the scores of `Rows` queries, multiplied by `scale`, by the weights 2^(score - largest);
+// write 1 / their sums. The queries are independent, so that none waits for another's sums.
+template <int Rows>
+inline void soften(const Attention &one, float scale, float (&inverses)[Rows]) {
+    constexpr float kLowest = -1e30F;
+    const std::int64_t padded = one.padded, last = padded - kLanes;
+    const __mmask16 rest = kept(one.tokens - last);
+    const Floats factor = all(scale);
+    Floats largest[Rows], totals[Rows];
+#pragma GCC unroll 6
+    for (int i = 0; i < Rows; ++i) {
+        float *scores = one.space.scores + i * padded + last;
+        largest[i] = _mm512_mask_mov_ps(all(kLowest), rest, load(scores));
+        store(scores, largest[i]);
+        totals[i] = all(0);
+    }
+    for (std::int64_t token = 0; token < last; token += kLanes) {
+#pragma GCC unroll 6
+        for (int i = 0; i < Rows; ++i) {
+            const float *scores = one.space.scores + i * padded + token;
+            largest[i] = _mm512_max_ps(largest[i], load(scores));
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < Rows; ++i) largest[i] = all(_mm512_reduce_max_ps(largest[i]) * scale);
+    const auto weights = [&](int i, std::int64_t token) {
+        const Floats scores = load(one.space.scores + i * padded + token);
+        const Floats found = exp2_negative(_mm512_fmsub_ps(scores, factor, largest[i]));
+        totals[i] = _mm512_add_ps(totals[i], found);
+        return found;
+    };
+    std::int64_t token = 0;
+    for (; token < last; token += 2 * kLanes) {
+#pragma GCC unroll 6
+        for (int i = 0; i < Rows; ++i) {
+            const Floats first = weights(i, token), second = weights(i, token + kLanes);
+            store_weights(one.space.scores + i * padded, token, first, second);
+        }
+    }
+    if (token == last) {
+#pragma GCC unroll 6
+        for (int i = 0; i < Rows; ++i) {
+            store_weights(one.space.scores + i * padded, token, weights(i, token));
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < Rows; ++i) inverses[i] = 1.0F / sum(totals[i]);
 }
 
 // Compute `Rows` tokens from `row` on of a head with `Vectors` * 16 channels.
@@ -166,13 +195,13 @@ inline void attend_rows(const Attention &one, std::int64_t row) {
     const Model &model = one.model;
     float inverses[Rows];
     score_all<Rows>(one, row, Vectors / 2);
-    for (int i = 0; i < Rows; ++i) {
-        const float *bias = nullptr;
-        if (model.relative_bias != nullptr) {
-            bias = model.relative_bias + one.head * (2 * model.positions - 1) +
-                   (model.positions - 1) - (row + i);
-        }
-        inverses[i] = soften(one, one.space.scores + i * one.padded, bias);
+    if (model.relative_bias != nullptr) {
+        const float *own = model.relative_bias + one.head * (2 * model.positions - 1) +
+                           (model.positions - 1) - row;
+        for (int i = 0; i < Rows; ++i) add_bias(one, own - i, one.space.scores + i * one.padded);
+        soften(one, 1, inverses);
+    } else {
+        soften(one, model.attention_scale, inverses);
     }
     Floats sums[Rows][Vectors] = {};
     multiply_cells(one.space.scores, one.padded, (one.tokens + kPerCell - 1) / kPerCell,

@@ -29,6 +29,11 @@ inline void store_weights(float *row, std::int64_t token, Floats weights) {
     _mm256_storeu_si256(reinterpret_cast<__m256i *>(row + token / 2), cells);
 }
 
+// Write 32 weights.
+inline void store_weights(float *row, std::int64_t token, Floats first, Floats second) {
+    store(row + token / 2, (Floats)_mm512_cvtne2ps_pbh(second, first));
+}
+
 // Write 32 channels of the values of two tokens, the second of which may be missing.
 inline void arrange(const float *first, const float *second, float *to) {
     const Ints a = _mm512_loadu_si512(first);
@@ -55,6 +60,11 @@ inline void store_channels(float *to, Floats left, Floats right) {
 
 inline void store_weights(float *row, std::int64_t token, Floats weights) {
     store(row + token, weights);
+}
+
+inline void store_weights(float *row, std::int64_t token, Floats first, Floats second) {
+    store(row + token, first);
+    store(row + token + kLanes, second);
 }
 
 inline void arrange(const float *first, const float *, float *to) {

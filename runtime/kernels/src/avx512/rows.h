@@ -10,7 +10,12 @@ namespace {
 template <class Function>
 inline float sum_groups(std::int64_t groups, Function f) {
     Floats sums[4] = {all(0), all(0), all(0), all(0)};
-    for (std::int64_t i = 0; i < groups; ++i) sums[i & 3] = _mm512_add_ps(sums[i & 3], f(i));
+    for (std::int64_t i = 0; i < groups; i += 4) {
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+            if (i + j < groups) sums[j] = _mm512_add_ps(sums[j], f(i + j));
+        }
+    }
     return sum(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
 }
 
