@@ -6,6 +6,7 @@ subclass of a task adds its results: `Embedder` embeddings, `Reranker` scores, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -292,8 +293,9 @@ class VectorBundle(LoadedBundle):
 
 
 def check_at_least(name: str, value: float | None, least: float, otherwise: str = "") -> None:
-    """Raise ValueError if an argument is less than `least`. None is always valid."""
-    # `not >=` instead of `<`, so that NaN is invalid.
-    if value is not None and not value >= least:
-        expected = ", ".join(filter(None, [f"at least {least}", otherwise]))
+    """Raise ValueError if an argument is less than `least` or infinite. None is always valid."""
+    # `not <=` instead of `>`, so that NaN is invalid.
+    if value is not None and not least <= value < math.inf:
+        least_value = "a finite number" if value == math.inf else f"at least {least}"
+        expected = ", ".join(filter(None, [least_value, otherwise]))
         raise ValueError(f"{name}={value}; expected {expected}")

@@ -120,6 +120,7 @@ class TestEmbed:
         [
             (["--workers", "2"], "--workers 2 requires --engine ray"),
             (["--address", "auto"], "--address auto requires --engine ray"),
+            (["--cores-per-worker", "2"], "--cores-per-worker 2 requires --engine ray"),
             (["--engine", "ray", "--threads", "2"], "use --cores-per-worker"),
         ],
     )
@@ -129,6 +130,26 @@ class TestEmbed:
     ) -> None:
         assert main(["embed", "source", "output", "--bundle", str(tiny), *options]) == 1
         assert message in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--threads", "0"], "threads=0; expected at least 1"),
+            (["--report", "nowhere/report.json"], "nowhere/report.json"),
+            (["--report", "source"], "Is a directory: 'source'"),
+        ],
+    )
+    def test_what_is_wrong_is_known_before_work(
+        self,
+        corpus: Path,
+        tiny: Path,
+        capsys: pytest.CaptureFixture[str],
+        options: list[str],
+        message: str,
+    ) -> None:
+        assert main(["embed", "source", "output", "--bundle", str(tiny), *options]) == 1
+        assert message in capsys.readouterr().err
+        assert names(corpus) == ["source"]
 
     def test_without_pyarrow(self) -> None:
         code = (
@@ -204,7 +225,7 @@ class TestEmbed:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 class TestInterrupts:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_parts_in_flight_are_finished(
         self, corpus: Path, tiny: Path, number: signal.Signals
     ) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -19,7 +22,7 @@ from pyarrow import fs
 
 from corpora import digest_of_source, expected_vectors, names, texts_of, write_parquet
 from embedrt import Embedder
-from embedrt.corpus import LocalEngine, Report, embed
+from embedrt.corpus import LocalEngine, Report, embed, verify_output
 from embedrt.corpus.part import Failure
 from embedrt.errors import CorpusError, CorpusOutputError, CorpusSourceError, TokenizationError
 from tiny_bundle import make_tiny
@@ -39,6 +42,13 @@ def parts_in(output: Path) -> list[str]:
 def success(output: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((output / "_SUCCESS").read_text(encoding="utf-8"))
     return content
+
+
+def write_tables(folder: Path, tables: Mapping[str, Mapping[str, list[Any]]]) -> Path:
+    for name, columns in tables.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(dict(columns)), folder / name)
+    return folder
 
 
 class TestOutput:
@@ -142,6 +152,64 @@ class TestOutput:
         file = pq.read_table(output / parts_in(output)[0])
         assert file.column("year").to_pylist() == [2024]
         assert file.schema.field("year").type == pa.int16()
+
+    def test_a_partition_that_some_files_have_as_well(
+        self, tmp_path: Path, output: Path, tiny: Path
+    ) -> None:
+        source = write_tables(
+            tmp_path / "source",
+            {
+                "day=2024-01-01/a.parquet": {"text": ["w1"]},
+                "day=2024-01-02/b.parquet": {"text": ["w1"], "day": [date(2024, 1, 3)]},
+                "c.parquet": {"text": ["w1"]},
+            },
+        )
+        embed(source, output, bundle=tiny)
+        days = pq.read_table(output).column("day").to_pylist()
+        assert days == [None, date(2024, 1, 1), date(2024, 1, 3)]
+        (source / "day=2024-01-01").rename(source / "day=Monday")
+        with pytest.raises(
+            CorpusSourceError, match=r"a.parquet: day=Monday cannot be converted to date32"
+        ):
+            embed(source, tmp_path / "other", bundle=tiny)
+
+    @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.csv"])
+    def test_a_partition_is_the_only_column(
+        self, tmp_path: Path, output: Path, tiny: Path, name: str
+    ) -> None:
+        """The file's own columns are not needed, but its rows are."""
+        file = tmp_path / "source" / "text=w1" / name
+        if name == "a.parquet":
+            write_tables(file.parent, {name: {"id": [1, 2]}})
+        else:
+            file.parent.mkdir(parents=True)
+            file.write_text('{"id": 1}\n{"id": 2}\n' if name == "a.jsonl" else "id\n1\n2\n")
+        embed(tmp_path / "source", output, bundle=tiny, columns=["text"])
+        assert pq.read_table(output).column("text").to_pylist() == ["w1", "w1"]
+        assert verify_output(output, source=tmp_path / "source").again.rows == 2
+
+    def test_vectors_in_place_of_the_texts(self, source: Path, output: Path, tiny: Path) -> None:
+        embed(source, output, bundle=tiny, output_column="text", overwrite_column=True)
+        assert verify_output(output).again.rows == 0
+        assert verify_output(output, source=source, sample=9).again.rows == 9
+
+    def test_columns_that_differ_and_are_left_out(
+        self, source: Path, output: Path, tiny: Path
+    ) -> None:
+        write_tables(source, {"other.parquet": {"text": ["w1"], "id": ["x"]}})
+        with pytest.raises(CorpusSourceError, match=r"column 'id'.*leave the column out with"):
+            embed(source, output, bundle=tiny)
+        assert embed(source, output, bundle=tiny, columns="text").rows == 751
+
+    def test_run_ends(self, tmp_path: Path, output: Path, tiny: Path) -> None:
+        (tmp_path / "source").mkdir()
+        runs = pa.RunEndEncodedArray.from_arrays([2, 3], ["w1", None])
+        with pa.ipc.new_file(
+            tmp_path / "source" / "a.arrow", pa.schema([("text", runs.type)])
+        ) as f:
+            f.write_table(pa.table({"text": runs}))
+        embed(tmp_path / "source", output, bundle=tiny)
+        assert pq.read_table(output).column("text").to_pylist() == ["w1", "w1", None]
 
     def test_files_of_several_formats_and_schemas(
         self, source: Path, output: Path, tiny: Path
@@ -323,6 +391,9 @@ class TestRefused:
             ({"text": []}, CorpusSourceError),
             ({"columns": ["other"]}, CorpusSourceError),
             ({"rows_per_part": 0}, CorpusSourceError),
+            ({"on_error": "ignore"}, ValueError),
+            ({"merge_mb": 0}, ValueError),
+            ({"merge_mb": math.nan}, ValueError),
             ({"truncate_dim": 11}, ValueError),
             ({"precision": "int8"}, ValueError),
             ({"prompt": "a", "prompt_name": "b"}, ValueError),
@@ -340,6 +411,33 @@ class TestRefused:
         with pytest.raises(error):
             embed(source, output, bundle=tiny, **options)
         assert not output.exists()
+
+    @pytest.mark.parametrize(
+        "values",
+        [pa.array([{}], pa.struct([])), pa.array([(1, 2, 3)], pa.month_day_nano_interval())],
+        ids=["empty struct", "interval"],
+    )
+    def test_a_type_that_parquet_cannot_hold(
+        self, tmp_path: Path, output: Path, tiny: Path, values: Any
+    ) -> None:
+        """It is refused before texts are embedded."""
+        table = pa.table({"text": ["w1"], "other": values})
+        file = tmp_path / "a.arrow"
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        with pytest.raises(CorpusSourceError, match=r"column 'other' is .*, which Parquet cannot"):
+            embed(file, output, bundle=tiny)
+        assert not output.exists()
+        assert embed(file, output, bundle=tiny, columns=["text"]).complete
+
+    @pytest.mark.parametrize("content", ["{}", "[]", "{"])
+    def test_damaged_settings(self, source: Path, output: Path, tiny: Path, content: str) -> None:
+        embed(source, output, bundle=tiny)
+        (output / "_embedrt.json").write_text(content, encoding="utf-8")
+        with pytest.raises(CorpusOutputError, match=r"_embedrt.json is damaged"):
+            embed(source, output, bundle=tiny)
+        with pytest.raises(CorpusOutputError, match=r"_embedrt.json is damaged"):
+            verify_output(output)
 
     def test_an_output_column_that_exists(self, source: Path, output: Path, tiny: Path) -> None:
         with pytest.raises(CorpusSourceError, match="already has a column 'id'"):
@@ -388,14 +486,14 @@ class TestOnError:
     def test_a_text_that_breaks_the_tokenizer(
         self, source: Path, output: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        plain = Embedder.encode
+        plain = Embedder.embed
 
-        def encode(self: Embedder, texts: Any, **options: Any) -> Any:
+        def embed_texts(self: Embedder, texts: Any, **options: Any) -> Any:
             if "w5 w2 " in texts:
                 raise TokenizationError("breaks the tokenizer", texts.index("w5 w2 "))
             return plain(self, texts, **options)
 
-        monkeypatch.setattr(Embedder, "encode", encode)
+        monkeypatch.setattr(Embedder, "embed", embed_texts)
         row = texts_of(250).index("w5 w2 ")
         with pytest.raises(CorpusSourceError, match=f"part-0.parquet, row {row}: the text breaks"):
             embed(source, output, bundle=tiny)
@@ -415,6 +513,41 @@ class TestOnError:
         monkeypatch.setattr("embedrt.corpus.part.write_file", full)
         with pytest.raises(CorpusOutputError, match=r"No space left.*run the same command again"):
             embed(source, output, bundle=tiny)
+
+    def test_a_disk_that_is_full(
+        self, source: Path, output: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was written of a part is removed: it would take the space."""
+
+        def fsync(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        embed(source, output, bundle=tiny, rows_per_part=100)
+        (output / parts_in(output)[0]).unlink()
+        before = names(output)
+        monkeypatch.setattr("embedrt.corpus.output.os.fsync", fsync)
+        with pytest.raises(CorpusOutputError, match=r"No space left.*run the same command again"):
+            embed(source, output, bundle=tiny, rows_per_part=100)
+        assert names(output) == [name for name in before if name != "_SUCCESS"]
+
+    def test_a_run_that_takes_files_for_remnants(
+        self, source: Path, output: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A second run of the same work that begins removes what the first one is writing."""
+        synced = os.fsync
+        done = list[bool]()
+
+        def fsync(descriptor: int) -> None:
+            synced(descriptor)
+            if len(done) % 2 == 0:
+                for file in output.glob(".tmp-*"):
+                    file.unlink(missing_ok=True)
+            done.append(True)
+
+        monkeypatch.setattr("embedrt.corpus.output.os.fsync", fsync)
+        monkeypatch.setattr("embedrt.corpus.local.WRITERS", 1)
+        assert embed(source, output, bundle=tiny).digest == digest_of_source(source, tiny)
+        assert len(done) == 2 * len(names(output))
 
 
 class FailingEngine:

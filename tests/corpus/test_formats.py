@@ -207,6 +207,12 @@ class TestCsv:
         found = self.read(tmp_path, 'id,text\n1,a 5" pipe\n')
         assert [row["text"] for row in found] == ['a 5" pipe']
 
+    @pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+    def test_a_text_that_does_not_end_is_named(self, tmp_path: Path, end: str) -> None:
+        """It would take all rows after it for its own."""
+        with pytest.raises(CorpusSourceError, match=r"a.csv cannot .*ends inside a quoted text"):
+            self.read(tmp_path, f'id,text\n1,"a{end or chr(10)}2,b{end}')
+
     def test_a_row_of_other_length_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(CorpusSourceError, match=r"a.csv cannot be read.*Expected 2 columns"):
             self.read(tmp_path, "id,text\n1,a,b\n")
@@ -272,6 +278,27 @@ class TestJsonLines:
         monkeypatch.setattr("embedrt.corpus.json_lines.BLOCK_BYTES", len(lines[0]))
         with pytest.raises(CorpusSourceError, match=r"a.jsonl: column 'n' is string, and int64"):
             self.read(tmp_path, "".join(lines))
+
+    def test_whole_numbers_beyond_int64(self, tmp_path: Path) -> None:
+        ids = [2**64 - 1, 2**63, 0, None]
+        lines = "".join(
+            json.dumps({"text": "1" * 20, "id": number, "score": 0.1 + (number or 0) % 7}) + "\n\n"
+            for number in ids
+        )
+        found = self.read(tmp_path, lines)
+        assert [row["id"] for row in found] == ids
+        assert make_plan(find_place(tmp_path)).schema().field("id").type == pa.uint64()
+
+    @pytest.mark.parametrize(
+        "values", [["-18446744073709551615"], [str(2**64 + 1)], ["1.5", str(2**53 + 1)]]
+    )
+    def test_whole_numbers_that_would_be_rounded(self, tmp_path: Path, values: list[str]) -> None:
+        with pytest.raises(CorpusSourceError, match=r"column 'id' has whole numbers that 64 bits"):
+            self.read(tmp_path, "".join(f'{{"id": {value}}}\n' for value in values))
+
+    def test_whole_numbers_that_a_float_holds(self, tmp_path: Path) -> None:
+        found = self.read(tmp_path, f'{{"n": {2**53}}}\n{{"n": 0.12345678901234567}}\n')
+        assert [row["n"] for row in found] == [2**53, 0.12345678901234567]
 
     def test_invalid_json(self, tmp_path: Path) -> None:
         with pytest.raises(CorpusSourceError, match=r"a.jsonl cannot be read as jsonl"):

@@ -38,6 +38,22 @@ def test_a_link_to_a_folder_is_that_folder(tmp_path: Path) -> None:
     assert find_place(tmp_path / "source").contains(find_place(tmp_path / "link" / "output"))
 
 
+def test_every_way_to_name_a_folder_of_this_machine(tmp_path: Path) -> None:
+    import fsspec
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder", target_is_directory=True)
+    local = fsspec.filesystem("file")
+    folder = find_place(tmp_path / "folder")
+    for other in (
+        find_place((tmp_path / "link").as_uri()),
+        find_place(tmp_path / "link", local),
+        find_place(str(tmp_path / "link" / "inside"), fs.LocalFileSystem()),
+    ):
+        assert folder.contains(other)
+        assert other.contains(folder) == (not other.path.endswith("inside"))
+
+
 def test_a_name_with_the_same_prefix_is_another_folder(tmp_path: Path) -> None:
     assert not find_place(tmp_path / "a").contains(find_place(tmp_path / "ab"))
     other = fs.SubTreeFileSystem("/", fs.LocalFileSystem())

@@ -100,6 +100,31 @@ def test_a_hidden_file_that_is_named(tmp_path: Path) -> None:
     assert plan(tmp_path / "_a.parquet").rows == 1
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")
+def test_links(tmp_path: Path) -> None:
+    """A link to a folder that it lies in leads to no file twice, and not astray."""
+    folder = write_parquet(tmp_path / "source", files=1)
+    (folder / "sub").mkdir()
+    for link, target in (("up", "."), ("again", "."), ("sub/up", ".."), ("copy", "../other")):
+        (folder / link).symlink_to(target, target_is_directory=True)
+    write_parquet(tmp_path / "other", files=1)
+    os.mkfifo(folder / "pipe.csv")
+    planned = plan(folder)
+    assert [file.source.path for file in planned.files] == [
+        "copy/part-0.parquet", "part-0.parquet",
+    ]  # fmt: skip
+    assert planned.skipped == ("pipe.csv",)
+    for name in ("gone.parquet", "gone.csv"):
+        (folder / name).symlink_to("nowhere")
+        with pytest.raises(CorpusSourceError, match=f"{name} cannot be read"):
+            plan(folder)
+
+
+def test_a_uri_of_no_bucket() -> None:
+    with pytest.raises(CorpusSourceError, match=r"s3:// names no bucket"):
+        find_place("s3://")
+
+
 def test_a_uri_of_no_file_system() -> None:
     with pytest.raises(CorpusSourceError, match=r"ftp://host/x: .*expected a path, or a URI of s3"):
         plan("ftp://host/x")
@@ -136,6 +161,14 @@ class TestSchemas:
             CorpusSourceError, match=r"1.parquet: column 'n' is string, and int64 in"
         ):
             planned.schema()
+        assert planned.schema(needed=["text"]).names == ["n"]
+
+    def test_numbers_that_no_type_holds(self, tmp_path: Path) -> None:
+        planned = self.write(
+            tmp_path, pa.table({"n": [-1]}), pa.table({"n": pa.array([2**64 - 1], pa.uint64())})
+        )
+        with pytest.raises(CorpusSourceError, match=r"1.parquet: column 'n' is uint64, and int64"):
+            planned.schema()
 
     def test_partitions(self, tmp_path: Path) -> None:
         for year, name in ((2023, "a"), (2024, "b")):
@@ -168,8 +201,11 @@ class TestPlanFile:
         )
         assert again.digest() == planned.digest()
 
-    def test_damaged(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("content", [None, b"PAR1"])
+    def test_damaged(self, tmp_path: Path, content: bytes | None) -> None:
         pq.write_table(pa.table({"a": [1]}), tmp_path / "_plan")
+        if content is not None:
+            (tmp_path / "_plan").write_bytes(content)
         with pytest.raises(CorpusOutputError, match=r"_plan is damaged"):
             load_plan(find_place(tmp_path))
 

@@ -116,6 +116,12 @@ def test_two_columns_of_one_name(tiny_embedder: Embedder) -> None:
         embed_table(table, tiny_embedder)
 
 
+@pytest.mark.parametrize("table", [{"text": ["a"]}, [1], None])
+def test_no_table(tiny_embedder: Embedder, table: object) -> None:
+    with pytest.raises(TypeError, match=r'no pyarrow.Table: in Ray Data, pass batch_format="pyarr'):
+        embed_table(table, tiny_embedder)
+
+
 def test_embed_table_as_a_class(tiny: Path, tiny_embedder: Embedder) -> None:
     table = pa.table({"t": ["w1", None]})
     found = EmbedTable(tiny, "t", "v", normalize=True)(table)

@@ -193,6 +193,11 @@ def test_partitions_and_lines(tmp_path: Path, tiny: Path) -> None:
     assert found.again.rows == 30
 
 
+def test_a_sample_of_less_than_nothing(output: Path) -> None:
+    with pytest.raises(ValueError, match="sample=-1; expected at least 0"):
+        verify_output(output, sample=-1)
+
+
 def test_no_output_and_no_bundle(source: Path, tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusOutputError, match="is not an output of embedrt embed"):
         verify_output(source)

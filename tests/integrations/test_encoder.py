@@ -48,6 +48,16 @@ def test_sides(bundle: Path) -> None:
         assert queries.tolist() != documents.tolist()
 
 
+def test_one_str_is_no_list(minilm: Path) -> None:
+    encoder = Encoder.load(minilm)
+    for embed in (encoder.queries, encoder.documents):
+        with pytest.raises(TypeError, match=r"one str was passed; expected a list of texts"):
+            embed("a text")
+    for aembed in (encoder.aqueries, encoder.adocuments):
+        with pytest.raises(TypeError, match=r"one str was passed; expected a list of texts"):
+            asyncio.run(aembed("a text"))
+
+
 def test_one_embedder_for_a_bundle_and_its_options(minilm: Path, prompted: Path) -> None:
     first = Encoder.load(minilm).embedder
     assert Encoder.load(str(minilm), {}).embedder is first

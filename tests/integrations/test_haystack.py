@@ -40,6 +40,20 @@ def test_same_bytes(bundle: Path) -> None:
     assert documents.run([]) == {"documents": []}
 
 
+def test_each_says_what_it_takes(minilm: Path) -> None:
+    """The two are easily exchanged in a pipeline."""
+    text, documents = EmbedrtTextEmbedder(str(minilm)), EmbedrtDocumentEmbedder(str(minilm))
+    wrong: Any
+    for wrong in (DOCS, None):
+        with pytest.raises(TypeError, match=r"text must be a str, not .*; a DocumentEmbedder"):
+            text.run(wrong)
+        with pytest.raises(TypeError, match=r"text must be a str, not .*; a DocumentEmbedder"):
+            asyncio.run(text.run_async(wrong))
+    for wrong in ("a text", ["a text"], DOCS[0]):
+        with pytest.raises(TypeError, match="documents must be a list of Documents"):
+            documents.run(wrong)
+
+
 def test_text_around(prompted: Path) -> None:
     around: dict[str, Any] = {"prefix": "<", "suffix": ">"}
     text = EmbedrtTextEmbedder(str(prompted), **around)

@@ -71,6 +71,7 @@ def test_kubernetes() -> None:
     variables = {each["name"]: each.get("value") for each in container["env"]}
     waits = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     assert pod["terminationGracePeriodSeconds"] > waits + float(variables["EMBEDRT_GRACE"])
+    assert pod["enableServiceLinks"] is False  # else EMBEDRT_PORT is a URL
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()

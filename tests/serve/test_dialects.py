@@ -165,6 +165,23 @@ class TestTEI:
                 "Validation",
                 "inputs.sentences[1] is a number",
             ),
+            (
+                "/similarity",
+                {"inputs": {"source_sentence": 3, "sentences": ["b"]}},
+                422,
+                "Validation",
+                "inputs.source_sentence is a number",
+            ),
+            (
+                "/similarity",
+                {
+                    "inputs": {"source_sentence": "w1 " * 9, "sentences": ["b"]},
+                    "parameters": {"truncate": False},
+                },
+                422,
+                "Validation",
+                "inputs.source_sentence is too long",
+            ),
             ("/tokenize", {"inputs": [None]}, 422, "Validation", "inputs[0] is null"),
             ("/tokenize", {"inputs": "a" * 2001}, 422, "Validation", "send at most 2,000 at once"),
             ("/decode", {"ids": [1, -1]}, 422, "Validation", "ids[1] is not a token id"),
@@ -176,7 +193,9 @@ class TestTEI:
                 "ids[1] is 10, which is not a token id",
             ),
             ("/decode", {"ids": []}, 422, "Validation", "ids is an empty list"),
-            ("/decode", {"ids": [[1], "a"]}, 422, "Validation", "ids is a string"),
+            ("/decode", {"ids": [[1], "a"]}, 422, "Validation", "ids[1] is a string"),
+            ("/decode", {"ids": [[1], [1, -1]]}, 422, "Validation", "ids[1][1] is not a token id"),
+            ("/decode", {"ids": [[1], [1, 10]]}, 422, "Validation", "ids[1][1] is 10, which is no"),
         ],
     )
     def test_errors(
@@ -232,7 +251,8 @@ class TestWeaviate:
             ({"text": 3}, "text is a number; expected a string"),
             ({"texts": ["a", None]}, "texts[1] is null; expected a string"),
             ({"text": "a", "config": []}, "config is a list; expected an object"),
-            ({"text": "a", "config": {"task_type": "x"}}, "expected one of query, passage"),
+            ({"text": "a", "config": {"task_type": "x"}}, "config.task_type is 'x'; expected one"),
+            ({"text": "a", "config": {"dimensions": 0}}, "config.dimensions is 0; expected 1 to"),
             ({"text": "a", "config": {"pooling_strategy": "cls"}}, "this model's is mean+max"),
         ],
     )
@@ -313,7 +333,10 @@ class TestEveryDialect:
         assert answer.status_code == 415
         assert "compressed" in answer.text
 
-    @pytest.mark.parametrize(("path", "allowed"), [("/v1/embeddings", "POST"), ("/info", "GET")])
+    @pytest.mark.parametrize(
+        ("path", "allowed"),
+        [("/v1/embeddings", "POST"), ("/info", "GET"), ("/v1/models/counts", "GET")],
+    )
     def test_method(self, tiny: Serving, path: str, allowed: str) -> None:
         answer = tiny.http.put(tiny.url + path)
         assert answer.status_code == 405

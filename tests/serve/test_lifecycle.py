@@ -23,6 +23,7 @@ import pytest
 import uvicorn
 
 from embedrt import Embedder
+from embedrt.cli import parse
 from embedrt.serve import create_app
 from embedrt.serve.lifecycle import Server
 from embedrt.serve.limits import LimitedProtocol
@@ -69,7 +70,7 @@ def ending(server: Serving, number: int = signal.SIGTERM) -> None:
 
 
 class TestEnd:
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     def test_idle(self, tiny: Path, tmp_path: Path, number: int) -> None:
         server = start(tiny, tmp_path / "log")
         assert server.get("/ready").status_code == 200
@@ -219,6 +220,9 @@ class TestStart:
             (["--host", "no.such.host.invalid", "--port", "0"], "cannot listen on no.such.host"),
             (["--max-texts", "0"], "max_texts=0; expected at least 1"),
             (["--timeout", "-1"], "timeout=-1.0; expected at least"),
+            (["--max-body-mb", "inf"], "max_body_mb=inf; expected a finite number"),
+            (["--cache-mb", "inf"], "cache_mb=inf; expected a finite number"),
+            (["--grace", "inf"], "grace=inf; expected a finite number"),
             (["--api-key-file", "/nowhere"], "/nowhere"),
             (["--api-key-file", os.devnull], "is empty; write a key to it"),
             (["--tiktoken", __file__, "--port", "0"], "line 1 is not a token and its rank"),
@@ -244,7 +248,24 @@ class TestStart:
         assert first["message"] == f"serving on {server.url}"
         assert re.fullmatch(r"POST /embed 422 \d+\.\d ms [0-9a-f]{16}", second["message"])
         assert (second["level"], second["logger"]) == ("info", "embedrt.serve")
-        assert "invalid int value: 'x'" in refused(str(tiny), EMBEDRT_PORT="x")
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("EMBEDRT_PORT", "x", "EMBEDRT_PORT holds an invalid int value: 'x'"),
+            ("EMBEDRT_LOG_FORMAT", "xml", "LOG_FORMAT is 'xml'; expected one of text, json"),
+            ("EMBEDRT_LOG_LEVEL", "verbose", "LOG_LEVEL is 'verbose'; expected one of debug, info"),
+        ],
+    )
+    def test_wrong_options_of_the_environment(
+        self, tiny: Path, name: str, value: str, message: str
+    ) -> None:
+        assert message in refused(str(tiny), **{name: value})
+
+    def test_the_variable_of_a_kubernetes_service(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Kubernetes sets it for a Service that is called embedrt."""
+        monkeypatch.setenv("EMBEDRT_PORT", "tcp://10.0.0.1:80")
+        assert parse(["serve", "BUNDLE"]).port == 8080
 
     def test_a_unix_socket(self, tiny: Path, tmp_path: Path) -> None:
         path = tmp_path / "socket"
@@ -273,14 +294,19 @@ class TestStart:
             assert answer.status_code == 200
 
     def test_root_path(self, tiny: Path, tmp_path: Path) -> None:
-        """A proxy strips the path from requests."""
-        with serving(tiny, tmp_path / "log", "--root-path", "/models/tiny") as server:
-            assert server.post("/embed", {"inputs": "w1"}).status_code == 200
-            assert server.get("/nothing").status_code == 404
+        """A proxy strips the path from requests, or leaves it."""
+        options = ["--root-path", "models/tiny/", "--served-name", "counts"]
+        with serving(tiny, tmp_path / "log", *options) as server:
+            for root in ("", "/models/tiny"):
+                assert server.post(f"{root}/embed", {"inputs": "w1"}).status_code == 200
+                assert server.get(f"{root}/v1/models/counts").status_code == 200
+                assert server.get(f"{root}/nothing").status_code == 404
+            assert server.get("/models/tinyembed").status_code == 404
 
     @pytest.mark.skipif(not Path("/proc/self/net/tcp6").exists(), reason="needs IPv6")
-    def test_ipv6(self, tiny: Path, tmp_path: Path) -> None:
-        with serving(tiny, tmp_path / "log", "--host", "::1") as server:
+    @pytest.mark.parametrize("host", ["::1", "[::1]"])
+    def test_ipv6(self, tiny: Path, tmp_path: Path, host: str) -> None:
+        with serving(tiny, tmp_path / "log", "--host", host) as server:
             assert server.url.startswith("http://[::1]:")
             assert server.get("/live").status_code == 200
 

@@ -200,6 +200,47 @@ def test_pipelined(strict: Serving) -> None:
     assert received.count(b"HTTP/1.1 200 OK\r\n") == 51
 
 
+WISH = WHOLE.replace(
+    b"\r\n\r\n",
+    b"\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AA\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [WISH],
+        [WISH[: -len(BODY)], BODY],
+        [bytes([byte]) for byte in WISH],
+        [WISH + WHOLE + WISH],
+        [WHOLE + WISH, WHOLE],
+        [
+            WISH.replace(b"content-length: %d" % len(BODY), b"transfer-encoding: chunked").replace(
+                BODY, b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+            )
+        ],
+        [b"GET /live HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n" + WISH],
+    ],
+    ids=["whole", "body apart", "bytes", "pipelined", "later", "chunked", "websocket"],
+)
+def test_a_wish_for_another_protocol_is_ignored(strict: Serving, pieces: list[bytes]) -> None:
+    """Java's HttpClient wishes for HTTP/2 in the first request of a connection."""
+    requests = b"".join(pieces)
+    with strict.connect() as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        connection.sendall(b"GET /live HTTP/1.1\r\nconnection: close\r\n\r\n")
+        received = read_all(connection)
+    assert received.count(VECTOR) == requests.count(b"POST ")
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == requests.count(b" HTTP/1.1\r\n") + 1
+
+
+def test_a_tunnel_is_refused(strict: Serving) -> None:
+    with strict.connect() as connection:
+        connection.sendall(b"CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+
+
 def test_half_closed(strict: Serving) -> None:
     for start in (WHOLE, HEAD, b""):
         with strict.connect() as connection:

@@ -27,9 +27,9 @@ PROBES = {"/live", "/ready", "/health", "/ping", "/.well-known/live", "/.well-kn
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     folder = tmp_path_factory.mktemp("locked")
     keys = folder / "keys"
-    keys.write_text("\n".join(KEYS) + "\n", encoding="utf-8")
+    keys.write_text("\n".join(KEYS) + "\n", encoding="utf-8-sig")  # as Windows' editors write it
     options = ["--api-key-file", str(keys), "--log-level", "debug", "--max-body-mb", "0.001"]
-    environment = {"EMBEDRT_API_KEY": "third-key"}
+    environment = {"EMBEDRT_API_KEY": "third-key\n"}  # as of a Secret that is made from a file
     with serving(
         make_tiny(folder / "tiny"), folder / "log", *options, environment=environment
     ) as server:
@@ -53,6 +53,20 @@ def test_every_route_asks_for_the_key(tmp_path: Path, locked: Serving) -> None:
             request = httpx.Request(method, locked.url + path)
             answer = locked.http.send(request)
             assert (answer.status_code == 401) == (path not in PROBES), (method, path)
+
+
+def test_requests_without_a_key_are_counted(locked: Serving) -> None:
+    def count(route: str) -> float:
+        headers = {"authorization": KEYS[0]}
+        for line in locked.get("/metrics", headers=headers).text.splitlines():
+            if line.startswith(f'embedrt_requests_total{{route="{route}",status="401"}}'):
+                return float(line.split()[-1])
+        return 0
+
+    before = count("/embed"), count("other")
+    answers = [locked.post("/embed", {}), locked.get("/nothing"), locked.get("/neither")]
+    assert (count("/embed"), count("other")) == (before[0] + 1, before[1] + 2)
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 3
 
 
 @pytest.mark.parametrize("key", [*KEYS, "third-key"])
@@ -123,18 +137,19 @@ class TestCors:
     def test_enabled(self, tmp_path: Path) -> None:
         bundle = make_tiny(tmp_path / "tiny")
         environment = {
-            "EMBEDRT_CORS_ORIGINS": "https://example.org,https://example.com",
+            "EMBEDRT_CORS_ORIGINS": "https://example.com, https://example.org",
             "EMBEDRT_API_KEY": "k",
         }
         with serving(bundle, tmp_path / "log", environment=environment) as server:
             headers = {
                 "origin": "https://example.org",
                 "access-control-request-method": "POST",
-                "access-control-request-headers": "authorization",
+                "access-control-request-headers": "authorization,x-stainless-os",
             }
             preflight = server.http.options(server.url + "/embed", headers=headers)
             assert preflight.headers["access-control-allow-origin"] == "https://example.org"
-            assert "Authorization" in preflight.headers["access-control-allow-headers"]
+            allowed = preflight.headers["access-control-allow-headers"]
+            assert {"authorization", "x-stainless-os"} <= set(allowed.split(","))
             other = server.http.options(
                 server.url + "/embed", headers={**headers, "origin": "https://example.net"}
             )

@@ -43,5 +43,5 @@ def run(options: argparse.Namespace) -> None:
             f"recomputed: {again.tolerant:,} rows, equal to {again.tolerance:g} only, because they "
             f"were computed by {', '.join(again.others)} and now by {again.here}"
         )
-    if not again.rows and options.sample:
+    if not again.rows and options.sample and found.rows:
         print("recomputed: none, because the output does not contain the texts; pass --source")

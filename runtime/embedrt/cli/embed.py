@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from embedrt.cli.encode import PRECISIONS
 from embedrt.cli.log import shown_log
-from embedrt.cli.output import replacing
+from embedrt.cli.output import check_replaceable, replacing
 from embedrt.errors import CorpusError
-from embedrt.files import expand
+from embedrt.files import ending_signals, expand
 from embedrt.pair import TextKind
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", help="a Ray cluster; by default one is started here")
     parser.add_argument("--workers", type=int, metavar="N", help="concurrent parts on Ray")
     parser.add_argument(
-        "--cores-per-worker", type=int, default=1, metavar="N", help="cores of a part on Ray (1)"
+        "--cores-per-worker", type=int, metavar="N", help="cores of a part on Ray (1)"
     )
 
 
@@ -123,6 +123,8 @@ def run(options: argparse.Namespace) -> None:
     from embedrt import corpus  # noqa: PLC0415
 
     engine = _engine(options)
+    if options.report is not None:
+        check_replaceable(options.report)
     with (
         ending_at_once(),
         stopping() as stop,
@@ -181,9 +183,9 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Let Ctrl-C and SIGTERM set an event."""
+    """Let Ctrl-C, SIGTERM and SIGHUP set an event."""
     stop = Stop()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in ending_signals()}
     try:
         yield stop
     finally:
@@ -207,7 +209,11 @@ def ending_at_once() -> Iterator[None]:
 def _engine(options: argparse.Namespace) -> Engine:
     from embedrt.corpus import LocalEngine  # noqa: PLC0415
 
-    of_ray = {"--address": options.address, "--workers": options.workers}
+    of_ray = {
+        "--address": options.address,
+        "--workers": options.workers,
+        "--cores-per-worker": options.cores_per_worker,
+    }
     if options.engine == "local":
         for name, value in of_ray.items():
             if value is not None:
@@ -223,7 +229,7 @@ def _engine(options: argparse.Namespace) -> Engine:
     return RayEngine(
         address=options.address,
         workers=options.workers,
-        cores_per_worker=options.cores_per_worker,
+        cores_per_worker=1 if options.cores_per_worker is None else options.cores_per_worker,
     )
 
 

@@ -59,6 +59,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             partial.unlink(missing_ok=True)
 
 
+def check_replaceable(path: Path) -> None:
+    """Raise OSError if there can be no such file: before long work, of which it is the end."""
+    if not is_special(path) and (partial := _make_beside(path, _status(path))) is not None:
+        partial.unlink()
+
+
 def _status(path: Path) -> os.stat_result | None:
     """Return the status of the file at `path`, None if missing; OSError if it is not writable."""
     try:

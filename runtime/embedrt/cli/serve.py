@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from embedrt.loaded import LoadOptions
 PREFIX = "EMBEDRT_"
 MAX_WAITING_TOKENS = 100_000
 CACHE_MB = 64
+OF_KUBERNETES = "tcp://"  # it sets EMBEDRT_PORT so, for a Service that is called embedrt
 
 
 def add_to(commands: Any) -> None:
@@ -25,13 +27,18 @@ def add_to(commands: Any) -> None:
         epilog="Each option can also be set by an environment variable: --max-body-mb by "
         "EMBEDRT_MAX_BODY_MB, and an API key by EMBEDRT_API_KEY. GET / shows a page for browsers.",
     )
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument(
+        "bundle", metavar="BUNDLE", help="the bundle's folder, or hub:org/name@COMMIT"
+    )
 
     def option(name: str, default: object, meaning: str, **kinds: Any) -> None:
         variable = PREFIX + name.removeprefix("--").replace("-", "_").upper()
-        parser.add_argument(
-            name, default=os.environ.get(variable) or default, help=meaning, **kinds
-        )
+        given = os.environ.get(variable)
+        if given and not given.startswith(OF_KUBERNETES):
+            # A type is applied to a default that is a string; choices alone are not.
+            default = given
+            kinds["type"] = _from(variable, given, kinds.get("type", str), kinds.get("choices"))
+        parser.add_argument(name, default=default, help=meaning, **kinds)
 
     option("--host", "127.0.0.1", "address to listen on; 0.0.0.0 for all")
     option("--port", 8080, "port; 0 takes a free one", type=int, metavar="N")
@@ -77,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
         max_body_mb=options.max_body_mb,
         max_texts=options.max_texts,
         timeout=options.timeout,
-        cors_origins=tuple(filter(None, options.cors_origins.split(","))),
+        cors_origins=tuple(options.cors_origins.replace(",", " ").split()),
         tiktoken=options.tiktoken,
     )
     load = LoadOptions(
@@ -100,9 +107,35 @@ def run(options: argparse.Namespace) -> None:
     serve(options.bundle, server)
 
 
+def _from(
+    variable: str, given: str, convert: Callable[[str], object], choices: Sequence[str] | None
+) -> Callable[[str], object]:
+    """Return a converter that names the environment variable if it is what cannot be converted."""
+
+    def converted(text: str) -> object:
+        try:
+            value = convert(text)
+        except ValueError:
+            if text != given:
+                raise
+            kind = getattr(convert, "__name__", "")
+            message = f"{variable} holds an invalid {kind} value: {text!r}"
+            raise argparse.ArgumentTypeError(message) from None
+        if choices is not None and text == given and value not in choices:
+            expected = ", ".join(choices)
+            raise argparse.ArgumentTypeError(f"{variable} is {text!r}; expected one of {expected}")
+        return value
+
+    return converted
+
+
 def _read_keys(file: Path | None) -> tuple[str, ...]:
     """Return the keys in the file, and the key in the environment."""
-    keys = file.read_text(encoding="utf-8").split() if file is not None else []
+    try:
+        keys = file.read_text(encoding="utf-8-sig").split() if file is not None else []
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--api-key-file {file} is not UTF-8 text: {error}") from None
     if file is not None and not keys:
         raise ValueError(f"--api-key-file {file} is empty; write a key to it")
-    return (*keys, *filter(None, [os.environ.get(f"{PREFIX}API_KEY")]))
+    given = os.environ.get(f"{PREFIX}API_KEY")
+    return (*keys, *([given.strip()] if given else []))  # a Secret made from a file ends in a line

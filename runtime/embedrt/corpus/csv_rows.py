@@ -26,9 +26,12 @@ def describe_blocks(stream: Any, names: Sequence[str]) -> Iterator[tuple[int, An
     quotes = _Quotes(stream)
     reader = csv.open_csv(pa.PythonFile(quotes, "r"), **_options(names))
     yield 0, reader.schema
+    last = None
     for batch in reader:
         yield batch.num_rows, batch.schema
-    quotes.check()
+        if batch.num_rows:
+            last = batch.columns[-1][-1].as_py()
+    quotes.check(last or "")
 
 
 def read_blocks(stream: Any, names: Sequence[str]) -> Iterator[Any]:
@@ -55,12 +58,13 @@ class _Quotes:
     def close(self) -> None:
         self._stream.close()
 
-    def check(self) -> None:
-        """Raise EOFError if the stream ends in a quoted text.
+    def check(self, last: str) -> None:
+        """Raise EOFError if the stream ends in a quoted text; `last` is the last text of all.
 
-        A quote inside an unquoted text is legal; the last line is then complete.
+        A quote inside an unquoted text is legal; the last line is then complete. An unterminated
+        text contains the line break at the end of the file.
         """
-        if self._count % 2 and self._last != b"\n":
+        if self._count % 2 and (self._last != b"\n" or last.endswith("\n")):
             raise EOFError("it ends inside a quoted text")
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from json import JSONDecoder
 from typing import Any
 
 import pyarrow as pa
@@ -22,26 +23,65 @@ ESCAPES = re.compile(
     rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+# Only such a one may be rounded by what pyarrow takes for a number with a fraction.
+LONG_NUMBER = re.compile(rb"(?<![\d.])\d{16}")
+LARGEST_BITS = 1000  # of a whole number that a float holds
+SPACE = re.compile(r"\s*")
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def describe_blocks(stream: Any) -> Iterator[tuple[int, Any]]:
     """Yield the number of rows and the schema of each block. Strings are never converted."""
-    for table in _tables(stream, json.ParseOptions()):
-        yield (
-            len(table),
-            pa.schema([(field.name, _without_dates(field.type)) for field in table.schema]),
-        )
+    for block, table in _tables(stream, json.ParseOptions()):
+        kinds = {field.name: _without_dates(field.type) for field in table.schema}
+        rounded = [name for name, kind in kinds.items() if pa.types.is_floating(kind)]
+        if rounded and LONG_NUMBER.search(block):
+            kinds |= dict.fromkeys(_unsigned(block, rounded), pa.uint64())
+        yield len(table), pa.schema(list(kinds.items()))
 
 
 def read_blocks(stream: Any, schema: Any) -> Iterator[Any]:
     """Yield the tables of a stream of JSON lines with the columns of `schema` only."""
-    return _tables(
-        stream, json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    )
+    options = json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    for _, table in _tables(stream, options):
+        yield table
 
 
-def _tables(stream: Any, options: Any) -> Iterator[Any]:
+def _unsigned(block: bytes, columns: Sequence[str]) -> Iterator[str]:
+    """Yield the columns of uint64, of those that pyarrow has taken for numbers with fractions.
+
+    Raises ArrowInvalid for whole numbers that neither can hold.
+    """
+    rows = list(_objects(block.decode()))
+    for name in columns:
+        values = {row.get(name) for row in rows} - {None}
+        whole = {value for value in values if isinstance(value, int)}
+        if whole == values and all(0 <= value < 1 << 64 for value in whole):
+            yield name
+        elif any(
+            value.bit_length() > LARGEST_BITS or value != int(float(value)) for value in whole
+        ):
+            raise pa.ArrowInvalid(
+                f"column {name!r} has whole numbers that 64 bits cannot hold; write them as strings"
+            )
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    decoder, place = JSONDecoder(), _skip(text, 0)
+    while place < len(text):
+        value, end = decoder.raw_decode(text, place)
+        yield value
+        place = _skip(text, end)
+
+
+def _skip(text: str, place: int) -> int:
+    """Return the place of the next character that is no space."""
+    found = SPACE.match(text, place)
+    return place if found is None else found.end()
+
+
+def _tables(stream: Any, options: Any) -> Iterator[tuple[bytes, Any]]:
+    """Yield each block of whole lines with its table."""
     rows = 0
     for block in _whole_lines(stream):
         try:
@@ -52,7 +92,7 @@ def _tables(stream: Any, options: Any) -> Iterator[Any]:
             )
         except pa.ArrowInvalid as error:  # its rows are those of the block
             raise pa.ArrowInvalid(f"{error}, counted from row {rows}") from error
-        yield table
+        yield block, table
         rows += len(table)
 
 

@@ -23,6 +23,7 @@ from embedrt.corpus.places import Place
 from embedrt.errors import CorpusOutputError
 
 SETTINGS = "_embedrt.json"
+REQUIRED = {"bundle", "bundle_path", "text", "output_column", "columns", "plan", "identity"}
 PLAN = "_plan"  # Parquet, without the suffix, because `*.parquet` matches the vectors
 SUCCESS = "_SUCCESS"
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}")
@@ -61,17 +62,35 @@ def write_file(place: Place, name: str, content: Any) -> None:
         with place.filesystem.open_output_stream(target) as stream:
             stream.write(content)
         return
-    beside = place.join(f".tmp-{os.urandom(8).hex()}")
     if place.is_local:
-        with open(beside, "xb") as file:  # noqa: PTH123 - a path of the file system's own kind
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # otherwise a power failure could leave the name without rows
-        os.replace(beside, target)  # noqa: PTH105
+        try:
+            _write_and_rename(place, target, content)
+        except FileNotFoundError:  # a second run has removed it as left over
+            _write_and_rename(place, target, content)
         return
+    beside = _beside(place)
     with place.filesystem.open_output_stream(beside) as stream:
         stream.write(content)
     place.filesystem.move(beside, target)
+
+
+def _beside(place: Place) -> str:
+    return place.join(f".tmp-{os.urandom(8).hex()}")
+
+
+def _write_and_rename(place: Place, target: str, content: Any) -> None:
+    beside = _beside(place)
+    try:
+        with open(beside, "xb") as file:  # noqa: PTH123 - a path of the file system's own kind
+            file.write(content)
+            file.flush()
+            # Else the name could outlive a power failure, and not the rows.
+            os.fsync(file.fileno())
+        os.replace(beside, target)  # noqa: PTH105
+    except OSError:
+        with suppress(OSError):
+            os.unlink(beside)  # noqa: PTH108 - on a full disk, it would take the space
+        raise
 
 
 def write_json(place: Place, name: str, content: dict[str, Any]) -> None:
@@ -83,10 +102,10 @@ def read_json(place: Place, name: str) -> dict[str, Any] | None:
     """Return the content of a JSON file; None if there is no such file."""
     try:
         with place.filesystem.open_input_stream(place.join(name)) as stream:
-            content: dict[str, Any] = json.loads(stream.read())
+            content: dict[str, Any] = dict(json.loads(stream.read()))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise CorpusOutputError(
             f"{place.join(name)} is damaged ({error}); embed into a new folder"
         ) from error
@@ -99,7 +118,13 @@ def read_settings(place: Place) -> dict[str, Any] | None:
     Raises CorpusOutputError as `read_json`.
     """
     stored = read_json(place, SETTINGS)
-    return None if stored is None else {"engine": ONNX_RUNTIME, **stored}
+    if stored is None:
+        return None
+    if lost := REQUIRED - stored.keys():
+        raise CorpusOutputError(
+            f"{place.join(SETTINGS)} is damaged (it has no {min(lost)}); embed into a new folder"
+        )
+    return {"engine": ONNX_RUNTIME, **stored}
 
 
 def list_names(place: Place) -> list[str]:

@@ -146,11 +146,10 @@ def failed(run: Run, part: Part, error: BaseException) -> Failure:
 
 
 def with_partitions(table: Any, schema: Any, file: PlannedFile) -> Any:
-    """Append the partition columns, whose values are in the names of the file's folders."""
+    """Append the partition columns that the file lacks, from the names of its folders."""
     values = dict(file.source.keys)
     for field in schema:
-        if field.name not in table.column_names:
-            value = values.get(field.name)
-            typed = int(value) if value is not None and field.type == pa.int64() else value
-            table = table.append_column(field, pa.repeat(pa.scalar(typed, field.type), len(table)))
+        if field.name not in file.schema.names:
+            value = pa.scalar(values.get(field.name), pa.string()).cast(field.type)
+            table = table.append_column(field, pa.repeat(value, len(table)))
     return table

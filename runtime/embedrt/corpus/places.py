@@ -16,6 +16,8 @@ from embedrt.files import expand
 # renamed.
 OBJECT_STORES = frozenset(["s3", "s3a", "gcs", "gs", "abfs", "abfss", "az", "adl", "oss", "r2"])
 
+HERE = frozenset(["local", "py::fsspec+('file', 'local')"])  # of this machine's paths
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -45,8 +47,12 @@ class Place:
 
     def contains(self, other: Place) -> bool:
         """Whether the other place is this one or is inside it."""
-        same = self.filesystem.equals(other.filesystem)
-        return same and f"{other.path}/".startswith(f"{self.path}/")
+        paths = self.path, other.path
+        if {self.filesystem.type_name, other.filesystem.type_name} <= HERE:
+            paths = os.path.realpath(self.path), os.path.realpath(other.path)
+        elif not self.filesystem.equals(other.filesystem):
+            return False
+        return f"{paths[1]}/".startswith(f"{paths[0]}/")
 
 
 def find_place(given: str | Path | Place, filesystem: Any = None) -> Place:
@@ -72,7 +78,6 @@ def find_place(given: str | Path | Place, filesystem: Any = None) -> Place:
     if filesystem is not None:
         return _place(_as_pyarrow(filesystem), text, text)
     if "://" not in text:
-        # Links are resolved, so that an output inside the source is noticed.
         return _place(fs.LocalFileSystem(), os.path.realpath(expand(given)), text)
     try:
         found, path = fs.FileSystem.from_uri(text)
@@ -81,7 +86,10 @@ def find_place(given: str | Path | Place, filesystem: Any = None) -> Place:
             f"{text}: {error}; expected a path, or a URI of s3, gs, abfs, hdfs or file. For the "
             "file systems of fsspec call embedrt.corpus.embed with source_filesystem="
         ) from error
-    return _place(found, path, text)
+    place = _place(found, path, text)
+    if place.is_object_store and not place.path:
+        raise CorpusSourceError(f"{text} names no bucket; expected s3://BUCKET/FOLDER")
+    return place
 
 
 def _as_pyarrow(filesystem: Any) -> Any:

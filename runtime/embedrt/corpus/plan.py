@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -103,13 +103,16 @@ class Plan:
                 name=f"{number:06d}-{stem}-g{group:05d}-r{first:010d}.parquet",
             )
 
-    def schema(self) -> Any:
-        """Return the columns of all files, including partitions from the names of folders."""
+    def schema(self, needed: Collection[str] | None = None) -> Any:
+        """Return the columns of all files, including partitions from the names of folders.
+
+        The types of columns that are not in `needed` may differ among files.
+        """
         distinct: dict[Any, str] = {}  # of a hundred thousand files, few differ
         for file in self.files:
             if file.error is None:
                 distinct.setdefault(file.schema, file.source.path)
-        whole = unify((path, schema) for schema, path in distinct.items())
+        whole = unify(((path, schema) for schema, path in distinct.items()), needed)
         for field in partition_schema([file.source for file in self.files]):
             if field.name not in whole.names:  # some writers keep the partition's column as well
                 whole = whole.append(field)

@@ -66,6 +66,8 @@ def load_plan(place: Place, root: str = "") -> Plan | None:
             table = pq.read_table(stream)
     except FileNotFoundError:
         return None
+    except pa.ArrowException as error:
+        raise _damaged(place, error) from error
     try:
         metadata = table.schema.metadata
         schemas = [
@@ -94,9 +96,11 @@ def load_plan(place: Place, root: str = "") -> Plan | None:
             skipped=tuple(json.loads(metadata[SKIPPED])),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise CorpusOutputError(
-            f"{place.join(PLAN)} is damaged ({error!r}); embed into a new folder"
-        ) from error
+        raise _damaged(place, error) from error
+
+
+def _damaged(place: Place, error: Exception) -> CorpusOutputError:
+    return CorpusOutputError(f"{place.join(PLAN)} is damaged ({error!r}); embed into a new folder")
 
 
 def plan_again(

@@ -16,7 +16,7 @@ from embedrt.corpus.output import read_settings
 from embedrt.corpus.places import Place
 from embedrt.corpus.plan import Plan
 from embedrt.corpus.plan_file import load_plan, plan_again
-from embedrt.corpus.schema import choose_columns
+from embedrt.corpus.schema import choose_columns, require_parquet
 from embedrt.corpus.work import Work, hash_bundle, settings_of, versions
 from embedrt.engine.cpu import processor_name
 from embedrt.errors import CorpusOutputError, CorpusSourceError
@@ -49,6 +49,7 @@ def prepare(
     Raises CorpusSourceError, CorpusOutputError, BundleError, KernelsError or ValueError before it
     changes anything.
     """
+    columns = [columns] if isinstance(columns, str) else columns
     manifest = bundle.manifest
     embedding = Embedding.of(manifest, text, **options)
     if not embedding.is_sparse:
@@ -60,7 +61,8 @@ def prepare(
         rows_per_part=rows_per_part,
         skip_unreadable=skip_unreadable,
     )
-    schema = plan.schema()
+    needed = None if columns is None else {*columns, *embedding.text, embedding.output_column}
+    schema = plan.schema(needed)
     carried = choose_columns(
         schema,
         embedding.text,
@@ -68,8 +70,8 @@ def prepare(
         embedding.output_column,
         overwrite=embedding.overwrite_column,
     )
-    keys = _partitions(plan, schema)
-    _require_text(plan, embedding.text, keys)
+    require_parquet(carried)
+    _require_text(plan, embedding.text)
     stored = read_settings(output)
     recorded = None if stored is None else str(stored["engine"])
     engine = choose_engine(bundle, recorded, output.given)
@@ -92,7 +94,7 @@ def prepare(
         dimension=manifest.dimension,
         embedding=embedding,
         carried=carried,
-        partitions=keys,
+        partitions=_partitions(plan, schema),
         identity=identity,
     )
     return Job(work=work, plan=plan, present=find_present(output))
@@ -108,16 +110,34 @@ def _require_apart(source: Place, output: Place) -> None:
 
 
 def _partitions(plan: Plan, schema: Any) -> Any:
-    """Return the partition columns that no file has itself."""
-    of_folders = {name for file in plan.files for name, _ in file.source.keys}
-    in_files = {name for file in plan.files for name in file.schema.names}
-    return pa.schema([field for field in schema if field.name in of_folders - in_files])
+    """Return the partition columns that some file lacks.
+
+    Raises CorpusSourceError if a folder's name cannot be converted to the type of the column in
+    other files.
+    """
+    values = {
+        key: file.source.path
+        for file in plan.files
+        for key in file.source.keys
+        if key[0] not in file.schema.names
+    }
+    for (name, value), path in values.items():
+        kind = schema.field(name).type
+        try:
+            pa.scalar(value, pa.string()).cast(kind)
+        except pa.ArrowException as error:
+            raise CorpusSourceError(
+                f"{path}: {name}={value} cannot be converted to {kind}, the type of this column in "
+                "other files; rename the folder, or convert the column"
+            ) from error
+    of_folders = {name for name, _ in values}
+    return pa.schema([field for field in schema if field.name in of_folders])
 
 
-def _require_text(plan: Plan, text: Sequence[str], keys: Any) -> None:
+def _require_text(plan: Plan, text: Sequence[str]) -> None:
     """Raise CorpusSourceError if a file with rows lacks a text column."""
     for file in plan.files:
-        missing = set(text) - set(file.schema.names) - set(keys.names)
+        missing = set(text) - set(file.schema.names) - {name for name, _ in file.source.keys}
         if missing and any(file.groups):
             raise CorpusSourceError(
                 f"{file.source.path} has no column {min(missing)!r}; it has {file.schema.names}. "

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus import folder
@@ -29,6 +29,7 @@ from embedrt.corpus.totals import Totals
 from embedrt.corpus.watch import watching
 from embedrt.corpus.work import Work
 from embedrt.errors import CorpusError, CorpusSourceError, EmbedrtError
+from embedrt.loaded import check_at_least
 from embedrt.pair import TextKind
 
 OnError = Literal["fail", "skip"]
@@ -125,6 +126,9 @@ def embed(
     KernelsError
         `EMBEDRT_KERNELS` requires kernels, and they cannot run the bundle.
     """
+    if on_error not in get_args(OnError):
+        raise ValueError(f"on_error={on_error!r}; expected one of {list(get_args(OnError))}")
+    check_at_least("merge_mb", merge_mb, 1e-6)
     started = time.monotonic()
     chosen = _engine(engine)
     job = prepare(

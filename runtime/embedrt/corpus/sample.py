@@ -10,7 +10,6 @@ from itertools import accumulate, groupby
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedrt.bundle.reader import Bundle
@@ -22,7 +21,7 @@ from embedrt.corpus.plan import Part, Plan
 from embedrt.corpus.reading import read_rows
 from embedrt.corpus.source import partition_schema
 from embedrt.corpus.table import embed_texts, texts_of
-from embedrt.corpus.work import hash_bundle
+from embedrt.corpus.work import choose_to_read, hash_bundle
 from embedrt.engine.cpu import processor_name
 from embedrt.sparse_rows import Terms
 from embedrt.verify import SLACK
@@ -87,7 +86,7 @@ def read_texts(
     found = []
     for number, rows in groupby(sampled, key=lambda one: one.part.file):
         file, group = plan.files[number], list(rows)
-        columns = pa.schema([field for field in file.schema if field.name in embedding.text])
+        columns = choose_to_read(file.schema, dict.fromkeys(embedding.text))
         tables = read_rows(
             source,
             f"{plan.root}/{file.source.path}",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from embedrt.errors import CorpusSourceError
 
@@ -36,11 +38,12 @@ def plain_type(kind: Any) -> Any:
     return kind
 
 
-def unify(found: Iterable[tuple[str, Any]]) -> Any:
+def unify(found: Iterable[tuple[str, Any]], needed: Collection[str] | None = None) -> Any:
     """Return one schema for several files, given as (path, plain schema).
 
     Columns are null in files that lack them; numbers take the wider type. Raises CorpusSourceError
-    naming the file and the column if types cannot be reconciled.
+    naming the file and the column if types cannot be reconciled. With `needed`, other columns may
+    have incompatible types.
     """
     whole = pa.schema([])
     for path, schema in found:
@@ -50,16 +53,37 @@ def unify(found: Iterable[tuple[str, Any]]) -> Any:
                 continue
             before = whole.field(index)
             try:
-                (both,) = pa.unify_schemas(
-                    [pa.schema([before]), pa.schema([field])], promote_options="permissive"
-                )
+                both = _common(before, field)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                if needed is not None and field.name not in needed:
+                    continue
                 raise CorpusSourceError(
                     f"{path}: column {field.name!r} is {field.type}, and {before.type} in the "
                     "files before it; convert one of them, or leave the column out with --columns"
                 ) from error
             whole = whole.set(index, both)
     return whole
+
+
+def _common(before: Any, field: Any) -> Any:
+    (both,) = pa.unify_schemas(
+        [pa.schema([before]), pa.schema([field])], promote_options="permissive"
+    )
+    if both.type == pa.int64() and pa.uint64() in (before.type, field.type):
+        raise pa.ArrowTypeError("int64 does not hold what uint64 does")
+    return both
+
+
+def require_parquet(schema: Any) -> None:
+    """Raise CorpusSourceError if Parquet has no type for a column."""
+    for field in schema:
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
+        except pa.ArrowException as error:
+            raise CorpusSourceError(
+                f"column {field.name!r} is {field.type}, which Parquet cannot hold; choose other "
+                "columns with --columns"
+            ) from error
 
 
 def choose_columns(
@@ -101,7 +125,9 @@ def conform(table: Any, schema: Any) -> Any:
             arrays.append(pa.nulls(len(table), field.type))
             continue
         column = table.column(index)
-        if pa.types.is_dictionary(column.type) or pa.types.is_run_end_encoded(column.type):
+        if pa.types.is_run_end_encoded(column.type):
+            column = pc.run_end_decode(column)
+        if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         arrays.append(column if column.type == field.type else column.cast(field.type))
     return pa.table(arrays, schema=schema) if arrays else table.select([])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
@@ -42,7 +43,7 @@ class SourceFile:
     """Path relative to the source; the file's name if the source is one file."""
     format: Format
     size: int
-    """Bytes."""
+    """Bytes; -1 if the file is a link that leads nowhere."""
     modified_ns: int
     """Time of the last change, 0 if the file system has none."""
     keys: tuple[tuple[str, str | None], ...] = ()
@@ -77,22 +78,23 @@ def list_source(place: Place) -> Listing:
         found = [info]
     else:
         root = place.path
-        found = place.filesystem.get_file_info(fs.FileSelector(place.path, recursive=True))
+        found = list(_entries(place, place.path))
     files, skipped = [], []
     for one in sorted(found, key=lambda one: one.path):
-        if one.type != fs.FileType.File:
+        if one.type == fs.FileType.Directory:
             continue
         relative = one.path[len(root) :].lstrip("/")
         # A file that the caller names is read even if its name marks it as hidden.
         kind = format_of(relative if info.type != fs.FileType.File else relative.lstrip("._"))
-        if kind is None:
+        missing = one.type == fs.FileType.NotFound  # a link that leads nowhere
+        if kind is None or not (missing or one.type == fs.FileType.File):
             skipped.append(relative)
             continue
         files.append(
             SourceFile(
                 path=relative,
                 format=kind,
-                size=one.size or 0,
+                size=-1 if missing else one.size or 0,
                 modified_ns=one.mtime_ns or 0,
                 keys=hive_keys(relative),
             )
@@ -104,6 +106,23 @@ def list_source(place: Place) -> Listing:
             f"{', '.join(sorted(SUFFIXES))}, or {' or '.join(COMPRESSED)} of lines"
         )
     return Listing(root=root, files=tuple(files), skipped=tuple(skipped))
+
+
+def _entries(
+    place: Place, folder: str, above: frozenset[str] = frozenset()
+) -> Iterator[fs.FileInfo]:
+    """Yield what lies in a folder, at any depth, but not in a link to a folder that it lies in."""
+    if not place.is_local:
+        yield from place.filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
+        return
+    above |= {os.path.realpath(folder)}
+    found = place.filesystem.get_file_info(fs.FileSelector(folder))
+    for name in set(os.listdir(folder)) - {info.base_name for info in found}:  # noqa: PTH208
+        yield fs.FileInfo(f"{folder}/{name}", fs.FileType.NotFound)
+    for info in found:
+        yield info
+        if info.type == fs.FileType.Directory and os.path.realpath(info.path) not in above:
+            yield from _entries(place, info.path, above)
 
 
 def format_of(relative: str) -> Format | None:

@@ -93,6 +93,8 @@ def embed_table(
     ------
     CorpusSourceError
         A column is missing or holds no text, or the table already has the output column.
+    TypeError
+        The table is neither.
     """
     embedding = Embedding.of(
         embedder.manifest,
@@ -108,6 +110,11 @@ def embed_table(
         task=task,
         overwrite_column=overwrite_column,
     )
+    if not isinstance(table, pa.Table | pa.RecordBatch):
+        raise TypeError(
+            f"the table is a {type(table).__name__}, no pyarrow.Table: in Ray Data, pass "
+            'batch_format="pyarrow" to map_batches'
+        )
     if isinstance(table, pa.RecordBatch):
         table = pa.Table.from_batches([table])
     schema = plain_schema(table.schema, "the table")

@@ -36,6 +36,7 @@ from embedrt.corpus.plan_file import differences, load_plan, plan_again
 from embedrt.corpus.sample import Again, Sampled, choose_rows, compute_again, read_texts
 from embedrt.corpus.table import read_column, texts_of
 from embedrt.errors import CorpusOutputError
+from embedrt.loaded import check_at_least
 
 SHOWN = 10  # problems in a message
 
@@ -92,6 +93,7 @@ def verify_output(
     BundleError
         The bundle cannot be read.
     """
+    check_at_least("sample", sample, 0)
     place = find_place(output, output_filesystem)
     settings, plan = read_settings(place), load_plan(place)
     if settings is None or plan is None:
@@ -106,7 +108,9 @@ def verify_output(
         rows, nulls = rows + part.rows, nulls + part.rows - int(valid.sum())
         digests.append(digest_rows(path, part.first, vectors, valid))
         picked = [row for row in chosen.get(part.file, ()) if 0 <= row - part.first < part.rows]
-        known = source is None and set(embedding.text) <= set(table.column_names)
+        # The vectors may stand in place of the texts.
+        columns = set(table.column_names) - {embedding.output_column}
+        known = source is None and set(embedding.text) <= columns
         texts = texts_of(table, embedding) if known and picked else None
         sampled += _sample(part, picked, vectors, valid, texts, makers, is_known=known)
     digest = spell_digest(add_digests(digests))

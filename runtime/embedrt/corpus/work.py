@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -85,5 +86,13 @@ def versions() -> dict[str, str]:
 
 def columns_to_read(work: Work, schema: Any) -> Any:
     """Return the required columns of a file, with the file's own types."""
-    needed = dict.fromkeys([*work.embedding.text, *work.carried.names])
-    return pa.schema([schema.field(name) for name in needed if name in schema.names])
+    return choose_to_read(schema, dict.fromkeys([*work.embedding.text, *work.carried.names]))
+
+
+def choose_to_read(schema: Any, needed: Iterable[str]) -> Any:
+    """Return the required columns of a file, or its first column if it has none of them.
+
+    A table without columns loses the number of its rows.
+    """
+    found = [schema.field(name) for name in needed if name in schema.names]
+    return pa.schema(found or list(schema)[:1])

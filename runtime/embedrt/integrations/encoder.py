@@ -83,11 +83,11 @@ class Encoder:
 
     def queries(self, texts: Sequence[str], prompt: str | None = None) -> Vectors:
         """Embed queries, with the model's prompt for them or another. Shape: (n, dimension)."""
-        return _lists(self.embedder.encode_query(list(texts), prompt=prompt))
+        return _lists(self.embedder.encode_query(_several(texts), prompt=prompt))
 
     def documents(self, texts: Sequence[str], prompt: str | None = None) -> Vectors:
         """Embed documents, with the model's prompt for them or another. Shape: (n, dimension)."""
-        return _lists(self.embedder.encode_document(list(texts), prompt=prompt))
+        return _lists(self.embedder.encode_document(_several(texts), prompt=prompt))
 
     async def aqueries(self, texts: Sequence[str], prompt: str | None = None) -> Vectors:
         """Embed queries like `queries`, without blocking the running asyncio loop."""
@@ -99,7 +99,7 @@ class Encoder:
 
     async def _awaited(self, texts: Sequence[str], prompt: str | None, name: str) -> Vectors:
         options: EncodeOptions = {"prompt": prompt}
-        return _lists(await self.embedder.aencode(list(texts), **with_prompt(options, name)))
+        return _lists(await self.embedder.aencode(_several(texts), **with_prompt(options, name)))
 
     @property
     def _prompts(self) -> Prompts:
@@ -114,6 +114,13 @@ def digest(bundle: str | Path) -> str:
 def _digest(bundle: Bundle) -> str:
     # The manifest holds the sha256 of each of the other files.
     return hashlib.sha256(bundle.manifest.to_json().encode()).hexdigest()
+
+
+def _several(texts: Sequence[str]) -> list[str]:
+    """Return the texts as a list; raise TypeError for one str, a sequence of characters."""
+    if isinstance(texts, str):
+        raise TypeError(f"one str was passed; expected a list of texts, [{texts[:20]!r}]")
+    return list(texts)
 
 
 def _lists(vectors: Any) -> Vectors:

@@ -47,12 +47,12 @@ class EmbedrtTextEmbedder(Settings[Encoder]):
     @component.output_types(embedding=list[float])
     def run(self, text: str) -> dict[str, Any]:
         """Embed the text. Shape: (dimension,)."""
-        return {"embedding": self.warm_up().queries([text + self.suffix], self.prefix)[0]}
+        return {"embedding": self.warm_up().queries([self.query(text)], self.prefix)[0]}
 
     @component.output_types(embedding=list[float])
     async def run_async(self, text: str) -> dict[str, Any]:
         """Embed like `run`, without blocking the running asyncio loop."""
-        vectors = await self.warm_up().aqueries([text + self.suffix], self.prefix)
+        vectors = await self.warm_up().aqueries([self.query(text)], self.prefix)
         return {"embedding": vectors[0]}
 
 

@@ -40,8 +40,17 @@ class Settings(Generic[Model]):
         """Make the component of a saved pipeline."""
         return default_from_dict(cls, data)
 
+    def query(self, text: object) -> str:
+        """Return what is embedded of a query; raise TypeError if it is no str."""
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise TypeError(f"text must be a str, not {kind}; a DocumentEmbedder takes Documents")
+        return text + self.suffix
+
     def texts(self, documents: list[Document]) -> list[str]:
-        """Return the text to embed for each document."""
+        """Return the text to embed for each document; raise TypeError for other arguments."""
+        if not isinstance(documents, list) or not all(isinstance(d, Document) for d in documents):
+            raise TypeError("documents must be a list of Documents; use a TextEmbedder for a str")
         return [self._text(document) for document in documents]
 
     def _text(self, document: Document) -> str:

@@ -47,13 +47,13 @@ class EmbedrtSparseTextEmbedder(Settings[SparseEncoder]):
     @component.output_types(sparse_embedding=SparseEmbedding)
     def run(self, text: str) -> dict[str, Any]:
         """Compute the row of the text."""
-        row = self.warm_up().encode_query(text + self.suffix, prompt=self.prefix)
+        row = self.warm_up().encode_query(self.query(text), prompt=self.prefix)
         return {"sparse_embedding": _embedding(row)}
 
     @component.output_types(sparse_embedding=SparseEmbedding)
     async def run_async(self, text: str) -> dict[str, Any]:
         """Compute like `run`, without blocking the running asyncio loop."""
-        row = await self.warm_up().aencode_query(text + self.suffix, prompt=self.prefix)
+        row = await self.warm_up().aencode_query(self.query(text), prompt=self.prefix)
         return {"sparse_embedding": _embedding(row)}
 
 

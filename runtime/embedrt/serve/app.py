@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -20,7 +22,7 @@ from embedrt.serve.operation import Dialect, Operation
 from embedrt.serve.options import ServeOptions
 from embedrt.serve.security import Guard, path_of
 from embedrt.serve.service import Service
-from embedrt.serve.wire import send_reply
+from embedrt.serve.wire import Reply, send_reply
 
 # In order of their frequency, because they are searched in this order.
 OPERATIONS: list[Operation] = [
@@ -61,10 +63,28 @@ def create_app(loaded: LoadedBundle, options: ServeOptions | None = None) -> Sta
 
 def dialect_of(path: str) -> Dialect:
     """Return the dialect of a path: OpenAI's below ``/v1``, and TEI's for unknown paths."""
-    for operation in OPERATIONS:
-        if operation.path == path:
-            return operation.dialect
+    for operation in _operations_at(path):
+        return operation.dialect
     return openai.DIALECT if path.startswith("/v1/") else tei.DIALECT
+
+
+def _operations_at(path: str) -> list[Operation]:
+    """Return the operations of a path; the parameter of a route is the end of its path."""
+    return [
+        each
+        for each in OPERATIONS
+        if each.path == path or ("{" in each.path and path.startswith(each.path.partition("{")[0]))
+    ]
+
+
+def _refusal(scope: Scope, error: RequestError) -> tuple[Reply, bytes]:
+    """Return the answer to a request that reaches no endpoint, and its id; count it."""
+    path = path_of(scope)
+    reply = dialect_of(path).reply(error)
+    known = [each.path for each in _operations_at(path)]
+    route = known[0] if known else "other"
+    scope["app"].state.service.metrics.note(route, reply.status, 0, embeds=False)
+    return reply, token_hex(8).encode()
 
 
 def _middleware(options: ServeOptions) -> list[Middleware]:
@@ -75,7 +95,7 @@ def _middleware(options: ServeOptions) -> list[Middleware]:
                 CORSMiddleware,
                 allow_origins=list(options.cors_origins),
                 allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type"],
+                allow_headers=["*"],  # OpenAI's client in JavaScript sends a dozen of its own
                 expose_headers=["Retry-After", "X-Request-Id"],
             )
         )
@@ -89,8 +109,7 @@ async def _no_key(scope: Scope, receive: Receive, send: Send) -> None:
         return
     del receive
     message = "no valid API key; send the header Authorization: Bearer KEY"
-    reply = dialect_of(path_of(scope)).reply(RequestError("unauthorized", message))
-    await send_reply(send, reply, b"-")
+    await send_reply(send, *_refusal(scope, RequestError("unauthorized", message)))
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
@@ -98,11 +117,12 @@ async def _no_route(request: Request, error: Exception) -> Response:
     path = path_of(request.scope)
     headers = {}
     if error.status_code == 405:
-        allowed = ", ".join(sorted({each.method for each in OPERATIONS if each.path == path}))
+        allowed = ", ".join(sorted({each.method for each in _operations_at(path)}))
         message = f"{request.method[:20]!r} is not answered here; send {allowed}"
         problem = RequestError("method", message)
         headers["allow"] = allowed.replace("GET", "GET, HEAD")
     else:
         problem = RequestError("not_found", "there is no such route; GET / shows a page with all")
-    reply = dialect_of(path).reply(problem)
+    reply, request_id = _refusal(request.scope, problem)
+    headers["x-request-id"] = request_id.decode()
     return Response(reply.body, reply.status, headers, reply.content_type.decode())

@@ -75,11 +75,17 @@ def flag(fields: Mapping[str, Any], name: str, default: bool) -> bool:
     return value
 
 
-def word(fields: Mapping[str, Any], name: str, known: Sequence[str] | None = None) -> str | None:
-    """Return a string field, one of `known`; None for null and absence."""
+def word(
+    fields: Mapping[str, Any], name: str, known: Sequence[str] | None = None, *, within: str = ""
+) -> str | None:
+    """Return a string field, one of `known`; None for null and absence.
+
+    `within` is the name of the object that has the field, for messages.
+    """
     value = fields.get(name)
     if value is None:
         return None
+    name = f"{within}.{name}" if within else name
     if not isinstance(value, str):
         raise RequestError("invalid", f"{name} is {describe(value)}; expected a string", field=name)
     if known is not None and value not in known:
@@ -112,8 +118,9 @@ def count_of(fields: Mapping[str, Any], name: str) -> int | None:
     return int(value)
 
 
-def dimensions_of(fields: Mapping[str, Any], dimension: int) -> int | None:
+def dimensions_of(fields: Mapping[str, Any], dimension: int, *, within: str = "") -> int | None:
     """Return the field ``dimensions``; None for null, absence, and all components."""
+    name = f"{within}.dimensions" if within else "dimensions"
     value = fields.get("dimensions")
     if value is None:
         return None
@@ -122,8 +129,8 @@ def dimensions_of(fields: Mapping[str, Any], dimension: int) -> int | None:
         shown = value if whole and abs(value) < 1e9 else describe(value)
         raise RequestError(
             "invalid",
-            f"dimensions is {shown}; expected 1 to {dimension}, the components of this model",
-            field="dimensions",
+            f"{name} is {shown}; expected 1 to {dimension}, the components of this model",
+            field=name,
         )
     return None if value == dimension else int(value)
 

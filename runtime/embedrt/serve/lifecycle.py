@@ -27,8 +27,10 @@ from types import FrameType
 import uvicorn
 
 from embedrt.bundle.reader import Bundle
+from embedrt.files import ending_signals
 from embedrt.loaded import LoadOptions, check_at_least
 from embedrt.serve.app import create_app
+from embedrt.serve.below import Below
 from embedrt.serve.health import Health
 from embedrt.serve.limits import LimitedProtocol
 from embedrt.serve.logs import LogFormat, configure_logging
@@ -52,7 +54,7 @@ class ServerOptions:
     uds: Path | None = None
     """A Unix socket to listen on in place of host and port."""
     root_path: str = ""
-    """The path below which a proxy serves the application."""
+    """The path below which a proxy serves the application, and which it may take off."""
     read_timeout: float = 30
     """Seconds in which a client must send a whole request."""
     grace: float = 30
@@ -70,7 +72,7 @@ class ServerOptions:
 
 
 def serve(path: str | Path, options: ServerOptions) -> None:
-    """Serve the bundle at `path` until SIGTERM or SIGINT."""
+    """Serve the bundle at `path` until SIGTERM, SIGINT or SIGHUP."""
     configure_logging(options.log_format, options.log_level)
     with listening(options) as listener:
         if not options.app.api_keys and not is_local(listener):
@@ -80,7 +82,7 @@ def serve(path: str | Path, options: ServerOptions) -> None:
             check_probes(loaded, bundle)
             app = create_app(loaded, options.app)
             config = uvicorn.Config(
-                app,
+                Below(app, options.root_path),
                 http=partial(LimitedProtocol, read_seconds=options.read_timeout),  # type: ignore[arg-type]
                 ws="none",
                 loop="asyncio",
@@ -89,7 +91,6 @@ def serve(path: str | Path, options: ServerOptions) -> None:
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                root_path=options.root_path,
                 timeout_graceful_shutdown=max(1, round(options.grace)),
             )
             gc.freeze()  # a collection of what was imported would stop all requests
@@ -105,9 +106,8 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle SIGTERM and SIGINT, without raising them again at the end."""
-        handled = (signal.SIGTERM, signal.SIGINT)
-        before = {number: signal.signal(number, self.handle_exit) for number in handled}
+        """Handle signals that end the server, without raising them again at the end."""
+        before = {number: signal.signal(number, self.handle_exit) for number in ending_signals()}
         try:
             yield
         finally:
@@ -199,7 +199,7 @@ def is_local(listener: socket.socket) -> bool:
 def _bind_tcp(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
         if os.name != "nt":  # where it would let two servers share a port

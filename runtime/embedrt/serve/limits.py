@@ -12,6 +12,7 @@ import asyncio
 import sys
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from embedrt.serve.writes import JoinedWrites
@@ -51,7 +52,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if self._in_headers:
             self._header_bytes += len(data)
-        super().data_received(data)
+        self._feed(data)
         if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
             self._refuse(431, f"The headers have more than {MAX_HEADER_BYTES} bytes.")
         elif self._arriving and self._receiving is None:
@@ -66,13 +67,16 @@ class LimitedProtocol(HttpToolsProtocol):
         """Begin to read the body."""
         if self._header_bytes > MAX_HEADER_BYTES:
             self._check_headers()
+        if self.parser.should_upgrade():
+            return
         self._in_headers, self._header_bytes = False, 0
         super().on_headers_complete()
-        if self.cycle is not None:  # None if the connection is upgraded, which nothing here does
-            self.cycle.transport = self._replies
+        self.cycle.transport = self._replies
 
     def on_message_complete(self) -> None:
         """Stop the timer of a complete request."""
+        if self.parser.should_upgrade():
+            return
         self._arriving, self._in_headers = False, True
         if self._receiving is not None:
             self._receiving.cancel()
@@ -106,6 +110,26 @@ class LimitedProtocol(HttpToolsProtocol):
         """Close an idle connection, but not one whose client still reads or sends."""
         if self._receiving is None and not self.transport.get_write_buffer_size():
             super().timeout_keep_alive_handler()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse what arrives, and ignore the wish for another protocol, as HTTP allows.
+
+        Java's HttpClient asks for HTTP/2 with its first request. The parser takes a request that
+        does for one without a body, and so gets it again without the wish.
+        """
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            method, version = self.parser.get_method(), self.parser.get_http_version()
+            if method == b"CONNECT":
+                self.send_400_response("This server is no proxy.")
+                return
+            kept = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+            head = [b"%b %b HTTP/%b" % (method, self.url, version.encode()), *kept]
+            self._feed(b"\r\n".join([*head, b"", data[upgrade.args[0] :]]))
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
 
     def _check_headers(self) -> None:
         """Raise ValueError, which uvicorn answers with 400, for headers that came in one piece."""

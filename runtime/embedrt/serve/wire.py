@@ -84,7 +84,7 @@ async def read_body(
     Raises RequestError if it is compressed or has more than `most` bytes.
     """
     encoding = header(scope, b"content-encoding")
-    if encoding is not None and encoding.lower() != b"identity":
+    if encoding is not None and encoding.lower() not in (b"", b"identity"):
         raise RequestError("encoding", "the body is compressed; send it as it is, without encoding")
     declared = header(scope, b"content-length") or b"0"
     if declared.isdigit() and int(declared[-20:]) > most:

@@ -7,7 +7,15 @@ from typing import Any, Final
 
 from embedrt.bundle.manifest import Manifest, Side, Task
 from embedrt.serve.errors import Kind, RequestError
-from embedrt.serve.fields import describe, dimensions_of, flag, is_token_ids, texts_of, word
+from embedrt.serve.fields import (
+    Texts,
+    describe,
+    dimensions_of,
+    flag,
+    is_token_ids,
+    texts_of,
+    word,
+)
 from embedrt.serve.kinds import KINDS
 from embedrt.serve.operation import Dialect, Operation
 from embedrt.serve.service import Service, Wanted
@@ -51,6 +59,15 @@ async def embed(service: Service, incoming: Incoming) -> Reply:
     return json_reply((await service.embed(texts, wanted)).vectors)
 
 
+class Compared(Texts):
+    """The sentences of a request, and after them the one that they are compared with."""
+
+    def place(self, index: int | None) -> str:
+        """Return the name of a sentence."""
+        is_source = index == len(self.values) - 1
+        return "inputs.source_sentence" if is_source else super().place(index)
+
+
 async def similarities(service: Service, incoming: Incoming) -> Reply:
     """Answer ``POST /similarity``: the cosine of each sentence with the source sentence."""
     inputs = incoming.fields.get("inputs")
@@ -60,7 +77,7 @@ async def similarities(service: Service, incoming: Incoming) -> Reply:
             f"inputs is {describe(inputs)}; expected an object with source_sentence and sentences",
             field="inputs",
         )
-    source = word(inputs, "source_sentence")
+    source = word(inputs, "source_sentence", within="inputs")
     if source is None:
         raise RequestError("invalid", "inputs.source_sentence is missing", field="inputs")
     sentences = inputs.get("sentences")
@@ -79,7 +96,7 @@ async def similarities(service: Service, incoming: Incoming) -> Reply:
         )
     texts = texts_of(sentences, "inputs.sentences", service.options.max_texts)
     wanted = wanted_of(service, parameters or {})
-    both = texts_of([*texts.values, source], "inputs.sentences", service.options.max_texts + 1)
+    both = Compared(values=[*texts.values, source], name=texts.name, is_one=False)
     vectors = (await service.embed(both, wanted)).vectors
     return json_reply(similarity(vectors[-1:], vectors[:-1], "cosine")[0])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embedrt.errors import TextError
@@ -45,7 +45,8 @@ async def decode(service: Service, incoming: Incoming) -> Reply:
     ids = incoming.fields.get("ids")
     skip = flag(incoming.fields, "skip_special_tokens", default=True)
     several = isinstance(ids, list) and bool(ids) and isinstance(ids[0], list)
-    rows = [_ids_of(row) for row in (ids if several else [ids])]  # type: ignore[union-attr]
+    named = [(f"ids[{at}]", row) for at, row in enumerate(ids)] if several else [("ids", ids)]  # type: ignore[arg-type]
+    rows = {name: _ids_of(row, name) for name, row in named}
     async with service.tokenizing:
         return json_reply(await asyncio.to_thread(_texts, service, rows, skip))
 
@@ -72,25 +73,30 @@ def _token(piece: Piece) -> dict[str, Any]:
     }
 
 
-def _ids_of(row: object) -> list[int]:
+def _ids_of(row: object, name: str) -> list[int]:
     if not isinstance(row, list) or not row:
         shown = "an empty list" if row == [] else describe(row)
         raise RequestError(
-            "invalid", f"ids is {shown}; expected token ids, or lists of them", field="ids"
+            "invalid", f"{name} is {shown}; expected token ids, or lists of them", field=name
         )
     for index, value in enumerate(row):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 32:
             raise RequestError(
-                "invalid", f"ids[{index}] is not a token id of this model", field=f"ids[{index}]"
+                "invalid",
+                f"{name}[{index}] is not a token id of this model",
+                field=f"{name}[{index}]",
             )
     return row
 
 
-def _texts(service: Service, rows: Sequence[Sequence[int]], skip: bool) -> list[str]:
-    try:
-        return [service.loaded.tokenizer.decode(row, skip_special=skip) for row in rows]
-    except ValueError as error:
-        raise RequestError("invalid", f"ids{error}", field="ids") from None
+def _texts(service: Service, rows: Mapping[str, Sequence[int]], skip: bool) -> list[str]:
+    texts = []
+    for name, row in rows.items():
+        try:
+            texts.append(service.loaded.tokenizer.decode(row, skip_special=skip))
+        except ValueError as error:
+            raise RequestError("invalid", f"{name}{error}", field=name) from None
+    return texts
 
 
 OPERATIONS = [

@@ -67,15 +67,15 @@ def echo(text: str) -> str:
 
 
 def _wanted(service: Service, config: Mapping[str, Any]) -> Wanted:
-    task = word(config, "task_type", ("query", "passage"))
-    pooling = word(config, "pooling_strategy")
+    task = word(config, "task_type", ("query", "passage"), within="config")
+    pooling = word(config, "pooling_strategy", within="config")
     own = service.manifest.pooling
     if pooling is not None and (POOLING.get(pooling, pooling),) != own:
         message = f"config.pooling_strategy is {pooling[:40]!r}; this model's is {'+'.join(own)}"
         raise RequestError("invalid", message, field="config.pooling_strategy")
     prompts = service.prompts
     names = {"query": prompts.query, "passage": prompts.document}
-    dimensions = dimensions_of(config, service.manifest.dimension)
+    dimensions = dimensions_of(config, service.manifest.dimension, within="config")
     return Wanted(
         prompt_name=None if task is None else names[task],
         normalize=service.manifest.normalized,
