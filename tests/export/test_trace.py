@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import transformers
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 from sentence_transformers.base.modules import transformer
@@ -152,6 +153,23 @@ def test_architecture_that_optimum_does_not_know(tmp_path: Path, family: str) ->
         assert "onnxscript" in embedder.manifest.tools
         assert "optimum-onnx" not in embedder.manifest.tools
     assert_agrees(pair, TEXTS)
+
+
+def test_texts_longer_than_the_positions_of_the_config(tmp_path: Path) -> None:
+    """Where the original computes any position, max_seq_length alone limits a text."""
+    folder = make_any(tmp_path / "model", "arcee", max_position_embeddings=20)
+    pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
+    with Embedder.load(pair.bundle) as embedder:
+        assert embedder.max_tokens == 64
+    assert_agrees(pair, [*TEXTS, "a lazy dog"])
+
+
+@pytest.mark.parametrize("kind", ["CLIPConfig", "Qwen2VLConfig"])
+def test_models_of_several_parts(tmp_path: Path, kind: str) -> None:
+    folder = make_small(tmp_path / "model", "bert")
+    (folder / "config.json").write_text(getattr(transformers, kind)().to_json_string())
+    with pytest.raises(UnsupportedModelError, match="text_config, vision_config and is not an"):
+        export_model(str(folder), output=tmp_path / "bundle")
 
 
 def test_positions_are_filled(tmp_path: Path) -> None:

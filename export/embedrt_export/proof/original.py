@@ -96,7 +96,7 @@ class Original:
     @property
     def max_tokens(self) -> int:
         """Number of tokens to which texts are truncated; a huge number if there is no limit."""
-        most = self._call().get("max_length", self._model.max_seq_length)
+        most = self._call().get("max_length", self._transformer().max_seq_length)
         return sys.maxsize if most is None else int(most)
 
     def last_token(self) -> tuple[str, int]:

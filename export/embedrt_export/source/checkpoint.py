@@ -125,8 +125,8 @@ def load_tensors(folder: Path) -> Tensors:
                 tensors |= load_file(file) if file.suffix == ".safetensors" else _load_torch(file)
         except Exception as error:
             raise SourceError(
-                f"{file} cannot be read as weights ({gist(error)}). Download it again; a torch file that "
-                "holds more than tensors is refused: save the model as safetensors"
+                f"{file} cannot be read as weights ({gist(error)}). Download it again; a torch "
+                "file that holds more than tensors is refused: save the model as safetensors"
             ) from error
     return Tensors({_modern(name): tensor for name, tensor in tensors.items()})
 

@@ -63,6 +63,7 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
             f"transformers does not know {settings.transformer}: {reason}"
             f"{upgrade_advice(settings.transformer)}"
         ) from error
+    _require_text_encoder(file, config)
     if own:
         logger.warning(
             "%s names code of the model's author (%s), which is ignored: the model is exported as "
@@ -72,6 +73,20 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
             config.model_type,
         )
     return config
+
+
+def _require_text_encoder(file: Path, config: PretrainedConfig) -> None:
+    """Raise UnsupportedModelError for an architecture that is no single encoder of texts.
+
+    The configs of models of images or speech have their sizes in the parts that they consist of.
+    """
+    if not all(hasattr(config, name) for name in ("hidden_size", "vocab_size")):
+        parts = ", ".join(sorted(config.sub_configs))
+        of = f" consists of {parts} and" if parts else ""
+        raise UnsupportedModelError(
+            f"{file} has the architecture {config.model_type}, which{of} is not an encoder of "
+            "texts; embedrt exports only these. Use sentence-transformers for it, or another model"
+        )
 
 
 def _refuse_code(file: Path, own: Sequence[str], architecture: object, *, known: bool) -> str:
