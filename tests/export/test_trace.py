@@ -28,7 +28,9 @@ from embedrt.errors import ProofError, SourceError, UnsupportedModelError
 from embedrt_export import export_model
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.source.config import read_config
 from embedrt_export.source.loading import ENCODERS, class_of
+from embedrt_export.source.settings import read_settings
 from embedrt_export.traced import finish, trace
 from embedrt_export.traced.finish import ENCODED, finish_model
 from model_folders import BEFORE_5, METADATA, change_json, make_small, write_json
@@ -162,6 +164,16 @@ def test_texts_longer_than_the_positions_of_the_config(tmp_path: Path) -> None:
     with Embedder.load(pair.bundle) as embedder:
         assert embedder.max_tokens == 64
     assert_agrees(pair, [*TEXTS, "a lazy dog"])
+
+
+@pytest.mark.parametrize("attention", ["block_sparse", "original_full"])
+def test_attention_that_transformers_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, attention: str
+) -> None:
+    folder = make_any(tmp_path / "model", "big_bird", attention_type=attention)
+    read_config(read_settings(folder, "model"))
+    told = "exported with original_full" in caplog.text
+    assert told == (attention == "block_sparse")
 
 
 @pytest.mark.parametrize("kind", ["CLIPConfig", "Qwen2VLConfig"])

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 # The classes of a model's own code that sentence-transformers would run, by their keys in auto_map.
 RUN = ("AutoConfig", "AutoModel")
+SPARSE = "block_sparse"  # the attention of BigBird for long texts, as long as no text was short
 
 
 def own_code(settings: Settings) -> tuple[str, ...]:
@@ -64,6 +65,13 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
             f"{upgrade_advice(settings.transformer)}"
         ) from error
     _require_text_encoder(file, config)
+    if getattr(config, "attention_type", None) == SPARSE:
+        logger.warning(
+            "%s sets attention_type to %s, which transformers changes to original_full, for good, "
+            "at the first short text: the model is exported with original_full",
+            file,
+            SPARSE,
+        )
     if own:
         logger.warning(
             "%s names code of the model's author (%s), which is ignored: the model is exported as "
