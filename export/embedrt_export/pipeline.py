@@ -57,6 +57,7 @@ from embedrt_export.stages import STAGES, Stages
 from embedrt_export.static.original import StaticOriginal
 from embedrt_export.static.pipeline import export_static
 
+SPARE = 8  # tables of positions may have a few rows more than config.json says
 LONGEST = 1 << 20  # transformers reports 1e30 for a tokenizer without a limit
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def export_model(
         built = build_graph(settings, config, staging.scratch / "fp32")
         oracle = stages.load(settings)
         _require_rows(settings, oracle, built)
+        built = _lengthen(settings, oracle, built)
         types = oracle.token_types()
         manifest = _describe(source, settings, config, oracle, types, built, weights, precision)
         longest = _longest(settings, manifest, built)
@@ -249,6 +251,25 @@ def _require_rows(settings: Settings, oracle: Original, built: Built) -> None:
             f"an encoder with {built.vocabulary}: a text with that token would fail. Resize the "
             "encoder (resize_token_embeddings of transformers) or remove the token, and save it"
         )
+
+
+def _lengthen(settings: Settings, oracle: Original, built: Built) -> Built:
+    """Return the graph without a limit of positions where the original computes any position.
+
+    Raises UnsupportedModelError if the graph has a table of fewer positions than are needed.
+    """
+    positions, longest = built.positions, oracle.max_tokens
+    if positions is None or longest <= positions or longest > LONGEST:
+        return built
+    if not oracle.runs(min(longest, positions + SPARE)):
+        return built
+    if built.builder == "traced":
+        return replace(built, positions=None)
+    raise UnsupportedModelError(
+        f"{settings.folder} takes texts of {longest} tokens, and its rotary positions are scaled "
+        f"for the {positions} that max_position_embeddings says; embedrt has no others. Set "
+        f"max_seq_length in sentence_bert_config.json to {positions}"
+    )
 
 
 def _max_tokens(settings: Settings, oracle: Original, built: Built) -> int:

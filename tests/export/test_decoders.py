@@ -29,6 +29,7 @@ from model_folders import (
     decoder_tokenizer,
     make_small,
     rename_weights,
+    write_json,
 )
 
 LLAMAS = ["llama", "mistral", "qwen2", "qwen3"]
@@ -161,6 +162,15 @@ def test_scaled_rotations(tmp_path: Path, family: str, scaling: str) -> None:
     config = {"rope_scaling": SCALINGS[scaling], "rope_theta": 5000.0}
     pair = export_fused(tmp_path, family, config=config, max_tokens=100)
     assert_agrees_at_every_length(pair, 109)
+
+
+def test_texts_for_which_rotations_would_be_scaled(tmp_path: Path) -> None:
+    """The original embeds them, with rotations that depend on the longest text before."""
+    config = {"rope_scaling": SCALINGS["dynamic"], "max_position_embeddings": 64}
+    folder = make_small(tmp_path / "model", "llama", config=config)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 100})
+    with pytest.raises(UnsupportedModelError, match=r"Set max_seq_length in .* to 64$"):
+        export_model(str(folder), output=tmp_path / "bundle")
 
 
 def test_rotations_of_gemma(tmp_path: Path) -> None:

@@ -145,6 +145,20 @@ def test_agrees_at_every_length_and_past_the_maximum(
     assert 0.05 < shares.mean() < 0.9  # else agreement would say little
 
 
+@pytest.mark.parametrize("longest", [20, 128, int(1e30)])
+def test_queries_and_documents_have_maxima_of_their_own(tmp_path: Path, longest: int) -> None:
+    """The original truncates queries by their table's tokenizer, documents by their encoder's."""
+    folder = make_sparse(tmp_path / "model", "bert", max_tokens=40, inference_free=True)
+    (queries,) = folder.glob("*SparseStaticEmbedding")
+    change_json(queries / "tokenizer_config.json", model_max_length=longest)
+    bundle = export_model(str(folder), output=tmp_path / "bundle")
+    texts, model = ["a " * 30 + "fox " * 30 + "dog " * 30 + "cats " * 60], original(folder)
+    with SparseEncoder.load(bundle) as encoder:
+        for method in ("encode_query", "encode_document"):
+            found = getattr(encoder, method)(texts)
+            assert difference(dense(found), alone(model, texts, method)) <= TOLERANCE
+
+
 @pytest.mark.parametrize("name", ["bert", "sum", "roberta"])
 def test_the_same_bytes_in_any_batch(both: Callable[[str], Both], name: str) -> None:
     bundle = both(name).bundle

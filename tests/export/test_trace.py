@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import transformers
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 from sentence_transformers.base.modules import transformer
@@ -27,7 +28,9 @@ from embedrt.errors import ProofError, SourceError, UnsupportedModelError
 from embedrt_export import export_model
 from embedrt_export.graph.fuse import OPSET
 from embedrt_export.graph.nodes import Nodes
+from embedrt_export.source.config import read_config
 from embedrt_export.source.loading import ENCODERS, class_of
+from embedrt_export.source.settings import read_settings
 from embedrt_export.traced import finish, trace
 from embedrt_export.traced.finish import ENCODED, finish_model
 from model_folders import BEFORE_5, METADATA, change_json, make_small, write_json
@@ -152,6 +155,33 @@ def test_architecture_that_optimum_does_not_know(tmp_path: Path, family: str) ->
         assert "onnxscript" in embedder.manifest.tools
         assert "optimum-onnx" not in embedder.manifest.tools
     assert_agrees(pair, TEXTS)
+
+
+def test_texts_longer_than_the_positions_of_the_config(tmp_path: Path) -> None:
+    """Where the original computes any position, max_seq_length alone limits a text."""
+    folder = make_any(tmp_path / "model", "arcee", max_position_embeddings=20)
+    pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
+    with Embedder.load(pair.bundle) as embedder:
+        assert embedder.max_tokens == 64
+    assert_agrees(pair, [*TEXTS, "a lazy dog"])
+
+
+@pytest.mark.parametrize("attention", ["block_sparse", "original_full"])
+def test_attention_that_transformers_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, attention: str
+) -> None:
+    folder = make_any(tmp_path / "model", "big_bird", attention_type=attention)
+    read_config(read_settings(folder, "model"))
+    told = "exported with original_full" in caplog.text
+    assert told == (attention == "block_sparse")
+
+
+@pytest.mark.parametrize("kind", ["CLIPConfig", "Qwen2VLConfig"])
+def test_models_of_several_parts(tmp_path: Path, kind: str) -> None:
+    folder = make_small(tmp_path / "model", "bert")
+    (folder / "config.json").write_text(getattr(transformers, kind)().to_json_string())
+    with pytest.raises(UnsupportedModelError, match="text_config, vision_config and is not an"):
+        export_model(str(folder), output=tmp_path / "bundle")
 
 
 def test_positions_are_filled(tmp_path: Path) -> None:

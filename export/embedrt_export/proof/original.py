@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import sentence_transformers
+import torch
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
@@ -95,7 +96,7 @@ class Original:
     @property
     def max_tokens(self) -> int:
         """Number of tokens to which texts are truncated; a huge number if there is no limit."""
-        most = self._call().get("max_length", self._model.max_seq_length)
+        most = self._call().get("max_length", self._transformer().max_seq_length)
         return sys.maxsize if most is None else int(most)
 
     def last_token(self) -> tuple[str, int]:
@@ -107,13 +108,28 @@ class Original:
     def limit(self, max_tokens: int) -> None:
         """Truncate texts to `max_tokens` from now on."""
         self._model.max_seq_length = max_tokens
-        if max_tokens > LONG:
-            encoder: Any = self._model.transformers_model
-            with suppress(ValueError), quiet():  # not all architectures have it
-                encoder.set_attn_implementation("sdpa")
+        self._bound_memory(max_tokens)
         for keywords in self._processing().values():
             if "max_length" in keywords:
                 keywords["max_length"] = max_tokens
+
+    def runs(self, tokens: int) -> bool:
+        """Whether the encoder takes a text of this many tokens, as one without a table does."""
+        self._bound_memory(tokens)
+        ids = torch.from_numpy(np.resize(self._tokenizer("a river")["input_ids"], (1, tokens)))
+        try:
+            with quiet(), torch.no_grad():
+                self._model.transformers_model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        except Exception:  # noqa: BLE001  # whatever the architecture makes torch raise
+            return False
+        return True
+
+    def _bound_memory(self, tokens: int) -> None:
+        """Attend in memory that grows linearly if texts of this many tokens are to be run."""
+        if tokens > LONG:
+            encoder: Any = self._model.transformers_model
+            with suppress(ValueError), quiet():  # not all architectures have it
+                encoder.set_attn_implementation("sdpa")
 
     @property
     def truncation_side(self) -> Side:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embedrt.bundle.manifest import QueryWeights, Sparsity
+from embedrt.bundle.manifest import MAX_TOKENS, QueryWeights, Sparsity
 from embedrt.errors import UnsupportedModelError
 from embedrt.pair import Text
 from embedrt.sparse import SparseEncoder
@@ -46,7 +46,7 @@ class SparseOracle(Oracle):
         table = sparse.queries
         queries = None
         if table is not None:
-            longest = int(min(self._table.tokenizer.model_max_length, self.max_tokens))
+            longest = int(min(self._table.tokenizer.model_max_length, MAX_TOKENS))
             queries = QueryWeights(max_tokens=longest, by_default=table.by_default)
         return Sparsity(
             pooling=sparse.pooling.strategy,

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.encoder import FloatArray, Linear, Norm, RmsNorm
+from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.files import read_json
 
 SAFETENSORS = "model.safetensors"
@@ -120,19 +121,17 @@ def load_tensors(folder: Path) -> Tensors:
     tensors: dict[str, torch.Tensor] = {}
     for file in weight_files(folder):
         try:
-            if file.suffix == ".safetensors":
-                tensors |= load_file(file)
-            else:
-                tensors |= _load_torch_file(file)
+            with quiet():
+                tensors |= load_file(file) if file.suffix == ".safetensors" else _load_torch(file)
         except Exception as error:
             raise SourceError(
-                f"{file} cannot be read as weights ({error}). Download it again; a torch file that "
-                "holds more than tensors is refused: save the model as safetensors"
+                f"{file} cannot be read as weights ({gist(error)}). Download it again; a torch "
+                "file that holds more than tensors is refused: save the model as safetensors"
             ) from error
     return Tensors({_modern(name): tensor for name, tensor in tensors.items()})
 
 
-def _load_torch_file(file: Path) -> dict[str, torch.Tensor]:
+def _load_torch(file: Path) -> dict[str, torch.Tensor]:
     # Only files in the format of torch 1.6 and later can be mapped.
     mapped = is_zipfile(file)
     tensors: dict[str, torch.Tensor] = torch.load(

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 # The classes of a model's own code that sentence-transformers would run, by their keys in auto_map.
 RUN = ("AutoConfig", "AutoModel")
+SPARSE = "block_sparse"  # the attention of BigBird for long texts, as long as no text was short
 
 
 def own_code(settings: Settings) -> tuple[str, ...]:
@@ -63,6 +64,14 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
             f"transformers does not know {settings.transformer}: {reason}"
             f"{upgrade_advice(settings.transformer)}"
         ) from error
+    _require_text_encoder(file, config)
+    if getattr(config, "attention_type", None) == SPARSE:
+        logger.warning(
+            "%s sets attention_type to %s, which transformers changes to original_full, for good, "
+            "at the first short text: the model is exported with original_full",
+            file,
+            SPARSE,
+        )
     if own:
         logger.warning(
             "%s names code of the model's author (%s), which is ignored: the model is exported as "
@@ -72,6 +81,20 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
             config.model_type,
         )
     return config
+
+
+def _require_text_encoder(file: Path, config: PretrainedConfig) -> None:
+    """Raise UnsupportedModelError for an architecture that is no single encoder of texts.
+
+    The configs of models of images or speech have their sizes in the parts that they consist of.
+    """
+    if not all(hasattr(config, name) for name in ("hidden_size", "vocab_size")):
+        parts = ", ".join(sorted(config.sub_configs))
+        of = f" consists of {parts} and" if parts else ""
+        raise UnsupportedModelError(
+            f"{file} has the architecture {config.model_type}, which{of} is not an encoder of "
+            "texts; embedrt exports only these. Use sentence-transformers for it, or another model"
+        )
 
 
 def _refuse_code(file: Path, own: Sequence[str], architecture: object, *, known: bool) -> str:
