@@ -183,7 +183,9 @@ class TestOutput:
             write_tables(file.parent, {name: {"id": [1, 2]}})
         else:
             file.parent.mkdir(parents=True)
-            file.write_text('{"id": 1}\n{"id": 2}\n' if name == "a.jsonl" else "id\n1\n2\n")
+            file.write_text(
+                '{"id": 1}\n{"id": 2}\n' if name == "a.jsonl" else "id\n1\n2\n", encoding="utf-8"
+            )
         embed(tmp_path / "source", output, bundle=tiny, columns=["text"])
         assert pq.read_table(output).column("text").to_pylist() == ["w1", "w1"]
         assert verify_output(output, source=tmp_path / "source").again.rows == 2

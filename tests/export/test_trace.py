@@ -179,7 +179,9 @@ def test_attention_that_transformers_changes(
 @pytest.mark.parametrize("kind", ["CLIPConfig", "Qwen2VLConfig"])
 def test_models_of_several_parts(tmp_path: Path, kind: str) -> None:
     folder = make_small(tmp_path / "model", "bert")
-    (folder / "config.json").write_text(getattr(transformers, kind)().to_json_string())
+    (folder / "config.json").write_text(
+        getattr(transformers, kind)().to_json_string(), encoding="utf-8"
+    )
     with pytest.raises(UnsupportedModelError, match="text_config, vision_config and is not an"):
         export_model(str(folder), output=tmp_path / "bundle")
 

@@ -64,7 +64,7 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
             f"transformers does not know {settings.transformer}: {reason}"
             f"{upgrade_advice(settings.transformer)}"
         ) from error
-    _require_text_encoder(file, config)
+    _require_one_encoder(file, config)
     if getattr(config, "attention_type", None) == SPARSE:
         logger.warning(
             "%s sets attention_type to %s, which transformers changes to original_full, for good, "
@@ -83,16 +83,12 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
     return config
 
 
-def _require_text_encoder(file: Path, config: PretrainedConfig) -> None:
-    """Raise UnsupportedModelError for an architecture that is no single encoder of texts.
-
-    The configs of models of images or speech have their sizes in the parts that they consist of.
-    """
-    if not all(hasattr(config, name) for name in ("hidden_size", "vocab_size")):
-        parts = ", ".join(sorted(config.sub_configs))
-        of = f" consists of {parts} and" if parts else ""
+def _require_one_encoder(file: Path, config: PretrainedConfig) -> None:
+    """Raise UnsupportedModelError for a model of several parts, each of which has its own sizes."""
+    if not hasattr(config, "hidden_size"):
         raise UnsupportedModelError(
-            f"{file} has the architecture {config.model_type}, which{of} is not an encoder of "
+            f"{file} has the architecture {config.model_type}, which consists of "
+            f"{', '.join(sorted(config.sub_configs)) or 'several models'} and is not an encoder of "
             "texts; embedrt exports only these. Use sentence-transformers for it, or another model"
         )
 

@@ -45,8 +45,10 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_exp
 
 
 def refuse_untraceable(folder: Path, config: PretrainedConfig) -> None:
-    """Raise UnsupportedModelError if the architecture is known not to be traceable."""
+    """Raise UnsupportedModelError if the config tells that the model cannot be traced."""
     cause = UNTRACEABLE.get(config.model_type)
+    if cause is None and not hasattr(config, "vocab_size"):
+        cause = "it has no vocabulary, and so takes no texts"
     experts = getattr(config, "is_moe", True)  # Doge has a number of them without using any
     if experts and any((getattr(config, name, None) or 0) > 1 for name in _EXPERTS):
         cause = "it is a mixture of experts, and each token runs through different ones"
