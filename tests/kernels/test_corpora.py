@@ -140,7 +140,7 @@ def test_verified_in_the_other_engine(
     assert again.others[0].startswith(engine)
     assert not again.here.startswith(engine)
     assert main(["corpus", "verify", str(output), "--sample", "3"]) == 0
-    assert f"3 rows to {again.tolerance:g}, not to the byte: by " in capsys.readouterr().out
+    assert f"3 rows, equal within {again.tolerance:g}, because they" in capsys.readouterr().out
 
 
 def test_two_paths(
@@ -159,7 +159,7 @@ def test_two_paths(
     with monkeypatch.context() as patch:
         patch.setenv(PATH_VARIABLE, "avx512-vnni")
         assert main(["embed", str(source), str(output), "--bundle", str(minilm_int8)]) == 0
-    assert f"on kernels {fastest}, kernels avx512-vnni: the vec" in capsys.readouterr().err
+    assert f"on kernels {fastest}, kernels avx512-vnni: vectors" in capsys.readouterr().err
     again = verify_output(output, sample=80).again
     assert (again.rows, again.tolerant) == (80, 40)
 

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"recomputed: {again.rows - again.tolerant:,} rows, the same bytes")
     if again.tolerant:
         print(
-            f"recomputed: {again.tolerant:,} rows, equal to {again.tolerance:g} only, because they "
+            f"recomputed: {again.tolerant:,} rows, equal within {again.tolerance:g}, because they "
             f"were computed by {', '.join(again.others)} and now by {again.here}"
         )
     if not again.rows and options.sample and found.rows:
