@@ -139,7 +139,7 @@ def test_rows_of_another_one_are_compared_to_a_tolerance(
     assert main(["corpus", "verify", str(output), "--sample", "5"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == (
-        "recomputed: 5 rows, equal to 1e-05 only, because they were computed by "
+        "recomputed: 5 rows, equal within 1e-05, because they were computed by "
         f"{again.others[0]} and now by {again.here}"
     )
 
