@@ -85,7 +85,8 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
 
 def _require_one_encoder(file: Path, config: PretrainedConfig) -> None:
     """Raise UnsupportedModelError for a model of several parts, each of which has its own sizes."""
-    if not hasattr(config, "hidden_size"):
+    # In transformers 4, some of these configs have the sizes of their text part as well.
+    if "text_config" in config.sub_configs or not hasattr(config, "hidden_size"):
         raise UnsupportedModelError(
             f"{file} has the architecture {config.model_type}, which consists of "
             f"{', '.join(sorted(config.sub_configs)) or 'several models'} and is not an encoder of "
