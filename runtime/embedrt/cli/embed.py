@@ -15,14 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from threading import Event
 from types import FrameType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from embedrt.cli.encode import PRECISIONS
+from embedrt.cli.encode import add_embedding_options
 from embedrt.cli.log import shown_log
 from embedrt.cli.output import check_replaceable, replacing
 from embedrt.errors import CorpusError
 from embedrt.files import ending_signals, expand
-from embedrt.pair import TextKind
 
 if TYPE_CHECKING:
     from embedrt.corpus import Engine, Report
@@ -38,12 +37,12 @@ def add_to(commands: Any) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a file, folder or URI")
     parser.add_argument("output", metavar="OUTPUT", help="a folder or URI")
     parser.add_argument("--bundle", required=True, metavar="BUNDLE", help="the bundle's folder")
-    _add_embedding_options(parser)
+    _add_column_options(parser)
     _add_run_options(parser)
     parser.set_defaults(run=run)
 
 
-def _add_embedding_options(parser: argparse.ArgumentParser) -> None:
+def _add_column_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text",
         action="append",
@@ -65,24 +64,7 @@ def _add_embedding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite-column", action="store_true", help="replace a source column of that name"
     )
-    parser.add_argument(
-        "--prompt-name", metavar="NAME", help="the model's prompt to prepend to each text"
-    )
-    parser.add_argument("--prompt", metavar="TEXT", help="a string to prepend to each text")
-    parser.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
-    parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep N leading components")
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="number format (float32)"
-    )
-    parser.add_argument(
-        "--max-active-dims",
-        type=int,
-        metavar="N",
-        help="keep the N largest weights, for a sparse encoder",
-    )
-    parser.add_argument(
-        "--task", choices=get_args(TextKind), help="kind of the texts, for a sparse encoder"
-    )
+    add_embedding_options(parser)
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:

@@ -48,6 +48,19 @@ def add_to(commands: Any) -> None:
         metavar="X.npy|X.jsonl",
         help="a file (stdout if omitted); a device, a pipe or stdout gets JSON lines",
     )
+    add_embedding_options(parser)
+    parser.add_argument("--threads", type=int, metavar="N", help="cores to use")
+    parser.add_argument(
+        "--overlong",
+        choices=get_args(Overlong),
+        default="truncate",
+        help="what to do with texts longer than the model's maximum (truncate)",
+    )
+    parser.set_defaults(run=run)
+
+
+def add_embedding_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that determine the vectors of a text."""
     parser.add_argument(
         "--prompt-name", metavar="NAME", help="the model's prompt to prepend to each text"
     )
@@ -66,14 +79,6 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--task", choices=get_args(TextKind), help="kind of the texts, for a sparse encoder"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="cores to use")
-    parser.add_argument(
-        "--overlong",
-        choices=get_args(Overlong),
-        default="truncate",
-        help="what to do with texts longer than the model's maximum (truncate)",
-    )
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -31,8 +31,7 @@ def choose_engine(bundle: Bundle, recorded: str | None, output: str) -> str:
             raise CorpusOutputError(
                 f"{output} was computed by {recorded}, and {VARIABLE}={use} selects {wanted}, "
                 f"whose vectors differ by rounding: unset {VARIABLE} to continue with "
-                f"{recorded}, or "
-                "choose a new folder"
+                f"{recorded}, or choose a new folder"
             )
         return recorded
     return ONNX_RUNTIME if choose_unloaded(bundle, use).kernels is None else KERNELS

@@ -74,7 +74,7 @@ def merged_of(name: str) -> Merged | None:
 
 
 def holder_of(merged: Sequence[Merged], key: tuple[int, int]) -> Merged | None:
-    """Return the merged file that holds a part; `files` must be in the order of their parts."""
+    """Return the merged file that holds a part; `merged` must be in the order of their parts."""
     index = bisect_right(merged, key, key=lambda one: one.first) - 1
     return merged[index] if index >= 0 and key <= merged[index].last else None
 
