@@ -15,6 +15,7 @@ from pathlib import Path
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.writer import staged_bundle
 from embedrt.cli import main
+from waiting import wait_until
 
 STAGED = ".bundle.partial-*"
 
@@ -51,10 +52,7 @@ class Pause:
 
     def wait(self) -> None:
         """Wait until the export waits."""
-        deadline = time.monotonic() + 300
-        while not self.marker.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        wait_until(self.marker.exists, 300)
 
 
 def start_export(folder: Path, output: Path, pause: Pause | None = None) -> BaseProcess:

@@ -9,14 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
-SECONDS = 120.0  # timeout, longer than anything takes on a busy machine
+from waiting import SECONDS
 
 # The command line, in which batches wait as long as a file exists, and clients have more or less
 # time for their last requests.
@@ -40,13 +40,6 @@ Sessions.run = held
 lifecycle.FAREWELL_SECONDS = float(sys.argv[2])
 sys.exit(main(sys.argv[3:]))
 """
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @dataclass

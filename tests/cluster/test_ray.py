@@ -40,6 +40,7 @@ from embedrt.corpus.places import find_place
 from embedrt.corpus.prepare import prepare
 from embedrt.errors import CorpusError
 from fuzz.crashing_graphs import write_crashing_bundle
+from waiting import wait_until
 
 pytestmark = [
     # Ray leaves sockets and files to the garbage collector.
@@ -75,12 +76,8 @@ def errors_in(folder: Path) -> str:
     return (folder / "errors").read_text(encoding="utf-8")
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
+def wait_for(condition: Callable[[], Any]) -> Any:
+    return wait_until(condition, SECONDS, pause=0.02)
 
 
 def wait_for_more_parts(output: Path, count: int) -> None:

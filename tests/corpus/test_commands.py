@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,9 +30,9 @@ from corpora import (
 from embedrt.cli import main
 from embedrt.corpus import verify_output
 from embedrt.corpus.output import TEMPORARY
+from waiting import SECONDS, wait_until
 
 ROWS_PER_PART = 25
-SECONDS = 120  # timeout, longer than anything takes on a busy machine
 FINISHING = "finishing the parts in flight; interrupt again to end at once"
 
 
@@ -68,13 +68,6 @@ def embedding(bundle: Path, hold: Hold, *options: str) -> Iterator[subprocess.Po
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def wait_for_parts(output: Path, count: int) -> None:

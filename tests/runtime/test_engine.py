@@ -29,11 +29,12 @@ from embedrt.engine.sessions import ALONE_BEFORE_ALL_CORES, LONG_BATCH, Sessions
 from embedrt.errors import BundleCorruptError, ClosedError, OverloadedError
 from embedrt.kernels.session import KernelSession
 from tiny_bundle import WORDS, make_tiny
+from waiting import SECONDS, wait_until
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
 IDS = np.array([[1, 2]])
 VECTOR = np.array([[0, 1, 1] + [0] * (WORDS - 3)], np.float32)
-SECONDS = 120  # timeout, longer than anything takes on a busy machine
+
 CLOSED = "^this Embedder has been closed; load the bundle again$"
 
 
@@ -96,13 +97,6 @@ class Held:
     def __init__(self) -> None:
         self.running = threading.Event()
         self.go_on = threading.Event()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def run_one(engine: Engine, text: str = "1 2") -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ import pytest
 
 from children import SECONDS, run, started
 from embedrt import Embedder
+from waiting import wait_until
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
@@ -221,10 +222,10 @@ def half_written(tiny: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.stdin
         process.stdin.write("w1\n" * 10_000)
         process.stdin.flush()
-        deadline = time.monotonic() + SECONDS
-        while not any(path.stat().st_size > 10_000 for path in output.parent.glob(".vectors.*")):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(
+            lambda: any(path.stat().st_size > 10_000 for path in output.parent.glob(".vectors.*")),
+            SECONDS,
+        )
         yield process
 
 

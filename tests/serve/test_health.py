@@ -14,8 +14,7 @@ import pytest
 from embedrt import Embedder
 from embedrt.serve import create_app
 from tiny_bundle import make_tiny
-
-SECONDS = 120  # timeout, longer than anything takes on a busy machine
+from waiting import SECONDS
 
 Answers = list[tuple[int, Any]]
 

@@ -27,8 +27,9 @@ from embedrt.cli import parse
 from embedrt.serve import create_app
 from embedrt.serve.lifecycle import Server
 from embedrt.serve.limits import LimitedProtocol
-from serving import SECONDS, Serving, serving, start, wait_until
+from serving import Serving, serving, start
 from tiny_bundle import make_tiny
+from waiting import SECONDS, wait_until
 
 LONG = [f"{number} {'word ' * 40}" for number in range(60)]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from serving import SECONDS, Serving, serving, wait_until
+from serving import Serving, serving
 from tiny_bundle import make_tiny
+from waiting import SECONDS, wait_until
 
 pytestmark = pytest.mark.alone
 

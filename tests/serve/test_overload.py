@@ -16,7 +16,8 @@ import openai
 import pytest
 
 from embedrt import Embedder
-from serving import SECONDS, Serving, serving, wait_until
+from serving import Serving, serving
+from waiting import SECONDS, wait_until
 
 LONG = [f"{number} {'word ' * 60}" for number in range(200)]
 

@@ -15,8 +15,8 @@ import pytest
 from embedrt import Reranker
 from embedrt.serve import ServeOptions, create_app
 from tiny_bundle import make_tiny_reranker
+from waiting import SECONDS
 
-SECONDS = 120  # timeout, longer than anything takes on a busy machine
 QUERY = "w1 of-someone"
 TEXTS = ["w1", "w2 w3"]
 BODIES: list[tuple[str, dict[str, Any]]] = [
