@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import sys
 from pathlib import Path
@@ -12,15 +11,6 @@ from pathlib import Path
 def expand(path: str | Path) -> Path:
     """Expand a leading ``~`` or ``~name``; return `path` unchanged if there is no such home."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises without a home
-
-
-def ending_signals() -> list[signal.Signals]:
-    """Return the signals that ask a process to end: those of a keyboard, a system, a terminal."""
-    found = [signal.SIGINT, signal.SIGTERM]
-    # `nohup` starts a process that ignores the end of its terminal.
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        found.append(signal.SIGHUP)
-    return found
 
 
 def copy_ownership(path: Path, old: os.stat_result) -> bool:

@@ -21,7 +21,8 @@ from embedrt.cli.encode import add_embedding_options
 from embedrt.cli.log import shown_log
 from embedrt.cli.output import check_replaceable, replacing
 from embedrt.errors import CorpusError
-from embedrt.files import ending_signals, expand
+from embedrt.files import expand
+from embedrt.signals import ending_signals
 
 if TYPE_CHECKING:
     from embedrt.corpus import Engine, Report

@@ -27,7 +27,6 @@ from types import FrameType
 import uvicorn
 
 from embedrt.bundle.reader import Bundle
-from embedrt.files import ending_signals
 from embedrt.loaded import LoadOptions, check_at_least
 from embedrt.serve.app import create_app
 from embedrt.serve.below import Below
@@ -35,6 +34,7 @@ from embedrt.serve.health import Health
 from embedrt.serve.limits import LimitedProtocol
 from embedrt.serve.logs import LogFormat, configure_logging
 from embedrt.serve.options import ServeOptions
+from embedrt.signals import ending_signals
 from embedrt.tasks import load_any
 from embedrt.verify import check_probes
 
