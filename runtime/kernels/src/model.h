@@ -16,7 +16,7 @@ constexpr int kLanes = 16;
 constexpr int kMostOutliers = 16;
 
 // Room for the scores of so many queries at once.
-constexpr int kMostQueries = 8;
+constexpr int kMostQueries = 16;
 
 // How a product reads its input: bytes = x * smoothing / scale + zero, and outliers in fp32.
 struct Reading {

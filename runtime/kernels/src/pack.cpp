@@ -184,7 +184,7 @@ Workspace make_workspace(const Model &model, std::int64_t rows, Arena &arena) {
 }
 
 void add_scratch(const Model &model, Workspace &workspace, Arena &arena) {
-    const auto tokens = static_cast<std::size_t>(model.most_tokens + kLanes);
+    const auto tokens = static_cast<std::size_t>(model.most_tokens + 2 * kLanes);
     const auto head_size = static_cast<std::size_t>(model.hidden / model.heads);
     workspace.keys = arena.add<float>(tokens * head_size);
     workspace.values = arena.add<float>(tokens * head_size);

@@ -2,6 +2,7 @@
 // paths give the same bytes.
 #include "../interface.h"
 #include "../path.h"
+#include "amx_attention.h"
 #include "amx_product.h"
 #include "encoder.h"
 
@@ -11,6 +12,6 @@ extern const Path kAmxInt8;
 const Path kAmxInt8{"amx-int8",
                     EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_VNNI |
                         EMBEDRT_FEATURE_AVX512_BF16 | EMBEDRT_FEATURE_AMX_INT8,
-                    AmxProduct::kRows, run<AmxProduct>, apply};
+                    AmxProduct::kRows, run<AmxProduct, AmxHeads>, apply};
 
 }  // namespace embedrt

@@ -1,13 +1,13 @@
-// Attention of one head of one text.
+// Attention of one head of one text: what is common to all paths.
+//
+// A path computes heads with a class `Heads`, which is made for a thread's share of them. Its
+// `attend<Vectors>` computes one whose size is `Vectors` * 16.
 #pragma once
 
 #include "cells.h"
 
 namespace embedrt {
 namespace {
-
-constexpr int kQueriesAtOnce = 6;
-static_assert(kQueriesAtOnce <= kMostQueries);
 
 // The queries, keys or values of a head: 32 channels of all tokens, then the next 32.
 struct Head {
@@ -84,54 +84,7 @@ inline void arrange_values(const Attention &one, int blocks) {
     }
 }
 
-// Multiply `Rows` rows of cells, `stride` apart, with `count` rows of `Vectors` vectors.
-template <int Rows, int Vectors>
-inline void multiply_cells(const float *rows, std::int64_t stride, std::int64_t count,
-                           const float *vectors, std::int64_t width, Floats (&sums)[Rows][Vectors]) {
-    for (std::int64_t cell = 0; cell < count; ++cell, vectors += width) {
-        Floats right[Vectors];
-#pragma GCC unroll 4
-        for (int j = 0; j < Vectors; ++j) right[j] = load(vectors + j * kLanes);
-#pragma GCC unroll 6
-        for (int i = 0; i < Rows; ++i) {
-            const Floats left = all(rows[i * stride + cell]);
-#pragma GCC unroll 4
-            for (int j = 0; j < Vectors; ++j) sums[i][j] = multiply_add(left, right[j], sums[i][j]);
-        }
-    }
-}
-
-// Scores of `Rows` queries from `row` on, and `Vectors` * 16 keys from `token` on.
-template <int Rows, int Vectors>
-inline void score(const Attention &one, std::int64_t row, int blocks, std::int64_t token) {
-    Floats sums[Rows][Vectors] = {};
-    for (int block = 0; block < blocks; ++block) {
-        multiply_cells(one.queries.at(row, block), kBlock, kBlock,
-                       one.space.keys + block * kBlock * one.padded + token, one.padded, sums);
-    }
-#pragma GCC unroll 6
-    for (int i = 0; i < Rows; ++i) {
-        float *to = one.space.scores + i * one.padded + token;
-#pragma GCC unroll 4
-        for (int j = 0; j < Vectors; ++j) store(to + j * kLanes, sums[i][j]);
-    }
-}
-
-template <int Rows>
-inline void score_all(const Attention &one, std::int64_t row, int blocks) {
-    std::int64_t token = 0;
-    for (; token + 4 * kLanes <= one.padded; token += 4 * kLanes) {
-        score<Rows, 4>(one, row, blocks, token);
-    }
-    switch ((one.padded - token) / kLanes) {
-        case 3: return score<Rows, 3>(one, row, blocks, token);
-        case 2: return score<Rows, 2>(one, row, blocks, token);
-        case 1: return score<Rows, 1>(one, row, blocks, token);
-        default: return;
-    }
-}
-
-// Add the bias of a query's keys, of which that of the first is at `bias`, to its scaled scores.
+// Scale the scores of a query, and add the bias of its keys, of which that of the first is at `bias`.
 inline void add_bias(const Attention &one, const float *bias, float *scores) {
     const Floats scale = all(one.model.attention_scale);
     for (std::int64_t token = 0; token < one.padded; token += kLanes) {
@@ -140,34 +93,35 @@ inline void add_bias(const Attention &one, const float *bias, float *scores) {
     }
 }
 
-// Replace the scores of `Rows` queries, multiplied by `scale`, by the weights 2^(score - largest);
-// write 1 / their sums. The queries are independent, so that none waits for another's sums.
+// Replace the scores of `Rows` queries, `stride` apart and multiplied by `scale`, by the weights
+// 2^(score - largest); write 1 / their sums. The queries are independent, so that none waits for
+// another's sums.
 template <int Rows>
-inline void soften(const Attention &one, float scale, float (&inverses)[Rows]) {
+inline void soften(const Attention &one, float scale, float *scores, std::int64_t stride,
+                   float *inverses) {
     constexpr float kLowest = -1e30F;
-    const std::int64_t padded = one.padded, last = padded - kLanes;
+    const std::int64_t last = one.padded - kLanes;
     const __mmask16 rest = kept(one.tokens - last);
     const Floats factor = all(scale);
     Floats largest[Rows], totals[Rows];
 #pragma GCC unroll 6
     for (int i = 0; i < Rows; ++i) {
-        float *scores = one.space.scores + i * padded + last;
-        largest[i] = _mm512_mask_mov_ps(all(kLowest), rest, load(scores));
-        store(scores, largest[i]);
+        float *row = scores + i * stride + last;
+        largest[i] = _mm512_mask_mov_ps(all(kLowest), rest, load(row));
+        store(row, largest[i]);
         totals[i] = all(0);
     }
     for (std::int64_t token = 0; token < last; token += kLanes) {
 #pragma GCC unroll 6
         for (int i = 0; i < Rows; ++i) {
-            const float *scores = one.space.scores + i * padded + token;
-            largest[i] = _mm512_max_ps(largest[i], load(scores));
+            largest[i] = _mm512_max_ps(largest[i], load(scores + i * stride + token));
         }
     }
 #pragma GCC unroll 6
     for (int i = 0; i < Rows; ++i) largest[i] = all(_mm512_reduce_max_ps(largest[i]) * scale);
     const auto weights = [&](int i, std::int64_t token) {
-        const Floats scores = load(one.space.scores + i * padded + token);
-        const Floats found = exp2_negative(_mm512_fmsub_ps(scores, factor, largest[i]));
+        const Floats read = load(scores + i * stride + token);
+        const Floats found = exp2_negative(_mm512_fmsub_ps(read, factor, largest[i]));
         totals[i] = _mm512_add_ps(totals[i], found);
         return found;
     };
@@ -176,71 +130,62 @@ inline void soften(const Attention &one, float scale, float (&inverses)[Rows]) {
 #pragma GCC unroll 6
         for (int i = 0; i < Rows; ++i) {
             const Floats first = weights(i, token), second = weights(i, token + kLanes);
-            store_weights(one.space.scores + i * padded, token, first, second);
+            store_weights(scores + i * stride, token, first, second);
         }
     }
     if (token == last) {
 #pragma GCC unroll 6
         for (int i = 0; i < Rows; ++i) {
-            store_weights(one.space.scores + i * padded, token, weights(i, token));
+            store_weights(scores + i * stride, token, weights(i, token));
         }
     }
 #pragma GCC unroll 6
     for (int i = 0; i < Rows; ++i) inverses[i] = 1.0F / sum(totals[i]);
 }
 
-// Compute `Rows` tokens from `row` on of a head with `Vectors` * 16 channels.
-template <int Rows, int Vectors>
-inline void attend_rows(const Attention &one, std::int64_t row) {
+// Replace the scores of `Rows` queries from `row` on, `stride` apart, by their weights, which are
+// still to be multiplied by `inverses`. Rows beyond the last query are nobody's.
+template <int Rows>
+inline void weigh(const Attention &one, std::int64_t row, float *scores, std::int64_t stride,
+                  float *inverses) {
     const Model &model = one.model;
-    float inverses[Rows];
-    score_all<Rows>(one, row, Vectors / 2);
-    if (model.relative_bias != nullptr) {
-        const float *own = model.relative_bias + one.head * (2 * model.positions - 1) +
-                           (model.positions - 1) - row;
-        for (int i = 0; i < Rows; ++i) add_bias(one, own - i, one.space.scores + i * one.padded);
-        soften(one, 1, inverses);
-    } else {
-        soften(one, model.attention_scale, inverses);
+    if (model.relative_bias == nullptr) {
+        return soften<Rows>(one, model.attention_scale, scores, stride, inverses);
     }
-    Floats sums[Rows][Vectors] = {};
-    multiply_cells(one.space.scores, one.padded, (one.tokens + kPerCell - 1) / kPerCell,
-                   one.space.values, Vectors * kLanes, sums);
-    const Reader reader(one.output.reading);
-    std::uint8_t *bytes = one.space.context + (one.first + row) * model.hidden;
-    float *picked = one.space.picked_context + (one.first + row) * kMostOutliers;
-#pragma GCC unroll 6
-    for (int i = 0; i < Rows; ++i) {
-        const Floats inverse = all(inverses[i]);
-#pragma GCC unroll 4
-        for (int j = 0; j < Vectors; ++j) {
-            reader.read(one.head * Vectors + j, _mm512_mul_ps(sums[i][j], inverse),
-                        bytes + i * model.hidden, picked + i * kMostOutliers);
-        }
+    const float *own = model.relative_bias + one.head * (2 * model.positions - 1) +
+                       (model.positions - 1) - row;
+    for (int i = 0; i < Rows && row + i < one.tokens; ++i) {
+        add_bias(one, own - i, scores + i * stride);
     }
+    soften<Rows>(one, 1, scores, stride, inverses);
 }
 
-template <int Vectors>
-inline void attend_head(const Attention &one) {
-    transpose_keys(one, Vectors / 2);
-    arrange_values(one, Vectors / 2);
-    std::int64_t row = 0;
-    for (; row + kQueriesAtOnce <= one.tokens; row += kQueriesAtOnce) {
-        attend_rows<kQueriesAtOnce, Vectors>(one, row);
+// Writes what the next product reads of a head's tokens from `row` on.
+class ContextWriter {
+public:
+    ContextWriter(const Attention &one, std::int64_t row)
+        : reader_(one.output.reading),
+          hidden_(one.model.hidden),
+          bytes_(one.space.context + (one.first + row) * hidden_),
+          picked_(one.space.picked_context + (one.first + row) * kMostOutliers) {}
+
+    // Write 16 channels of a token: the group is that of the hidden channels.
+    void write(std::int64_t token, std::int64_t group, Floats values) const {
+        reader_.read(group, values, bytes_ + token * hidden_, picked_ + token * kMostOutliers);
     }
-    switch (one.tokens - row) {
-        case 5: return attend_rows<5, Vectors>(one, row);
-        case 4: return attend_rows<4, Vectors>(one, row);
-        case 3: return attend_rows<3, Vectors>(one, row);
-        case 2: return attend_rows<2, Vectors>(one, row);
-        case 1: return attend_rows<1, Vectors>(one, row);
-        default: return;
-    }
-}
+
+private:
+    Reader reader_;
+    std::int64_t hidden_;
+    std::uint8_t *bytes_;
+    float *picked_;
+};
 
 // Compute a head of the text whose rows start at `first`.
-inline void attend(const Model &model, const Workspace &space, const Linear &output,
-                   std::int64_t head, std::int64_t first, std::int64_t tokens) {
+template <class Heads>
+inline void attend(const Heads &heads, const Model &model, const Workspace &space,
+                   const Linear &output, std::int64_t head, std::int64_t first,
+                   std::int64_t tokens) {
     const std::int64_t next = space.rows * kBlock, size = model.hidden / model.heads;
     const auto part = [&](std::int64_t index) {
         const std::int64_t block = (index * model.hidden + head * size) / 32;
@@ -249,9 +194,9 @@ inline void attend(const Model &model, const Workspace &space, const Linear &out
     const Attention one{model,   space,   output,  head,    first, tokens,
                         (tokens + kLanes - 1) / kLanes * kLanes, part(0), part(1), part(2)};
     if (size == 32) {
-        attend_head<2>(one);
+        heads.template attend<2>(one);
     } else {
-        attend_head<4>(one);
+        heads.template attend<4>(one);
     }
 }
 

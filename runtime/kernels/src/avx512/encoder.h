@@ -77,15 +77,17 @@ inline void expand(const Linear &linear, const Linear &next, const Workspace &sp
 }
 
 // Compute a thread's share of the heads of all texts, each as much work as its text has tokens.
+template <class Heads>
 inline void attend_all(const Model &model, const Workspace &space, const Linear &output,
                        const Texts &texts, const Part &part) {
+    const Heads heads;
     const std::int64_t work = texts.rows * model.heads;
     const std::int64_t first = part.first(work), last = part.last(work);
     for_each_text(texts, [&](std::int64_t, std::int64_t start, std::int64_t tokens) {
         std::int64_t before = start * model.heads;
         for (std::int64_t head = 0; head < model.heads; ++head, before += tokens) {
             if (first <= before && before < last) {
-                attend(model, space, output, head, start, tokens);
+                attend(heads, model, space, output, head, start, tokens);
             }
         }
     });
@@ -94,7 +96,7 @@ inline void attend_all(const Model &model, const Workspace &space, const Linear 
 // Only attention and pooling know where a text ends. A thread computes its share of the rows, and in
 // attention its share of the heads. Where there are few rows, it computes its share of each
 // product's columns, and reads only their weights.
-template <class Product>
+template <class Product, class Heads>
 inline void encode(const Model &model, const Workspace &space, const Texts &texts,
                    float *embeddings, const Part &part) {
     const std::int64_t rows = texts.rows, hidden = model.hidden;
@@ -114,7 +116,7 @@ inline void encode(const Model &model, const Workspace &space, const Texts &text
         share.turn();
         project_heads<Product>(layer.query_key_value, space, share);
         part.wait(part.barrier);
-        attend_all(model, space, layer.attention_output, texts, part);
+        attend_all<Heads>(model, space, layer.attention_output, texts, part);
         part.wait(part.barrier);
         add_product<Product>(layer.attention_output, space.context, space.picked_context, share,
                     space.states);
@@ -148,12 +150,12 @@ inline Texts first_group(const Texts &texts) {
     return group;
 }
 
-template <class Product>
+template <class Product, class Heads>
 void run(const Model &model, const Workspace &space, const Texts &texts, float *embeddings,
          const Part &part) {
     for (Texts left = texts; left.count > 0;) {
         const Texts group = first_group(left);
-        encode<Product>(model, space, group, embeddings, part);
+        encode<Product, Heads>(model, space, group, embeddings, part);
         embeddings += group.count * model.hidden;
         left = {left.ids + group.rows, left.tokens + group.count, left.count - group.count,
                 left.rows - group.rows};

@@ -45,11 +45,23 @@ inline void store_tile(void *to, std::int64_t stride) {
     __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(Tile) : "memory");
 }
 
+template <int Tile>
+inline void zero_tile() {
+    __asm__ volatile("tilezero %%tmm%c0" : : "i"(Tile));
+}
+
 // Multiply uint8 rows of `Left` and int8 columns of `Right`, of which four rows lie in one, and add
 // the products to the int32 of `Sums`.
 template <int Sums, int Left, int Right>
 inline void multiply_tiles() {
     __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(Sums), "i"(Left), "i"(Right));
+}
+
+// Multiply bf16 rows of `Left` and bf16 columns of `Right`, of which two rows lie in one, and add the
+// products to the fp32 of `Sums`.
+template <int Sums, int Left, int Right>
+inline void multiply_bf16_tiles() {
+    __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(Sums), "i"(Left), "i"(Right));
 }
 
 }  // namespace
