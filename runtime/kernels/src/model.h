@@ -18,11 +18,10 @@ constexpr int kMostOutliers = 16;
 // Room for the scores of so many queries at once.
 constexpr int kMostQueries = 16;
 
-// How a product reads its input: bytes = x * smoothing / scale + zero, and outliers in fp32.
+// How a product reads its input: bytes = x * factor + zero, and outliers in fp32.
 struct Reading {
-    float inverse;  // 1 / scale
+    const float *factors;  // [inputs]: smoothing / scale
     std::int32_t zero;
-    const float *smoothing;  // [inputs], or nullptr
     int outliers;
     const std::uint16_t *picked;  // [inputs / 16]: a bit for each outlier of 16 channels
     const std::int32_t *before;   // [inputs / 16]: the number of outliers in earlier channels

@@ -42,8 +42,13 @@ Reading pack_reading(const embedrt_linear &linear, std::int64_t inputs, Arena &a
         picked[channel / kLanes] |= static_cast<std::uint16_t>(1u << channel % kLanes);
         for (std::int64_t group = channel / kLanes + 1; group < groups; ++group) ++before[group];
     }
-    return {1.0F / linear.scale, linear.zero, copy<float>(linear.smoothing, arena),
-            static_cast<int>(channels.size()), picked, before};
+    auto *factors = copy<float>(linear.smoothing, arena);
+    if (factors == nullptr) {
+        factors = arena.add_unset<float>(static_cast<std::size_t>(inputs));
+        std::fill_n(factors, inputs, 1.0F);
+    }
+    for (std::int64_t i = 0; i < inputs; ++i) factors[i] /= linear.scale;
+    return {factors, linear.zero, static_cast<int>(channels.size()), picked, before};
 }
 
 // Pack 16 columns of four rows into 64 bytes, and add them to the columns' sums.

@@ -60,14 +60,11 @@ private:
             }
         }
         multiply_values<Vectors>(one, scores, stride, pairs, context[0]);
-        const ContextWriter writer(one, row);
-        for (std::int64_t i = 0; i < rows; ++i) {
-            const Floats inverse = all(inverses[i]);
-            for (int j = 0; j < Vectors; ++j) {
-                writer.write(i, one.head * Vectors + j,
-                             _mm512_mul_ps(load(context[i] + j * kLanes), inverse));
-            }
-        }
+        for_each_pair(rows, [&](std::int64_t i, auto pair) {
+            write_context<pair.value, Vectors>(one, row + i, inverses + i, [&](int k, int j) {
+                return load(context[i + k] + j * kLanes);
+            });
+        });
     }
 
     // Write the scores of 16 queries.

@@ -160,26 +160,25 @@ inline void weigh(const Attention &one, std::int64_t row, float *scores, std::in
     soften<Rows>(one, 1, scores, stride, inverses);
 }
 
-// Writes what the next product reads of a head's tokens from `row` on.
-class ContextWriter {
-public:
-    ContextWriter(const Attention &one, std::int64_t row)
-        : reader_(one.output.reading),
-          hidden_(one.model.hidden),
-          bytes_(one.space.context + (one.first + row) * hidden_),
-          picked_(one.space.picked_context + (one.first + row) * kMostOutliers) {}
-
-    // Write 16 channels of a token: the group is that of the hidden channels.
-    void write(std::int64_t token, std::int64_t group, Floats values) const {
-        reader_.read(group, values, bytes_ + token * hidden_, picked_ + token * kMostOutliers);
+// Write what the next product reads of `Rows` tokens from `row` on of a head with `Vectors` * 16
+// channels: the sums of the weighted values, multiplied by `inverses`. sum(token, vector) returns 16.
+template <int Rows, int Vectors, class Sum>
+inline void write_context(const Attention &one, std::int64_t row, const float *inverses, Sum sum) {
+    const Reader reader(one.output.reading);
+    const std::int64_t hidden = one.model.hidden, token = one.first + row;
+#pragma GCC unroll 2
+    for (int j = 0; j < Vectors; j += 2) {
+        Block<Rows> block;
+#pragma GCC unroll 2
+        for (int i = 0; i < Rows; ++i) {
+            const Floats inverse = all(inverses[i]);
+            block.at[i][0] = _mm512_mul_ps(sum(i, j), inverse);
+            block.at[i][1] = _mm512_mul_ps(sum(i, j + 1), inverse);
+        }
+        reader.read((one.head * Vectors + j) * kLanes, block, one.space.context + token * hidden,
+                    hidden, one.space.picked_context + token * kMostOutliers);
     }
-
-private:
-    Reader reader_;
-    std::int64_t hidden_;
-    std::uint8_t *bytes_;
-    float *picked_;
-};
+}
 
 // Compute a head of the text whose rows start at `first`.
 template <class Heads>

@@ -83,15 +83,13 @@ private:
         Floats sums[Rows][Vectors] = {};
         multiply_cells(one.space.scores, one.padded, (one.tokens + kPerCell - 1) / kPerCell,
                        one.space.values, Vectors * kLanes, sums);
-        const ContextWriter writer(one, row);
-#pragma GCC unroll 6
-        for (int i = 0; i < Rows; ++i) {
-            const Floats inverse = all(inverses[i]);
-#pragma GCC unroll 4
-            for (int j = 0; j < Vectors; ++j) {
-                writer.write(i, one.head * Vectors + j, _mm512_mul_ps(sums[i][j], inverse));
-            }
-        }
+        const auto write = [&](int i, auto rows) {
+            write_context<rows.value, Vectors>(one, row + i, inverses + i,
+                                               [&](int k, int j) { return sums[i + k][j]; });
+        };
+#pragma GCC unroll 3
+        for (int i = 0; i + 2 <= Rows; i += 2) write(i, Count<2>());
+        if constexpr (Rows % 2 == 1) write(Rows - 1, Count<1>());
     }
 };
 

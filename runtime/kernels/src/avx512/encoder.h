@@ -23,57 +23,60 @@ inline void for_each_text(const Texts &texts, Use use) {
 
 template <class Product>
 inline void project_heads(const Linear &linear, const Workspace &space, const Share &share) {
-    multiply_all<Product>(linear, space.bytes, share,
-                 [&](std::int64_t row, std::int64_t count, std::int64_t column,
-                     const std::int32_t *sums) {
-                     const Columns left(linear, column), right(linear, column + kLanes);
-                     float *to = space.heads + (column / 32 * space.rows + row) * kBlock;
-                     for (std::int64_t i = 0; i < count; ++i, sums += kWidth, to += kBlock) {
-                         const float *picked = space.picked + (row + i) * kMostOutliers;
-                         store_channels(to, left.results(sums, picked),
-                                        right.results(sums + kLanes, picked));
-                     }
-                 });
+    multiply_all<Product>(linear, space.bytes, share, [&](const Sums &sums) {
+        const Columns columns(linear, sums.column);
+        float *to = space.heads + (sums.column / kWidth * space.rows + sums.row) * kBlock;
+        const float *picked = space.picked + sums.row * kMostOutliers;
+        for_each_pair(sums.count, [&](std::int64_t row, auto rows) {
+            const auto found = columns.results<rows.value>(sums.at(row), picked + row * kMostOutliers);
+#pragma GCC unroll 2
+            for (int i = 0; i < rows.value; ++i) {
+                store_channels(to + (row + i) * kBlock, found.at[i][0], found.at[i][1]);
+            }
+        });
+    });
 }
 
 // Add the product to the states: the sum that a norm follows.
 template <class Product>
-inline void add_product(const Linear &linear, const std::uint8_t *bytes, const float *picked,
+inline void add_product(const Linear &linear, const std::uint8_t *bytes, const float *outliers,
                         const Share &share, float *states) {
-    multiply_all<Product>(linear, bytes, share,
-                 [&](std::int64_t row, std::int64_t count, std::int64_t column,
-                     const std::int32_t *sums) {
-                     const Columns left(linear, column), right(linear, column + kLanes);
-                     float *to = states + row * linear.outputs + column;
-                     const float *outliers = picked + row * kMostOutliers;
-                     for (std::int64_t i = 0; i < count; ++i) {
-                         store(to, _mm512_add_ps(load(to), left.results(sums, outliers)));
-                         store(to + kLanes, _mm512_add_ps(load(to + kLanes),
-                                                          right.results(sums + kLanes, outliers)));
-                         sums += kWidth, to += linear.outputs, outliers += kMostOutliers;
-                     }
-                 });
+    multiply_all<Product>(linear, bytes, share, [&](const Sums &sums) {
+        const Columns columns(linear, sums.column);
+        float *to = states + sums.row * linear.outputs + sums.column;
+        const float *picked = outliers + sums.row * kMostOutliers;
+        for_each_pair(sums.count, [&](std::int64_t row, auto rows) {
+            const auto found = columns.results<rows.value>(sums.at(row), picked + row * kMostOutliers);
+#pragma GCC unroll 2
+            for (int i = 0; i < rows.value; ++i) {
+                float *state = to + (row + i) * linear.outputs;
+                store(state, _mm512_add_ps(load(state), found.at[i][0]));
+                store(state + kLanes, _mm512_add_ps(load(state + kLanes), found.at[i][1]));
+            }
+        });
+    });
 }
 
 template <class Product>
 inline void expand(const Linear &linear, const Linear &next, const Workspace &space,
                    const Share &share) {
-    multiply_all<Product>(linear, space.bytes, share,
-                 [&](std::int64_t row, std::int64_t count, std::int64_t column,
-                     const std::int32_t *sums) {
-                     const Columns left(linear, column), right(linear, column + kLanes);
-                     const Reader reader(next.reading);
-                     const std::int64_t group = column / kLanes;
-                     for (std::int64_t i = 0; i < count; ++i, sums += kWidth) {
-                         const std::int64_t token = row + i;
-                         const float *read = space.picked + token * kMostOutliers;
-                         std::uint8_t *bytes = space.inner + token * linear.outputs;
-                         float *picked = space.picked_inner + token * kMostOutliers;
-                         reader.read(group, gelu(left.results(sums, read)), bytes, picked);
-                         reader.read(group + 1, gelu(right.results(sums + kLanes, read)), bytes,
-                                     picked);
-                     }
-                 });
+    const Reader reader(next.reading);
+    multiply_all<Product>(linear, space.bytes, share, [&](const Sums &sums) {
+        const Columns columns(linear, sums.column);
+        std::uint8_t *bytes = space.inner + sums.row * linear.outputs;
+        const float *picked = space.picked + sums.row * kMostOutliers;
+        float *picked_inner = space.picked_inner + sums.row * kMostOutliers;
+        for_each_pair(sums.count, [&](std::int64_t row, auto rows) {
+            auto found = columns.results<rows.value>(sums.at(row), picked + row * kMostOutliers);
+#pragma GCC unroll 2
+            for (int i = 0; i < rows.value; ++i) {
+                found.at[i][0] = gelu(found.at[i][0]);
+                found.at[i][1] = gelu(found.at[i][1]);
+            }
+            reader.read(sums.column, found, bytes + row * linear.outputs, linear.outputs,
+                        picked_inner + row * kMostOutliers);
+        });
+    });
 }
 
 // Compute a thread's share of the heads of all texts, each as much work as its text has tokens.

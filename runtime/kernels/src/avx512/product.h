@@ -10,8 +10,6 @@
 namespace embedrt {
 namespace {
 
-constexpr int kWidth = 2 * kLanes;  // columns at a time
-
 // What a thread computes of each product: some rows, or of all rows some columns.
 struct Share {
     const Part &part;
@@ -33,6 +31,15 @@ struct Share {
     }
 };
 
+// The sums of `count` rows from `row` on, and of 32 columns from `column` on.
+struct Sums {
+    std::int64_t row, count, column;
+    const std::int32_t *first;
+
+    // Those of the row that is `offset` rows after the first.
+    const std::int32_t *at(std::int64_t offset) const { return first + offset * kWidth; }
+};
+
 // Multiply a share of the rows and columns; call use(row, count, column, sums) for each block of
 // `count` rows and 32 columns. The rows are split evenly, so that no block is small.
 template <class Product, class Use>
@@ -48,33 +55,48 @@ inline void multiply_all(const Linear &linear, const std::uint8_t *input, const 
             const std::int64_t row = first + rows * block / blocks;
             const std::int64_t count = first + rows * (block + 1) / blocks - row;
             product.multiply(input + row * linear.inputs, count, column, sums);
-            use(row, count, column, sums);
+            use(Sums{row, count, column, sums});
         }
     }
 }
 
-// Makes results of 16 columns' sums: scaled, with the bias and the outliers.
+// Makes results of 32 columns' sums: scaled, with the bias and the outliers.
 class Columns {
 public:
     Columns(const Linear &linear, std::int64_t column)
-        : scale_(load(linear.scale + column)),
-          bias_(load(linear.bias + column)),
+        : scale_{load(linear.scale + column), load(linear.scale + column + kLanes)},
+          bias_{load(linear.bias + column), load(linear.bias + column + kLanes)},
           outlier_rows_(linear.outlier_rows + column),
           outliers_(linear.reading.outliers),
           outputs_(linear.outputs) {}
 
-    // `picked` holds the outliers of the token.
-    Floats results(const std::int32_t *sums, const float *picked) const {
-        const Floats exact = _mm512_cvtepi32_ps(_mm512_load_si512(sums));
-        Floats found = _mm512_fmadd_ps(exact, scale_, bias_);
-        for (int i = 0; i < outliers_; ++i) {
-            found = _mm512_fmadd_ps(all(picked[i]), load(outlier_rows_ + i * outputs_), found);
+    // `picked` are the outliers of the first token.
+    template <int Rows>
+    Block<Rows> results(const std::int32_t *sums, const float *picked) const {
+        Block<Rows> found;
+#pragma GCC unroll 2
+        for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 2
+            for (int j = 0; j < 2; ++j) {
+                const Ints exact = _mm512_load_si512(sums + i * kWidth + j * kLanes);
+                found.at[i][j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact), scale_[j], bias_[j]);
+            }
+        }
+        const float *row = outlier_rows_;
+        for (int outlier = 0; outlier < outliers_; ++outlier, row += outputs_) {
+            const Floats left = load(row), right = load(row + kLanes);
+#pragma GCC unroll 2
+            for (int i = 0; i < Rows; ++i) {
+                const Floats value = all(picked[i * kMostOutliers + outlier]);
+                found.at[i][0] = _mm512_fmadd_ps(value, left, found.at[i][0]);
+                found.at[i][1] = _mm512_fmadd_ps(value, right, found.at[i][1]);
+            }
         }
         return found;
     }
 
 private:
-    Floats scale_, bias_;
+    Floats scale_[2], bias_[2];
     const float *outlier_rows_;
     int outliers_;
     std::int64_t outputs_;

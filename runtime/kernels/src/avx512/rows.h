@@ -68,16 +68,22 @@ inline void normalize(const Norm &norm, std::int64_t hidden, float *state) {
 inline void normalize_rows(const Norm &norm, std::int64_t hidden, std::int64_t first,
                            std::int64_t last, float *states, const Linear *next,
                            std::uint8_t *bytes, float *picked) {
-    for (std::int64_t row = first; row < last; ++row) {
+    states += first * hidden, bytes += first * hidden, picked += first * kMostOutliers;
+    for_each_pair(last - first, [&](std::int64_t row, auto rows) {
         float *state = states + row * hidden;
-        normalize(norm, hidden, state);
-        if (next == nullptr) continue;
+        for (int i = 0; i < rows.value; ++i) normalize(norm, hidden, state + i * hidden);
+        if (next == nullptr) return;
         const Reader reader(next->reading);
-        for (std::int64_t group = 0; group < hidden / kLanes; ++group) {
-            reader.read(group, load(state + group * kLanes), bytes + row * hidden,
-                        picked + row * kMostOutliers);
+        for (std::int64_t column = 0; column < hidden; column += kWidth) {
+            Block<rows.value> block;
+#pragma GCC unroll 2
+            for (int i = 0; i < rows.value; ++i) {
+                block.at[i][0] = load(state + i * hidden + column);
+                block.at[i][1] = load(state + i * hidden + column + kLanes);
+            }
+            reader.read(column, block, bytes + row * hidden, hidden, picked + row * kMostOutliers);
         }
-    }
+    });
 }
 
 // Make the embedding of a text's token vectors.

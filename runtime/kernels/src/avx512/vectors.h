@@ -55,27 +55,68 @@ inline Floats exp2_negative(Floats x) {
     return _mm512_scalef_ps(p, whole);
 }
 
-// Writes what a product reads: bytes, and outliers in fp32. One for a row of work, in registers.
+// Values of `Rows` tokens, one or two, and 32 channels: what most steps compute at once, because two
+// rows share what is read for their channels.
+constexpr int kWidth = 2 * kLanes;
+template <int Rows>
+struct Block {
+    Floats at[Rows][2];
+};
+
+template <int Number>
+struct Count {
+    static constexpr int value = Number;
+};
+
+// Call use(row, Count) for each two rows of `count`, and for the last one if their number is odd.
+template <class Use>
+inline void for_each_pair(std::int64_t count, Use use) {
+    std::int64_t row = 0;
+    for (; row + 2 <= count; row += 2) use(row, Count<2>());
+    if (row < count) use(row, Count<1>());
+}
+
+// Writes what a product reads: bytes, and outliers in fp32.
 class Reader {
 public:
     explicit Reader(const Reading &reading)
-        : reading_(reading),
-          inverse_(all(reading.inverse)),
-          // Bytes are made as int8 with saturation, and moved to uint8 by their sign bit.
-          zero_(all(static_cast<float>(reading.zero - 128))) {}
+        : reading_(reading), zero_(all(static_cast<float>(reading.zero))) {}
 
-    // Read the 16 channels of `group`; `bytes` and `picked` are those of the token.
-    void read(std::int64_t group, Floats values, std::uint8_t *bytes, float *picked) const {
-        if (reading_.outliers != 0) pick(group, values, picked);
-        if (reading_.smoothing != nullptr) {
-            values = _mm512_mul_ps(values, load(reading_.smoothing + group * kLanes));
+    // Read 32 channels from `column` on. `bytes` are those of the first token, each has `width`, and
+    // `picked` are its outliers, each has `kMostOutliers`.
+    template <int Rows>
+    void read(std::int64_t column, const Block<Rows> &block, std::uint8_t *bytes,
+              std::int64_t width, float *picked) const {
+        if (reading_.outliers != 0) {
+#pragma GCC unroll 2
+            for (int i = 0; i < Rows; ++i) {
+                pick(column / kLanes, block.at[i][0], picked + i * kMostOutliers);
+                pick(column / kLanes + 1, block.at[i][1], picked + i * kMostOutliers);
+            }
         }
-        const Ints steps = _mm512_cvtps_epi32(_mm512_fmadd_ps(values, inverse_, zero_));
-        const __m128i moved = _mm_xor_si128(_mm512_cvtsepi32_epi8(steps), _mm_set1_epi8(-128));
-        _mm_storeu_si128(reinterpret_cast<__m128i *>(bytes + group * kLanes), moved);
+        const Floats left = load(reading_.factors + column);
+        const Floats right = load(reading_.factors + column + kLanes);
+        Ints words[Rows];  // of each four channels, those of `left` and then of `right`
+#pragma GCC unroll 2
+        for (int i = 0; i < Rows; ++i) {
+            words[i] = _mm512_packs_epi32(
+                _mm512_cvtps_epi32(_mm512_fmadd_ps(block.at[i][0], left, zero_)),
+                _mm512_cvtps_epi32(_mm512_fmadd_ps(block.at[i][1], right, zero_)));
+        }
+        const Ints order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+        const Ints found = _mm512_permutexvar_epi32(
+            order, _mm512_packus_epi16(words[0], words[Rows - 1]));
+        store_bytes(bytes + column, _mm512_castsi512_si256(found));
+        if constexpr (Rows == 2) {
+            store_bytes(bytes + width + column, _mm512_extracti64x4_epi64(found, 1));
+        }
     }
 
 private:
+    static void store_bytes(std::uint8_t *to, __m256i values) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), values);
+    }
+
     void pick(std::int64_t group, Floats values, float *picked) const {
         const unsigned chosen = reading_.picked[group];
         if (chosen == 0) return;
@@ -86,7 +127,7 @@ private:
     }
 
     const Reading &reading_;
-    Floats inverse_, zero_;
+    Floats zero_;
 };
 
 }  // namespace
