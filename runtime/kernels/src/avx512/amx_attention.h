@@ -60,8 +60,8 @@ private:
             }
         }
         multiply_values<Vectors>(one, scores, stride, pairs, context[0]);
-        for_each_pair(rows, [&](std::int64_t i, auto pair) {
-            write_context<pair.value, Vectors>(one, row + i, inverses + i, [&](int k, int j) {
+        for_each_four(rows, [&](std::int64_t i, auto count) {
+            write_context<count.value, Vectors>(one, row + i, inverses + i, [&](int k, int j) {
                 return load(context[i + k] + j * kLanes);
             });
         });

@@ -169,7 +169,7 @@ inline void write_context(const Attention &one, std::int64_t row, const float *i
 #pragma GCC unroll 2
     for (int j = 0; j < Vectors; j += 2) {
         Block<Rows> block;
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int i = 0; i < Rows; ++i) {
             const Floats inverse = all(inverses[i]);
             block.at[i][0] = _mm512_mul_ps(sum(i, j), inverse);

@@ -83,13 +83,10 @@ private:
         Floats sums[Rows][Vectors] = {};
         multiply_cells(one.space.scores, one.padded, (one.tokens + kPerCell - 1) / kPerCell,
                        one.space.values, Vectors * kLanes, sums);
-        const auto write = [&](int i, auto rows) {
-            write_context<rows.value, Vectors>(one, row + i, inverses + i,
-                                               [&](int k, int j) { return sums[i + k][j]; });
-        };
-#pragma GCC unroll 3
-        for (int i = 0; i + 2 <= Rows; i += 2) write(i, Count<2>());
-        if constexpr (Rows % 2 == 1) write(Rows - 1, Count<1>());
+        for_each_four(Rows, [&](std::int64_t i, auto count) {
+            write_context<count.value, Vectors>(one, row + i, inverses + i,
+                                                [&](int k, int j) { return sums[i + k][j]; });
+        });
     }
 };
 

@@ -27,9 +27,9 @@ inline void project_heads(const Linear &linear, const Workspace &space, const Sh
         const Columns columns(linear, sums.column);
         float *to = space.heads + (sums.column / kWidth * space.rows + sums.row) * kBlock;
         const float *picked = space.picked + sums.row * kMostOutliers;
-        for_each_pair(sums.count, [&](std::int64_t row, auto rows) {
+        for_each_four(sums.count, [&](std::int64_t row, auto rows) {
             const auto found = columns.results<rows.value>(sums.at(row), picked + row * kMostOutliers);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int i = 0; i < rows.value; ++i) {
                 store_channels(to + (row + i) * kBlock, found.at[i][0], found.at[i][1]);
             }
@@ -45,9 +45,9 @@ inline void add_product(const Linear &linear, const std::uint8_t *bytes, const f
         const Columns columns(linear, sums.column);
         float *to = states + sums.row * linear.outputs + sums.column;
         const float *picked = outliers + sums.row * kMostOutliers;
-        for_each_pair(sums.count, [&](std::int64_t row, auto rows) {
+        for_each_four(sums.count, [&](std::int64_t row, auto rows) {
             const auto found = columns.results<rows.value>(sums.at(row), picked + row * kMostOutliers);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int i = 0; i < rows.value; ++i) {
                 float *state = to + (row + i) * linear.outputs;
                 store(state, _mm512_add_ps(load(state), found.at[i][0]));
@@ -66,9 +66,9 @@ inline void expand(const Linear &linear, const Linear &next, const Workspace &sp
         std::uint8_t *bytes = space.inner + sums.row * linear.outputs;
         const float *picked = space.picked + sums.row * kMostOutliers;
         float *picked_inner = space.picked_inner + sums.row * kMostOutliers;
-        for_each_pair(sums.count, [&](std::int64_t row, auto rows) {
+        for_each_four(sums.count, [&](std::int64_t row, auto rows) {
             auto found = columns.results<rows.value>(sums.at(row), picked + row * kMostOutliers);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int i = 0; i < rows.value; ++i) {
                 found.at[i][0] = gelu(found.at[i][0]);
                 found.at[i][1] = gelu(found.at[i][1]);

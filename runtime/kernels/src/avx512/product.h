@@ -74,9 +74,9 @@ public:
     template <int Rows>
     Block<Rows> results(const std::int32_t *sums, const float *picked) const {
         Block<Rows> found;
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int j = 0; j < 2; ++j) {
                 const Ints exact = _mm512_load_si512(sums + i * kWidth + j * kLanes);
                 found.at[i][j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact), scale_[j], bias_[j]);
@@ -85,7 +85,7 @@ public:
         const float *row = outlier_rows_;
         for (int outlier = 0; outlier < outliers_; ++outlier, row += outputs_) {
             const Floats left = load(row), right = load(row + kLanes);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int i = 0; i < Rows; ++i) {
                 const Floats value = all(picked[i * kMostOutliers + outlier]);
                 found.at[i][0] = _mm512_fmadd_ps(value, left, found.at[i][0]);

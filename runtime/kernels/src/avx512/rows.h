@@ -69,14 +69,14 @@ inline void normalize_rows(const Norm &norm, std::int64_t hidden, std::int64_t f
                            std::int64_t last, float *states, const Linear *next,
                            std::uint8_t *bytes, float *picked) {
     states += first * hidden, bytes += first * hidden, picked += first * kMostOutliers;
-    for_each_pair(last - first, [&](std::int64_t row, auto rows) {
+    for_each_four(last - first, [&](std::int64_t row, auto rows) {
         float *state = states + row * hidden;
         for (int i = 0; i < rows.value; ++i) normalize(norm, hidden, state + i * hidden);
         if (next == nullptr) return;
         const Reader reader(next->reading);
         for (std::int64_t column = 0; column < hidden; column += kWidth) {
             Block<rows.value> block;
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int i = 0; i < rows.value; ++i) {
                 block.at[i][0] = load(state + i * hidden + column);
                 block.at[i][1] = load(state + i * hidden + column + kLanes);
