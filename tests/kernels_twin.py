@@ -87,13 +87,14 @@ def random_encoder(
     size: int = 32,
     inner: int = 96,
     layers: int = 1,
+    positions: int = 80,
     outliers: int = 0,
     padding_id: int | None = None,
     distances: int = 0,
     mean: bool = True,
     normalized: bool = True,
 ) -> Encoder:
-    """Return an encoder of 50 words and 80 positions whose parts all have an effect."""
+    """Return an encoder of 50 words whose parts all have an effect."""
     random = np.random.default_rng(seed)
     hidden = heads * size
 
@@ -137,7 +138,7 @@ def random_encoder(
         padding_id=padding_id,
         words=random.integers(-127, 128, (50, hidden), np.int8),
         word_scales=np.exp(floats(50, 1, spread=0.3)) / 73,
-        position_rows=floats(80, hidden, spread=0.5),
+        position_rows=floats(positions, hidden, spread=0.5),
         relative_bias=floats(heads, distances) if distances else None,
         embedding_norm=norm(),
         layers=tuple(layer() for _ in range(layers)),

@@ -6,7 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,10 @@ def cosines(left: FloatArray, right: FloatArray) -> FloatArray:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _a_path(library: Library) -> Iterator[None]:
-    """Skip these tests on a processor that the kernels have no path for; hide AMX."""
+def _a_path(library: Library) -> None:
+    """Skip these tests on a processor that the kernels have no path for."""
     if library.path() is None:
         pytest.skip("there are no kernels for this processor")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Library, "has_amx", lambda _: False)
-        yield
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
@@ -262,19 +259,6 @@ def test_a_mismatch_turns_the_kernels_off(
         assert embedder.stats().engine.startswith("ONNX Runtime")
     with pytest.raises(KernelsError, match=r"cosine of 0\.\d+ to the original's vectors"):
         Embedder.load(minilm_int8, kernels="require")
-
-
-def test_beside_amx_the_kernels_are_off(minilm_int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Library, "has_amx", lambda _: True)
-    monkeypatch.setattr(choosing, "AUTO_BESIDE_AMX", False)
-    with Embedder.load(minilm_int8, kernels="auto") as embedder:
-        assert embedder.stats().engine.startswith("ONNX Runtime")
-        assert "the processor has AMX" in embedder.stats().engine_reason
-    with Embedder.load(minilm_int8, kernels="require") as embedder:
-        assert embedder.stats().engine.startswith("kernels")
-    monkeypatch.setattr(choosing, "AUTO_BESIDE_AMX", True)
-    with Embedder.load(minilm_int8, kernels="auto") as embedder:
-        assert embedder.stats().engine.startswith("kernels")
 
 
 def test_the_environment_names_a_path(minilm_int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:

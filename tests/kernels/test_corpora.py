@@ -27,10 +27,9 @@ OTHER = {"kernels": "off", "ONNX Runtime": "require"}
 
 @pytest.fixture(autouse=True)
 def _a_path(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip these tests on a processor that the kernels have no path for; hide AMX."""
+    """Skip these tests on a processor that the kernels have no path for."""
     if library.path() is None:
         pytest.skip("there are no kernels for this processor")
-    monkeypatch.setattr(Library, "has_amx", lambda _: False)
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.delenv(PATH_VARIABLE, raising=False)
 
@@ -85,20 +84,6 @@ def test_a_run_goes_on_in_the_engine_that_began(
     again = verify_output(output, sample=80).again
     assert (again.rows, again.tolerant) == (80, 0)
     assert again.here.startswith(f"{name} on ")
-
-
-def test_kernels_that_began_go_on_beside_amx(
-    source: Path, minilm_int8: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A new output would be of ONNX Runtime there."""
-    output = source.parent / "output"
-    embed(source, output, bundle=minilm_int8)
-    next(output.glob("0*")).unlink()
-    monkeypatch.setattr(Library, "has_amx", lambda _: True)
-    monkeypatch.setattr("embedrt.kernels.choose.AUTO_BESIDE_AMX", False)
-    (name,) = go_on(source, output, minilm_int8).engines
-    assert name.startswith("kernels")
-    assert embed(source, source.parent / "new", bundle=minilm_int8).engines == ("ONNX Runtime",)
 
 
 def test_another_engine_is_refused(

@@ -106,27 +106,15 @@ def test_real_widths(library: Library, path: str, hidden: int) -> None:
         assert largest_difference(session, encoder, random_texts(counts, 0)) < BOUNDS[path]
 
 
-@pytest.fixture
-def amx(path: str) -> str:
-    """A path whose products are in tiles."""
-    if not path.startswith("amx"):
-        pytest.skip(f"{path} has no tiles")
-    return path
-
-
-@many
-@given(facts=ENCODERS, counts=COUNTS, threads=st.sampled_from([1, 2, 5]))
-def test_amx_gives_the_bytes_of_bf16(
-    library: Library, amx: str, facts: dict[str, Any], counts: list[int], threads: int
-) -> None:
-    """Whatever tiles a product is cut into, its sums are exact, and all else is the same code."""
-    encoder = random_encoder(**facts)
-    texts = random_texts(counts, facts["seed"])
-    found, expected = (
-        KernelSession(Model(library, name, encoder), name, threads=threads).run(texts)
-        for name in (amx, "avx512-bf16")
-    )
-    assert (found == expected).all()
+def test_long_texts(library: Library, path: str) -> None:
+    """Attention over many vectors and tiles of keys, of which the last are filled in part."""
+    encoder = random_encoder(0, positions=520)
+    session = KernelSession(Model(library, path, encoder), path)
+    for counts in [[520], [129, 256, 300, 33], [255, 257]]:
+        texts = random_texts(counts, 0)
+        assert largest_difference(session, encoder, texts) < BOUNDS[path]
+        alone = np.concatenate([session.run([text]) for text in texts])
+        assert (session.run(texts) == alone).all()
 
 
 @many
@@ -185,7 +173,7 @@ def test_exp2(library: Library, path: str) -> None:
     values = np.linspace(-125, 0, 100_001, dtype=np.float32)
     expected = np.exp2(values.astype(np.float64))
     assert np.abs(library.apply(path, 1, values) / expected - 1).max() < 3e-6
-    assert library.apply(path, 1, np.array([-1e30, -127], np.float32)).max() < 2e-38
+    assert library.apply(path, 1, np.array([-1e30, -127], np.float32)).max() < 3e-38
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from embedrt.kernels.library import Library
 
-AVX512, VNNI, BF16, AMX = 1, 2, 4, 8  # EMBEDRT_FEATURE_... in interface.h
+AVX512, VNNI, BF16, AMX, FAST_BF16 = 1, 2, 4, 8, 16  # EMBEDRT_FEATURE_... in interface.h
+CPUINFO = Path("/proc/cpuinfo")
+IS_AMD = CPUINFO.is_file() and "AuthenticAMD" in CPUINFO.read_text(encoding="utf-8")
 
 ASK = """
 import ctypes, sys
@@ -41,7 +44,7 @@ assert ctypes.CDLL(None).syscall(158, 0x1023, 18) == -1
 """
 
 
-@pytest.mark.parametrize("masked", range(16))
+@pytest.mark.parametrize("masked", range(32))
 def test_a_path_needs_its_features(library: Library, masked: int) -> None:
     fastest = library.path()
     if fastest is None:
@@ -49,12 +52,12 @@ def test_a_path_needs_its_features(library: Library, masked: int) -> None:
     found = library.path(masked)
     if masked & (AVX512 | VNNI):
         assert found is None
-    elif masked & BF16:
-        assert found == "avx512-vnni"
-    elif masked & AMX and fastest == "amx-int8":
+    elif fastest == "amx-int8" and not masked & (BF16 | AMX):
+        assert found == fastest
+    elif IS_AMD and fastest != "avx512-vnni" and not masked & (BF16 | FAST_BF16):
         assert found == "avx512-bf16"
     else:
-        assert found == fastest
+        assert found == "avx512-vnni"
 
 
 def test_a_system_that_refuses_the_tiles_of_amx(library: Library) -> None:

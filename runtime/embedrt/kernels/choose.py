@@ -41,10 +41,6 @@ TokenizeTexts = Callable[[Sequence[str]], list[NDArray[np.int64]]]
 # round to the same bytes except at ties, so a correct one is far below this limit.
 SLACK = 2
 
-# Whether kernels run on a processor with AMX if they are not required. ONNX Runtime uses AMX, too,
-# and the two have not been compared there yet.
-AUTO_BESIDE_AMX = False
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -101,7 +97,7 @@ class Choosing:
         if self._use == "off":
             return
         try:
-            self._packing = _load(bundle, graph, mapped=mapped, required=self._use == "require")
+            self._packing = _load(bundle, graph, mapped=mapped)
         except _NotUsableError as problem:
             self._choice = self._without(problem)
 
@@ -152,7 +148,7 @@ def _check_manifest(manifest: Manifest) -> None:
         raise _NotUsableError("embedrt-kernels is not installed: pip install 'embedrt[kernels]'")
 
 
-def _load(bundle: Bundle, graph: Messages, *, mapped: bool, required: bool) -> Packing:
+def _load(bundle: Bundle, graph: Messages, *, mapped: bool) -> Packing:
     _check_manifest(bundle.manifest)
     # Imported here, because most processes do not need them.
     from embedrt.kernels.graph import read_graph  # noqa: PLC0415
@@ -162,11 +158,6 @@ def _load(bundle: Bundle, graph: Messages, *, mapped: bool, required: bool) -> P
 
     try:
         library = Library(import_module(PACKAGE).library())
-        if library.has_amx() and not (required or AUTO_BESIDE_AMX):
-            raise _NotUsableError(
-                "the processor has AMX, with which the kernels have not been measured; compare "
-                "them with ONNX Runtime by python -m benchmarks.kernels"
-            )
         path = os.environ.get(PATH_VARIABLE) or library.path()
         if path is None:
             raise _NotUsableError("there are no kernels for this processor")

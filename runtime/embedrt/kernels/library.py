@@ -29,7 +29,6 @@ from embedrt.engine.huge_pages import Regions
 from embedrt.kernels.encoder import Array, Encoder, Layer, Linear, Norm
 
 INTERFACE = 4
-AMX = 8  # EMBEDRT_FEATURE_AMX_INT8
 MESSAGE_BYTES = 300
 PEAKS = ("fp32", "vnni", "bf16", "amx")  # by EMBEDRT_PEAK_...
 
@@ -176,10 +175,6 @@ class Library:
         self._library.embedrt_destroy.restype = None
         self._library.embedrt_apply.argtypes = [c_char_p, c_int32, pointer, pointer, c_int64]
         self._library.embedrt_peak.argtypes = [c_int32, POINTER(c_double)]
-
-    def has_amx(self) -> bool:
-        """Whether the processor has AMX for int8, and the operating system knows its registers."""
-        return bool(self._library.embedrt_features() & AMX)
 
     def path(self, masked: int = 0) -> str | None:
         """Return the name of the fastest path for this processor; None if there is none.

@@ -12,7 +12,8 @@ namespace embedrt {
 
 struct Path {
     const char *name;
-    std::uint32_t features;  // that it needs: bits of EMBEDRT_FEATURE_...
+    std::uint32_t features;   // that it needs: bits of EMBEDRT_FEATURE_...
+    std::uint32_t preferred;  // features without which the next path is faster
 
     // A thread with fewer rows would spend most of its time reading weights: it takes columns.
     std::int64_t rows_of_thread;

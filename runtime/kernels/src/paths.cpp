@@ -31,14 +31,15 @@ const Path *const kPaths[] = {  // fastest first
 
 bool runs(const Path &path, std::uint32_t features) {
     if ((path.features & features) != path.features) return false;
-    return (path.features & EMBEDRT_FEATURE_AMX_INT8) == 0 || ask_for_tiles();
+    return (path.features & EMBEDRT_FEATURE_AMX) == 0 || ask_for_tiles();
 }
 
 }  // namespace
 
 const Path *fastest_path(std::uint32_t features) {
     for (const Path *const *path = kPaths; *path != nullptr; ++path) {
-        if (runs(**path, features)) return *path;
+        const bool preferred = ((*path)->preferred & features) == (*path)->preferred;
+        if (preferred && runs(**path, features)) return *path;
     }
     return nullptr;
 }

@@ -84,7 +84,7 @@ constexpr Peak kPeaks[] = {
     {EMBEDRT_FEATURE_AVX512, run_fp32, kSums * 16 * 1 * 2},
     {EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_VNNI, run_vnni, kSums * 16 * 4 * 2},
     {EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_BF16, run_bf16, kSums * 16 * 2 * 2},
-    {EMBEDRT_FEATURE_AMX_INT8, run_amx, kTiles * 16 * 16 * 64 * 2},
+    {EMBEDRT_FEATURE_AMX, run_amx, kTiles * 16 * 16 * 64 * 2},
 };
 
 double seconds_of(const Peak &peak, std::int64_t turns) {

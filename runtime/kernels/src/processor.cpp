@@ -26,6 +26,12 @@ Registers ask(unsigned leaf, unsigned subleaf) {
     return found;
 }
 
+bool is_amd() {
+    constexpr unsigned kAuth = 0x68747541, kEntiCAMD[] = {0x69746e65, 0x444d4163};  // by characters
+    const Registers vendor = ask(0, 0);
+    return vendor.ebx == kAuth && vendor.edx == kEntiCAMD[0] && vendor.ecx == kEntiCAMD[1];
+}
+
 bool has(unsigned word, int bit) { return (word >> bit & 1u) != 0; }
 
 // The state that the operating system saves when it switches threads. Written in assembly because
@@ -53,8 +59,9 @@ std::uint32_t processor_features() {
     std::uint32_t features = EMBEDRT_FEATURE_AVX512;
     if (has(extended.ecx, 11)) features |= EMBEDRT_FEATURE_AVX512_VNNI;
     if (has(more.eax, 5)) features |= EMBEDRT_FEATURE_AVX512_BF16;
-    const bool tile = has(extended.edx, 24), int8 = has(extended.edx, 25);
-    if (tile && int8 && (saved & kTileState) == kTileState) features |= EMBEDRT_FEATURE_AMX_INT8;
+    const bool amx = has(extended.edx, 22) && has(extended.edx, 24) && has(extended.edx, 25);
+    if (amx && (saved & kTileState) == kTileState) features |= EMBEDRT_FEATURE_AMX;
+    if (has(more.eax, 5) && is_amd()) features |= EMBEDRT_FEATURE_FAST_BF16;
     return features;
 }
 

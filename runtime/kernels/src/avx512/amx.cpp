@@ -1,5 +1,4 @@
-// The path for AMX: Intel from Sapphire Rapids on. Attention is that of `avx512-bf16`, so that both
-// paths give the same bytes.
+// The path for AMX: Intel from Sapphire Rapids on.
 #include "../interface.h"
 #include "../path.h"
 #include "amx_attention.h"
@@ -11,7 +10,7 @@ namespace embedrt {
 extern const Path kAmxInt8;
 const Path kAmxInt8{"amx-int8",
                     EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_VNNI |
-                        EMBEDRT_FEATURE_AVX512_BF16 | EMBEDRT_FEATURE_AMX_INT8,
-                    AmxProduct::kRows, run<AmxProduct, AmxHeads>, apply};
+                        EMBEDRT_FEATURE_AVX512_BF16 | EMBEDRT_FEATURE_AMX,
+                    0, AmxProduct::kRows, run<AmxProduct, AmxHeads>, apply};
 
 }  // namespace embedrt

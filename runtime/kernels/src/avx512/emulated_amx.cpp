@@ -11,6 +11,6 @@ extern const Path kEmulatedAmxInt8;
 const Path kEmulatedAmxInt8{
     "amx-int8-emulated",
     EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_VNNI | EMBEDRT_FEATURE_AVX512_BF16,
-    AmxProduct::kRows, run<AmxProduct, AmxHeads>, apply};
+    0, AmxProduct::kRows, run<AmxProduct, AmxHeads>, apply};
 
 }  // namespace embedrt

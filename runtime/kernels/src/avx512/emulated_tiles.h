@@ -59,24 +59,46 @@ inline void store_tile(void *to, std::int64_t stride) {
     }
 }
 
-// The manual defines a row of TDPBUSD as VPDPBUSD of each four inputs.
-template <int Sums, int Left, int Right>
-inline void multiply_tiles() {
+template <int Number>
+inline void zero_tile() {
+    expect(tiles[Number].rows != 0);
+    __builtin_memset(tiles[Number].at, 0, sizeof tiles[Number].at);
+}
+
+// Call use(sums, four, row) for each row of sums and each four bytes of its inputs, whose products with
+// a row of `Right` are to be added.
+template <int Sums, int Left, int Right, class Use>
+inline void for_each_product(Use use) {
     static_assert(Sums != Left && Sums != Right && Left != Right);
     Tile &sums = tiles[Sums];
     const Tile &left = tiles[Left], &right = tiles[Right];
     expect(sums.rows != 0 && left.rows == sums.rows && right.bytes == sums.bytes);
     expect(left.bytes % 4 == 0 && left.bytes / 4 == right.rows && sums.bytes % 4 == 0);
     for (int row = 0; row < sums.rows; ++row) {
-        __m512i totals = _mm512_load_si512(sums.at[row]);
         for (int four = 0; four < right.rows; ++four) {
             std::int32_t inputs = 0;
             __builtin_memcpy(&inputs, left.at[row] + 4 * four, sizeof inputs);
-            totals = _mm512_dpbusd_epi32(totals, _mm512_set1_epi32(inputs),
-                                         _mm512_load_si512(right.at[four]));
+            use(sums.at[row], _mm512_set1_epi32(inputs), _mm512_load_si512(right.at[four]));
         }
-        _mm512_store_si512(sums.at[row], totals);
     }
+}
+
+// The manual defines a row of TDPBUSD as VPDPBUSD of each four inputs.
+template <int Sums, int Left, int Right>
+inline void multiply_tiles() {
+    for_each_product<Sums, Left, Right>([](std::uint8_t *sums, __m512i inputs, __m512i weights) {
+        _mm512_store_si512(sums,
+                           _mm512_dpbusd_epi32(_mm512_load_si512(sums), inputs, weights));
+    });
+}
+
+// The order in which the two products are added is that of VDPBF16PS, which may not be TDPBF16PS's.
+template <int Sums, int Left, int Right>
+inline void multiply_bf16_tiles() {
+    for_each_product<Sums, Left, Right>([](std::uint8_t *sums, __m512i inputs, __m512i weights) {
+        _mm512_store_ps(sums, _mm512_dpbf16_ps(_mm512_load_ps(sums), (__m512bh)inputs,
+                                               (__m512bh)weights));
+    });
 }
 
 }  // namespace

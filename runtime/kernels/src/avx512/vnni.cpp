@@ -9,6 +9,6 @@ namespace embedrt {
 
 extern const Path kAvx512Vnni;
 const Path kAvx512Vnni{"avx512-vnni", EMBEDRT_FEATURE_AVX512 | EMBEDRT_FEATURE_AVX512_VNNI,
-                       VnniProduct::kRows, run<VnniProduct, CellHeads>, apply};
+                       0, VnniProduct::kRows, run<VnniProduct, CellHeads>, apply};
 
 }  // namespace embedrt
