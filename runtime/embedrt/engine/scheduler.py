@@ -275,8 +275,8 @@ class Engine:
             except BaseException:  # an interrupt: the texts of others must not be lost
                 if work is not None:
                     self._queue.requeue(work)
-                    self._busy = busy
-                    self._release()
+                self._busy = busy
+                self._release()
                 raise
             return work, cores
 

@@ -18,6 +18,7 @@ all of them.
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -74,7 +75,8 @@ class Sessions:
         self._files = _identity(graph)
         self._weights = weights
         self._precision: Precision = precision
-        self._threads = threads
+        # More threads than cores would only be slower, and may be more than the system has.
+        self._threads = min(threads, os.cpu_count() or threads)
         self._convert = convert
         self._kernels = kernels
         self.one_core: Runner
