@@ -17,13 +17,13 @@ BASE = {"numpy", "onnxruntime", "tokenizers"}
 CORE = (
     "embedder", "reranker", "sparse", "sparse_rows", "query_table", "activations", "tasks",
     "loaded", "request", "spellings", "bundle", "text", "engine", "similarity", "postprocess",
-    "errors", "progress", "verify", "upgrade", "kernels",
+    "errors", "progress", "verify", "upgrade", "kernels", "arguments",
 )  # fmt: skip
 # From bottom to top: a subpackage may import those on lower floors and itself, but no others on its
 # own floor.
 FLOORS = {
     "embedrt": [
-        ["errors", "progress", "files", "pair", "signals"], ["bundle"],
+        ["errors", "progress", "files", "pair", "signals", "arguments"], ["bundle"],
         ["text", "engine", "similarity", "sparse_rows", "max_sim"], ["kernels"],
         ["postprocess", "spellings", "loaded", "activations", "query_table"], ["request"],
         ["embedder", "reranker", "sparse", "multi_vector"], ["tasks"],

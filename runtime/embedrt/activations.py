@@ -56,7 +56,13 @@ FUNCTIONS: dict[ScoreActivation, Callable[[Wide], Wide]] = {
 def activate(scores: FloatArray, activation: ScoreActivation | Activation) -> FloatArray:
     """Apply an activation, by its name or as a function of an array. Shape: (n, labels)."""
     if callable(activation):
-        return np.asarray(activation(scores), np.float32)
+        found = np.asarray(activation(scores), np.float32)
+        if found.size != scores.size or found.shape[:1] != scores.shape[:1]:
+            raise ValueError(
+                f"activation_fn returns the shape {found.shape} for scores of the shape "
+                f"{scores.shape}; expected the same"
+            )
+        return found.reshape(scores.shape)
     if activation == "Identity":
         return scores
     return FUNCTIONS[activation](scores.astype(np.float64)).astype(np.float32)

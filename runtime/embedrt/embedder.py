@@ -139,7 +139,7 @@ class Embedder(VectorBundle):
     def embed(self, texts: Texts = OMITTED, **options: Unpack[EncodeOptions]) -> Embedded:
         """Embed like `encode`, and return each text's token count with the vectors."""
         request = self._requests.for_encode(texts, **options)
-        self._run(request.call)
+        self._run(request.call, shown=bool(options.get("show_progress_bar")))
         return request.embedded()
 
     async def aencode(

@@ -6,7 +6,6 @@ subclass of a task adds its results: `Embedder` embeddings, `Reranker` scores, a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 
+from embedrt.arguments import check_at_least, check_choice, check_count
 from embedrt.bundle.graph_rules import Ends, check_graph
 from embedrt.bundle.manifest import Manifest, Similarity, Task
 from embedrt.bundle.reader import Bundle, Verify
@@ -68,12 +68,10 @@ class LoadOptions:
     ``"auto"``. Their vectors agree with those of ONNX Runtime to the rounding of int8."""
 
     def __post_init__(self) -> None:
-        check_at_least("threads", self.threads, 1, "or None for all there are")
+        check_count("threads", self.threads, 1, "or None for all there are")
         check_at_least("cache_mb", self.cache_mb, 0)
-        check_at_least("max_waiting_tokens", self.max_waiting_tokens, 1, "or None")
-        if self.overlong not in get_args(Overlong):
-            expected = list(get_args(Overlong))
-            raise ValueError(f"overlong={self.overlong!r}; expected one of {expected}")
+        check_count("max_waiting_tokens", self.max_waiting_tokens, 1, "or None")
+        check_choice("overlong", self.overlong, get_args(Overlong))
         if self.kernels is not None:
             check_use(self.kernels)
 
@@ -290,12 +288,3 @@ class VectorBundle(LoadedBundle):
         return self.dimension
 
     get_sentence_embedding_dimension = get_embedding_dimension
-
-
-def check_at_least(name: str, value: float | None, least: float, otherwise: str = "") -> None:
-    """Raise ValueError if an argument is less than `least` or infinite. None is always valid."""
-    # `not <=` instead of `>`, so that NaN is invalid.
-    if value is not None and not least <= value < math.inf:
-        least_value = "a finite number" if value == math.inf else f"at least {least}"
-        expected = ", ".join(filter(None, [least_value, otherwise]))
-        raise ValueError(f"{name}={value}; expected {expected}")

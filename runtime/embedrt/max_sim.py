@@ -42,6 +42,8 @@ def max_sim(queries: TokenVectors, documents: TokenVectors, *, mean: bool = Fals
     ------
     ValueError
         The vectors differ in their number of components.
+    TypeError
+        The arguments are no vectors, for example texts.
     """
     asked, found = _texts(queries), _texts(documents)
     _check_dimensions(asked, found)
@@ -86,7 +88,12 @@ def _mean(scores: FloatArray, queries: Sequence[FloatArray]) -> FloatArray:
 def _texts(vectors: TokenVectors) -> list[FloatArray]:
     """Return a list with the vectors of each text. A matrix holds the vectors of one text."""
     one = isinstance(vectors, np.ndarray) and vectors.ndim == 2
-    texts = [np.asarray(each, np.float32) for each in ([vectors] if one else vectors)]
+    try:
+        texts = [np.asarray(each, np.float32) for each in ([vectors] if one else vectors)]
+    except (ValueError, TypeError) as error:
+        raise TypeError(
+            f"these are not the vectors of texts ({error}); pass what encode returns"
+        ) from error
     for index, text in enumerate(texts):
         if text.ndim != 2:
             raise ValueError(

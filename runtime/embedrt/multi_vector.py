@@ -33,7 +33,7 @@ from embedrt.request import (
 )
 from embedrt.similarity import normalize
 from embedrt.spellings import OMITTED, TOKEN_ACCEPTED, TokenSpellings, read_spellings
-from embedrt.text.inputs import Texts
+from embedrt.text.inputs import Texts, as_text
 from embedrt.text.tokenizer import TokenIds, Tokenizer
 
 FloatArray = NDArray[np.float32]
@@ -273,7 +273,8 @@ class MultiVectorEncoder(LoadedBundle):
 
         Shape: (tokens,).
         """
-        (ids,) = self._inputs[task]([text])
+        self._of_task(task)
+        (ids,) = self._inputs[task]([as_text(text)])
         return ids[0] if ids.ndim > 1 else ids
 
     def _tokenize(self) -> TokenizeTexts:

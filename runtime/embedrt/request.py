@@ -15,11 +15,12 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.arguments import check_count
 from embedrt.bundle.manifest import Manifest, Side
 from embedrt.engine.cache import Known
 from embedrt.engine.call import Call, Row, Share, TokenizeTexts
 from embedrt.engine.scheduler import Engine
-from embedrt.loaded import check_at_least
+from embedrt.errors import OverloadedError
 from embedrt.pair import TextKind
 from embedrt.postprocess import EmbeddingPrecision, Finish
 from embedrt.spellings import Spellings, read_spellings
@@ -27,7 +28,7 @@ from embedrt.text.inputs import Texts, as_batch, as_text, stream
 from embedrt.text.pooling_mask import ToPooled
 from embedrt.text.prompts import Prompts
 from embedrt.text.tokenizer import TokenIds, Tokenizer
-from embedrt.text.truncation import Overlong, Truncations
+from embedrt.text.truncation import Overlong, Truncations, check_handling
 
 STREAM_BLOCK = 2048  # texts per block of a stream
 STREAM_CACHE_BYTES = 8_000_000  # for repeated texts within a stream
@@ -168,7 +169,8 @@ class Requests:
     ) -> Request:
         """Return the request of one call, whose results are postprocessed by `finish`."""
         prefix = self.prompts.choose(prompt_name, prompt)
-        check_at_least("batch_size", batch_size, 1, "or None")
+        check_count("batch_size", batch_size, 1, "or None")
+        check_handling(overlong, truncation_side)
         is_one = isinstance(texts, str)
         batch = [as_text(texts)] if is_one else as_batch(texts)
         call, truncations = self._call(
@@ -220,7 +222,7 @@ class Requests:
     ) -> Iterator[Request]:
         """Yield requests for the blocks of a stream, with results postprocessed by `finish`."""
         prefix = self.prompts.choose(prompt_name, prompt)
-        check_at_least("batch_size", batch_size, 1, "or None")
+        check_count("batch_size", batch_size, 1, "or None")
         return self._blocks(stream(texts), prefix, batch_size, finish, cache)
 
     def _blocks(
@@ -253,7 +255,8 @@ class Requests:
         overlong: Overlong | None = None,
         truncation_side: Side | None = None,
     ) -> tuple[Call, Truncations]:
-        overlong = overlong or self._overlong
+        if overlong is None:
+            overlong = self._overlong
         side = truncation_side or self._tokenizer.truncation_side
         truncations = Truncations(self._tokenizer, allowed=overlong != "error")
         varied = self._empty is not None
@@ -290,7 +293,15 @@ def run_ahead(engine: Engine, requests: Iterator[Request]) -> Iterator[Any]:
     try:
         for request in requests:
             started.append(request)
-            engine.start(request.call)
+            try:
+                engine.start(request.call)
+            except OverloadedError:
+                if len(started) == 1:
+                    raise
+                # The stream's previous block alone may fill the queue.
+                engine.wait(started[0].call)
+                yield started.popleft().result()
+                engine.start(request.call)
             if len(started) > 1:
                 engine.wait(started[0].call)
                 yield started.popleft().result()

@@ -16,17 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.activations import Activation, activate, choose_activation, softmax
+from embedrt.arguments import check_count
 from embedrt.bundle.manifest import TOKEN_TYPES, Reranking, ScoreActivation, Side
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.call import Call, TokenizeTexts
-from embedrt.loaded import LoadedBundle, LoadOptions, check_at_least
+from embedrt.loaded import LoadedBundle, LoadOptions
 from embedrt.pair import Pair
 from embedrt.spellings import OMITTED, PairSpellings, read_spellings
 from embedrt.text.inputs import Pairs, as_batch, as_pairs, as_text
 from embedrt.text.pairs import PairTokenizer
 from embedrt.text.prompts import Prompts
 from embedrt.text.tokenizer import TokenIds
-from embedrt.text.truncation import Overlong, Truncations
+from embedrt.text.truncation import Overlong, Truncations, check_handling
 
 FloatArray = NDArray[np.float32]
 
@@ -230,7 +231,7 @@ class Reranker(LoadedBundle):
         query, documents
             Each document is scored with the query as the first text.
         top_k
-            Number of documents to return; by default all.
+            Number of documents to return, at least 1; by default all.
         return_documents
             Whether to return the documents' texts.
         options
@@ -247,6 +248,7 @@ class Reranker(LoadedBundle):
         ValueError
             The model has several labels, which define no order.
         """
+        check_count("top_k", top_k, 1, "or None for all")
         texts = self._documents(documents)
         scores = self.predict(_with_query(query, texts), **options)
         return _ranked(scores, texts if return_documents else None, top_k)
@@ -260,6 +262,7 @@ class Reranker(LoadedBundle):
         **options: Unpack[RankOptions],
     ) -> list[Ranked]:
         """Rank like `rank`, without blocking the running asyncio loop."""
+        check_count("top_k", top_k, 1, "or None for all")
         texts = self._documents(documents)
         scores = await self.apredict(_with_query(query, texts), **options)
         return _ranked(scores, texts if return_documents else None, top_k)
@@ -297,7 +300,7 @@ class Reranker(LoadedBundle):
                 f"this model has {self.num_labels} labels ({', '.join(self.labels)}), which "
                 "give no order; use predict"
             )
-        return as_batch(documents)
+        return as_batch(documents, "documents")
 
     def _request(
         self,
@@ -319,9 +322,11 @@ class Reranker(LoadedBundle):
         pairs = read_spellings(pairs, spellings, "predict", PairSpellings)
         activation = choose_activation(self.activation, activation_fn)
         prefix = self._prompts.choose(prompt_name, prompt)
-        check_at_least("batch_size", batch_size, 1, "or None")
+        check_count("batch_size", batch_size, 1, "or None")
+        check_handling(overlong, truncation_side)
         batch, is_one = as_pairs(pairs)
-        overlong = overlong or self._options.overlong
+        if overlong is None:
+            overlong = self._options.overlong
         truncations = Truncations(self._tokenizer, allowed=overlong != "error")
         side = truncation_side or self._tokenizer.truncation_side
         call = Call(
@@ -339,7 +344,7 @@ class Reranker(LoadedBundle):
 
 
 def _with_query(query: str, documents: list[str]) -> list[Pair]:
-    query = as_text(query)
+    query = as_text(query, name="query")
     return [(query, document) for document in documents]
 
 
@@ -349,4 +354,8 @@ def _ranked(scores: FloatArray, documents: list[str] | None, top_k: int | None) 
     ]
     for one, text in zip(ranked, documents or (), strict=False):
         one["text"] = text
-    return sorted(ranked, key=lambda one: one["score"], reverse=True)[:top_k]
+    # NaN, which only an activation of the caller's gives, comes last.
+    best_first = sorted(
+        ranked, key=lambda one: (one["score"] == one["score"], one["score"]), reverse=True
+    )
+    return best_first[:top_k]

@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from embedrt.arguments import check_count
 from embedrt.bundle.manifest import Similarity
 
 FloatArray = NDArray[np.float32]
@@ -34,8 +35,7 @@ def similarity(a: ArrayLike, b: ArrayLike, name: Similarity) -> FloatArray:
     Shape: (n, dimension) and (m, dimension) to (n, m); a single vector is treated as one row.
     """
     score = _score(name)
-    rows_a, rows_b = _rows(a), _rows(b)
-    _check_dimensions(rows_a, rows_b)
+    rows_a, rows_b = _comparable(a, b)
     return score(rows_a, rows_b)
 
 
@@ -45,8 +45,7 @@ def similarity_pairwise(a: ArrayLike, b: ArrayLike, name: Similarity) -> FloatAr
     Shape: (n, dimension) twice to (n,). Formulas as in `similarity`.
     """
     _score(name)
-    rows_a, rows_b = _rows(a), _rows(b)
-    _check_dimensions(rows_a, rows_b)
+    rows_a, rows_b = _comparable(a, b)
     if len(rows_a) != len(rows_b):
         raise ValueError(f"a has {len(rows_a)} rows and b {len(rows_b)}; expected the same number")
     if name == "cosine":
@@ -85,8 +84,7 @@ def semantic_search(
         The hits of each query, best first; equal scores in order of index. Shape:
         (n, min(top_k, m)).
     """
-    if top_k < 1:
-        raise ValueError(f"top_k={top_k}; expected at least 1")
+    check_count("top_k", top_k, 1)
     _score(similarity_fn_name)
     rows, corpus = _rows(queries), _rows(documents)
     hits: list[list[Hit]] = []
@@ -107,11 +105,12 @@ def normalize(embeddings: FloatArray) -> FloatArray:
 
 
 def _best(scores: FloatArray, top_k: int) -> list[Hit]:
+    worst_first = np.where(np.isnan(scores), -np.inf, scores)
     if top_k < len(scores):
         # Keeps all candidates that tie with the k-th, whose order after partition is arbitrary, so
         # that the lowest index wins.
-        threshold = np.partition(scores, -top_k)[-top_k]
-        candidates = np.flatnonzero(scores >= threshold)
+        threshold = np.partition(worst_first, -top_k)[-top_k]
+        candidates = np.flatnonzero(worst_first >= threshold)
     else:
         candidates = np.arange(len(scores))
     order = candidates[np.argsort(-scores[candidates], kind="stable")][:top_k]
@@ -147,20 +146,35 @@ SCORES: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
 
 
 def _score(name: str) -> Callable[[FloatArray, FloatArray], FloatArray]:
-    if name not in SCORES:
+    if not isinstance(name, str) or name not in SCORES:
         raise ValueError(f"similarity {name!r}; expected one of {list(get_args(Similarity))}")
     return SCORES[name]
 
 
 def _rows(embeddings: ArrayLike) -> FloatArray:
-    rows = np.atleast_2d(np.asarray(embeddings, np.float32))
+    """Return a row for each embedding. An empty list has no rows, of any number of components."""
+    try:
+        rows = np.asarray(embeddings, np.float32)
+    except (ValueError, TypeError) as error:
+        raise TypeError(
+            f"these are not embeddings ({error}); pass the array that encode returns"
+        ) from error
+    if not rows.ndim:
+        raise TypeError(f"{embeddings!r} is no array of embeddings; pass what encode returns")
+    if rows.ndim == 1:
+        rows = rows[None] if rows.size else rows.reshape(0, 0)
     if rows.ndim != 2:
         raise ValueError(f"embeddings of shape {rows.shape}; expected (n, dimension)")
     return rows
 
 
-def _check_dimensions(a: FloatArray, b: FloatArray) -> None:
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(
-            f"embeddings of {a.shape[1]} and {b.shape[1]} components cannot be compared"
-        )
+def _comparable(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    rows_a, rows_b = _rows(a), _rows(b)
+    width_a, width_b = (rows.shape[1] for rows in (rows_a, rows_b))
+    if rows_a.shape == (0, 0):
+        return rows_a.reshape(0, width_b), rows_b
+    if rows_b.shape == (0, 0):
+        return rows_a, rows_b.reshape(0, width_a)
+    if width_a != width_b:
+        raise ValueError(f"embeddings of {width_a} and {width_b} components cannot be compared")
+    return rows_a, rows_b

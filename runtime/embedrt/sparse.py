@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt import sparse_rows
+from embedrt.arguments import check_count
 from embedrt.bundle.manifest import Side
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.sessions import Convert
-from embedrt.loaded import LoadOptions, VectorBundle, check_at_least
+from embedrt.loaded import LoadOptions, VectorBundle
 from embedrt.pair import TextKind
 from embedrt.query_table import QueryTable
 from embedrt.request import (
@@ -152,7 +153,7 @@ class SparseEncoder(VectorBundle):
     def embed(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Embedded:
         """Compute like `encode`, and return each text's token count with the rows."""
         request = self._request(texts, **options)
-        self._run(request.call)
+        self._run(request.call, shown=bool(options.get("show_progress_bar")))
         return request.embedded()
 
     def encode_query(self, texts: Texts = OMITTED, **options: Unpack[SparseOptions]) -> Any:
@@ -247,7 +248,7 @@ class SparseEncoder(VectorBundle):
 
         `top_k` is the number of tokens to return; all by default.
         """
-        check_at_least("top_k", top_k, 1, "or None for all")
+        check_count("top_k", top_k, 1, "or None for all")
         decoded = [self._decode(row, top_k) for row in as_rows(rows)]
         return decoded[0] if isinstance(rows, SparseRow) else decoded
 
@@ -282,12 +283,13 @@ class SparseEncoder(VectorBundle):
         )
 
     def _finish(self, max_active_dims: int | None) -> Sparsify:
-        check_at_least("max_active_dims", max_active_dims, 1, "or None")
+        check_count("max_active_dims", max_active_dims, 1, "or None")
         most = self.max_active_dims if max_active_dims is None else max_active_dims
         return Sparsify(dimension=self.dimension, most=most)
 
     def _bounded(self, batch_size: int | None) -> int:
         """Return the upper limit of the texts in a batch."""
+        check_count("batch_size", batch_size, 1, "or None")
         most = max(1, MOST_WEIGHTS // self.dimension)
         return most if batch_size is None else min(batch_size, most)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, get_args
@@ -72,6 +73,7 @@ class SparseRows:
         return self.shape[0]
 
     def __getitem__(self, index: int) -> SparseRow:
+        index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         start, stop = self.indptr[index % len(self) :][:2]
@@ -125,10 +127,13 @@ def largest(terms: Terms, most: int) -> Terms:
     return kept
 
 
-def as_rows(rows: SparseRows | SparseRow) -> SparseRows:
-    """Return a single row as rows."""
+def as_rows(rows: object) -> SparseRows:
+    """Return a single row as rows; raise TypeError for anything else."""
     if isinstance(rows, SparseRows):
         return rows
+    if not isinstance(rows, SparseRow):
+        kind = type(rows).__name__
+        raise TypeError(f"expected SparseRows or a SparseRow, as encode returns them; got {kind}")
     indptr = np.array([0, len(rows)], np.int64)
     return SparseRows(
         indices=rows.indices, values=rows.values, indptr=indptr, shape=(1, rows.dimension)

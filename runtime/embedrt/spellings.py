@@ -130,7 +130,9 @@ def read_spellings(
             raise TypeError(f"{method}() got an unexpected keyword argument '{name}'")
         if name in restricted:
             accepted, instead = restricted[name]
-            if not any(value is each or value == each for each in accepted):
+            # A torch.device has the name of a device as its str.
+            named = str(value) if name == "device" and type(value).__name__ == "device" else value
+            if not any(named is each or named == each for each in accepted):
                 raise ValueError(f"{name}={value!r} cannot be honored: {instead}")
     given = [options[name] for name in TEXTS if name in options]
     if texts is not OMITTED:

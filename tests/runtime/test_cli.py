@@ -398,6 +398,31 @@ class TestUsage:
         assert caught.value.code == 2
         assert "usage: embedrt" in capsys.readouterr().err
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="closes streams with a shell")
+    @pytest.mark.parametrize(
+        ("command", "closed", "status", "told"),
+        [
+            ("encode {bundle}", "<&-", 1, "embedrt: stdin or stdout is closed\n"),
+            ("encode {bundle} {file}", ">&-", 1, "embedrt: stdin or stdout is closed\n"),
+            ("search {bundle} {file} --query w1", ">&-", 1, "embedrt: stdin or stdout is closed\n"),
+            ("info {bundle}", ">&-", 1, "embedrt: stdin or stdout is closed\n"),
+            ("info {bundle}", "<&- >&- 2>&-", 1, ""),
+            ("info nowhere", "2>&-", 1, ""),
+            ("encode {bundle} {file} --output {file}.npy", "<&- >&- 2>&-", 0, ""),
+        ],
+    )
+    def test_closed_streams(
+        self, tiny: Path, file: Path, command: str, closed: str, status: int, told: str
+    ) -> None:
+        line = command.format(bundle=tiny, file=file)
+        found = subprocess.run(
+            ["sh", "-c", f'"$0" -W error -m embedrt {line} {closed}', sys.executable],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (found.returncode, found.stdout, found.stderr) == (status, "", told)
+
     def test_interrupted(
         self, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -44,6 +44,17 @@ LONG = "dog " * 300
 PRECISIONS = get_args(EmbeddingPrecision)
 
 
+class device(str):  # noqa: N801  # the class of torch
+    """Has the name of its device as its str, as torch.device has, but is not equal to it."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @pytest.fixture(scope="session")
 def prompted(minilm_with: Callable[..., Path]) -> Iterator[Embedder]:
     """MiniLM with prompts, one of them the default."""
@@ -209,7 +220,7 @@ class TestPrompts:
 
     def test_a_prompt_is_a_text(self, embedder: Embedder) -> None:
         bad: Any = b"query: "
-        with pytest.raises(TypeError, match="text is a bytes"):
+        with pytest.raises(TypeError, match=r"^prompt=b.query: .; expected a str, or None$"):
             embedder.encode(TEXTS, prompt=bad)
         lone = embedder.encode(TEXTS, prompt="\ud83d")
         assert lone.tobytes() == embedder.encode(TEXTS, prompt="\ufffd").tobytes()
@@ -232,13 +243,15 @@ class TestFinish:
         assert found.dtype == expected.dtype
         assert found.tobytes() == expected.tobytes()
 
-    @pytest.mark.parametrize("texts", [TEXTS, TEXTS[0]], ids=["many", "one"])
-    def test_a_warning_about_ranges_of_few_texts_names_the_caller(
-        self, embedder: Embedder, texts: Any
-    ) -> None:
+    def test_a_warning_about_ranges_of_few_texts_names_the_caller(self, embedder: Embedder) -> None:
         with pytest.warns(UserWarning, match="^int8 ranges are taken from only") as caught:
-            embedder.encode(texts, precision="int8")
+            embedder.encode(TEXTS, precision="int8")
         assert caught[0].filename == __file__
+
+    @pytest.mark.parametrize("texts", [TEXTS[:1], TEXTS[0]], ids=["a list of one", "one"])
+    def test_one_text_has_no_ranges(self, embedder: Embedder, texts: Any) -> None:
+        with pytest.raises(ValueError, match=r"^one embedding has no ranges for int8; pass"):
+            embedder.encode(texts, precision="int8")
 
 
 class TestArguments:
@@ -250,6 +263,7 @@ class TestArguments:
             ({"truncate_dim": 385}, "truncate_dim=385; expected 1 to 384, or None"),
             ({"batch_size": 0}, "batch_size=0; expected at least 1, or None"),
             ({"prompt_name": "nobody"}, "prompt_name='nobody'; this model has none"),
+            ({"prompt_name": ["query"]}, r"prompt_name=\['query'\]; this model has none"),
         ],
     )
     def test_bad_values_are_reported_before_any_text_is_read(
@@ -319,6 +333,7 @@ class TestSpellings:
             {"convert_to_tensor": False},
             {"device": None},
             {"device": "cpu"},
+            {"device": device("cpu")},
             {"output_value": "sentence_embedding"},
             {"pool": None},
             {"chunk_size": None},
@@ -372,6 +387,7 @@ class TestSpellings:
         [
             ({"convert_to_tensor": True}, r"the result is a numpy array; torch.from_numpy"),
             ({"convert_to_numpy": False}, r"the result is a numpy array; wrap it in list\(\)"),
+            ({"device": device("cuda")}, r"it runs on the CPU"),
             ({"device": "cuda"}, r"it runs on the CPU; choose its cores with .*threads="),
             ({"device": ["cpu", "cpu"]}, r"it runs on the CPU"),
             ({"output_value": "token_embeddings"}, r"a bundle gives one vector a text"),

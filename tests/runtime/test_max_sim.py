@@ -70,6 +70,14 @@ def test_what_cannot_be_compared(queries: Any, documents: Any, message: str) -> 
         max_sim(queries, documents)
 
 
+@pytest.mark.parametrize("bad", [None, "w1", ["w1", "w2"], 1.0])
+def test_what_is_no_vectors(bad: Any) -> None:
+    good = [np.eye(2, dtype=np.float32)]
+    for a, b in ((bad, good), (good, bad)):
+        with pytest.raises(TypeError, match=r"^these are not the vectors of texts \(.*; pass what"):
+            max_sim(a, b)
+
+
 def test_pairs_need_the_same_number() -> None:
     with pytest.raises(ValueError, match="1 queries and 2 documents; expected the same number"):
         max_sim_pairwise(texts([1], 0), texts([1, 2], 0))

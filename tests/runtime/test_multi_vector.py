@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -169,6 +169,15 @@ def test_options_are_refused(
 ) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         load().encode("w1", **options)
+
+
+def test_inputs_are_of_a_known_kind(load: Callable[..., MultiVectorEncoder]) -> None:
+    encoder, bad = load(LATE), cast(Any, "summary")
+    assert encoder.inputs("w1", "query").tolist() == [1]
+    with pytest.raises(ValueError, match=r"^task='summary'; expected 'query', 'document' or None$"):
+        encoder.inputs("w1", bad)
+    with pytest.raises(TypeError, match=r"^text is None; every text must be a str$"):
+        encoder.inputs(cast(Any, None))
 
 
 def test_long_texts_can_be_refused(tmp_path: Path) -> None:

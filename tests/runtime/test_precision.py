@@ -92,8 +92,55 @@ def test_ranges_of_few_embeddings_cause_a_warning(precision: EmbeddingPrecision)
     with pytest.warns(UserWarning, match=rf"^{precision} ranges are taken from only 99") as caught:
         quantize_embeddings(sample(FEW_EMBEDDINGS - 1), precision)
     assert caught[0].filename == __file__
-    with pytest.warns(UserWarning, match=r"from only 1 embeddings; pass .*ranges="):
-        quantize_embeddings(sample()[0], precision)
+
+
+@pytest.mark.parametrize("precision", ["int8", "uint8"])
+@pytest.mark.parametrize("one", [sample()[0], sample(1)], ids=["vector", "row"])
+def test_one_embedding_has_no_ranges(precision: EmbeddingPrecision, one: FloatArray) -> None:
+    with pytest.raises(ValueError, match=rf"^one embedding has no ranges for {precision}; pass"):
+        quantize_embeddings(one, precision)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_lists_are_embeddings(precision: EmbeddingPrecision) -> None:
+    embeddings, ranges = sample(3), np.array([[-1.0] * 12, [1.0] * 12], np.float32)
+    expected = quantize_embeddings(embeddings, precision, ranges=ranges)
+    for rows in (embeddings.tolist(), list(embeddings)):
+        found = quantize_embeddings(rows, precision, ranges=ranges.tolist())
+        assert found.dtype == expected.dtype
+        assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("bad", "kind", "message"),
+    [
+        (None, TypeError, "^embeddings are object; expected floats"),
+        (["text"], TypeError, "^embeddings are <U4; expected floats"),
+        (np.ones((2, 3), np.int8), TypeError, "^embeddings are int8; expected floats"),
+        (np.ones((2, 3), np.uint8), TypeError, "^embeddings are uint8; expected floats"),
+        (np.ones((1, 2, 3)), ValueError, r"^embeddings of shape \(1, 2, 3\); expected"),
+    ],
+)
+def test_what_is_no_embedding(
+    precision: EmbeddingPrecision, bad: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        quantize_embeddings(bad, precision)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        (np.zeros(2), r"^ranges of shape \(2,\); expected \(2, 12\)"),
+        (np.zeros((3, 12)), r"^ranges of shape \(3, 12\); expected \(2, 12\)"),
+        (np.zeros((2, 11)), r"^ranges of shape \(2, 11\); expected \(2, 12\)"),
+        (np.full((2, 12), np.nan), r"^not all ranges are finite; expected"),
+    ],
+)
+def test_bad_ranges(ranges: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        quantize_embeddings(sample(3), "int8", ranges=ranges)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

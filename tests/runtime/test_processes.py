@@ -18,6 +18,7 @@ from children import SECONDS, run, started
 from embedrt import Embedder
 from waiting import wait_until
 
+SIGHUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # which Windows does not have
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
@@ -233,7 +234,11 @@ def half_written(tiny: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 class TestCommand:
     @pytest.mark.parametrize(
         ("number", "status", "told"),
-        [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "embedrt: interrupted\n")],
+        [
+            (signal.SIGTERM, 143, ""),
+            (SIGHUP, 128 + SIGHUP, ""),
+            (signal.SIGINT, 130, "embedrt: interrupted\n"),
+        ],
     )
     def test_ended_while_it_writes(
         self,
@@ -285,6 +290,80 @@ class TestCommand:
         )
         os.close(output)
         assert (process.returncode, process.stderr) == (141, b"")
+
+
+class TestEndOfTheMainThread:
+    """Other threads, and functions of atexit, outlive the main thread."""
+
+    def test_other_threads_continue(self, minilm: Path) -> None:
+        program = """
+embedder = Embedder.load(sys.argv[1], threads=2)
+many = [f"{text} {number}" for text in TEXTS for number in range(10)]
+expected = embedder.encode(many).tobytes()
+
+
+def work():
+    main.join()
+    os.write(1, f"{embedder.encode(many).tobytes() == expected}\\n".encode())
+
+
+main = threading.main_thread()
+for _ in range(4):
+    threading.Thread(target=work).start()
+"""
+        assert run(program, minilm).splitlines() == ["True"] * 4
+
+    @pytest.mark.parametrize(
+        "call", ["encode(many)", "encode_document(many)", "embed(many).vectors"]
+    )
+    def test_functions_of_atexit(self, minilm: Path, call: str) -> None:
+        program = f"""
+import atexit
+
+embedder = Embedder.load(sys.argv[1], threads=2)
+many = [f"{{text}} {{number}}" for text in TEXTS for number in range(10)]
+expected = embedder.encode(many).tobytes()
+atexit.register(lambda: print(embedder.{call}.tobytes() == expected, flush=True))
+"""
+        assert run(program, minilm) == "True\n"
+
+
+@needs_proc
+class TestLimitOfThreads:
+    PROGRAM = """
+import asyncio, resource
+from embedrt.errors import EmbedrtError
+
+embedder = Embedder.load(sys.argv[1], threads=2)
+many = [f"w{number % 10} w{number // 10 % 10}" for number in range(3000)]
+expected = embedder.encode(many[:1]).tobytes()
+embedder = Embedder.load(sys.argv[1], threads=2)  # has not started threads yet
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+threading.stack_size(512 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (size + (256 << 20), -1))
+try:
+    threading.Thread(target=print).start()
+except RuntimeError:
+    print("no threads", flush=True)
+assert embedder.encode(many)[:1].tobytes() == expected  # in its own thread
+for call in (lambda: asyncio.run(embedder.aencode(many)), lambda: [*embedder.embed_stream(many)]):
+    try:
+        call()
+    except EmbedrtError as error:
+        print(type(error).__name__, error, flush=True)
+assert embedder.waiting_tokens == 0
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+threading.stack_size(0)
+blocks = [*embedder.embed_stream(many)]
+assert blocks[0][:1].tobytes() == expected and sum(map(len, blocks)) == 3000
+"""
+
+    def test_calls_run_in_their_own_thread_or_say_why_not(self, tiny: Path) -> None:
+        first, *others = run(self.PROGRAM, tiny).splitlines()
+        assert first == "no threads"
+        told = "EmbedrtError no thread can be started for this call: the limit of threads"
+        assert [line[: len(told)] for line in others] == [told] * 2
 
 
 @needs_proc

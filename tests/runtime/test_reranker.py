@@ -71,7 +71,7 @@ class TestPredict:
     @pytest.mark.parametrize(
         ("pairs", "message"),
         [
-            ("w1", "texts is a str"),
+            ("w1", r"pairs is a str; pass an ordered iterable of pairs of str: \(query, text\)$"),
             ([("w1", "w2"), "w3"], r"pairs\[1\] is a str"),
             ([("w1", "w2"), ("w3",)], r"pairs\[1\] is a tuple"),
             ([("w1", "w2", "w3")], r"pairs\[0\] is a tuple"),
@@ -80,7 +80,7 @@ class TestPredict:
             (["w1", "w2", "w3"], "pair is a list"),
             ([{"w1", "w2"}], r"pairs\[0\] is a set"),
             ([None], r"pairs\[0\] is None"),
-            (None, "texts is None"),
+            (None, "pairs is None; pass an ordered iterable of pairs"),
         ],
     )
     def test_what_is_no_pair(self, reranker: Reranker, pairs: Any, message: str) -> None:
@@ -117,6 +117,13 @@ class TestPredict:
                 reranker.predict(PAIRS, activation_fn="Cube")
             with pytest.raises(TypeError, match="activation_fn is a int"):
                 reranker.predict(PAIRS, activation_fn=1)
+            by_row = reranker.predict(PAIRS, activation_fn=lambda scores: scores[:, 0])
+            assert by_row.tolist() == SCORES
+            for wrong in (lambda _: None, np.sum, np.transpose, lambda scores: scores[1:]):
+                with pytest.raises(
+                    ValueError, match=r"^activation_fn returns the shape \(.*\) for"
+                ):
+                    reranker.predict(PAIRS, activation_fn=wrong)
 
     def test_keywords_of_cross_encoder(self, reranker: Reranker) -> None:
         scores = reranker.predict(
@@ -173,11 +180,22 @@ class TestRank:
         assert len(reranker.rank("w7", DOCUMENTS, top_k=100)) == len(DOCUMENTS)
 
     def test_what_is_no_text(self, reranker: Reranker) -> None:
-        with pytest.raises(TypeError, match=r"texts\[1\] is None"):
+        with pytest.raises(TypeError, match=r"^documents\[1\] is None"):
             reranker.rank("w7", ["w1", None])  # type: ignore[list-item]
         query: Any = None
-        with pytest.raises(TypeError, match="text is None"):
+        with pytest.raises(TypeError, match=r"^query is None; every text must be a str$"):
             reranker.rank(query, ["w1"])
+        with pytest.raises(
+            TypeError, match=r"^documents is a str; pass an ordered iterable of str$"
+        ):
+            reranker.rank("w7", "w1")
+
+    def test_scores_that_are_nan_come_last(self, reranker: Reranker) -> None:
+        def without_ten(scores: Any) -> Any:
+            return np.where(scores == 10, np.nan, scores)
+
+        ranked = reranker.rank("w7", DOCUMENTS, activation_fn=without_ten)
+        assert [one["corpus_id"] for one in ranked] == [2, 4, 0, 3, 1]
 
 
 class TestAsync:

@@ -140,6 +140,45 @@ def test_bad_shapes(score: Callable[..., FloatArray]) -> None:
         score(np.ones((1, 1, 2)), np.ones((1, 2)), "dot")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_list_has_no_rows(name: Similarity) -> None:
+    two = np.ones((2, 3))
+    assert similarity([], two, name).shape == (0, 2)
+    assert similarity(two, [], name).shape == (2, 0)
+    assert similarity([], [], name).shape == (0, 0)
+    assert similarity_pairwise([], [], name).shape == (0,)
+    assert semantic_search(two, [], similarity_fn_name=name) == [[], []]
+    assert semantic_search([], two, similarity_fn_name=name) == []
+    with pytest.raises(ValueError, match="of 3 and 4 components cannot be compared"):
+        similarity(np.ones((0, 3)), np.ones((0, 4)), name)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 3, 9])
+def test_scores_that_are_nan_come_last(top_k: int) -> None:
+    documents: Any = [[np.nan, 0], [1, 0], [-np.inf, 0], [2, 0], [np.nan, 0]]
+    (hits,) = semantic_search([1, 0], documents, top_k=top_k, similarity_fn_name="dot")
+    assert [hit.index for hit in hits] == [3, 1, 2, 0, 4][:top_k]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (None, "^None is no array of embeddings; pass what encode returns"),
+        ("a text", "^these are not embeddings .* 'a text'.*; pass the array that encode returns"),
+        (["a text"], "^these are not embeddings .* 'a text'.*; pass the array that encode"),
+        ([[1], [1, 2]], "^these are not embeddings .*; pass the array that encode returns"),
+    ],
+)
+def test_what_is_no_embedding(bad: Any, message: str) -> None:
+    for score in (similarity, similarity_pairwise):
+        with pytest.raises(TypeError, match=message):
+            score(bad, np.ones((1, 2)), "dot")
+        with pytest.raises(TypeError, match=message):
+            score(np.ones((1, 2)), bad, "dot")
+    with pytest.raises(TypeError, match=message):
+        semantic_search(np.ones((1, 2)), bad)
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="a has 2 rows and b 3"):
         similarity_pairwise(np.ones((2, 2)), np.ones((3, 2)), "dot")

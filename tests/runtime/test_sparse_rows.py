@@ -64,6 +64,20 @@ def test_the_largest_magnitudes_are_kept(array: Any, most: int) -> None:
         assert (equal < index).all()  # of equal ones, those that come first
 
 
+@pytest.mark.parametrize("bad", [None, "w1", np.eye(2), [1.0]])
+def test_what_is_no_rows(bad: Any) -> None:
+    made = sparse(np.eye(2, dtype=np.float32))
+    for a, b in ((made, bad), (bad, made)):
+        with pytest.raises(TypeError, match=r"^expected SparseRows or a SparseRow, .*; got "):
+            similarity(a, b, "dot")
+
+
+@pytest.mark.parametrize("bad", ["0", 0.0, None, slice(0, 1)])
+def test_what_is_no_index(bad: Any) -> None:
+    with pytest.raises(TypeError, match="object cannot be interpreted as an integer"):
+        sparse(np.eye(2, dtype=np.float32))[bad]
+
+
 def test_an_unknown_score() -> None:
     made = sparse(np.eye(2, dtype=np.float32))
     with pytest.raises(ValueError, match="similarity 'maxsim'; expected one of"):

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal, get_args
 
+from embedrt.arguments import check_choice
 from embedrt.bundle.decoding import REMEDY
 from embedrt.bundle.manifest import FileEntry, Manifest
 from embedrt.bundle.memory import load_file
@@ -100,8 +101,7 @@ class Bundle:
         HubError
             The bundle cannot be pulled.
         """
-        if verify not in get_args(Verify):
-            raise ValueError(f"verify={verify!r}; expected one of {list(get_args(Verify))}")
+        check_choice("verify", verify, get_args(Verify))
         path = _local(path)
         manifest = _read_manifest(path)
         expected = FILES_OF_VERSION_1 if manifest.format_version == 1 else FILES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -38,17 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 1 for a failure, 2 for wrong usage."""
     if arguments is None:
         _require_utf8_mode()
+        _open_closed_streams()
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has closed the pipe, as `head` does. Python flushes stdout again at exit, which
-        # must not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()  # the reader has closed the pipe, as `head` does
         return BROKEN_PIPE
     except (EmbedrtError, OSError, ValueError, TypeError) as error:
-        lines = str(error).splitlines()  # messages of other libraries may have several lines
+        complaint = str(error)
+        if isinstance(error, OSError) and error.errno == errno.EBADF:
+            _discard_stdout()
+            complaint = "stdin or stdout is closed"
+        lines = complaint.splitlines()  # messages of other libraries may have several lines
         print("embedrt:", *filter(None, lines), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -85,6 +89,28 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if chosen is None:
         return parser.parse_args(arguments[:1])  # prints the help or an error, and exits
     return chosen.parse_intermixed_args(arguments)
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams that are closed: stdin and stdout so that their use is an error.
+
+    Otherwise, the next file that is opened takes the stream's number, and gets what is printed.
+    """
+    wrong = {"stdin": os.O_WRONLY, "stdout": os.O_RDONLY, "stderr": os.O_WRONLY}
+    for name, direction in wrong.items():
+        if getattr(sys, name) is None:
+            stream = os.fdopen(
+                os.open(os.devnull, direction),
+                "r" if name == "stdin" else "w",
+                encoding="utf-8",
+                closefd=False,
+            )
+            setattr(sys, name, stream)
+
+
+def _discard_stdout() -> None:
+    """Redirect stdout, which Python flushes again at exit, so that this does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _require_utf8_mode() -> None:

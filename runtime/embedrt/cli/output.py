@@ -14,6 +14,7 @@ from types import FrameType
 from typing import BinaryIO
 
 from embedrt.files import copy_ownership
+from embedrt.signals import ending_signals
 
 # Entries of these folders refer to files that are already open, possibly regular files.
 DEVICES = frozenset(map(Path, ("/dev", "/dev/fd", "/proc/self/fd")))
@@ -36,14 +37,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     rename, the complete content is copied into it. Special files (see `is_special`), and files in a
     folder that is not writable, are written in place.
 
-    The temporary file is removed after an exception and after SIGTERM.
+    The temporary file is removed after an exception and after a signal that ends the command.
     """
     if is_special(path):
         with path.open("wb") as file:
             yield file
         return
     old = _status(path)
-    with _ending_at_sigterm():
+    with _ending_at_signals():
         partial = _make_beside(path, old)
         if partial is None:
             with path.open("wb") as file:
@@ -121,12 +122,14 @@ def _is_replaceable(target: Path, old: os.stat_result) -> bool:
 
 
 @contextmanager
-def _ending_at_sigterm() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, _terminate)
+def _ending_at_signals() -> Iterator[None]:
+    numbers = [number for number in ending_signals() if number != signal.SIGINT]
+    before = {number: signal.signal(number, _terminate) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

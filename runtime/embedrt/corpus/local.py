@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Any
 
+from embedrt.arguments import check_count
 from embedrt.corpus.computing import load_to_embed
 from embedrt.corpus.part import Outcome, Run, make_part, read_run, runs
 from embedrt.corpus.plan import Part, Plan
 from embedrt.corpus.work import Work
-from embedrt.loaded import check_at_least
 
 WRITERS = 2  # threads: one computes while the other writes
 AHEAD = 3  # parts in memory: read, computed or written
@@ -26,7 +26,7 @@ class LocalEngine:
     """Cores to use; by default all that the affinity mask and the CPU quota allow."""
 
     def __post_init__(self) -> None:
-        check_at_least("threads", self.threads, 1)
+        check_count("threads", self.threads, 1, "or None")
 
     def run(
         self, work: Work, plan: Plan, wanted: Iterator[Part], stop: Event

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal, Protocol, get_args
 
+from embedrt.arguments import check_at_least
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus import folder
 from embedrt.corpus.embedding import VectorPrecision
@@ -29,7 +30,6 @@ from embedrt.corpus.totals import Totals
 from embedrt.corpus.watch import watching
 from embedrt.corpus.work import Work
 from embedrt.errors import CorpusError, CorpusSourceError, EmbedrtError
-from embedrt.loaded import check_at_least
 from embedrt.pair import TextKind
 
 OnError = Literal["fail", "skip"]
@@ -128,7 +128,7 @@ def embed(
     """
     if on_error not in get_args(OnError):
         raise ValueError(f"on_error={on_error!r}; expected one of {list(get_args(OnError))}")
-    check_at_least("merge_mb", merge_mb, 1e-6)
+    check_at_least("merge_mb", merge_mb, 1e-6, "or None")
     started = time.monotonic()
     chosen = _engine(engine)
     job = prepare(

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embedrt.arguments import check_count
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus.digest import add_digests, digest_rows, spell_digest
 from embedrt.corpus.embedding import Embedding
@@ -36,7 +37,6 @@ from embedrt.corpus.plan_file import differences, load_plan, plan_again
 from embedrt.corpus.sample import Again, Sampled, choose_rows, compute_again, read_texts
 from embedrt.corpus.table import read_column, texts_of
 from embedrt.errors import CorpusOutputError
-from embedrt.loaded import check_at_least
 
 SHOWN = 10  # problems in a message
 
@@ -93,7 +93,7 @@ def verify_output(
     BundleError
         The bundle cannot be read.
     """
-    check_at_least("sample", sample, 0)
+    check_count("sample", sample, 0)
     place = find_place(output, output_filesystem)
     settings, plan = read_settings(place), load_plan(place)
     if settings is None or plan is None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, compress, islice
@@ -28,6 +27,7 @@ from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
 from embedrt.engine.waking import Sleepers
 from embedrt.engine.work import Batch, Tokenize
+from embedrt.engine.workers import NO_THREAD, Workers
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
 from embedrt.pair import Text
 from embedrt.progress import increments
@@ -189,9 +189,8 @@ class Engine:
         self._reset()
 
     def _reset(self) -> None:
-        # The executor starts no thread before its first task.
-        self._workers = ThreadPoolExecutor(self.threads, "embedrt")
         self._lock = Lock()
+        self._workers = Workers(self.threads, self._lock)
         self._core_free = Condition(self._lock)
         self._sleepers = Sleepers(self._lock)
         cache = VectorCache(self._cache_bytes) if self._cache_bytes else None
@@ -275,8 +274,8 @@ class Engine:
             except BaseException:  # an interrupt: the texts of others must not be lost
                 if work is not None:
                     self._queue.requeue(work)
-                    self._busy = busy
-                    self._release()
+                self._busy = busy
+                self._release()
                 raise
             return work, cores
 
@@ -381,17 +380,16 @@ class Engine:
         if free <= 0:
             return
         for _ in range(min(free, self._queue.useful_workers() - besides)):
-            try:
-                self._workers.submit(self._work)
-            except RuntimeError:  # the interpreter is shutting down
-                for call in self._queue.calls():
-                    self._queue.remove(call, _closed())
+            if not self._workers.start(self._work):
+                # Whoever holds a core goes on, and tries again at its end.
+                for call in () if self._busy else self._queue.calls():
+                    self._queue.remove(call, EmbedrtError(NO_THREAD))
                 return
             self._busy += 1
 
     def _end_if_closed(self) -> None:
         if self._closed and not self._queue.calls():
-            self._workers.shutdown(wait=False)
+            self._workers.end()
 
 
 def _closed() -> ClosedError:

@@ -18,6 +18,7 @@ all of them.
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -44,6 +45,10 @@ BLOCKS_PER_BATCH = 2  # take about a millisecond
 
 SHORT_PAUSE = 0.005  # seconds; after shorter pauses, the threads wake up fast
 LONG_RUN = 0.015  # seconds on one core; longer runs gain more from all cores than waking costs
+
+# Threads of the session for all cores are no more than these or the cores: ONNX Runtime takes more
+# than a minute to start a thousand.
+THREADS = 64
 
 LONGEST_LOAD = 10.0  # seconds that a fork waits for a load to finish
 
@@ -74,7 +79,7 @@ class Sessions:
         self._files = _identity(graph)
         self._weights = weights
         self._precision: Precision = precision
-        self._threads = threads
+        self._threads = min(threads, max(THREADS, os.cpu_count() or 1))
         self._convert = convert
         self._kernels = kernels
         self.one_core: Runner

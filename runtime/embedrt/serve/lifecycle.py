@@ -26,8 +26,9 @@ from types import FrameType
 
 import uvicorn
 
+from embedrt.arguments import check_at_least
 from embedrt.bundle.reader import Bundle
-from embedrt.loaded import LoadOptions, check_at_least
+from embedrt.loaded import LoadOptions
 from embedrt.serve.app import create_app
 from embedrt.serve.below import Below
 from embedrt.serve.health import Health

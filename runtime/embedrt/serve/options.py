@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedrt.loaded import check_at_least
+from embedrt.arguments import check_at_least, check_count
 
 MEGABYTE = 1_000_000
 
@@ -31,7 +31,7 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         check_at_least("max_body_mb", self.max_body_mb, 0.001)
-        check_at_least("max_texts", self.max_texts, 1)
+        check_count("max_texts", self.max_texts, 1)
         check_at_least("timeout", self.timeout, 0.001)
         if not all(key.isascii() and key.isprintable() and key.strip() for key in self.api_keys):
             raise ValueError("an API key is empty or has characters that no HTTP header can carry")

@@ -19,16 +19,17 @@ Pairs = Iterable[Any]
 """One pair of texts, or any ordered iterable of pairs."""
 
 
-def as_batch(texts: Iterable[object]) -> list[str]:
+def as_batch(texts: Iterable[object], name: str = "texts") -> list[str]:
     """Return the texts as well-formed strings; raise TypeError naming the first non-string.
 
     Accepts any ordered iterable: list, tuple, generator, pandas Series, numpy or pyarrow array.
+    `name` is that of the argument, for error messages.
     """
-    elements: list[Any] = list(_elements(texts))
+    elements: list[Any] = list(_elements(texts, name))
     with suppress(TypeError):  # whose element is named below
         if all(map(str.isascii, elements)):
             return elements
-    return [as_text(text, index) for index, text in enumerate(elements)]
+    return [as_text(text, index, name) for index, text in enumerate(elements)]
 
 
 def stream(texts: Iterable[object]) -> Iterator[str]:
@@ -39,10 +40,10 @@ def stream(texts: Iterable[object]) -> Iterator[str]:
         yield as_text(text, index)
 
 
-def as_text(text: object, index: int | None = None) -> str:
+def as_text(text: object, index: int | None = None, name: str = "texts") -> str:
     """Return `text` with unpaired surrogates replaced; raise TypeError if it is not a str."""
     if not isinstance(text, str):
-        place = "text" if index is None else f"texts[{index}]"
+        place = name.removesuffix("s") if index is None else f"{name}[{index}]"
         raise TypeError(f"{place} is {_describe(text)}; every text must be a str")
     return well_formed(text)
 
@@ -56,7 +57,7 @@ def as_pairs(pairs: Any) -> tuple[list[Pair], bool]:
     """
     if getattr(pairs, "ndim", 1) == 2:  # an array with a pair in each row
         pairs = list(pairs)
-    elements = list(_elements(pairs))
+    elements = list(_elements(pairs, "pairs", "pairs of str: (query, text)"))
     if elements and isinstance(elements[0], str):
         return [as_pair(elements)], True
     return [as_pair(pair, index) for index, pair in enumerate(elements)], False
@@ -99,13 +100,12 @@ def start_of(text: str | Pair) -> str:
     return repr(text if len(text) <= QUOTED_CHARACTERS else f"{text[:QUOTED_CHARACTERS]}…")
 
 
-def _elements(texts: object) -> Iterable[object]:
+def _elements(texts: object, name: str = "texts", content: str = "str") -> Iterable[object]:
+    accepted = f"{'a str or ' if name == 'texts' else ''}an ordered iterable of {content}"
     # Refuses tables too: iterating one gives its column names.
     if isinstance(texts, NOT_A_BATCH) or getattr(texts, "ndim", 1) != 1:
-        remedy = ": list(texts)" if isinstance(texts, KeysView) else ""
-        raise TypeError(
-            f"texts is {_describe(texts)}; pass a str or an ordered iterable of str{remedy}"
-        )
+        remedy = f": list({name})" if isinstance(texts, KeysView) else ""
+        raise TypeError(f"{name} is {_describe(texts)}; pass {accepted}{remedy}")
     # Converts arrays to Python objects: iterating a pyarrow array gives pyarrow scalars.
     for convert in ("to_pylist", "tolist"):
         method = getattr(texts, convert, None)
@@ -113,7 +113,7 @@ def _elements(texts: object) -> Iterable[object]:
             texts = method()
             break
     if isinstance(texts, str) or not isinstance(texts, Iterable):
-        raise TypeError(f"texts is {_describe(texts)}; pass a str or an ordered iterable of str")
+        raise TypeError(f"{name} is {_describe(texts)}; pass {accepted}")
     return texts
 
 

@@ -56,11 +56,13 @@ class Prompts:
         if prompt is not None:
             if name is not None:
                 raise ValueError("pass prompt or prompt_name, not both")
+            if not isinstance(prompt, str):
+                raise TypeError(f"prompt={prompt!r}; expected a str, or None")
             return as_text(prompt)
         name = self.default if name is None else name
         if name is None:
             return ""
         known = {**ALWAYS, **self.named}
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise ValueError(f"prompt_name={name!r}; this model has {sorted(self.named) or 'none'}")
         return as_text(known[name])

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
+from embedrt.arguments import check_choice
+from embedrt.bundle.manifest import Side
 from embedrt.errors import OverlongTextError, warn_caller
 from embedrt.pair import Pair, characters
 from embedrt.text.inputs import start_of
 from embedrt.text.tokenizer import TokenIds, Tokenizer
 
 Overlong = Literal["truncate", "warn", "error"]
+
+
+def check_handling(overlong: Overlong | None, truncation_side: Side | None) -> None:
+    """Raise ValueError for an unknown treatment of long texts; None is the model's own."""
+    if overlong is not None:
+        check_choice("overlong", overlong, get_args(Overlong))
+    if truncation_side is not None:
+        check_choice("truncation_side", truncation_side, get_args(Side))
 
 
 class Truncations:
