@@ -1,8 +1,9 @@
 """Measures the cost of files: ``python -m benchmarks.corpus BUNDLE``.
 
 The same rows are embedded by one call of `encode` and from Parquet to Parquet, alternating. The
-speed of the latter is given as a share of the former. ``--ray`` does the same with a Ray cluster on
-this machine, not counting its start and end. ``--peers MODEL`` embeds them with the process pool of
+speed of the latter is given as a share of the former: of the whole run, and of the run after its
+start, when each worker has made a part. ``--ray`` does the same with a Ray cluster on this machine,
+whose start counts, and whose end does not. ``--peers MODEL`` embeds them with the process pool of
 sentence-transformers and the parallel processes of fastembed, which return vectors and write no
 files; MODEL is the name of the bundle's original. ``--memory`` embeds once and prints the private
 memory of the process at intervals.
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +29,7 @@ from benchmarks.machine.soak import texts_of_all_lengths
 from embedrt import Embedder
 from embedrt.bench.memory import private_bytes
 from embedrt.corpus import LocalEngine, embed
+from embedrt.engine.cpu import available_threads
 
 ROWS_PER_FILE = 24_000
 ROWS_PER_GROUP = 8_000
@@ -35,23 +37,55 @@ MEMORY_POINTS = 20
 SHORT = 8  # tokens
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The state of a run after one of its parts."""
+
+    rows: int
+    seconds: float
+    """From the start of the engine."""
+    megabytes: float
+    """The private memory of this process."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timed:
-    """An engine that measures the seconds from its first part to its last."""
+    """An engine that records a point after each part."""
 
     engine: Any
-    seconds: float = 0.0
-    memory: list[tuple[int, float]] = field(default_factory=list)
-    """The number of rows and the memory in megabytes after each part."""
+    workers: int = 1
+    """Parts that are made at a time."""
+    points: list[Point] = field(default_factory=list)
 
     def run(self, *arguments: Any) -> Iterator[Any]:
-        """Run the parts and record time and memory."""
+        """Run the parts and record the points."""
         rows, start = 0, time.perf_counter()
         for outcome, tokens in self.engine.run(*arguments):
-            self.seconds = time.perf_counter() - start
             rows += getattr(outcome, "rows", 0)
-            self.memory.append((rows, (private_bytes() or 0) / 1e6))
+            seconds = time.perf_counter() - start
+            self.points.append(Point(rows, seconds, (private_bytes() or 0) / 1e6))
             yield outcome, tokens
+
+    def taken(self, cpu: float) -> Taken:
+        """Return what the run took, with the CPU seconds of this process."""
+        last = self.points[-1]
+        if len(self.points) <= self.workers:
+            return Taken(last.seconds, cpu)
+        first = self.points[self.workers - 1]
+        steady = (last.rows - first.rows) / (last.seconds - first.seconds)
+        return Taken(last.seconds, cpu, steady, last.seconds - last.rows / steady)
+
+
+class Taken(NamedTuple):
+    """What it took to embed all rows."""
+
+    seconds: float
+    cpu: float = math.nan
+    """CPU seconds of this process."""
+    steady: float = math.nan
+    """Rows per second after each worker has made a part."""
+    start: float = math.nan
+    """The seconds by which the run is longer than at this rate."""
 
 
 Peers = Mapping[str, Callable[[Sequence[str]], float]]
@@ -103,37 +137,47 @@ def compare(bundle: Path, folder: Path, repetitions: int, *, ray: bool, peers: P
         from embedrt.corpus.on_ray import RayEngine  # noqa: PLC0415 - needs another extra
 
         engines["ray"] = RayEngine
-    ways: dict[str, list[tuple[float, float]]] = {name: [] for name in ("encode", *engines, *peers)}
+    ways: dict[str, list[Taken]] = {name: [] for name in ("encode", *engines, *peers)}
     for turn in range(repetitions):
         with Embedder.load(bundle) as embedder:
             embedder.encode(texts[:100])
             wall, cpu = time.perf_counter(), time.process_time()
             embedder.encode(texts)
-            ways["encode"].append((time.perf_counter() - wall, time.process_time() - cpu))
+            taken = Taken(time.perf_counter() - wall, time.process_time() - cpu)
+            ways["encode"].append(taken)
         for name, make in engines.items():
-            timed, cpu = Timed(make()), time.process_time()
+            workers = available_threads() if name == "ray" else 1
+            timed, cpu = Timed(make(), workers), time.process_time()
             embed(folder / "source", folder / f"{name}-{turn}", bundle=bundle, engine=timed)
-            ways[name].append((timed.seconds, time.process_time() - cpu))
+            ways[name].append(timed.taken(time.process_time() - cpu))
         for name, seconds in peers.items():
-            ways[name].append((seconds(texts), math.nan))  # in processes of their own
-    whole, _ = map(statistics.median, zip(*ways["encode"], strict=True))
+            ways[name].append(Taken(seconds(texts)))  # in processes of their own
+    medians = {
+        name: Taken(*map(statistics.median, zip(*found, strict=True)))
+        for name, found in ways.items()
+    }
     print(f"{len(texts):,} rows, median of {repetitions} in turns\n")
-    print("| way | s | CPU s of this process | rows/s | share of encode |")
-    print("|---|--:|--:|--:|--:|")
-    for name, found in ways.items():
-        wall, cpu = map(statistics.median, zip(*found, strict=True))
-        print(
-            f"| {name} | {wall:.1f} | {'' if math.isnan(cpu) else f'{cpu:.1f}'} "
-            f"| {len(texts) / wall:,.0f} | {whole / wall:.2f} |"
+    print(
+        "| way | s | CPU s of this process | rows/s | share of encode | after the start | start s |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    whole = medians["encode"].seconds
+    for name, taken in medians.items():
+        numbers = (
+            f"{taken.seconds:.1f}",
+            f"{taken.cpu:.1f}",
+            f"{len(texts) / taken.seconds:,.0f}",
+            f"{whole / taken.seconds:.2f}",
+            f"{taken.steady * whole / len(texts):.2f}",
+            f"{taken.start:.1f}",
         )
+        print("|", name, "|", " | ".join(numbers).replace("nan", ""), "|")
 
 
 def show_memory(bundle: Path, folder: Path) -> None:
     """Print the private memory during one run."""
     timed = Timed(LocalEngine())
     embed(folder / "source", folder / "output", bundle=bundle, engine=timed, columns=["id"])
-    points = timed.memory
     print("| rows | private MB |\n|--:|--:|")
-    for rows, megabytes in points[:: max(1, len(points) // MEMORY_POINTS)]:
-        print(f"| {rows:,} | {megabytes:.0f} |")
-    print(f"| {points[-1][0]:,} | {points[-1][1]:.0f} |")
+    for point in [*timed.points[:: max(1, len(timed.points) // MEMORY_POINTS)], timed.points[-1]]:
+        print(f"| {point.rows:,} | {point.megabytes:.0f} |")

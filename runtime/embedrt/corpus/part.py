@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from embedrt.corpus.arrays import text_scalar
 from embedrt.corpus.computing import engine_of
 from embedrt.corpus.digest import digest_rows, spell_digest
 from embedrt.corpus.output import PartFacts, parquet_buffer, with_facts, write_file
@@ -150,6 +151,6 @@ def with_partitions(table: Any, schema: Any, file: PlannedFile) -> Any:
     values = dict(file.source.keys)
     for field in schema:
         if field.name not in file.schema.names:
-            value = pa.scalar(values.get(field.name), pa.string()).cast(field.type)
+            value = text_scalar(values.get(field.name)).cast(field.type)
             table = table.append_column(field, pa.repeat(value, len(table)))
     return table

@@ -63,7 +63,7 @@ def load_plan(place: Place, root: str = "") -> Plan | None:
     """Return the plan stored in the output folder; None if there is none."""
     try:
         with place.filesystem.open_input_file(place.join(PLAN)) as stream:
-            table = pq.read_table(stream)
+            table = pq.ParquetFile(stream).read()
     except FileNotFoundError:
         return None
     except pa.ArrowException as error:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from embedrt.bundle.reader import Bundle
+from embedrt.corpus.arrays import text_scalar
 from embedrt.corpus.computing import choose_engine
 from embedrt.corpus.embedding import Embedding
 from embedrt.corpus.folder import Present, find_present, open_output
@@ -124,7 +125,7 @@ def _partitions(plan: Plan, schema: Any) -> Any:
     for (name, value), path in values.items():
         kind = schema.field(name).type
         try:
-            pa.scalar(value, pa.string()).cast(kind)
+            text_scalar(value).cast(kind)
         except pa.ArrowException as error:
             raise CorpusSourceError(
                 f"{path}: {name}={value} cannot be converted to {kind}, the type of this column in "

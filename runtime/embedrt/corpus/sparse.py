@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embedrt.corpus.arrays import as_array, null_bitmap
 from embedrt.sparse_rows import NO_TERMS, TERM, SparseRows, Terms
 
 COLUMN = pa.struct([("indices", pa.list_(pa.int32())), ("values", pa.list_(pa.float32()))])
@@ -29,12 +30,13 @@ def as_sparse_column(rows: Iterable[Terms], valid: NDArray[np.bool_]) -> Any:
     """Return the terms of each row as an array of `COLUMN`. Null where `valid` is false."""
     rows = list(rows)
     terms = np.concatenate([NO_TERMS, *rows])
-    ends = np.cumsum([0, *map(len, rows)]).astype(np.int32)
-    parts = [
-        pa.ListArray.from_arrays(ends, pa.array(terms[name].copy())) for name in ("index", "value")
+    ends = pa.py_buffer(np.cumsum([0, *map(len, rows)]).astype(np.int32))
+    numbers = as_array(terms["index"].copy()), as_array(terms["value"].copy())
+    lists = [
+        pa.Array.from_buffers(field.type, len(rows), [None, ends], children=[values])
+        for field, values in zip(COLUMN, numbers, strict=True)
     ]
-    mask = None if valid.all() else pa.array(~valid)
-    return pa.StructArray.from_arrays(parts, fields=list(COLUMN), mask=mask)
+    return pa.Array.from_buffers(COLUMN, len(rows), [null_bitmap(valid)], children=lists)
 
 
 def read_sparse_column(array: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedrt.bundle.reader import Bundle
+from embedrt.corpus.arrays import as_array, null_bitmap
 from embedrt.corpus.embedding import Embedding, VectorPrecision
 from embedrt.corpus.schema import choose_columns, conform, plain_schema
 from embedrt.corpus.sparse import as_sparse_column, read_sparse_column, rows_of
@@ -213,9 +214,8 @@ def as_column(embedded: EmbeddedRows, kind: Any) -> Any:
     """Return the vectors as an array of type `kind`. Null where there is no text."""
     if pa.types.is_struct(kind):
         return as_sparse_column(embedded.vectors, embedded.valid)
-    values = pa.array(embedded.vectors.reshape(-1), kind.value_type)
-    mask = None if embedded.valid.all() else pa.array(~embedded.valid)
-    return pa.FixedSizeListArray.from_arrays(values, type=kind, mask=mask)
+    values, nulls = as_array(embedded.vectors.reshape(-1)), null_bitmap(embedded.valid)
+    return pa.Array.from_buffers(kind, len(embedded.valid), [nulls], children=[values])
 
 
 def read_column(column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
