@@ -6,8 +6,8 @@ embedrt's lines are wider than the others.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -49,39 +49,32 @@ RC: dict[Any, Any] = {
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How a contender is drawn."""
-
-    color: str
-    dash: str
-    marker: str
-    marker_size: float
-    width: float
-    above: int
-    """Drawing order; embedrt is drawn last."""
-    weight: str
+Look = dict[str, Any]
+"""How a contender is drawn: matplotlib's properties of its line."""
 
 
 def looks(contenders: Sequence[str]) -> dict[str, Look]:
     """Return a look for each contender: a color per family, a dash and a marker per member."""
     found: dict[str, Look] = {}
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for name in contenders:
         color = next((c for family, c in COLORS.items() if name.startswith(family)), OTHER)
-        number = seen.get(color, 0) % len(DASHES)
-        seen[color] = seen.get(color, 0) + 1
-        ours = name in OURS
-        found[name] = Look(
-            color,
-            dash="-" if ours else DASHES[number],
-            marker=MARKERS[number],
-            marker_size=7.0 if ours else 4.5,
-            width=3.0 if ours else 1.5,
-            above=4 if ours else 3,
-            weight="bold" if ours else "normal",
-        )
+        number, ours = seen[color] % len(DASHES), name in OURS
+        seen[color] += 1
+        found[name] = {
+            "color": color,
+            "linestyle": "-" if ours else DASHES[number],
+            "marker": MARKERS[number],
+            "markersize": 7.0 if ours else 4.5,
+            "linewidth": 3.0 if ours else 1.5,
+            "zorder": 4 if ours else 3,
+        }
     return found
+
+
+def weight_of(contender: str) -> str:
+    """Return the weight of the contender's name."""
+    return "bold" if contender in OURS else "normal"
 
 
 def axes_of(title: str, x: str, y: str, height: float = HEIGHT) -> tuple[Figure, Axes]:
@@ -104,17 +97,10 @@ def draw(
 ) -> None:
     """Draw a line, or a single point, for each contender, and a legend in the order of its ends."""
     for name in sorted(lines, key=lambda name: -lines[name][-1][1]):
-        look = styles[name]
-        axes.plot(
-            *zip(*lines[name], strict=True),
-            label=name,
-            color=look.color,
-            linestyle=look.dash if len(lines[name]) > 1 else "",
-            linewidth=look.width,
-            marker=look.marker if markers else None,
-            markersize=look.marker_size,
-            zorder=look.above,
-        )
+        changes = {} if markers else {"marker": ""}
+        if len(lines[name]) == 1:
+            changes["linestyle"] = ""
+        axes.plot(*zip(*lines[name], strict=True), label=name, **styles[name] | changes)
     legend = figure.legend(loc="outside right center", labelcolor="linecolor", fontsize=9)
     for text in legend.get_texts():
-        text.set_fontweight(styles[text.get_text()].weight)
+        text.set_fontweight(weight_of(text.get_text()))

@@ -129,17 +129,19 @@ def draw_startup(results: Results) -> Figure | None:
         left = 0.0
         for widths, shade in zip(parts.values(), SHADES, strict=True):
             width = widths.get(name, 0.0)
-            axes.barh(place, width, left=left, height=0.66, color=styles[name].color, alpha=shade)
+            axes.barh(
+                place, width, left=left, height=0.66, color=styles[name]["color"], alpha=shade
+            )
             left += width
         cut = " (the bar is cut)" if totals[name] > right else ""
         axes.annotate(
             f"{significant(totals[name])} s{cut}", (min(left, right), place), (4, 0),
             textcoords="offset points", va="center", ha="left", annotation_clip=False, fontsize=9,
-            fontweight=styles[name].weight, color=styles[name].color,
+            fontweight=style.weight_of(name), color=styles[name]["color"],
         )  # fmt: skip
     axes.set_yticks(range(len(names)), names)
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
-        label.set(color=styles[name].color, fontweight=styles[name].weight)
+        label.set(color=styles[name]["color"], fontweight=style.weight_of(name))
     axes.invert_yaxis()
     axes.set_xlim(0, right)
     axes.grid(visible=False, axis="y")

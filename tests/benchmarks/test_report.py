@@ -223,10 +223,12 @@ class TestCharts:
     def test_no_two_contenders_look_alike(self) -> None:
         names = [KERNELS, *CORPUS]
         found = looks(names).values()
-        assert len({(look.color, look.dash, look.marker) for look in found}) == len(names)
+        assert len({(look["color"], look["linestyle"], look["marker"]) for look in found}) == len(
+            names
+        )
 
     def test_our_lines_differ_in_color(self) -> None:
-        assert len({look.color for look in looks(OURS).values()}) == len(OURS)
+        assert len({look["color"] for look in looks(OURS).values()}) == len(OURS)
 
     @pytest.mark.parametrize(
         ("totals", "end"), [([1, 2, 5], 5), ([1, 2, 7], 2), ([0.3, 5, 80], 5), ([3], 3)]
