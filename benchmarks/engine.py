@@ -23,9 +23,8 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, fields
 from itertools import chain
 from pathlib import Path
 
@@ -34,8 +33,9 @@ from numpy.typing import NDArray
 
 from benchmarks.harness.texts import many_texts, mixed_texts, sentences
 from benchmarks.statistics import median, percentile
+from benchmarks.timing import each_call, in_turns
 from embedrt import Bundle, Embedder
-from embedrt.bench.footprint import measure_process
+from embedrt.bench.footprint import Startup, measure_process
 from embedrt.bench.measure import PASSAGE
 from embedrt.kernels.choose import USES, VARIABLE, choose_unloaded, default_use
 
@@ -46,14 +46,11 @@ LONE = 200  # texts whose latency is measured, once on an idle engine and once b
 PROCESSES = 9
 PRIVATE = """
 import sys
-from pathlib import Path
 import embedrt.embedder, onnxruntime, tokenizers
-def private():
-    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
-before = private()
+from embedrt.bench.memory import private_bytes
+before = private_bytes()
 embedder = embedrt.Embedder.load(sys.argv[1])
-print(private() - before, flush=True)
+print(private_bytes() - before, flush=True)
 sys.stdin.read()
 """
 LONG = """
@@ -68,21 +65,8 @@ print(time.perf_counter() - start, peak_bytes() - loaded)
 """
 
 Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the table."""
-
-    what: str
-    value: float
-    unit: str = ""
-    note: str = ""
-
-    def __str__(self) -> str:
-        """Format as a row of the table."""
-        digits = 0 if self.unit == "MB" else 3
-        return f"| {self.what} | {self.value:.{digits}f} {self.unit} | {self.note} |"
+Row = tuple[str, str, str]
+"""What was measured, the figure, and a note."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,12 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{choose_unloaded(Bundle.open(options.bundle)).engine}\n")
     print("| what | figure | |\n|---|--:|---|")
     for workload in options.only:
-        for figure in WORKLOADS[workload](options.bundle, options.rounds):
-            print(figure, flush=True)
+        for row in WORKLOADS[workload](options.bundle, options.rounds):
+            print(f"| {' | '.join(row)} |", flush=True)
     return 0
 
 
-def concurrent(bundle: Path, rounds: int) -> Iterator[Figure]:
+def concurrent(bundle: Path, rounds: int) -> Iterator[Row]:
     """Compare many callers of one text each with one call of all texts."""
     texts = sentences()[:TEXTS]
     with Embedder.load(bundle) as embedder:
@@ -113,23 +97,15 @@ def concurrent(bundle: Path, rounds: int) -> Iterator[Figure]:
             f"{THREADS} threads": lambda: by_threads(embedder, texts),
             f"{TASKS} tasks": lambda: asyncio.run(by_tasks(embedder, texts)),
         }
-        found = {way: run() for way, run in ways.items()}
-        expected = found["one call"].tobytes()
-        if any(vectors.tobytes() != expected for vectors in found.values()):
+        if len({way().tobytes() for way in ways.values()}) > 1:
             raise RuntimeError("callers that share batches got other bytes than one call")
-        wall: dict[str, list[float]] = {way: [] for way in ways}
-        used: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(rounds):
-            for way, run in ways.items():
-                start, before = time.perf_counter(), time.process_time()
-                run()
-                wall[way].append(time.perf_counter() - start)
-                used[way].append(time.process_time() - before)
-    base, base_used = median(wall["one call"]), median(used["one call"])
-    yield Figure("one call, texts a second", TEXTS / base)
-    for way in list(ways)[1:]:
-        note = f"{base_used / median(used[way]):.3f} in processor time"
-        yield Figure(f"{way} / one call", base / median(wall[way]), note=note)
+        times = in_turns(ways, rounds)
+    base = times.pop("one call")
+    wall, cpu = median(base.wall), median(base.cpu)
+    yield "one call, texts a second", f"{TEXTS / wall:,.0f}", ""
+    for way, found in times.items():
+        note = f"{cpu / median(found.cpu):.3f} in processor time"
+        yield f"{way} / one call", f"{wall / median(found.wall):.3f}", note
 
 
 def by_threads(embedder: Embedder, texts: Sequence[str]) -> Vectors:
@@ -156,8 +132,7 @@ async def by_tasks(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     async def task(first: int) -> list[Vectors]:
         return [await embedder.aencode(text) for text in texts[first::TASKS]]
 
-    parts = await asyncio.gather(*(task(first) for first in range(TASKS)))
-    return in_order(parts)
+    return in_order(await asyncio.gather(*map(task, range(TASKS))))
 
 
 def in_order(parts: Sequence[Sequence[Vectors]]) -> Vectors:
@@ -165,9 +140,8 @@ def in_order(parts: Sequence[Sequence[Vectors]]) -> Vectors:
     return np.stack(list(chain.from_iterable(zip(*parts, strict=True))))
 
 
-def beside(bundle: Path, rounds: int) -> Iterator[Figure]:
+def beside(bundle: Path, _: int) -> Iterator[Row]:
     """Compare the latency of single texts beside a corpus with that on an idle engine."""
-    del rounds
     lone, corpus = sentences()[:LONE], mixed_texts(2000, seed=1)
     with Embedder.load(bundle) as embedder:
         done = threading.Event()
@@ -178,82 +152,64 @@ def beside(bundle: Path, rounds: int) -> Iterator[Figure]:
                     if done.is_set():
                         return
 
-        idle = _times(embedder, lone)
+        idle = each_call(embedder.encode, lone)
         thread = threading.Thread(target=embed_corpus)
         thread.start()
         try:
-            busy = _times(embedder, lone)
+            busy = each_call(embedder.encode, lone)
         finally:
             done.set()
             thread.join()
     for share in (50, 99):
-        alone = percentile(idle, share / 100)
-        ratio = percentile(busy, share / 100) / alone
-        note = f"idle {alone * 1e3:.2f} ms"
-        yield Figure(f"a text beside a corpus / idle, p{share}", ratio, note=note)
+        alone, other = (percentile(times, share / 100) for times in (idle, busy))
+        figure = f"{other / alone:.3f}"
+        yield f"a text beside a corpus / idle, p{share}", figure, f"idle {alone * 1e3:.2f} ms"
 
 
-def startup(bundle: Path, rounds: int) -> Iterator[Figure]:
+def startup(bundle: Path, _: int) -> Iterator[Row]:
     """Measure the time from the start of a process to its first vector."""
-    del rounds
     runs = [measure_process(bundle)[0] for _ in range(PROCESSES)]
-    phases = ("python", "importing", "loading", "first_vector")
-    medians = [f"{name} {median([getattr(run, name) for run in runs]):.3f}" for name in phases]
-    yield Figure("start", median([run.total for run in runs]), "s", ", ".join(medians))
+    phases = zip(fields(Startup), zip(*map(astuple, runs), strict=True), strict=True)
+    note = ", ".join(f"{phase.name} {median(seconds):.3f}" for phase, seconds in phases)
+    yield "start", f"{median([run.total for run in runs]):.3f} s", note
 
 
-def memory(bundle: Path, rounds: int) -> Iterator[Figure]:
+def memory(bundle: Path, _: int) -> Iterator[Row]:
     """Measure the peak memory of a process that loads the bundle and embeds 1,000 texts."""
-    del rounds
     found = measure_process(bundle, many_texts(1000, seed=0))[1]
-    note = f"{(found.after_import or 0) / 1e6:.0f} MB after the imports"
-    yield Figure("peak of load and 1,000 texts", (found.peak or 0) / 1e6, "MB", note)
+    note = f"{megabytes(found.after_import)} after the imports"
+    yield "peak of load and 1,000 texts", megabytes(found.peak), note
 
 
-def shared(bundle: Path, rounds: int) -> Iterator[Figure]:
+def shared(bundle: Path, _: int) -> Iterator[Row]:
     """Measure the private memory of a second process, above that of the imports."""
-    del rounds
-    with _process(PRIVATE, bundle) as first, _process(PRIVATE, bundle) as second:
+    with process_of(PRIVATE, bundle) as first, process_of(PRIVATE, bundle) as second:
         for process in (first, second):
             assert process.stdout is not None
             private = int(process.stdout.readline())
         for process in (first, second):
             process.communicate("")
-    yield Figure("a second process adds", private / 1e6, "MB", "private memory")
+    yield "a second process adds", megabytes(private), "private memory"
 
 
-def long(bundle: Path, rounds: int) -> Iterator[Figure]:
+def long(bundle: Path, _: int) -> Iterator[Row]:
     """Measure one text of maximum length in a new process."""
-    del rounds
     with Embedder.load(bundle) as embedder:
         tokens = embedder.max_tokens
     text = " ".join(PASSAGE[at % len(PASSAGE)] for at in range(tokens))
-    with _process(LONG, bundle) as process:
+    with process_of(LONG, bundle) as process:
         seconds, grown = map(float, process.communicate(text)[0].split())
-    yield Figure(f"a text of {tokens} tokens", seconds, "s")
-    yield Figure(f"a text of {tokens} tokens, above load", grown / 1e6, "MB")
+    yield f"a text of {tokens} tokens", f"{seconds:.3f} s", ""
+    yield f"a text of {tokens} tokens, above load", megabytes(grown), ""
 
 
-WORKLOADS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
-    "concurrent": concurrent,
-    "beside": beside,
-    "startup": startup,
-    "memory": memory,
-    "shared": shared,
-    "long": long,
-}
+def megabytes(size: float | None) -> str:
+    """Format bytes."""
+    return f"{(size or 0) / 1e6:.0f} MB"
 
 
-def _times(embedder: Embedder, texts: Sequence[str]) -> list[float]:
-    seconds = []
-    for text in texts:
-        start = time.perf_counter()
-        embedder.encode(text)
-        seconds.append(time.perf_counter() - start)
-    return seconds
-
-
-def _process(script: str, bundle: Path) -> subprocess.Popen[str]:
+def process_of(script: str, bundle: Path) -> subprocess.Popen[str]:
+    """Start a script with a bundle as its argument."""
     return subprocess.Popen(  # noqa: S603 - our own scripts in our own interpreter
         [sys.executable, "-c", script, str(bundle)],
         stdin=subprocess.PIPE,
@@ -262,6 +218,15 @@ def _process(script: str, bundle: Path) -> subprocess.Popen[str]:
         encoding="utf-8",
     )
 
+
+WORKLOADS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
+    "concurrent": concurrent,
+    "beside": beside,
+    "startup": startup,
+    "memory": memory,
+    "shared": shared,
+    "long": long,
+}
 
 if __name__ == "__main__":
     raise SystemExit(main())

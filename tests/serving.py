@@ -20,7 +20,7 @@ from waiting import SECONDS
 
 # The command line, in which batches wait as long as a file exists, and clients have more or less
 # time for their last requests.
-HELD = """
+HELD_SERVER = """
 import sys, time
 from pathlib import Path
 from embedrt.cli import main
@@ -100,7 +100,7 @@ def start(
     With `held`, see `Serving.holding`; `farewell` is the time in seconds for the last requests.
     """
     gate = log_file.with_name("gate")
-    program = ["-c", HELD, str(gate), str(farewell)] if held else ["-m", "embedrt"]
+    program = ["-c", HELD_SERVER, str(gate), str(farewell)] if held else ["-m", "embedrt"]
     command = [sys.executable, *program, "serve", str(bundle), *options]
     if "--uds" not in options and "--port" not in options:
         command += ["--port", "0"]

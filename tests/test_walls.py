@@ -37,7 +37,7 @@ FLOORS = {
         ["static"], ["pipeline"],
     ],
     "benchmarks": [
-        ["checkout", "statistics", "padding", "chart_style", "models"],
+        ["checkout", "statistics", "timing", "padding", "models"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
         ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores",
          "rerank_sts", "scoring", "static", "kernels", "beside_openvino"],
@@ -213,7 +213,7 @@ def test_only_source_opens_a_models_files() -> None:
         (imports_that_point_up, "embedrt.engine.call", "from embedrt import embedder"),
         (imports_that_point_up, "embedrt_export.graph.nodes", "import embedrt_export.pipeline"),
         (imports_that_point_up, "benchmarks.harness.rows", "from benchmarks.report import tables"),
-        (imports_that_point_up, "benchmarks.machine.soak", "import benchmarks.contenders"),
+        (imports_that_point_up, "benchmarks.machine.limits", "import benchmarks.contenders"),
         (imports_that_point_up, "benchmarks.statistics", "from benchmarks import machine"),
         (imports_that_point_up, "benchmarks.report.tables", "import benchmarks.run"),
     ],

@@ -10,9 +10,8 @@ from pathlib import Path
 from threading import Lock
 
 from benchmarks.checkout import ROOT, code_digest, run_command
-from benchmarks.harness.catalog import Entry, preparations
+from benchmarks.harness.catalog import ContenderError, Entry, preparations
 from benchmarks.harness.environments import QUIET, interpreter
-from benchmarks.harness.errors import ContenderError
 
 
 class Artifacts:

@@ -1,4 +1,4 @@
-"""The contenders and preparations that exist, read from their files without importing them."""
+"""The contenders and preparations, read from their files without importing them; their errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.checkout import FOLDER
+
+
+class ContenderError(Exception):
+    """A contender cannot be installed or prepared, crashes, hangs, or returns wrong vectors."""
+
+
+class HungError(ContenderError):
+    """A contender does not answer in time."""
 
 
 @dataclass(frozen=True, slots=True)

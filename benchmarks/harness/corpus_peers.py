@@ -23,13 +23,15 @@ PROCESSES = 2
 ARTIFACTS = {"sentence-transformers": "source", "fastembed": "fastembed"}
 
 EncodeAll = Callable[[list[str]], object]
+Seconds = Callable[[Sequence[str]], float]
+"""Embeds texts and returns the seconds that it took."""
 
 
-def peers_of(model: str) -> dict[str, Callable[[Sequence[str]], float]]:
-    """Return the peers by name, as functions of texts to seconds. Makes what they need first."""
+def peers_of(model: str) -> dict[str, Seconds]:
+    """Return the peers by name. Makes what they need first."""
     artifacts = Artifacts(model, FOLDER / ".models")
 
-    def peer(name: str) -> Callable[[Sequence[str]], float]:
+    def peer(name: str) -> Seconds:
         python, folder = str(interpreter(name)), str(artifacts.artifact(ARTIFACTS[name]))
 
         def seconds(texts: Sequence[str]) -> float:

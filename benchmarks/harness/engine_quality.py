@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.harness.odd_texts import odd_texts
 from benchmarks.harness.quality import cosines, describe_cosines, ndcg, sts_spearman
@@ -17,59 +13,36 @@ from embedrt.kernels.choose import Use
 
 ENGINES: tuple[Use, ...] = ("off", "require")
 ODD_TEXTS = 5_000
-
-Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineQuality:
-    """The quality of one engine."""
-
-    engine: str
-    spearman: float
-    """Points, on the test set of the STS benchmark."""
-    ndcg: float | None
-    """nDCG@10 in points, on a retrieval task; None without one."""
-    cosines: dict[str, float]
-    """To fp32, of the sentences of that test set; none for fp32 itself."""
-    worst_odd: float | None = None
-    """The smallest cosine to fp32 of odd texts."""
-
-    def __str__(self) -> str:
-        """Format as a row of the table."""
-        score = "" if self.ndcg is None else f"{self.ndcg:.2f}"
-        shares = [f"{one:.5f}" for one in self.cosines.values()] or [""] * 3
-        worst = "" if self.worst_odd is None else f"{self.worst_odd:.5f}"
-        cells = [self.engine, f"{self.spearman:.2f}", score, *shares, worst]
-        return f"| {' | '.join(cells)} |"
-
-
 HEADER = (
     "| engine | STSb Spearman | SciFact nDCG@10 | cosine to fp32: mean | first percentile "
     "| smallest | smallest of 5,000 odd texts |\n|---|--:|--:|--:|--:|--:|--:|"
 )
 
 
-def engine_qualities(
-    bundle: Path, reference: Path, task: Retrieval | None = None
-) -> Iterator[EngineQuality]:
-    """Yield the quality of the fp32 bundle `reference`, then of `bundle` in each engine.
+def engine_qualities(bundle: Path, reference: Path, task: Retrieval | None = None) -> Iterator[str]:
+    """Yield the rows of a table: of the fp32 bundle `reference`, then of `bundle` in each engine.
 
     Raises KernelsError if the kernels do not run `bundle`.
     """
-    odd = odd_texts(ODD_TEXTS, seed=0)
+    plain, odd = sentences(), odd_texts(ODD_TEXTS, seed=0)
     with Embedder.load(reference) as embedder:
-        exact, exact_odd = embedder.encode(sentences()), embedder.encode(odd)
-        score = _ndcg(embedder, task)
-        engine = f"{embedder.stats().engine}, fp32"
-    yield EngineQuality(engine, sts_spearman(exact), score, {})
+        exact, exact_odd = embedder.encode(plain), embedder.encode(odd)
+        scores = [sts_spearman(exact), _ndcg(embedder, task)]
+        yield _row(f"{embedder.stats().engine}, fp32", scores, [None] * 4)
     for use in ENGINES:
         with Embedder.load(bundle, kernels=use) as embedder:
-            found, found_odd = embedder.encode(sentences()), embedder.encode(odd)
-            score, engine = _ndcg(embedder, task), embedder.stats().engine
-        worst = float(cosines(found_odd, exact_odd).min())
-        described = describe_cosines(found, exact)
-        yield EngineQuality(engine, sts_spearman(found), score, described, worst)
+            found, found_odd = embedder.encode(plain), embedder.encode(odd)
+            scores = [sts_spearman(found), _ndcg(embedder, task)]
+            worst_odd = cosines(found_odd, exact_odd).min()
+            shares = [*describe_cosines(found, exact).values(), worst_odd]
+            yield _row(embedder.stats().engine, scores, shares)
+
+
+def _row(engine: str, scores: list[float | None], shares: list[float | None]) -> str:
+    """Format points with two digits and cosines with five; None was not measured."""
+    cells = ["" if one is None else f"{one:.2f}" for one in scores]
+    cells += ["" if one is None else f"{one:.5f}" for one in shares]
+    return f"| {engine} | {' | '.join(cells)} |"
 
 
 def _ndcg(embedder: Embedder, task: Retrieval | None) -> float | None:

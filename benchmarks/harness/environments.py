@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmarks.checkout import FOLDER, code_digest, run_command
-from benchmarks.harness.errors import ContenderError
+from benchmarks.harness.catalog import ContenderError
 
 REQUIREMENTS = FOLDER / "environments"
 ENVIRONMENTS = FOLDER / ".environments"

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import quality
+from benchmarks.harness.catalog import ContenderError
 from benchmarks.harness.environments import installed
-from benchmarks.harness.errors import ContenderError
 from benchmarks.harness.plan import Workload
 from benchmarks.harness.processes import Pool
 from benchmarks.harness.texts import BLOCK, Retrieval, Texts
@@ -45,16 +45,35 @@ class Bench:
     scratch: Path
     """Folder through which contenders return vectors."""
     retrieval: Retrieval | None = None
-    known: dict[tuple[str, str], Vectors] = field(default_factory=dict)
-    """Vectors by contender and texts, kept because several scores use them."""
+    known: dict[tuple[str, Path], Vectors] = field(default_factory=dict)
+    """Vectors by contender and file of texts, kept because several scores use them."""
+
+    def ask(self, name: str, do: str, key: str, **arguments: float) -> Answer:
+        """Send a request with the texts of a key to a contender."""
+        return self.pool.ask(name, do, texts=str(self.texts.file(key)), **arguments)
+
+    def vectors(self, name: str, texts: Path, batch: int | None = None) -> Vectors:
+        """Return a contender's vectors of a file of texts, from one call or calls of `batch`."""
+        output = self.scratch / "vectors.npy"
+        self.pool.ask(name, "vectors", texts=str(texts), output=str(output), batch=batch)
+        vectors: Vectors = np.load(output)
+        return vectors
+
+    def known_vectors(self, name: str, key: str) -> Vectors:
+        """Return a contender's vectors of the texts of a key, computed once."""
+        file = self.texts.file(key)
+        if (name, file) not in self.known:
+            self.known[name, file] = self.vectors(name, file)
+        return self.known[name, file]
+
+    def reference(self, key: str) -> Vectors:
+        """Return the reference's vectors of the texts of a key."""
+        vectors: Vectors = np.load(self.texts.file(key).with_suffix(".npy"))
+        return vectors
 
 
 Once = Callable[[Bench, Workload, str], Answer]
 """Runs one repetition of a workload with the contender of this name."""
-
-
-def _all_texts(bench: Bench, workload: Workload) -> tuple[int, int]:
-    return len(bench.texts.read(workload.texts)), bench.texts.tokens(workload.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +87,6 @@ class Kind:
     """Whether vectors are compared with the reference's; timed work does so before it begins."""
     fresh: bool = False
     """Whether each repetition starts a process, while no other process is loaded."""
-    extent: Callable[[Bench, Workload], tuple[int, int]] = _all_texts
-    """Returns the numbers of texts and tokens of a repetition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +135,8 @@ def measure(bench: Bench, workload: Workload, names: Sequence[str]) -> Turns:
 
     def warm_up(name: str) -> None:
         if kind.timed and kind.compared:
-            vectors = _vectors(bench, name, bench.texts.file(workload.texts))
-            quality.check_answer(vectors, _reference(bench, workload))
+            vectors = bench.vectors(name, bench.texts.file(workload.texts))
+            quality.check_answer(vectors, bench.reference(workload.texts))
         if kind.timed:
             once(name)
 
@@ -135,22 +152,17 @@ def measure(bench: Bench, workload: Workload, names: Sequence[str]) -> Turns:
 
 def _asked(do: str, **arguments: float) -> Once:
     """Return a function that sends the request `do` with the texts to a contender's worker."""
-
-    def once(bench: Bench, workload: Workload, name: str) -> Answer:
-        return bench.pool.ask(name, do, texts=str(bench.texts.file(workload.texts)), **arguments)
-
-    return once
+    return lambda bench, workload, name: bench.ask(name, do, workload.texts, **arguments)
 
 
 def _concurrent(bench: Bench, workload: Workload, name: str) -> Answer:
     """Measure several threads that call with one text at a time."""
-    return _asked("concurrent", callers=workload.count)(bench, workload, name)
+    return bench.ask(name, "concurrent", workload.texts, callers=workload.count)
 
 
 def _memory(bench: Bench, workload: Workload, name: str) -> Answer:
     """Measure the memory of a process after each block of texts."""
-    files = [str(bench.texts.file(key)) for key in _blocks(workload)]
-    answers = [bench.pool.ask(name, "remember", texts=file) for file in files]
+    answers = [bench.ask(name, "remember", key) for key in workload.keys]
     if not answers[0]["peak"]:
         raise ContenderError("memory cannot be read: this system has no /proc/self/status")
     last = {"after 10000 texts": answers[-1]["now"]} if len(answers) * BLOCK == 10_000 else {}
@@ -163,9 +175,8 @@ def _memory(bench: Bench, workload: Workload, name: str) -> Answer:
     }
 
 
-def _size(bench: Bench, workload: Workload, name: str) -> Answer:
+def _size(bench: Bench, _: Workload, name: str) -> Answer:
     """Measure the bytes on disk of the artifact and of the environment."""
-    del workload
     files = (file for file in bench.pool.artifact(name).rglob("*") if file.is_file())
     return {
         "bundle": sum(file.stat().st_size for file in files),
@@ -175,51 +186,33 @@ def _size(bench: Bench, workload: Workload, name: str) -> Answer:
 
 def _stsb(bench: Bench, workload: Workload, name: str) -> Answer:
     """Compute the correlation of cosines with the human scores of the STS benchmark."""
-    return {"spearman": quality.sts_spearman(_known_vectors(bench, workload, name))}
+    return {"spearman": quality.sts_spearman(bench.known_vectors(name, workload.texts))}
 
 
 def _cosine(bench: Bench, workload: Workload, name: str) -> Answer:
     """Compute the cosine of each vector with that of the fp32 reference."""
-    return quality.describe_cosines(
-        _known_vectors(bench, workload, name), _reference(bench, workload)
-    )
+    key = workload.texts
+    return quality.describe_cosines(bench.known_vectors(name, key), bench.reference(key))
 
 
 def _same_bytes(bench: Bench, workload: Workload, name: str) -> Answer:
     """Compute the share of texts whose vectors have the same bytes alone and in a batch."""
     texts = bench.texts.file(workload.texts)
-    alone = _vectors(bench, name, texts, batch=1)
-    together = _vectors(bench, name, texts, batch=TEXTS_PER_BATCH)
+    alone, together = (bench.vectors(name, texts, batch) for batch in (1, TEXTS_PER_BATCH))
     return {"share": quality.share_of_equal_rows(alone, together)}
 
 
-def _beir(bench: Bench, workload: Workload, name: str) -> Answer:
+def _beir(bench: Bench, _: Workload, name: str) -> Answer:
     """Rank the documents for each query."""
-    del workload
-    assert bench.retrieval is not None  # this workload is in the plan only with --beir
     task = bench.retrieval
+    assert task is not None  # this workload is in the plan only with --beir
     path = bench.scratch / "retrieval.json"
-    vectors = []
+    found = []
     for texts in (task.queries, task.documents):
         path.write_text(json.dumps(texts), encoding="utf-8")
-        vectors.append(_vectors(bench, name, path))
-    queries, documents = vectors
+        found.append(bench.vectors(name, path))
+    queries, documents = found
     return {"ndcg@10": quality.ndcg(queries, documents, task.judgments)}
-
-
-def _one_text(bench: Bench, workload: Workload) -> tuple[int, int]:
-    texts, tokens = _all_texts(bench, workload)
-    return 1, tokens // texts
-
-
-def _all_blocks(bench: Bench, workload: Workload) -> tuple[int, int]:
-    return workload.count * BLOCK, sum(bench.texts.tokens(key) for key in _blocks(workload))
-
-
-def _all_documents(bench: Bench, workload: Workload) -> tuple[int, int]:
-    del workload
-    assert bench.retrieval is not None
-    return len(bench.retrieval.queries) + len(bench.retrieval.documents), 0
 
 
 KINDS = {
@@ -227,36 +220,12 @@ KINDS = {
     "spaced": Kind(_asked("each", pause=PAUSE), timed=True, compared=True),
     "call": Kind(_asked("call"), timed=True, compared=True),  # one call with all texts
     "concurrent": Kind(_concurrent, timed=True, compared=True),
-    "startup": Kind(_asked("first"), timed=True, fresh=True, extent=_one_text),
+    "startup": Kind(_asked("first"), timed=True, fresh=True),
     "long": Kind(_asked("long"), fresh=True),  # one text in a process of its own
-    "memory": Kind(_memory, fresh=True, extent=_all_blocks),
-    "size": Kind(_size, extent=lambda *_: (0, 0)),
+    "memory": Kind(_memory, fresh=True),
+    "size": Kind(_size),
     "stsb": Kind(_stsb),
     "cosine": Kind(_cosine, compared=True),
     "same bytes": Kind(_same_bytes),
-    "beir": Kind(_beir, extent=_all_documents),
+    "beir": Kind(_beir),
 }
-
-
-def _known_vectors(bench: Bench, workload: Workload, name: str) -> Vectors:
-    key = name, workload.texts
-    if key not in bench.known:
-        bench.known[key] = _vectors(bench, name, bench.texts.file(workload.texts))
-    return bench.known[key]
-
-
-def _vectors(bench: Bench, name: str, texts: Path, batch: int | None = None) -> Vectors:
-    output = bench.scratch / "vectors.npy"
-    bench.pool.ask(name, "vectors", texts=str(texts), output=str(output), batch=batch)
-    vectors: Vectors = np.load(output)
-    return vectors
-
-
-def _reference(bench: Bench, workload: Workload) -> Vectors:
-    vectors: Vectors = np.load(bench.texts.file(workload.texts).with_suffix(".npy"))
-    return vectors
-
-
-def _blocks(workload: Workload) -> list[str]:
-    """Return the keys of the blocks of texts."""
-    return [f"block/{number}" for number in range(workload.count)]

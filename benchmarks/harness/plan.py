@@ -27,12 +27,19 @@ class Workload:
     kind: str
     """How the workload is measured: a key of `benchmarks.harness.measuring.KINDS`."""
     texts: str
-    """The key of the texts, for `benchmarks.harness.texts.texts_of`."""
+    """The key of the texts, for `benchmarks.harness.texts.texts_of`; empty if it has none there."""
     repetitions: int = 1
     """The repetitions that count; timed work is done once before them as a warm-up."""
     purpose: Purpose = "throughput"
     count: int = 1
     """The number of concurrent threads, or of blocks of texts if memory is measured."""
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all its texts."""
+        if self.kind == "memory":
+            return [f"{self.texts}/{number}" for number in range(self.count)]
+        return [self.texts] if self.texts else []
 
 
 def full_plan(model: str, *, beir: bool) -> list[Workload]:
@@ -48,7 +55,7 @@ def full_plan(model: str, *, beir: bool) -> list[Workload]:
     return [
         *_latency(LENGTHS, 10),
         *_latency((16, 64, 256), 2, kind="spaced"),
-        Workload("startup", "startup", "exact/16", 5, "latency"),
+        Workload("startup", "startup", "exact1/16", 5, "latency"),
         *(Workload(f"batch/{count}", "call", f"mixed/{count}", 9) for count in (8, 32, 128)),
         Workload("corpus", "call", "mixed/400", 7),
         *(
@@ -70,7 +77,7 @@ def quick_plan(model: str, *, beir: bool) -> list[Workload]:
         return []
     return [
         *_latency((16, 64, 256), 2),
-        Workload("startup", "startup", "exact/16", 2, "latency"),
+        Workload("startup", "startup", "exact1/16", 2, "latency"),
         Workload("corpus", "call", "mixed/100", 5),
         *_size_quality_memory(same_bytes=64, blocks=1, beir=beir),
     ]
@@ -83,10 +90,10 @@ def _latency(lengths: tuple[int, ...], repetitions: int, kind: str = "each") -> 
 
 
 def _size_quality_memory(*, same_bytes: int, blocks: int, beir: bool) -> Iterator[Workload]:
-    yield Workload("size", "size", "exact/16")
+    yield Workload("size", "size", "")
     yield Workload("quality/stsb", "stsb", "sentences/")
     yield Workload("quality/cosine", "cosine", "sentences/")
     yield Workload("quality/same bytes", "same bytes", f"mixed/{same_bytes}")
     yield Workload("memory", "memory", "block", count=blocks)
     if beir:
-        yield Workload("quality/scifact", "beir", "beir")
+        yield Workload("quality/scifact", "beir", "")

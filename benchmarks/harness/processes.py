@@ -18,9 +18,8 @@ from typing import Any
 from benchmarks.checkout import ROOT
 from benchmarks.contenders import Purpose, Setup
 from benchmarks.harness.artifacts import Artifacts
-from benchmarks.harness.catalog import Entry
+from benchmarks.harness.catalog import ContenderError, Entry, HungError
 from benchmarks.harness.environments import QUIET, SIDE_BY_SIDE, install, interpreter
-from benchmarks.harness.errors import ContenderError, HungError
 from benchmarks.models import MAX_TOKENS
 from embedrt.engine.cpu import available_threads
 

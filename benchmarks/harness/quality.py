@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from sklearn.metrics import ndcg_score
 
-from benchmarks.harness.errors import ContenderError
-from benchmarks.harness.texts import pairs, sentences
+from benchmarks.harness.catalog import ContenderError
+from benchmarks.harness.texts import read_pairs, sentences
 
 FloatArray = NDArray[np.float32]
 
@@ -60,7 +62,7 @@ def sts_spearman(vectors: FloatArray) -> float:
     `vectors` are those of `sentences()`.
     """
     rows = {text: row for row, text in enumerate(sentences())}
-    first, second, scores = zip(*pairs(), strict=True)
+    first, second, scores = zip(*read_pairs(), strict=True)
     found = cosines(
         vectors[[rows[text] for text in first]], vectors[[rows[text] for text in second]]
     )
@@ -69,7 +71,7 @@ def sts_spearman(vectors: FloatArray) -> float:
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Return the rank correlation. Equal values share their mean rank."""
-    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+    return float(spearmanr(first, second).statistic)
 
 
 def ndcg(
@@ -85,24 +87,13 @@ def ndcg(
     for each query, the relevance of its relevant documents by their row.
     """
     scores = queries @ documents.T  # (queries, documents)
-    nearest = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-    discounts = 1 / np.log2(np.arange(2, depth + 2))
-    gains = []
-    for row, judged in zip(nearest, judgments, strict=True):
-        found = np.array([judged.get(int(document), 0) for document in row], float)
-        best = np.array(sorted(judged.values(), reverse=True)[:depth], float)
-        gains.append((found @ discounts[: len(found)]) / (best @ discounts[: len(best)]))
-    return float(np.mean(gains))
+    relevance = np.zeros(scores.shape)
+    for row, judged in zip(relevance, judgments, strict=True):
+        row[list(judged)] = list(judged.values())
+    return float(ndcg_score(relevance, scores, k=depth, ignore_ties=True))
 
 
 def share_of_equal_rows(first: FloatArray, second: FloatArray) -> float:
     """Return the share of rows that are equal byte for byte."""
     same = [a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True)]
     return float(np.mean(same))
-
-
-def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    _, positions, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[positions]
-    return ranks

@@ -16,9 +16,8 @@ from typing import Any
 
 from benchmarks.checkout import FOLDER, ROOT, commit
 from benchmarks.harness.artifacts import Artifacts
-from benchmarks.harness.catalog import Entry
+from benchmarks.harness.catalog import ContenderError, Entry
 from benchmarks.harness.environments import HARNESS, installed
-from benchmarks.harness.errors import ContenderError
 from benchmarks.harness.measuring import BYTES, KINDS, UNITS, Bench, Turns, measure
 from benchmarks.harness.plan import Workload
 from benchmarks.harness.processes import Pool
@@ -28,12 +27,9 @@ from benchmarks.machine.describe import describe_machine
 from benchmarks.models import MAX_TOKENS
 
 NO_FIGURES: dict[str, Any] = {
-    "measure": "",
-    "unit": "",
+    **dict.fromkeys(("measure", "unit", "error"), ""),
+    **dict.fromkeys(("texts", "tokens"), 0),
     "values": (),
-    "texts": 0,
-    "tokens": 0,
-    "error": "",
 }
 log = partial(print, file=sys.stderr, flush=True)
 
@@ -70,10 +66,7 @@ def run_model(run: Run, model: str, workloads: Sequence[Workload]) -> None:
         bench = Bench(pool, texts, Path(scratch), retrieval)
         for number, workload in enumerate(workloads, 1):
             place = f"[{number}/{len(workloads)}] {model} {workload.id}"
-            blanks = {
-                name: _blank(contender, model, workload)
-                for name, contender in run.contenders.items()
-            }
+            blanks = {one.name: _blank(one, model, workload) for one in run.contenders.values()}
             if _is_done(read_rows(run.output), blanks.values()):
                 log(f"{place}: already measured")
                 continue
@@ -83,8 +76,9 @@ def run_model(run: Run, model: str, workloads: Sequence[Workload]) -> None:
                 _make_reference(run, artifacts, texts.file(workload.texts))
             start = time.monotonic()
             turns = measure(bench, workload, list(run.contenders))
-            extent = kind.extent(bench, workload)
-            append_rows(run.output, list(_rows(blanks, turns, *extent)))
+            count = sum(len(texts.read(key)) for key in workload.keys)
+            tokens = sum(map(texts.tokens, workload.keys))
+            append_rows(run.output, list(_rows(blanks, turns, count, tokens)))
             log(f"{place}: {time.monotonic() - start:.0f} s")
             for name, error in turns.failures.items():
                 log(f"  {name} {error}")

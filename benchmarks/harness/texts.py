@@ -29,15 +29,21 @@ BLOCK = 1000  # texts per call of the memory workload
 UNLIMITED = 10**6  # tokens
 
 
-def pairs() -> list[tuple[str, str, float]]:
-    """Return pairs of sentences of the STS benchmark's test set, with their human score."""
-    with STSB.open(newline="", encoding="utf-8") as file:
-        return [(first, second, float(score)) for first, second, score in csv.reader(file)]
+Judged = tuple[str, str, float]
+"""A pair of sentences and its human score."""
+
+
+def read_pairs(file: Path = STSB) -> list[Judged]:
+    """Return the pairs of a file of the STS benchmark, by default of its test set."""
+    with file.open(newline="", encoding="utf-8") as lines:
+        return [(first, second, float(score)) for first, second, score in csv.reader(lines)]
 
 
 def sentences() -> list[str]:
     """Return all sentences of the test set, without duplicates."""
-    return list(dict.fromkeys(text for first, second, _ in pairs() for text in (first, second)))
+    return list(
+        dict.fromkeys(text for first, second, _ in read_pairs() for text in (first, second))
+    )
 
 
 def mixed_texts(count: int, seed: int) -> list[str]:

@@ -13,6 +13,7 @@ import queue
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -92,26 +93,10 @@ class Worker:
     def concurrent(self, texts: str, callers: int) -> Answer:
         """Time `callers` threads that share the texts, each calling with one text at a time."""
         every = _read(texts)
-        latencies: list[list[float]] = [[] for _ in range(callers)]
-        begin: list[float] = []
-        # Taken before any caller goes on, which may happen long before this thread does.
-        gate = threading.Barrier(callers, action=lambda: begin.append(time.perf_counter()))
-
-        def caller(number: int) -> None:
-            gate.wait()
-            for text in every[number::callers]:
-                latencies[number].append(self._time_one(text))
-
-        threads = [threading.Thread(target=caller, args=(number,)) for number in range(callers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        seconds = _since(begin[0])
-        merged = [value for one in latencies for value in one]
-        if len(merged) < len(every):
-            raise RuntimeError(f"{len(every) - len(merged)} concurrent calls failed")
-        return {"seconds": [seconds], "latency": merged}
+        with ThreadPoolExecutor(callers) as threads:
+            start = time.perf_counter()
+            latencies = list(threads.map(self._time_one, every))
+            return {"seconds": [_since(start)], "latency": latencies}
 
     def remember(self, texts: str) -> Answer:
         """Embed the texts in one call and return the memory of the process."""

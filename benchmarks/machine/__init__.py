@@ -1,5 +1,5 @@
-"""The hardware: its description, its maximum rates, and the share of them that embedrt reaches.
+"""The hardware: its description, its maximum rates, and the rates of a batch in each engine.
 
-`describe` makes the description that each row of a benchmark carries. `limits` measures the rates,
-`roofline` compares a bundle with them, and `soak` records the memory of a long run.
+`describe` makes the description that each row of a benchmark carries. `limits` measures the maximum
+rates, `engines` those that embedrt reaches.
 """

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine.limits import Limits
 from benchmarks.statistics import significant
+from benchmarks.timing import Times
 from embedrt import Bundle
 from embedrt.engine.runner import Kernels, Runner
 from embedrt.engine.session import Session
@@ -26,15 +27,12 @@ class EngineRun:
     """A batch in one engine, as a whole."""
 
     engine: str
-    threads: int
     seconds: float
     """Time of the fastest run, because the limits are those of the fastest runs too."""
     int8_rate: float
     """Operations of the products in int8 per second of the whole run."""
-    reached: float
-    """That rate as a share of the machine's limit of int8 on so many threads."""
-    limit: str
-    """The operation whose rate that limit is."""
+    limits: Limits
+    """Those of the machine on as many threads."""
 
 
 def kernels_of(bundle: Bundle) -> tuple[Kernels | None, str]:
@@ -58,31 +56,23 @@ def measure_engines(
         Session(bundle.graph, bundle.manifest.precision, threads=threads),
         kernels if threads == 1 else kernels.on(threads),
     )
-    for runner, seconds in zip(runners, map(min, _in_turns(runners, ids)), strict=True):
-        rate = int8_work / seconds
-        yield EngineRun(runner.name, threads, seconds, rate, rate / limits.int8, limits.of_int8)
+    found = [Times() for _ in runners]
+    for runner in runners:
+        runner.run(ids)
+    while len(found[0].wall) < FEWEST or min(sum(times.wall) for times in found) < SECONDS:
+        for runner, times in zip(runners, found, strict=True):
+            times.add(partial(runner.run, ids))
+    for runner, times in zip(runners, found, strict=True):
+        seconds = min(times.wall)
+        yield EngineRun(runner.name, seconds, int8_work / seconds, limits)
 
 
-def engine_lines(runs: Sequence[EngineRun]) -> Iterator[str]:
+def engine_lines(runs: Iterable[EngineRun]) -> Iterator[str]:
     """Yield the lines of a table for human readers."""
-    if runs:
-        yield f"  {'engine':<24}{'threads':>7}{'ms':>8}{'int8 products':>18}   of the peak"
+    yield f"  {'engine':<24}{'threads':>7}{'ms':>8}{'int8 products':>18}   of the peak"
     for run in runs:
         rate = f"{significant(run.int8_rate / 1e9)} GOP/s"
         yield (
-            f"  {run.engine:<24}{run.threads:>7}{run.seconds * 1e3:>8.3f}{rate:>18}   "
-            f"{run.reached:>5.0%} of {run.limit}"
+            f"  {run.engine:<24}{run.limits.threads:>7}{run.seconds * 1e3:>8.3f}{rate:>18}   "
+            f"{run.int8_rate / run.limits.int8:>5.0%} of {run.limits.of_int8}"
         )
-
-
-def _in_turns(runners: Sequence[Runner], ids: NDArray[np.int64]) -> list[list[float]]:
-    """Return the seconds of each run of each runner, after one that is not measured."""
-    found: list[list[float]] = [[] for _ in runners]
-    for runner in runners:
-        runner.run(ids)
-    while len(found[0]) < FEWEST or min(map(sum, found)) < SECONDS:
-        for runner, seconds in zip(runners, found, strict=True):
-            start = time.perf_counter()
-            runner.run(ids)
-            seconds.append(time.perf_counter() - start)
-    return found

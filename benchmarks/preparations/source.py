@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from benchmarks.models import LONG_MODELS, MAX_TOKENS
+from benchmarks.models import LONG_MODELS, MAX_TOKENS, minilm_folder
 from large_models import make_large
-from model_folders import FULL_SIZE, make_full_size, minilm_folder
+from model_folders import FULL_SIZE, make_full_size
 
 ENVIRONMENT = "harness"
 ARTIFACTS = {"source": ""}
@@ -15,6 +15,7 @@ ARTIFACTS = {"source": ""}
 FILES = """
     modules.json config.json config_sentence_transformers.json sentence_bert_config.json
     model.safetensors tokenizer.json tokenizer_config.json special_tokens_map.json vocab.txt
+    1_Pooling/config.json
 """.split()
 
 
@@ -31,7 +32,6 @@ def prepare(artifact: str, model: str, needed: Path, output: Path) -> None:
         output.rmdir()
         make_full_size(output, model)
         return
-    folder = minilm_folder()
+    (output / "1_Pooling").mkdir()
     for file in FILES:
-        shutil.copy(folder / file, output)
-    shutil.copytree(folder / "1_Pooling", output / "1_Pooling")
+        shutil.copy(minilm_folder() / file, output / file)

@@ -12,8 +12,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from benchmarks import MAIN_MODEL, OURS
-from benchmarks import chart_style as style
+from benchmarks import MAIN_MODEL
+from benchmarks.report import chart_style as style
 from benchmarks.report.results import Results, size_of
 from benchmarks.report.sections import CURVE, PARTS
 from benchmarks.statistics import median, significant
@@ -52,28 +52,21 @@ def write_charts(results: Results, folder: Path) -> tuple[str, ...]:
 def draw_quality(results: Results) -> Figure | None:
     """Draw throughput against quality, one point per contender."""
     points = {
-        name: (row.texts / median(row.values), quality)
+        name: [(row.texts / median(row.values), quality)]
         for name, quality in results.medians("quality/stsb", "spearman").items()
         if (row := results.row(name, "corpus"))
     }
     if not points:
         return None
-    styles = style.looks(results.contenders)
     figure, axes = style.axes_of(
         f"Speed and quality, {MAIN_MODEL}: up and to the right is better",
         "texts a second",
         "Spearman correlation on STSb test",
     )
-    for name, (x, y) in points.items():
-        look = styles[name]
-        axes.scatter(
-            x, y, s=170 if name in OURS else 70, color=look.color, marker=look.marker,
-            zorder=look.above, linewidths=0,
-        )  # fmt: skip
+    style.draw(figure, axes, points, style.looks(results.contenders))
     axes.set_xscale("log")
     axes.margins(x=0.15, y=0.2)
     _plain_numbers(axes.xaxis, ticker.LogLocator(subs=(1, 2, 5)))
-    style.name_points(axes, points, styles)
     return figure
 
 
@@ -86,16 +79,14 @@ def draw_latency(results: Results) -> Figure | None:
             lines.setdefault(name, []).append((size_of(workload), time * 1e3))
     if not lines:
         return None
-    styles = style.looks(results.contenders)
     figure, axes = style.axes_of(
         f"One text, {MAIN_MODEL}: lower is better", "tokens", "milliseconds, median", height=6
     )
-    style.draw_lines(axes, lines, styles, markers=True)
+    style.draw(figure, axes, lines, style.looks(results.contenders))
     axes.set_xscale("log")
     axes.set_yscale("log")
     _plain_numbers(axes.xaxis, ticker.FixedLocator([size_of(workload) for workload in workloads]))
     _plain_numbers(axes.yaxis, ticker.LogLocator(subs=(1, 2, 5)))
-    style.name_ends(axes, lines, styles)
     return figure
 
 
@@ -109,11 +100,15 @@ def draw_memory(results: Results) -> Figure | None:
             curves[name] = [(x, size / 1e6) for x, size in zip(texts, row.values, strict=True)]
     if not curves:
         return None
-    styles = style.looks(results.contenders)
-    figure, axes = style.memory_chart(
-        f"Memory while texts of many lengths are embedded, {MAIN_MODEL}", curves, styles
+    figure, axes = style.axes_of(
+        f"Memory while texts of many lengths are embedded, {MAIN_MODEL}",
+        "texts embedded",
+        "resident megabytes",
     )
-    style.name_ends(axes, curves, styles)
+    style.draw(figure, axes, curves, style.looks(results.contenders), markers=False)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
     return figure
 
 
@@ -134,17 +129,19 @@ def draw_startup(results: Results) -> Figure | None:
         left = 0.0
         for widths, shade in zip(parts.values(), SHADES, strict=True):
             width = widths.get(name, 0.0)
-            axes.barh(place, width, left=left, height=0.66, color=styles[name].color, alpha=shade)
+            axes.barh(
+                place, width, left=left, height=0.66, color=styles[name]["color"], alpha=shade
+            )
             left += width
         cut = " (the bar is cut)" if totals[name] > right else ""
         axes.annotate(
             f"{significant(totals[name])} s{cut}", (min(left, right), place), (4, 0),
             textcoords="offset points", va="center", ha="left", annotation_clip=False, fontsize=9,
-            fontweight=styles[name].weight, color=styles[name].color,
+            fontweight=style.weight_of(name), color=styles[name]["color"],
         )  # fmt: skip
     axes.set_yticks(range(len(names)), names)
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
-        label.set(color=styles[name].color, fontweight=styles[name].weight)
+        label.set(color=styles[name]["color"], fontweight=style.weight_of(name))
     axes.invert_yaxis()
     axes.set_xlim(0, right)
     axes.grid(visible=False, axis="y")
@@ -153,7 +150,6 @@ def draw_startup(results: Results) -> Figure | None:
         labels=list(PARTS),
         loc="outside lower center",
         ncols=len(PARTS),
-        frameon=False,
     )
     return figure
 

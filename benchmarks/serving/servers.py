@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
 
-from benchmarks.checkout import ROOT
+from benchmarks import MAIN_MODEL
+from benchmarks.checkout import FOLDER, ROOT
+from benchmarks.harness.artifacts import Artifacts
 from benchmarks.harness.environments import interpreter
 
 PORT = 8976
@@ -21,13 +23,13 @@ LONGEST_START = 300.0
 LONGEST_END = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Command:
     """The command that starts a server."""
 
     name: str
     arguments: list[str]
-    variables: dict[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
     route: str = "/v1/embeddings"
     ready: str = "/ready"
 
@@ -39,7 +41,6 @@ class Running:
     process: subprocess.Popen[bytes]
     url: str
     """The URL of the embeddings route."""
-    base: str
     seconds_to_ready: float
 
     def resident_mb(self) -> float:
@@ -61,30 +62,33 @@ class Running:
 def embedrt(bundle: Path, *options: str) -> Command:
     """Return the command that starts embedrt's server."""
     arguments = [sys.executable, "-m", "embedrt", "serve", str(bundle), "--port", str(PORT)]
-    return Command(name="embedrt serve", arguments=[*arguments, *options], variables={})
+    return Command("embedrt serve", [*arguments, *options])
 
 
-def infinity(model: Path, threads: int) -> Command:
+def infinity(threads: int) -> Command:
     """Return the command that starts infinity's server with its torch engine."""
     program = str(interpreter("infinity").with_name("infinity_emb"))
     options = ["--engine", "torch", "--device", "cpu", "--no-bettertransformer", "--port"]
-    arguments = [program, "v2", "--model-id", str(model), *options, str(PORT)]
+    arguments = [program, "v2", "--model-id", original(), *options, str(PORT)]
     variables = {"OMP_NUM_THREADS": str(threads), "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
-    return Command(
-        name="infinity",
-        arguments=arguments,
-        variables=variables,
-        route="/embeddings",
-        ready="/health",
-    )
+    return Command("infinity", arguments, variables, "/embeddings", "/health")
 
 
-def fastapi(model: Path, threads: int) -> Command:
+def fastapi(threads: int) -> Command:
     """Return the command that starts the minimal handler around sentence-transformers."""
     arguments = [str(interpreter("fastapi")), "-m", "uvicorn", "--port", str(PORT)]
     arguments += ["--log-level", "error", "benchmarks.serving.fastapi_handler:app"]
-    variables = {"MODEL": str(model), "THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    return Command(name="FastAPI", arguments=arguments, variables=variables)
+    variables = {"MODEL": original(), "THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    return Command("FastAPI", arguments, variables)
+
+
+OTHERS: dict[str, Callable[[int], Command]] = {"infinity": infinity, "fastapi": fastapi}
+"""The servers that are compared with embedrt's, by the number of threads."""
+
+
+def original() -> str:
+    """Return the folder of the main model."""
+    return str(Artifacts(MAIN_MODEL, FOLDER / ".models").artifact("source"))
 
 
 @contextmanager
@@ -94,7 +98,7 @@ def running(command: Command) -> Iterator[Running]:
     process = subprocess.Popen(  # noqa: S603 - the servers that are compared
         command.arguments,
         cwd=ROOT,
-        env={**os.environ, **command.variables},
+        env=os.environ | dict(command.variables),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -104,7 +108,7 @@ def running(command: Command) -> Iterator[Running]:
             if process.poll() is not None or time.perf_counter() - start > LONGEST_START:
                 raise RuntimeError(f"{command.name} does not start: {command.arguments}")
             time.sleep(0.002)
-        yield Running(process, base + command.route, base, time.perf_counter() - start)
+        yield Running(process, base + command.route, time.perf_counter() - start)
     finally:
         if process.poll() is None:
             process.terminate()

@@ -41,11 +41,10 @@ def soak(server: Running, texts: Sequence[str], seconds: float) -> dict[str, flo
 def _ask(texts: Sequence[str], seed: int, counts: Counter[str], ending: Event) -> None:
     """Send requests until the server no longer listens. A missing answer is a lost request."""
     choose = random.Random(seed)  # noqa: S311 - not for cryptography
-    connection: http.client.HTTPConnection | None = None
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
     while not ending.is_set():
         try:
-            if connection is None:
-                connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+            if connection.sock is None:
                 connection.connect()
         except OSError:  # the server no longer listens
             return
@@ -55,12 +54,9 @@ def _ask(texts: Sequence[str], seed: int, counts: Counter[str], ending: Event) -
             answer = connection.getresponse()
             answer.read()
             counts["answered" if answer.status == 200 else f"status {answer.status}"] += 1
-            if answer.headers["connection"] == "close":
-                connection.close()
-                connection = None
         except (OSError, http.client.HTTPException):
             counts["lost"] += 1
-            connection = None
+            connection.close()
 
 
 def _vanish(texts: Sequence[str], seed: int, counts: Counter[str], ending: Event) -> None:

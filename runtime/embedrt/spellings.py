@@ -71,6 +71,7 @@ class PairSpellings(TypedDict, total=False):
 
 
 OMITTED: Any = object()
+"""The default of the texts, which may also be passed by a keyword: see `read_spellings`."""
 TEXTS: Final = ("sentences", "inputs")
 Accepted = Mapping[str, tuple[tuple[object, ...], str]]
 """The accepted values of each keyword, and the advice in the error for any other value."""

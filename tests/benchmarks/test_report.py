@@ -15,11 +15,11 @@ pytest.importorskip("matplotlib")
 
 from benchmark_rows import CORPUS, MACHINE, row, run_rows
 from benchmarks import OURS
-from benchmarks.chart_style import COLORS, INK, looks, spread_out
 from benchmarks.checkout import ROOT
 from benchmarks.harness.rows import Row, append_rows
 from benchmarks.report import readme_figures
 from benchmarks.report.__main__ import main
+from benchmarks.report.chart_style import COLORS, INK, looks
 from benchmarks.report.charts import right_end
 from benchmarks.report.document import agreement, pairs, report
 from benchmarks.report.results import Results
@@ -223,10 +223,12 @@ class TestCharts:
     def test_no_two_contenders_look_alike(self) -> None:
         names = [KERNELS, *CORPUS]
         found = looks(names).values()
-        assert len({(look.color, look.dash, look.marker) for look in found}) == len(names)
+        assert len({(look["color"], look["linestyle"], look["marker"]) for look in found}) == len(
+            names
+        )
 
     def test_our_lines_differ_in_color(self) -> None:
-        assert len({look.color for look in looks(OURS).values()}) == len(OURS)
+        assert len({look["color"] for look in looks(OURS).values()}) == len(OURS)
 
     @pytest.mark.parametrize(
         ("totals", "end"), [([1, 2, 5], 5), ([1, 2, 7], 2), ([0.3, 5, 80], 5), ([3], 3)]
@@ -235,15 +237,6 @@ class TestCharts:
         self, totals: list[float], end: float
     ) -> None:
         assert right_end(totals) == end
-
-    def test_names_are_moved_apart_and_no_farther(self) -> None:
-        moved = spread_out({"a": 0.0, "b": 1.0, "c": 50.0}, 10)
-        assert moved == {"a": -4.5, "b": 5.5, "c": 50.0}
-
-    def test_moved_names_meet_others(self) -> None:
-        moved = spread_out({"a": 0.0, "b": 0.0, "c": 9.0, "d": 9.0}, 10)
-        assert sorted(moved.values()) == [-10.5, -0.5, 9.5, 19.5]
-        assert sum(moved.values()) == 18
 
 
 class TestReadme:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
 
-from benchmarks.checkout import ROOT
-from benchmarks.machine.limits import Limits
-from benchmarks.machine.roofline import Profile, shares, table, work_of
+from benchmarks.machine.limits import Limits, measure_limits
+from benchmarks.roofline import Profile, profile_of, shares, table, work_of
+from embedrt import Bundle
 
 LIMITS = Limits(threads=1, fp32=100e9, int8=400e9, memory=10e9)
 
@@ -73,7 +71,7 @@ def test_small_operators_are_summed_in_the_table() -> None:
     tiny = event("Cast", 1, [[1]], [1], output_size=4, activation_size=4)
     slow = event("Gemm", 1000, [[1000, 100], [50]], [1000, 50])
     found = tuple(shares([[slow, tiny, tiny]], LIMITS))
-    lines = list(table(Profile("a bundle", "fp32", 1, 16, 1, 1.002e-3, found)))
+    lines = list(table(Profile("a bundle", 1, 16, 1, 1.002e-3, found)))
     assert lines[0] == "a bundle, 1 x 16 tokens, 1 thread(s): 1.00 ms, 10% of the limit"
     assert lines[2].split() == ["Gemm", "1", "1.000", "99.8%", "10.0", "GOP/s", "10%", "of", "fp32"]
     assert lines[3].split() == ["1", "others", "2", "0.002", "0.2%"]
@@ -81,18 +79,13 @@ def test_small_operators_are_summed_in_the_table() -> None:
 
 @pytest.mark.slow
 def test_a_real_bundle(minilm: Path) -> None:
-    process = subprocess.run(
-        [sys.executable, "-m", "benchmarks.roofline", str(minilm), "--json"],
-        check=True, cwd=ROOT, capture_output=True, text=True, encoding="utf-8",
-    )  # fmt: skip
-    told = json.loads(process.stdout)
-    assert all(limit[key] > 1e9 for limit in told["limits"] for key in ("fp32", "int8", "memory"))
-    shapes = [(profile["texts"], profile["tokens"]) for profile in told["profiles"]]
-    assert shapes == [(1, 16), (1, 256), (16, 64)]
-    for profile in told["profiles"]:
-        assert sum(share["share"] for share in profile["shares"]) == pytest.approx(1)
-        assert 0 < profile["reached"] <= 1
-        (gemm,) = [share for share in profile["shares"] if share["operator"] == "Gemm"]
-        tokens = profile["texts"] * profile["tokens"]
-        assert gemm["work"] == 6 * 2 * tokens * 384 * (3 * 384 + 384 + 2 * 1536)
-        assert gemm["nodes"] == 24
+    limits = {1: measure_limits(1)}
+    assert min(limits[1].fp32, limits[1].int8, limits[1].memory) > 1e9
+    ids = np.full((16, 64), 1000)
+    profile = profile_of(Bundle.open(minilm), ids, limits)
+    assert (profile.texts, profile.tokens) == (16, 64)
+    assert sum(share.share for share in profile.shares) == pytest.approx(1)
+    assert 0 < profile.reached <= 1
+    (gemm,) = [share for share in profile.shares if share.operator == "Gemm"]
+    assert gemm.work == 6 * 2 * ids.size * 384 * (3 * 384 + 384 + 2 * 1536)
+    assert gemm.nodes == 24

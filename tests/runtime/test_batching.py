@@ -11,13 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedrt.engine.batching import (
-    OLDEST_EVERY,
-    TEXTS_AHEAD,
-    TEXTS_AT_ONCE,
-    TURNS_SHARED,
-    Queue,
-)
+from embedrt.engine.batching import TEXTS_AHEAD, TEXTS_AT_ONCE, Queue
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, Share, TokenIds
 from embedrt.engine.filling import (
@@ -26,6 +20,7 @@ from embedrt.engine.filling import (
     SHORT_BATCH,
     TOKENS_PER_BATCH,
 )
+from embedrt.engine.turns import OLDEST_EVERY, TURNS_SHARED
 from embedrt.engine.work import Batch, Tokenize
 
 MAX_TOKENS = 64

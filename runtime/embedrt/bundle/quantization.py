@@ -1,4 +1,4 @@
-"""The records of a manifest on int8: the scheme, and the measured quality by kind of model."""
+"""The records of a manifest on int8: the scheme, and the quality on held-out texts, by task."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ Scheme = Literal["static", "row", "wide", "table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quantization:
-    """How an int8 bundle was quantized, and its quality against fp32 on held-out texts."""
+class _Quantized:
+    """How an int8 bundle was quantized."""
 
     scheme: Scheme
     """How activations are scaled: ``static`` per model, ``row`` per row, ``wide`` per row in 16
@@ -18,6 +18,13 @@ class Quantization:
     rejected: tuple[str, ...]
     """Why each faster scheme was rejected."""
     texts: int
+    """Number of held-out texts, or pairs of a query and a text, of which the quality is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization(_Quantized):
+    """The quality of int8 embeddings against fp32."""
+
     mean_cosine: float
     first_percentile_cosine: float
     min_cosine: float
@@ -26,15 +33,9 @@ class Quantization:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreQuantization:
-    """How an int8 reranker or late interaction model was quantized, and its quality by queries."""
+class ScoreQuantization(_Quantized):
+    """The quality of an int8 reranker or late interaction model against fp32, by queries."""
 
-    scheme: Scheme
-    """As in `Quantization`."""
-    rejected: tuple[str, ...]
-    """Why each faster scheme was rejected."""
-    texts: int
-    """Number of pairs."""
     kendall_tau: float
     """Kendall's tau between the orders of a query's documents in int8 and in fp32; the mean."""
     top_agreement: float
@@ -44,14 +45,9 @@ class ScoreQuantization:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TermQuantization:
-    """How an int8 sparse encoder was quantized, and its quality against fp32 on held-out texts."""
+class TermQuantization(_Quantized):
+    """The quality of the rows of an int8 sparse encoder against fp32."""
 
-    scheme: Scheme
-    """As in `Quantization`."""
-    rejected: tuple[str, ...]
-    """Why each faster scheme was rejected."""
-    texts: int
     mean_cosine: float
     min_cosine: float
     order_agreement: float

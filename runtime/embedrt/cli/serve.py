@@ -37,7 +37,9 @@ def add_to(commands: Any) -> None:
         if given and not given.startswith(OF_KUBERNETES):
             # A type is applied to a default that is a string; choices alone are not.
             default = given
-            kinds["type"] = _from(variable, given, kinds.get("type", str), kinds.get("choices"))
+            kinds["type"] = _converter(
+                variable, given, kinds.get("type", str), kinds.get("choices")
+            )
         parser.add_argument(name, default=default, help=meaning, **kinds)
 
     option("--host", "127.0.0.1", "address to listen on; 0.0.0.0 for all")
@@ -107,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
     serve(options.bundle, server)
 
 
-def _from(
+def _converter(
     variable: str, given: str, convert: Callable[[str], object], choices: Sequence[str] | None
 ) -> Callable[[str], object]:
     """Return a converter that names the environment variable if it is what cannot be converted."""

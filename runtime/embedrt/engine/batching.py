@@ -1,12 +1,11 @@
 """The queue: selects the texts that run next and groups them into batches.
 
-A free worker takes texts of the call for which the fewest tokens have run, and fills the batch with
+A free worker takes texts of the call whose turn it is (see `turns`), and fills the batch with
 waiting texts of any call. Where a graph runs them, they all have the same number of tokens, so
 nothing is padded and the graph needs no attention mask; the kernels mix texts of any numbers. The
 texts of small calls are tokenized first, so that the batch is filled from all that wait. A text's
 vector does not depend on the rest of its batch, and calls can share batches without changing any
-result. The oldest call runs at least every few turns, regardless of its share, so that a steady
-stream of new calls cannot starve it.
+result.
 
 A running batch cannot be interrupted. While new calls arrive beside one that has run for long,
 batches are therefore small, and one worker takes no long texts, so that a new text waits a few
@@ -18,13 +17,12 @@ The queue has no threads and no clock. The scheduler calls it while holding its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from heapq import heappop, heappush
 from itertools import chain
 from operator import itemgetter
 
 from embedrt.engine.at_once import FEWEST_TOKENS_AT_ONCE, Ran, texts_at_once
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, FloatArray, Group, Job, Row, Share, TokenIds
+from embedrt.engine.call import Call, FloatArray, Group, Job, Row, TokenIds
 from embedrt.engine.filling import (
     FEWEST_MIXED_TOKENS,
     FEWEST_TOKENS,
@@ -33,12 +31,9 @@ from embedrt.engine.filling import (
     fill_equal,
     fill_mixed,
 )
+from embedrt.engine.turns import Turns
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.pair import Text, characters
-
-TURNS_SHARED = 64  # turns after the arrival of a call during which more are expected
-
-OLDEST_EVERY = 4  # the oldest call has at least one turn in this many
 
 TEXTS_AT_ONCE = 32  # texts tokenized at once; more take longer per text, and delay new calls
 TEXTS_AHEAD = 1024  # texts to keep tokenized, of one large call or of all small ones
@@ -74,19 +69,9 @@ class Queue:
         self._mixes = mixes
         self._fewest_tokens = FEWEST_MIXED_TOKENS if mixes else FEWEST_TOKENS
         self._cache = cache
-        self._calls: dict[Call, None] = {}
-        """In order of arrival."""
-        self._by_share: dict[Share, dict[Call, None]] = {}
-        self._turns: list[tuple[int, int, Share]] = []
-        """A heap of (served, arrival, share). An entry is stale if `Share.served` has changed."""
-        self._arrivals = 0
-        self._turn = self._oldest_turn = 0
-        self._shared_until = 0
-        """The turn until which new calls are expected beside one that has run for long."""
-        self._time = 0
-        """The virtual time: the largest `served` of a share at the start of its turn."""
         self._untokenized: dict[Call, None] = {}
         """Calls with texts whose tokenization has not started."""
+        self._turns = Turns(self._untokenized)
         self._jobs: dict[bytes, Job] = {}
         """Waiting and running jobs, by token ids."""
         self._running: dict[bytes, Job] = {}
@@ -96,14 +81,14 @@ class Queue:
 
     def calls(self) -> list[Call]:
         """Return the calls in order of arrival."""
-        return list(self._calls)
+        return list(self._turns)
 
     def untokenized_calls(self) -> list[Call]:
         """Return the calls with texts whose tokenization has not started."""
         return list(self._untokenized)
 
     def __contains__(self, call: Call) -> bool:
-        return call in self._calls
+        return call in self._turns
 
     def useful_workers(self) -> int:
         """Return the number of additional workers for which there is enough work."""
@@ -115,7 +100,7 @@ class Queue:
 
     def has_work(self, call: Call) -> bool:
         """Whether any text of a call waits to be tokenized or run."""
-        return call in self._untokenized or bool(call.waiting)
+        return self._turns.has_work(call)
 
     def is_alone(self, batch: Batch) -> bool:
         """Whether nothing else waits, and the batch completes all of its calls."""
@@ -126,7 +111,7 @@ class Queue:
 
     def waiting_texts(self) -> int:
         """Return the number of texts that wait, whether tokenized or not."""
-        return sum(len(call.texts) - call.tokenized + call.waiting_texts for call in self._calls)
+        return sum(len(call.texts) - call.tokenized + call.waiting_texts for call in self._turns)
 
     def expected_tokens(self, texts: Iterable[Text]) -> int:
         """Estimate the token count of texts before they are tokenized."""
@@ -138,40 +123,34 @@ class Queue:
         if not call.left:
             call.finish()
             return
-        self._calls[call] = self._untokenized[call] = None
-        self._by_share.setdefault(call.share, {})[call] = None
+        self._turns.add(call)
+        self._untokenized[call] = None
         self.coalesced += len(call.copies)
         call.expected = self.expected_tokens(call.texts)
         self.untokenized_tokens += call.expected
-        call.share.catch_up(self._time)
-        if next(iter(self._calls)).share.is_far_ahead_of(call.share):
-            self._shared_until = self._turn + TURNS_SHARED
-        self._schedule(call.share)
+        self._turns.schedule(call.share)
 
     def take(self, workers: int) -> Tokenize | Batch | None:
         """Return the next work for one of `workers` workers; None if there is none now."""
         if (call := self._next_to_tokenize()) is not None:
             return self._take_texts(call, workers)
-        self._turn += 1
-        if (call := self._next_call()) is None:
+        if (call := self._turns.next()) is None:
             return None
-        if call is next(filter(self.has_work, self._calls)):
-            self._oldest_turn = self._turn
         if call in self._untokenized and call.waiting_texts < TEXTS_AHEAD:
             work: Tokenize | Batch = self._take_texts(call, workers)
         else:
             work = self._take_batch(call, workers)
-        self._schedule(call.share)
+        self._turns.schedule(call.share)
         return work
 
     def put(self, call: Call, part: range, ids: Sequence[TokenIds]) -> None:
         """Queue the token ids of texts that `take` returned for tokenization."""
-        if call not in self._calls:  # cancelled in the meantime
+        if call not in self._turns:  # cancelled in the meantime
             return
         self._count_tokenized(call, part)
         for row, text_ids in zip(call.rows[part.start : part.stop], ids, strict=True):
             self._put_row(call, row, text_ids)
-        self._schedule(call.share)
+        self._turns.schedule(call.share)
 
     def finish(self, batch: Batch, results: FloatArray | Sequence[Row]) -> None:
         """Store the results of a batch, a row each, in its calls."""
@@ -187,7 +166,7 @@ class Queue:
     def put_vectors(self, call: Call, part: range, ran: Ran) -> None:
         """Store the vectors of texts that ran as soon as they were tokenized."""
         self.batches += ran.batches
-        if call not in self._calls:  # cancelled in the meantime
+        if call not in self._turns:  # cancelled in the meantime
             return
         self._count_tokenized(call, part)
         texts = call.rows[part.start : part.stop]
@@ -197,16 +176,16 @@ class Queue:
         call.left -= len(part)
         call.share.served += ran.tokens
         self._close_if_done(call)
-        self._schedule(call.share)
+        self._turns.schedule(call.share)
 
     def requeue(self, work: Tokenize | Batch) -> None:
         """Queue unfinished work again."""
         if isinstance(work, Tokenize):
             for call, part in work.slices:
-                if call in self._calls:
+                if call in self._turns:
                     call.untokenized.append(part)
                     self._untokenized[call] = None
-                    self._schedule(call.share)
+                    self._turns.schedule(call.share)
             return
         for job in work.jobs:
             if self._running.get(job.key) is not job:  # already finished
@@ -215,7 +194,7 @@ class Queue:
                 del self._running[job.key]
                 self._wait(job)
                 for share in {call.share for call, _ in job.rows}:
-                    self._schedule(share)
+                    self._turns.schedule(share)
             else:
                 self._remove_running(job)
 
@@ -232,7 +211,7 @@ class Queue:
 
     def remove(self, call: Call, error: BaseException) -> None:
         """End a call with an error. Drop its waiting texts unless another call needs them."""
-        if call not in self._calls:
+        if call not in self._turns:
             return
         for jobs in list(call.waiting.values()):
             for job in list(jobs.values()):
@@ -248,30 +227,10 @@ class Queue:
         self._drop(call)
         call.finish(error)
 
-    def _next_call(self) -> Call | None:
-        """Return a call of the share served least, or the oldest if its last turn is long ago."""
-        if self._turn - self._oldest_turn >= OLDEST_EVERY:
-            oldest = next(filter(self.has_work, self._calls), None)
-            if oldest is not None:
-                return oldest
-        while self._turns:
-            served, _, share = heappop(self._turns)
-            call = next(filter(self.has_work, self._by_share.get(share, ())), None)
-            if call is not None and served == share.served:
-                self._time = max(self._time, served)
-                return call
-        return None
-
     def _next_to_tokenize(self) -> Call | None:
         """Return a call of a few texts that are to be tokenized before the next batch is filled."""
         few = (call for call in self._untokenized if len(call.texts) <= TEXTS_AT_ONCE)
         return None if self._runs_at_once or len(self._jobs) >= TEXTS_AHEAD else next(few, None)
-
-    def _schedule(self, share: Share) -> None:
-        """Add a share to the heap of turns if any of its calls has work."""
-        if any(map(self.has_work, self._by_share.get(share, ()))):
-            self._arrivals += 1
-            heappush(self._turns, (share.served, self._arrivals, share))
 
     def _take_texts(self, call: Call, workers: int) -> Tokenize:
         room = TEXTS_AT_ONCE
@@ -302,12 +261,12 @@ class Queue:
         self.untokenized_tokens -= expected
 
     def _take_batch(self, call: Call, workers: int) -> Batch:
-        shared = self._turn < self._shared_until
+        shared = self._turns.are_shared
         group = self._choose_group(call, workers if shared else None)
         fair = max(self._fewest_tokens, self.waiting_tokens // workers)
         budget = min(SHORT_BATCH if shared else TOKENS_PER_BATCH, fair)
         if self._mixes:
-            jobs = fill_mixed(call, group, budget, self._calls)
+            jobs = fill_mixed(call, group, budget, self._turns)
         else:
             jobs = fill_equal(call, group, budget, self._groups[group])
         for job in jobs:
@@ -316,7 +275,7 @@ class Queue:
             for waiting, _ in job.rows:
                 waiting.share.served += job.tokens
         for share in {waiting.share for job in jobs for waiting, _ in job.rows} - {call.share}:
-            self._schedule(share)
+            self._turns.schedule(share)
         self.batches += 1
         return Batch(tuple(jobs))
 
@@ -375,7 +334,7 @@ class Queue:
         self._close_if_done(call)
 
     def _close_if_done(self, call: Call) -> None:
-        if not call.left and call in self._calls:
+        if not call.left and call in self._turns:
             self._drop(call)
             call.finish()
 
@@ -384,13 +343,9 @@ class Queue:
             del self._jobs[job.key], self._running[job.key]
 
     def _drop(self, call: Call) -> None:
-        del self._calls[call]
+        self._turns.remove(call)
         self._untokenized.pop(call, None)
         self.untokenized_tokens -= call.expected
-        calls = self._by_share[call.share]
-        del calls[call]
-        if not calls:
-            del self._by_share[call.share]
 
 
 def _remove(groups: dict[Group, dict[bytes, Job]], job: Job) -> None:

@@ -64,8 +64,8 @@ class Engine:
         self._cache_bytes = cache_bytes
         self._max_waiting_tokens = max_waiting_tokens
         self._runs_at_once = runs_at_once
-        runs = (graph, precision, threads, weights, convert, kernels)
-        self._sessions = Sessions(*runs, plans_memory=not runs_at_once, by_token=by_token)
+        self._sessions = Sessions(graph, precision, threads, weights, convert, kernels,
+                                  plans_memory=not runs_at_once, by_token=by_token)  # fmt: skip
         self._broken = ""
         self._closed = False
         self._reset()
@@ -82,7 +82,7 @@ class Engine:
             report = None if progress is None else increments(lambda: call.completed, progress)
             if self._begin(call, help_out=True):
                 self._work(call, report)
-            self._await(call, report)
+            self.wait(call, report)
         except BaseException:  # interrupted
             self.cancel(call)
             raise
@@ -91,9 +91,14 @@ class Engine:
         """Start to embed the texts of a call on workers, without waiting."""
         self._begin(call, help_out=False)
 
-    def wait(self, call: Call) -> None:
-        """Wait for a started call; raise its first error."""
-        self._await(call, None)
+    def wait(self, call: Call, report: Callable[[], None] | None = None) -> None:
+        """Wait for a started call, with reports meanwhile; raise its first error."""
+        while not call.done.wait(None if report is None else PROGRESS_SECONDS):
+            if report is not None:
+                report()
+        if report is not None:
+            report()
+        call.raise_error()
 
     async def arun(self, call: Call) -> None:
         """Embed the texts of a call like `run`, without blocking the running asyncio loop."""
@@ -193,9 +198,12 @@ class Engine:
         self._workers = Workers(self.threads, self._lock)
         self._core_free = Condition(self._lock)
         self._sleepers = Sleepers(self._lock)
-        cache = VectorCache(self._cache_bytes) if self._cache_bytes else None
-        ways = {"runs_at_once": self._runs_at_once, "mixes": self._sessions.mixes}
-        self._queue = Queue(max_tokens=self._max_tokens, cache=cache, **ways)
+        self._queue = Queue(
+            max_tokens=self._max_tokens,
+            cache=VectorCache(self._cache_bytes) if self._cache_bytes else None,
+            runs_at_once=self._runs_at_once,
+            mixes=self._sessions.mixes,
+        )
         self._busy = 0
         self._claims = 0  # number of callers that wait for a core
         self._texts = 0
@@ -216,21 +224,13 @@ class Engine:
 
     def _refuse_overload(self, call: Call) -> None:
         most, waiting = self._max_waiting_tokens, self.waiting_tokens
-        if most is None:
+        if most is None or not waiting:
             return
-        if waiting and waiting + self._queue.expected_tokens(call.texts) > most:
+        if waiting + self._queue.expected_tokens(call.texts) > most:
             raise OverloadedError(
                 f"about {waiting:,} tokens are waiting and max_waiting_tokens is {most:,}: call "
                 "again later, or send the texts to another process"
             )
-
-    def _await(self, call: Call, report: Callable[[], None] | None) -> None:
-        while not call.done.wait(None if report is None else PROGRESS_SECONDS):
-            if report is not None:
-                report()
-        if report is not None:
-            report()
-        call.raise_error()
 
     def _work(self, mine: Call | None = None, report: Callable[[], None] | None = None) -> None:
         """Process work from the queue until there is none, or none for the call `mine`."""
@@ -332,7 +332,7 @@ class Engine:
         except TextError as error:
             return call.name_text(error, part)
         if self._runs_at_once:
-            with suppress(EmbedrtError):  # which the queue finds the text of
+            with suppress(EmbedrtError):  # the queue then runs them, and finds the one that fails
                 return run_by_length(
                     self._sessions.run, ids, call.vectors.shape[1], call.batch_size
                 )
