@@ -42,6 +42,14 @@ def test_same_bytes(bundle: Path) -> None:
     assert np.array_equal(function.embed_query(QUERIES), queries)
 
 
+def test_a_single_text_is_refused(minilm: Path) -> None:
+    function = EmbedrtEmbeddingFunction(minilm)
+    one: Any = "a text"
+    for embed in (function, function.embed_query):
+        with pytest.raises(TypeError, match=r"list of texts, \['a text'\]"):
+            embed(one)
+
+
 def test_registered(minilm: Path) -> None:
     function = EmbedrtEmbeddingFunction(minilm, threads=1)
     assert known_embedding_functions["embedrt"] is EmbedrtEmbeddingFunction

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chromadb.api.types import SparseVector, validate_sparse_embedding_function
@@ -30,6 +31,14 @@ def test_both_sides(bundle: Path) -> None:
         SparseVector(indices=[28, 35], values=[1.0, 1.0]),
     ]
     assert function.embed_query(["w1"]) == [SparseVector(indices=[1, 3], values=[1.0, 0.5])]
+
+
+def test_a_single_text_is_refused(bundle: Path) -> None:
+    function = EmbedrtSparseEmbeddingFunction(bundle)
+    one: Any = "w1"
+    for embed in (function, function.embed_query):
+        with pytest.raises(TypeError, match=r"list of texts, \['w1'\]"):
+            embed(one)
 
 
 def test_registered(bundle: Path) -> None:

@@ -12,6 +12,7 @@ from dspy.clients.cache import Cache
 from dspy.retrievers import Embeddings
 
 from embedrt import Embedder
+from embedrt.errors import OverlongTextError
 from embedrt.integrations.dspy import embedder
 from scifact import DOCUMENTS, IDS, QUERIES, TOP, ranking
 
@@ -39,6 +40,18 @@ def test_caches_distinguish_bundles(minilm: Path, prompted: Path) -> None:
     first, second = embedder(minilm), embedder(prompted)
     assert not np.array_equal(first(QUERIES), second(QUERIES))
     assert np.array_equal(first(QUERIES), embedder(minilm)(QUERIES))
+
+
+def test_caches_distinguish_options(minilm: Path) -> None:
+    """A cached vector of a truncated text does not replace the error, nor one engine the other."""
+    text = "word " * 300
+    embedder(minilm)(text)
+    with pytest.raises(OverlongTextError):
+        embedder(minilm, options={"overlong": "error"})(text)
+    with Embedder.load(minilm) as plain:
+        assert plain.stats().engine in embedder(minilm).model.__name__
+    names = {embedder(minilm, options={"threads": count}).model.__name__ for count in (1, 2)}
+    assert len(names) == 1
 
 
 def test_dspys_own_cache_does_not_distinguish_bundles(minilm: Path, prompted: Path) -> None:

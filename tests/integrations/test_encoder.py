@@ -10,11 +10,14 @@ import sys
 import tomllib
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embedrt import Embedder
+from embedrt.errors import BundleCorruptError
 from embedrt.integrations.encoder import Encoder, digest
+from tiny_bundle import make_tiny
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(
@@ -48,7 +51,7 @@ def test_sides(bundle: Path) -> None:
         assert queries.tolist() != documents.tolist()
 
 
-def test_one_str_is_no_list(minilm: Path) -> None:
+def test_no_list_of_texts(minilm: Path) -> None:
     encoder = Encoder.load(minilm)
     for embed in (encoder.queries, encoder.documents):
         with pytest.raises(TypeError, match=r"one str was passed; expected a list of texts"):
@@ -56,13 +59,17 @@ def test_one_str_is_no_list(minilm: Path) -> None:
     for aembed in (encoder.aqueries, encoder.adocuments):
         with pytest.raises(TypeError, match=r"one str was passed; expected a list of texts"):
             asyncio.run(aembed("a text"))
+    unordered: Any = {"a", "b"}
+    with pytest.raises(TypeError, match="set"):
+        encoder.documents(unordered)
 
 
-def test_one_embedder_for_a_bundle_and_its_options(minilm: Path, prompted: Path) -> None:
-    first = Encoder.load(minilm).embedder
-    assert Encoder.load(str(minilm), {}).embedder is first
-    assert Encoder.load(minilm, {"threads": 1}).embedder is not first
-    assert Encoder.load(prompted).embedder is not first
+def test_one_embedder_for_a_bundle_and_its_options(tmp_path: Path) -> None:
+    bundle = make_tiny(tmp_path / "tiny")  # a framework may still hold the others
+    first = Encoder.load(bundle).embedder
+    assert Encoder.load(str(bundle), {}).embedder is first
+    assert Encoder.load(bundle, {"threads": 1}).embedder is not first
+    assert Encoder.load(make_tiny(tmp_path / "other")).embedder is not first
     alive = weakref.ref(first)
     del first
     gc.collect()
@@ -80,6 +87,15 @@ def test_options_are_those_of_load(minilm: Path) -> None:
         Encoder.load(minilm, {"thread": 1})
     with pytest.raises(ValueError, match="threads=0"):
         Encoder.load(minilm, {"threads": 0})
+
+
+def test_verify_is_an_option(tmp_path: Path) -> None:
+    bundle = make_tiny(tmp_path / "tiny")
+    assert Encoder.load(bundle, {"verify": "sha256"}).embedder is Encoder.load(bundle).embedder
+    graph = bundle / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[::-1])
+    with pytest.raises(BundleCorruptError, match="sha256"):
+        Encoder.load(bundle, {"verify": "sha256"})
 
 
 def test_a_digest_names_the_content(minilm: Path, prompted: Path, tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import lancedb
 import numpy as np
+import pytest
 from lancedb.embeddings import get_registry
 from lancedb.pydantic import LanceModel, Vector
+from pydantic import ValidationError
 
 from embedrt import Embedder
 from embedrt.integrations.lancedb import EmbedrtFunction
@@ -27,7 +30,7 @@ print(json.dumps([[row["id"] for row in rows] for rows in found]))
 
 
 def make_table(folder: Path, bundle: Path) -> Any:
-    function = get_registry().get("embedrt").create(bundle=str(bundle), threads=1)
+    function = get_registry().get("embedrt").create(bundle=bundle, threads=1, kernels="off")
 
     class Abstract(LanceModel):
         id: str
@@ -47,6 +50,21 @@ def test_same_bytes(bundle: Path) -> None:
     first, missing, second = function.compute_source_embeddings([QUERIES[0], None, QUERIES[1]])
     assert missing is None
     assert np.array_equal([first, second], documents[:2])
+
+
+def test_fields_are_the_options_of_load(minilm: Path) -> None:
+    options = inspect.signature(Embedder.load).parameters.keys() - {"path"}
+    assert EmbedrtFunction.model_fields.keys() - {"bundle", "max_retries"} == options
+    chosen: dict[str, Any] = {
+        "threads": 1, "overlong": "error", "cache_mb": 1, "max_waiting_tokens": 9_000,
+        "mapped": False, "kernels": "off", "verify": "sha256",
+    }  # fmt: skip
+    assert chosen.keys() == options
+    function = EmbedrtFunction.create(bundle=minilm, **chosen)
+    with Embedder.load(minilm, **chosen) as plain:
+        assert function._encoder.embedder.options == plain.options
+    with pytest.raises(ValidationError, match="thread"):
+        EmbedrtFunction.create(bundle=minilm, thread=1)
 
 
 def test_search_in_another_process(prompted: Path, tmp_path: Path) -> None:

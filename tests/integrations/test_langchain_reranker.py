@@ -58,5 +58,7 @@ def test_in_a_chain(ranks: Path) -> None:
 def test_wrong_parameters(ranks: Path, tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="top_n"):
         EmbedrtReranker(ranks, top_n=0)
+    with pytest.raises(ValidationError, match="top_k"):
+        EmbedrtReranker(ranks, top_k=1)
     with pytest.raises(BundleFormatError, match=r"use Embedder\.load"):
         EmbedrtReranker(make_tiny(tmp_path / "dense"))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import TextNode
+from pydantic import ValidationError
 
 from embedrt import Embedder
 from embedrt.integrations.llama_index import EmbedrtEmbedding
@@ -51,6 +52,11 @@ def test_saved(prompted: Path) -> None:
     assert again.to_dict() == model.to_dict()
     pickled = pickle.loads(pickle.dumps(model))
     assert pickled.get_query_embedding("a") == again.get_query_embedding("a")
+
+
+def test_an_unknown_field_is_refused(minilm: Path) -> None:
+    with pytest.raises(ValidationError, match="threads"):
+        EmbedrtEmbedding(minilm, threads=1)
 
 
 def test_search(minilm: Path) -> None:

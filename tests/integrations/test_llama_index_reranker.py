@@ -12,6 +12,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import NodeWithScore, TextNode
+from pydantic import ValidationError
 
 from embedrt.integrations.llama_index import EmbedrtEmbedding
 from embedrt.integrations.llama_index_reranker import EmbedrtRerank
@@ -58,6 +59,11 @@ def test_saved(ranks: Path) -> None:
     assert again.to_dict() == ranker.to_dict()
     for each in (again, pickle.loads(pickle.dumps(ranker))):
         assert shown(each.postprocess_nodes(nodes(), query_str="w1")) == [("b", 9.0)]
+
+
+def test_an_unknown_field_is_refused(ranks: Path) -> None:
+    with pytest.raises(ValidationError, match="top_k"):
+        EmbedrtRerank(ranks, top_k=1)
 
 
 def test_behind_an_index(ranks: Path, tmp_path: Path) -> None:

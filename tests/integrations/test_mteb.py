@@ -21,11 +21,11 @@ DATA = Path(__file__).parents[1] / "data"
 METADATA = mteb.get_task("SciFact").metadata
 
 
-def encoded(model: EmbedrtModel, side: PromptType | None = None, metadata: Any = METADATA) -> Any:
+def encoded(model: EmbedrtModel, side: PromptType | None = None, **encode_kwargs: Any) -> Any:
     batches = [{"text": QUERIES[:7]}, {"text": QUERIES[7:]}]
     return model.encode(
-        batches, task_metadata=metadata, hf_split="test", hf_subset="default", prompt_type=side,
-        batch_size=32, show_progress_bar=False,
+        batches, task_metadata=METADATA, hf_split="test", hf_subset="default", prompt_type=side,
+        batch_size=32, show_progress_bar=False, **encode_kwargs,
     )  # fmt: skip
 
 
@@ -50,6 +50,23 @@ def test_same_bytes(bundle: Path) -> None:
     assert np.array_equal(encoded(model), default)
     assert np.array_equal(model.similarity(queries, documents), scores)
     assert np.array_equal(model.similarity_pairwise(queries, documents), pairs)
+
+
+@pytest.mark.parametrize("side", [*PromptType, None])
+def test_encode_kwargs(bundle: Path, side: PromptType | None) -> None:
+    """MTEB records the precision with the results."""
+    model = EmbedrtModel(bundle)
+    plain: Any = {
+        PromptType.query: model.embedder.encode_query,
+        PromptType.document: model.embedder.encode_document,
+        None: model.embedder.encode,
+    }[side]
+    chosen: dict[str, Any] = {"precision": "int8", "truncate_dim": 64}
+    found, expected = encoded(model, side, **chosen), plain(QUERIES, **chosen)
+    assert found.dtype == expected.dtype == np.int8
+    assert np.array_equal(found, expected)
+    with pytest.raises(TypeError, match="truncate_dims"):
+        encoded(model, side, truncate_dims=64)
 
 
 def test_prompts_by_task(prompted: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,10 @@ def test_predict(ranks: Path) -> None:
     found = EmbedrtCrossEncoder(ranks).predict(*batches, task_metadata=None, batch_size=2)
     assert found.tolist() == [4, 10, 0]
     assert found.dtype == np.float32
+    chosen = EmbedrtCrossEncoder(ranks).predict(*batches, activation_fn="Sigmoid")
+    assert chosen.max() < 1
+    with pytest.raises(TypeError, match="precision"):
+        EmbedrtCrossEncoder(ranks).predict(*batches, precision="int8")
     with pytest.raises(ValueError, match="shorter"):
         EmbedrtCrossEncoder(ranks).predict(batches[0], batches[1][:1])
 

@@ -100,7 +100,8 @@ def test_names_and_frames(minilm: Path) -> None:
 
 
 def test_copies(minilm: Path, prompted: Path, tmp_path: Path) -> None:
-    embedder = TextEmbedder(minilm, options={"threads": 1}).fit(QUERIES)
+    options = {"threads": 1}
+    embedder = TextEmbedder(minilm, options=options).fit(QUERIES)
     expected = embedder.transform(QUERIES[:2])
     joblib.dump(embedder, tmp_path / "embedder")
     copies = (
@@ -111,6 +112,10 @@ def test_copies(minilm: Path, prompted: Path, tmp_path: Path) -> None:
     for copy in copies:
         assert copy.get_params() == embedder.get_params()
         assert np.array_equal(copy.transform(QUERIES[:2]), expected)
+    options["threads"] = 0
+    with pytest.raises(ValueError, match="threads=0"):
+        embedder.transform(QUERIES[:2])
+    options["threads"] = 1
     embedder.set_params(bundle=prompted)
     assert not np.array_equal(embedder.transform(QUERIES[:2]), expected)
 

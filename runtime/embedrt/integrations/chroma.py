@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import Similarity
 from embedrt.errors import warn_caller
-from embedrt.integrations.encoder import Encoder
+from embedrt.integrations.encoder import Encoder, several
 from embedrt.integrations.extras import needs
 
 with needs("chroma"):
@@ -43,11 +43,11 @@ class EmbedrtEmbeddingFunction(EmbeddingFunction[Documents]):
 
     def __call__(self, input: Documents) -> list[NDArray[np.float32]]:  # noqa: A002  # compared by name
         """Embed documents. Shape: (dimension,) each."""
-        return list(self._encoder.embedder.encode_document(input))
+        return list(self._encoder.embedder.encode_document(several(input)))
 
     def embed_query(self, input: Documents) -> list[NDArray[np.float32]]:  # noqa: A002
         """Embed queries. Shape: (dimension,) each."""
-        return list(self._encoder.embedder.encode_query(input))
+        return list(self._encoder.embedder.encode_query(several(input)))
 
     @staticmethod
     def name() -> str:

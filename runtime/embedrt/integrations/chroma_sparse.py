@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from embedrt.integrations.encoder import load_shared
+from embedrt.integrations.encoder import load_shared, several
 from embedrt.integrations.extras import needs
 from embedrt.sparse import SparseEncoder
 from embedrt.sparse_rows import SparseRows
@@ -38,11 +38,11 @@ class EmbedrtSparseEmbeddingFunction(SparseEmbeddingFunction[Documents]):
 
     def __call__(self, input: Documents) -> SparseVectors:  # noqa: A002  # compared by name
         """Compute the vectors of documents."""
-        return _vectors(self._encoder.encode_document(input))
+        return _vectors(self._encoder.encode_document(several(input)))
 
     def embed_query(self, input: Documents) -> SparseVectors:  # noqa: A002
         """Compute the vectors of queries."""
-        return _vectors(self._encoder.encode_query(input))
+        return _vectors(self._encoder.encode_query(several(input)))
 
     @staticmethod
     def name() -> str:

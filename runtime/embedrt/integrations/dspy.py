@@ -2,7 +2,8 @@
 
 DSPy caches embeddings in memory and on disk, by the texts and the source code of the embedding
 function. Two bundles have the same code, so one would get the cached vectors of the other. For an
-object without source code, DSPy uses its ``__name__``, which here is the hash of the bundle.
+object without source code, DSPy uses its ``__name__``, which here names all that vectors and errors
+depend on: the hash of the bundle, the engine, and the treatment of texts that are too long.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ def embedder(
 
 
 class _Named:
-    """The function that DSPy calls, named by the hash of its bundle."""
+    """The function that DSPy calls, named by all that its results depend on."""
 
     def __init__(self, bundle: str | Path, options: Mapping[str, Any] | None) -> None:
-        self.__name__ = f"embedrt {digest(bundle)}"
         self._embedder: Embedder = Encoder.load(bundle, options).embedder
+        engine, overlong = self._embedder.stats().engine, self._embedder.options.overlong
+        self.__name__ = f"embedrt {digest(bundle)}, {engine}, overlong={overlong}"
 
     def __call__(self, texts: list[str], **options: Any) -> NDArray[np.float32]:
         return self._embedder.encode(texts, **options)

@@ -23,6 +23,7 @@ from embedrt.text.prompts import Prompts
 Vectors = list[list[float]]
 
 Loaded = TypeVar("Loaded", bound=LoadedBundle)
+Several = TypeVar("Several")
 
 _loaded: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
 _lock = Lock()
@@ -33,7 +34,8 @@ def load_shared(
 ) -> Loaded:
     """Load a bundle with the class for its task, or return the one that is loaded already.
 
-    Equal bundles with equal options are loaded once; see `Encoder.load`, also about errors.
+    The options are keywords of `LoadedBundle.load`. Equal bundles with equal options are loaded
+    once; see `Encoder.load`, also about errors.
     """
     if isinstance(bundle, kind):
         if options:
@@ -42,8 +44,9 @@ def load_shared(
             )
         return bundle
     assert isinstance(bundle, str | Path)
-    found = Bundle.open(bundle)
-    chosen = LoadOptions(**options or {})
+    rest = dict(options or {})
+    found = Bundle.open(bundle, verify=rest.pop("verify", "size"))
+    chosen = LoadOptions(**rest)
     key = (kind, found.path.absolute(), _digest(found), chosen)
     with _lock:
         loaded: Loaded = _loaded.get(key) or kind(found, chosen)
@@ -70,7 +73,7 @@ class Encoder:
         bundle
             The bundle's folder, or an Embedder, which keeps its options.
         options
-            Keywords of `LoadOptions`.
+            Keywords of `Embedder.load`.
 
         Raises
         ------
@@ -83,11 +86,11 @@ class Encoder:
 
     def queries(self, texts: Sequence[str], prompt: str | None = None) -> Vectors:
         """Embed queries, with the model's prompt for them or another. Shape: (n, dimension)."""
-        return _lists(self.embedder.encode_query(_several(texts), prompt=prompt))
+        return _lists(self.embedder.encode_query(several(texts), prompt=prompt))
 
     def documents(self, texts: Sequence[str], prompt: str | None = None) -> Vectors:
         """Embed documents, with the model's prompt for them or another. Shape: (n, dimension)."""
-        return _lists(self.embedder.encode_document(_several(texts), prompt=prompt))
+        return _lists(self.embedder.encode_document(several(texts), prompt=prompt))
 
     async def aqueries(self, texts: Sequence[str], prompt: str | None = None) -> Vectors:
         """Embed queries like `queries`, without blocking the running asyncio loop."""
@@ -99,7 +102,7 @@ class Encoder:
 
     async def _awaited(self, texts: Sequence[str], prompt: str | None, name: str) -> Vectors:
         options: EncodeOptions = {"prompt": prompt}
-        return _lists(await self.embedder.aencode(_several(texts), **with_prompt(options, name)))
+        return _lists(await self.embedder.aencode(several(texts), **with_prompt(options, name)))
 
     @property
     def _prompts(self) -> Prompts:
@@ -116,11 +119,11 @@ def _digest(bundle: Bundle) -> str:
     return hashlib.sha256(bundle.manifest.to_json().encode()).hexdigest()
 
 
-def _several(texts: Sequence[str]) -> list[str]:
-    """Return the texts as a list; raise TypeError for one str, a sequence of characters."""
+def several(texts: Several) -> Several:
+    """Return the argument; raise TypeError if it is one str, which `encode` would accept."""
     if isinstance(texts, str):
         raise TypeError(f"one str was passed; expected a list of texts, [{texts[:20]!r}]")
-    return list(texts)
+    return texts
 
 
 def _lists(vectors: Any) -> Vectors:

@@ -12,7 +12,7 @@ from embedrt.reranker import Ranked, Reranker
 
 with needs("langchain"):
     from langchain_core.documents import BaseDocumentCompressor, Document
-    from pydantic import Field, PrivateAttr
+    from pydantic import ConfigDict, Field, PrivateAttr
 
 
 class EmbedrtReranker(BaseDocumentCompressor):
@@ -28,6 +28,8 @@ class EmbedrtReranker(BaseDocumentCompressor):
         ``top_n``: the number of documents to return; None returns all. ``options``: keywords of
         `embedrt.Reranker.load`.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     bundle: str
     top_n: int | None = Field(default=3, gt=0)

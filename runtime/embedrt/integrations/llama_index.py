@@ -10,7 +10,7 @@ from embedrt.integrations.extras import needs
 
 with needs("llama_index"):
     from llama_index.core.base.embeddings.base import BaseEmbedding
-    from llama_index.core.bridge.pydantic import Field, PrivateAttr
+    from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 
 
 class EmbedrtEmbedding(BaseEmbedding):
@@ -24,6 +24,8 @@ class EmbedrtEmbedding(BaseEmbedding):
         ``options``: keywords of `embedrt.Embedder.load`. The others are those of BaseEmbedding;
         ``embed_batch_size`` has no upper limit here.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     bundle: str
     options: dict[str, Any] = Field(default_factory=dict)

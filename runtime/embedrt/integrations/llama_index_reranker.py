@@ -11,7 +11,7 @@ from embedrt.integrations.extras import needs
 from embedrt.reranker import Ranked, Reranker
 
 with needs("llama_index"):
-    from llama_index.core.bridge.pydantic import Field, PrivateAttr
+    from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
@@ -30,6 +30,8 @@ class EmbedrtRerank(BaseNodePostprocessor):
         ``top_n``: the number of nodes to return. ``options``: keywords of `embedrt.Reranker.load`.
         The others are those of BaseNodePostprocessor.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     bundle: str
     top_n: int = Field(default=2, gt=0)

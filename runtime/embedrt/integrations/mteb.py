@@ -20,6 +20,27 @@ with needs("mteb"):
     from mteb.types import PromptType
 
 
+# What MTEB passes to every model, and what changes no result: MTEB sets the size of batches to 32.
+PASSED = {
+    "task_metadata",
+    "prompt_type",
+    "hf_split",
+    "hf_subset",
+    "batch_size",
+    "show_progress_bar",
+}
+
+
+def chosen(given: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the keywords that a user has chosen in ``encode_kwargs``."""
+    return {name: value for name, value in given.items() if name not in PASSED}
+
+
+def texts_of(batches: Iterable[Any]) -> list[str]:
+    """Return the texts of all batches."""
+    return [text for batch in batches for text in batch["text"]]
+
+
 def meta_of(manifest: Manifest, **own: Any) -> ModelMeta:
     """Return the metadata that MTEB stores with the results: of every bundle, and of its task."""
     facts = {
@@ -67,18 +88,21 @@ class EmbedrtModel:
         )
 
     def encode(
-        self, inputs: Iterable[Any], *, task_metadata: Any, prompt_type: Any = None, **_: Any
-    ) -> NDArray[np.float32]:
-        """Embed the texts of the batches. Shape: (n, dimension)."""
-        texts = [text for batch in inputs for text in batch["text"]]
+        self, inputs: Iterable[Any], *, task_metadata: Any, prompt_type: Any = None, **given: Any
+    ) -> NDArray[Any]:
+        """Embed the texts of the batches. Shape: (n, dimension).
+
+        Other `encode_kwargs`, such as ``precision``, are keywords of `Embedder.encode`.
+        """
+        texts, options = texts_of(inputs), chosen(given)
         name = get_prompt_name(self.embedder.prompts, task_metadata, prompt_type)
         if name is not None:
-            return self.embedder.encode(texts, prompt_name=name)
+            return self.embedder.encode(texts, prompt_name=name, **options)
         if prompt_type == PromptType.query:
-            return self.embedder.encode_query(texts)
+            return self.embedder.encode_query(texts, **options)
         if prompt_type == PromptType.document:
-            return self.embedder.encode_document(texts)
-        return self.embedder.encode(texts)
+            return self.embedder.encode_document(texts, **options)
+        return self.embedder.encode(texts, **options)
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
         """Score each row of `a` against each row of `b`. Shape: (n, m)."""

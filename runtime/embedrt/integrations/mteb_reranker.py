@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedrt.integrations.encoder import load_shared
 from embedrt.integrations.extras import needs
-from embedrt.integrations.mteb import meta_of
+from embedrt.integrations.mteb import chosen, meta_of, texts_of
 from embedrt.reranker import Reranker
 
 with needs("mteb"):
@@ -43,13 +43,12 @@ class EmbedrtCrossEncoder:
         return meta_of(self._reranker.manifest, model_type=["cross-encoder"])
 
     def predict(
-        self, inputs1: Iterable[Any], inputs2: Iterable[Any], **_: Any
+        self, inputs1: Iterable[Any], inputs2: Iterable[Any], **given: Any
     ) -> NDArray[np.float32]:
-        """Score each text of the first batches with the same one of the second. Shape: (n,)."""
-        pairs = zip(_texts(inputs1), _texts(inputs2), strict=True)
-        scores: NDArray[np.float32] = self._reranker.predict(list(pairs))
+        """Score each text of the first batches with the same one of the second. Shape: (n,).
+
+        Other `encode_kwargs` are keywords of `Reranker.predict`.
+        """
+        pairs = zip(texts_of(inputs1), texts_of(inputs2), strict=True)
+        scores: NDArray[np.float32] = self._reranker.predict(list(pairs), **chosen(given))
         return scores
-
-
-def _texts(batches: Iterable[Any]) -> list[str]:
-    return [text for batch in batches for text in batch["text"]]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.embedder import Embedder
-from embedrt.integrations.encoder import Encoder
+from embedrt.integrations.encoder import Encoder, several
 from embedrt.integrations.extras import needs
 
 with needs("sklearn"):
@@ -67,7 +67,7 @@ class TextEmbedder(TransformerMixin, BaseEstimator):
 
     def _embedder(self) -> Embedder:
         """Load the bundle, or return it if it is loaded and the parameters are the same."""
-        wanted = (self.bundle, self.options)
+        wanted = (self.bundle, dict(self.options or {}))
         if getattr(self, "_loaded_from", None) != wanted:
             self._loaded = Encoder.load(self.bundle, self.options).embedder
             self._loaded_from = wanted
@@ -79,9 +79,7 @@ def _column(texts: Any) -> Any:
 
     Raises ValueError for another shape, TypeError for one str.
     """
-    if isinstance(texts, str):
-        raise TypeError(f"one str was passed; expected a list of texts, [{texts[:20]!r}]")
-    shape: tuple[int, ...] = getattr(texts, "shape", (0,))
+    shape: tuple[int, ...] = getattr(several(texts), "shape", (0,))
     if len(shape) == 1:
         return texts
     if len(shape) != 2 or shape[1] != 1:
