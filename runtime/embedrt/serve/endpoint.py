@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from secrets import token_hex
+from functools import cache
 from time import perf_counter
 
 from starlette.types import Receive, Scope, Send
 
+from embedrt.serve.admission import overloaded
 from embedrt.serve.errors import RequestError
 from embedrt.serve.kinds import refuse_other_task
 from embedrt.serve.operation import Operation
@@ -18,6 +19,7 @@ from embedrt.serve.wire import (
     ClientGoneError,
     Incoming,
     Reply,
+    new_request_id,
     read_body,
     read_fields,
     send_reply,
@@ -36,11 +38,12 @@ class Endpoint:
     def __init__(self, operation: Operation, service: Service) -> None:
         self.operation = operation
         self._service = service
+        self._queue_full = cache(self._refusal_for)  # an overload takes the same one very often
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
         start = perf_counter()
-        request_id = token_hex(8).encode()
+        request_id = new_request_id()
         try:
             reply = await self._answer(scope, receive)
         except RequestError as error:
@@ -59,10 +62,15 @@ class Endpoint:
         refuse_other_task(service.manifest.task, operation.task, service.name)
         if operation.method == "GET":
             return await operation.answer(service, Incoming(path=path))
+        if service.admission.is_full():
+            return self._queue_full(service.admission.retry_after())
         with service.admission.hold() as count:
             body = await read_body(scope, receive, service.options.max_body_bytes, count)
             incoming = Incoming(read_fields(body), path)
             return await while_connected(receive, operation.answer(service, incoming))
+
+    def _refusal_for(self, seconds: int) -> Reply:
+        return self.operation.dialect.reply(overloaded("the queue is full", seconds))
 
     def _note(self, status: int, start: float, request_id: bytes) -> None:
         seconds = perf_counter() - start
