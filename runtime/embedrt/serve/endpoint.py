@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable
 from functools import cache
 from time import perf_counter
 
 from starlette.types import Receive, Scope, Send
 
-from embedrt.serve.admission import overloaded
+from embedrt.serve.admission import Held, overloaded
 from embedrt.serve.errors import RequestError
 from embedrt.serve.kinds import refuse_other_task
 from embedrt.serve.operation import Operation
@@ -28,7 +26,6 @@ from embedrt.serve.wire import (
 logger = logging.getLogger("embedrt.serve")
 
 CLIENT_GONE = 499  # in metrics and logs, as nginx counts it
-UNWATCHED_SECONDS = 0.05  # most requests are answered before, and need no task that watches
 COUNTED = {CLIENT_GONE, 429}  # an overload would fill the log with lines that the metrics count
 
 
@@ -64,10 +61,10 @@ class Endpoint:
             return await operation.answer(service, Incoming(path=path))
         if service.admission.is_full():
             return self._queue_full(service.admission.retry_after())
-        with service.admission.hold() as count:
-            body = await read_body(scope, receive, service.options.max_body_bytes, count)
+        with Held(service.admission) as held:
+            body = await read_body(scope, receive, service.options.max_body_bytes, held.add)
             incoming = Incoming(read_fields(body), path)
-            return await while_connected(receive, operation.answer(service, incoming))
+            return await service.watch.over(receive, operation.answer(service, incoming))
 
     def _refusal_for(self, seconds: int) -> Reply:
         return self.operation.dialect.reply(overloaded("the queue is full", seconds))
@@ -84,39 +81,3 @@ class Endpoint:
             logger.log(
                 level, "%s %s %d %.1f ms %s", method, operation.path, status, milliseconds, name
             )
-
-
-async def while_connected(receive: Receive, answering: Awaitable[Reply]) -> Reply:
-    """Return the reply, unless the client goes away or the server's grace ends.
-
-    Raises ClientGoneError or RequestError then, and cancels `answering`.
-    """
-    loop = asyncio.get_running_loop()
-    answerer = asyncio.current_task()
-    assert answerer is not None
-    watcher: asyncio.Task[None] | None = None
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        answerer.cancel()
-
-    def begin() -> None:
-        nonlocal watcher
-        watcher = loop.create_task(watch())
-
-    timer = loop.call_later(UNWATCHED_SECONDS, begin)
-    try:
-        return await answering
-    except asyncio.CancelledError:
-        answerer.uncancel()
-        if gone:
-            raise ClientGoneError from None
-        raise RequestError("unhealthy", "the server has ended before the answer") from None
-    finally:
-        timer.cancel()
-        if watcher is not None:
-            watcher.cancel()
