@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from secrets import token_hex
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -22,7 +20,7 @@ from embedrt.serve.operation import Dialect, Operation
 from embedrt.serve.options import ServeOptions
 from embedrt.serve.security import Guard, path_of
 from embedrt.serve.service import Service
-from embedrt.serve.wire import Reply, send_reply
+from embedrt.serve.wire import Reply, new_request_id, send_reply
 
 # In order of their frequency, because they are searched in this order.
 OPERATIONS: list[Operation] = [
@@ -84,7 +82,7 @@ def _refusal(scope: Scope, error: RequestError) -> tuple[Reply, bytes]:
     known = [each.path for each in _operations_at(path)]
     route = known[0] if known else "other"
     scope["app"].state.service.metrics.note(route, reply.status, 0, embeds=False)
-    return reply, token_hex(8).encode()
+    return reply, new_request_id()
 
 
 def _middleware(options: ServeOptions) -> list[Middleware]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable
-from secrets import token_hex
+from functools import cache
 from time import perf_counter
 
 from starlette.types import Receive, Scope, Send
 
+from embedrt.serve.admission import Held, overloaded
 from embedrt.serve.errors import RequestError
 from embedrt.serve.kinds import refuse_other_task
 from embedrt.serve.operation import Operation
@@ -18,6 +17,7 @@ from embedrt.serve.wire import (
     ClientGoneError,
     Incoming,
     Reply,
+    new_request_id,
     read_body,
     read_fields,
     send_reply,
@@ -26,7 +26,6 @@ from embedrt.serve.wire import (
 logger = logging.getLogger("embedrt.serve")
 
 CLIENT_GONE = 499  # in metrics and logs, as nginx counts it
-UNWATCHED_SECONDS = 0.05  # most requests are answered before, and need no task that watches
 COUNTED = {CLIENT_GONE, 429}  # an overload would fill the log with lines that the metrics count
 
 
@@ -36,11 +35,12 @@ class Endpoint:
     def __init__(self, operation: Operation, service: Service) -> None:
         self.operation = operation
         self._service = service
+        self._queue_full = cache(self._refusal_for)  # an overload takes the same one very often
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
         start = perf_counter()
-        request_id = token_hex(8).encode()
+        request_id = new_request_id()
         try:
             reply = await self._answer(scope, receive)
         except RequestError as error:
@@ -59,10 +59,15 @@ class Endpoint:
         refuse_other_task(service.manifest.task, operation.task, service.name)
         if operation.method == "GET":
             return await operation.answer(service, Incoming(path=path))
-        with service.admission.hold() as count:
-            body = await read_body(scope, receive, service.options.max_body_bytes, count)
+        if service.admission.is_full():
+            return self._queue_full(service.admission.retry_after())
+        with Held(service.admission) as held:
+            body = await read_body(scope, receive, service.options.max_body_bytes, held.add)
             incoming = Incoming(read_fields(body), path)
-            return await while_connected(receive, operation.answer(service, incoming))
+            return await service.watch.over(receive, operation.answer(service, incoming))
+
+    def _refusal_for(self, seconds: int) -> Reply:
+        return self.operation.dialect.reply(overloaded("the queue is full", seconds))
 
     def _note(self, status: int, start: float, request_id: bytes) -> None:
         seconds = perf_counter() - start
@@ -76,39 +81,3 @@ class Endpoint:
             logger.log(
                 level, "%s %s %d %.1f ms %s", method, operation.path, status, milliseconds, name
             )
-
-
-async def while_connected(receive: Receive, answering: Awaitable[Reply]) -> Reply:
-    """Return the reply, unless the client goes away or the server's grace ends.
-
-    Raises ClientGoneError or RequestError then, and cancels `answering`.
-    """
-    loop = asyncio.get_running_loop()
-    answerer = asyncio.current_task()
-    assert answerer is not None
-    watcher: asyncio.Task[None] | None = None
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        answerer.cancel()
-
-    def begin() -> None:
-        nonlocal watcher
-        watcher = loop.create_task(watch())
-
-    timer = loop.call_later(UNWATCHED_SECONDS, begin)
-    try:
-        return await answering
-    except asyncio.CancelledError:
-        answerer.uncancel()
-        if gone:
-            raise ClientGoneError from None
-        raise RequestError("unhealthy", "the server has ended before the answer") from None
-    finally:
-        timer.cancel()
-        if watcher is not None:
-            watcher.cancel()

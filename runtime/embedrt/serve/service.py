@@ -1,4 +1,4 @@
-"""The service behind all dialects: runs the model on the texts of a request, with a deadline."""
+"""The service behind all dialects: runs the model on the texts of a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
 from typing import Any, TypeVar, cast
 
-from embedrt.bundle.manifest import Manifest, ScoreActivation, Side
+from embedrt.bundle.manifest import ScoreActivation, Side
 from embedrt.embedder import Embedder
 from embedrt.errors import ClosedError, OverloadedError, OverlongTextError, TextError
 from embedrt.loaded import LoadedBundle
@@ -28,6 +28,7 @@ from embedrt.serve.health import Health
 from embedrt.serve.metrics import Metrics
 from embedrt.serve.options import ServeOptions
 from embedrt.serve.vocabulary import Vocabulary
+from embedrt.serve.watch import Watch
 from embedrt.sparse import SparseEncoder
 from embedrt.text.prompts import Prompts
 
@@ -63,19 +64,16 @@ class Service:
 
     def __init__(self, loaded: LoadedBundle, options: ServeOptions) -> None:
         self.loaded = loaded
+        self.manifest = loaded.manifest
         self.options = options
         self.prompts = Prompts.of(loaded.manifest)
         self.metrics = Metrics(loaded)
         self.health = Health(loaded)
         self.admission = Admission(loaded, options.max_body_bytes)
+        self.watch = Watch(options.timeout, self.admission.retry_after)
         self.vocabulary = None if options.tiktoken is None else Vocabulary(options.tiktoken)
         self.started = monotonic()
         self.tokenizing = asyncio.Semaphore(1)  # one core for texts that are only tokenized
-
-    @property
-    def manifest(self) -> Manifest:
-        """The bundle's manifest."""
-        return self.loaded.manifest
 
     @property
     def name(self) -> str:
@@ -154,16 +152,11 @@ class Service:
         return await self._run(texts, scoring)
 
     async def _run(self, texts: Texts, computing: Awaitable[Result]) -> Result:
-        """Await the results for the texts within the deadline; raise RequestError otherwise."""
+        """Await the results for the texts; raise RequestError where that fails."""
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s", _shapes(texts.values))
         try:
-            async with asyncio.timeout(self.options.timeout):
-                return await computing
-        except TimeoutError:
-            message = f"no answer within {self.options.timeout:g} s, the server's --timeout"
-            wait = self.admission.retry_after()
-            raise RequestError("timeout", message, retry_after=wait) from None
+            return await computing
         except OverloadedError:
             raise self.admission.refusal("too many tokens are waiting") from None
         except TextError as error:
@@ -173,6 +166,8 @@ class Service:
         except ClosedError:
             raise RequestError("unhealthy", "the server is about to end") from None
         except asyncio.CancelledError:
+            if (late := self.watch.lateness()) is not None:  # in the words of the client
+                raise late from None
             raise
         except BaseException as error:  # noqa: BLE001 - what a worker ended with, SystemExit too
             self.health.note_failure()

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from random import getrandbits
 from typing import Any, NoReturn
 
 import orjson
@@ -45,6 +46,15 @@ class Reply:
     status: int = 200
     content_type: bytes = TEXT
     headers: Headers = ()
+
+
+def new_request_id() -> bytes:
+    """Return 16 hexadecimal digits, to find a request in the log.
+
+    They need not be secret. Digits from the system would cost a system call, in which Python lets
+    another thread run, for which the event loop then waits.
+    """
+    return b"%016x" % getrandbits(64)
 
 
 def json_reply(value: object, status: int = 200, headers: Headers = ()) -> Reply:
