@@ -418,7 +418,7 @@ class TestUsage:
         found = subprocess.run(
             ["sh", "-c", f'"$0" -W error -m embedrt {line} {closed}', sys.executable],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         assert (found.returncode, found.stdout, found.stderr) == (status, "", told)
