@@ -276,7 +276,8 @@ def test_fp32_is_not_covered(minilm: Path) -> None:
 
 
 def test_the_environment_decides(minilm_int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for value, engine in (("off", "ONNX Runtime"), ("auto", "kernels"), ("require", "kernels")):
+    engines = {"off": "ONNX Runtime", "auto": "kernels", "": "kernels", "require": "kernels"}
+    for value, engine in engines.items():
         monkeypatch.setenv("EMBEDRT_KERNELS", value)
         with Embedder.load(minilm_int8) as embedder:
             assert embedder.stats().engine.startswith(engine)

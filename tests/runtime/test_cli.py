@@ -391,6 +391,12 @@ class TestUsage:
         for command in ("encode", "search", "info", "verify", "upgrade", "bench", "export"):
             assert command in text
 
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as caught:
+            main(["--version"])
+        assert caught.value.code == 0
+        assert capsys.readouterr().out == f"embedrt {metadata.version('embedrt')}\n"
+
     @pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["encode"], ["info", "a", "b"]])
     def test_wrong_usage(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:

@@ -74,6 +74,17 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("command", help=argparse.SUPPRESS)
 
 
+class PrintVersion(argparse.Action):
+    """Prints the version, which is read on demand, and exits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print ``embedrt VERSION``."""
+        from embedrt import __version__  # noqa: PLC0415  # slow to import
+
+        print("embedrt", __version__)
+        parser.exit()
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse a command line, with options and positional arguments in any order.
 
@@ -82,6 +93,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     the parser of the command does it.
     """
     parser = argparse.ArgumentParser(prog="embedrt", description="Sentence embeddings on the CPU.")
+    parser.add_argument(
+        "--version", action=PrintVersion, nargs=0, help="print the version and exit"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
     for command in COMMANDS:
         command.add_to(commands)

@@ -69,8 +69,8 @@ class _DisagreeError(_NotUsableError):
 
 
 def default_use() -> Use:
-    """Return the value of `EMBEDRT_KERNELS`, by default ``"auto"``; ValueError if unknown."""
-    return check_use(os.environ.get(VARIABLE, "auto"), VARIABLE)
+    """Return the value of `EMBEDRT_KERNELS`, ``"auto"`` if empty; ValueError if unknown."""
+    return check_use(os.environ.get(VARIABLE) or "auto", VARIABLE)
 
 
 def check_use(value: str, name: str = "kernels") -> Use:
