@@ -239,6 +239,11 @@ class LoadedBundle:
         """Number of tokens in the queue, as in `stats` but faster to get."""
         return self._engine.waiting_tokens
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it takes calls: it has not been closed, nor copied by a fork during a run."""
+        return self._engine.is_usable
+
     def stats(self) -> Stats:
         """Return counters of the work done, and the current size of the queue."""
         chosen = self._chosen

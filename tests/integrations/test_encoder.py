@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from children import run
 from embedrt import Embedder
 from embedrt.errors import BundleCorruptError
 from embedrt.integrations.encoder import Encoder, digest
@@ -74,6 +76,33 @@ def test_one_embedder_for_a_bundle_and_its_options(tmp_path: Path) -> None:
     del first
     gc.collect()
     assert alive() is None
+
+
+def test_no_embedder_that_is_closed(tmp_path: Path) -> None:
+    bundle = make_tiny(tmp_path / "tiny")
+    first = Encoder.load(bundle)
+    first.embedder.close()
+    second = Encoder.load(bundle)
+    assert second.documents(["w1"])
+    assert Encoder.load(bundle).embedder is second.embedder
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_while_another_thread_loads(tmp_path: Path) -> None:
+    program = """
+from embedrt.integrations.encoder import _SHARED, Encoder
+
+def fails():
+    return len(Encoder.load(sys.argv[1]).documents(["w1"])) - 1
+
+
+shared = Encoder.load(sys.argv[1])
+with shared.embedder._engine.core():  # which the child finds in use
+    with _SHARED._lock:
+        statuses = run_children(fails)
+    print(statuses, fails())
+"""
+    assert run(program, make_tiny(tmp_path / "tiny")) == "[0] 0\n"
 
 
 def test_an_embedder_that_is_loaded(embedder: Embedder) -> None:

@@ -102,6 +102,42 @@ print(run_children(raises))
 """
         assert run(program, tiny) == "[0]\n"
 
+    def test_while_another_thread_starts_a_worker(self, tiny: Path) -> None:
+        """The fork waits for the engine's lock, and the thread for that of the executor."""
+        program = f"""{SAME}
+held = threading.Event()
+
+
+def start():
+    with embedder._engine._lock:
+        held.set()
+        time.sleep(0.3)  # the fork begins
+        embedder._engine._workers.start(int)
+
+
+thread = threading.Thread(target=start)
+thread.start()
+held.wait()
+print(run_children(differs), differs())
+thread.join()
+"""
+        assert run(program, tiny) == "[0] False\n"
+
+    def test_no_load_between_preparation_and_fork(self, tiny: Path) -> None:
+        """Its threads would not exist in the child, which crashes when it drops the session."""
+        program = f"""{SAME}
+from embedrt.engine.forks import _prepare_all
+sessions = embedder._engine._sessions
+_prepare_all()
+for _ in range(8):
+    embedder.encode("w1")
+print(sessions.loading, sessions.all_cores)
+embedder._engine.continue_after_fork()
+use_all_cores(embedder)
+print(run_children(differs), differs())
+"""
+        assert run(program, tiny) == "None None\n[0] False\n"
+
     def test_while_another_thread_encodes(self, minilm: Path) -> None:
         """The child works or says what to do; the parent continues."""
         program = f"""{SAME}

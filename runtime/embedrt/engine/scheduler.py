@@ -156,12 +156,10 @@ class Engine:
                 run_seconds=self._sessions.run_seconds,
             )
 
-    def check_usable(self) -> None:
-        """Raise ClosedError after `close`, ForkedError if the process was forked during a run."""
-        if self._broken:
-            raise ForkedError(self._broken)
-        if self._closed:
-            raise _closed()
+    @property
+    def is_usable(self) -> bool:
+        """Whether it takes calls: it has not been closed, nor copied by a fork during a run."""
+        return not (self._broken or self._closed)
 
     def close(self) -> None:
         """End the threads. Calls with untokenized texts fail with ClosedError, others finish."""
@@ -178,14 +176,22 @@ class Engine:
 
         Waits for workers that have completed their last call and are about to end.
         """
+        with self._lock:
+            self._sessions.forks += 1
         self._sessions.prepare_to_fork()
         with self._core_free:
             self._core_free.wait_for(
                 lambda: not self._busy or self._queue.calls(), timeout=ENDING_SECONDS
             )
 
+    def continue_after_fork(self) -> None:
+        """Allow the parent to load the session for all cores again."""
+        with self._lock:  # the engine may have been created after `prepare_to_fork`
+            self._sessions.forks = max(0, self._sessions.forks - 1)
+
     def restart_in_fork(self) -> None:
         """Reset the engine in a forked child, in which the parent's threads do not exist."""
+        self._sessions.forks = 0
         if self._busy:
             self._broken = (
                 "this process was forked while an Embedder of its parent was running, and may "
@@ -212,7 +218,7 @@ class Engine:
     def _begin(self, call: Call, *, help_out: bool) -> bool:
         """Queue a call; return whether a core is reserved for the caller's thread."""
         with self._lock:
-            self.check_usable()
+            self._check_usable()
             self._refuse_overload(call)
             self._texts += len(call.vectors)
             self._queue.add(call)
@@ -221,6 +227,13 @@ class Engine:
             self._start_workers(besides=helps)
         self._sleepers.wake()
         return helps
+
+    def _check_usable(self) -> None:
+        """Raise ClosedError after `close`, ForkedError if the process was forked during a run."""
+        if self._broken:
+            raise ForkedError(self._broken)
+        if self._closed:
+            raise _closed()
 
     def _refuse_overload(self, call: Call) -> None:
         most, waiting = self._max_waiting_tokens, self.waiting_tokens

@@ -91,6 +91,8 @@ class Sessions:
             self.one_core, self._small_pages = kernels, added_blocks([], kernels.regions)
         self.all_cores: Runner | None = None
         self.loading: Future[None] | None = None
+        self.forks = 0
+        """Forks that are about to happen, until which the session for all cores is not loaded."""
         self.run_seconds = 0.0
         """Duration of all runs. Concurrent updates may lose one of them."""
         self._closed = False
@@ -118,7 +120,7 @@ class Sessions:
         loaded = self.all_cores is not None
         is_long = tokens >= LONG_BATCH
         wanted = self._threads > 1 and (is_long or self._alone >= ALONE_BEFORE_ALL_CORES)
-        if wanted and self.loading is None and not self._closed:
+        if wanted and self.loading is None and not (self._closed or self.forks):
             with suppress(RuntimeError):  # the process is shutting down
                 self.loading = submit(self._load_for_all_cores)
         return loaded or (is_long and self.loading is not None)
@@ -186,7 +188,7 @@ class Sessions:
         session, blocks = self._load(threads=self._threads)
         enlarge(blocks)
         # Another bundle may have replaced the files, and two models must never be mixed.
-        if _identity(self._graph) == self._files and not self._closed:
+        if _identity(self._graph) == self._files and not (self._closed or self.forks):
             self.all_cores = session
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self, TypeVar
@@ -16,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from embedrt.bundle.reader import Bundle
 from embedrt.embedder import Embedder
+from embedrt.engine.forks import call_in_forks
 from embedrt.loaded import LoadedBundle, LoadOptions
 from embedrt.request import EncodeOptions, with_prompt
 from embedrt.text.prompts import Prompts
@@ -25,8 +27,29 @@ Vectors = list[list[float]]
 Loaded = TypeVar("Loaded", bound=LoadedBundle)
 Several = TypeVar("Several")
 
-_loaded: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
-_lock = Lock()
+
+class _Shared:
+    """The loaded bundles, by class, folder and options."""
+
+    def __init__(self) -> None:
+        self._loaded: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
+        self.reset_lock()
+        call_in_forks(self.reset_lock)
+
+    def reset_lock(self) -> None:
+        """Release the lock, which a thread of the parent may have held."""
+        self._lock = Lock()
+
+    def get(self, key: Hashable, load: Callable[[], Loaded]) -> Loaded:
+        """Return the bundle of a key; load it if there is none, or if it is not usable."""
+        with self._lock:
+            found: Loaded | None = self._loaded.get(key)
+            if found is None or not found.is_usable:
+                found = self._loaded[key] = load()
+            return found
+
+
+_SHARED = _Shared()
 
 
 def load_shared(
@@ -48,10 +71,7 @@ def load_shared(
     found = Bundle.open(bundle, verify=rest.pop("verify", "size"))
     chosen = LoadOptions(**rest)
     key = (kind, found.path.absolute(), _digest(found), chosen)
-    with _lock:
-        loaded: Loaded = _loaded.get(key) or kind(found, chosen)
-        _loaded[key] = loaded
-    return loaded
+    return _SHARED.get(key, partial(kind, found, chosen))
 
 
 @dataclass(frozen=True, slots=True)
