@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from embedrt.engine.huge_pages import Regions
 from embedrt.kernels.encoder import Array, Encoder, Layer, Linear, Norm
 
-INTERFACE = 4
+INTERFACE = 5
 MESSAGE_BYTES = 300
 PEAKS = ("fp32", "vnni", "bf16", "amx")  # by EMBEDRT_PEAK_...
 
@@ -161,7 +161,6 @@ class Library:
                 "versions of embedrt and embedrt-kernels that belong together"
             )
         message: tuple[Any, Any] = (c_char_p, c_uint64)
-        self._library.embedrt_features.restype = c_uint32
         self._library.embedrt_path.argtypes = [c_uint32]
         self._library.embedrt_path.restype = c_char_p
         self._library.embedrt_create.argtypes = [

@@ -137,8 +137,6 @@ extern "C" {
 
 std::int32_t embedrt_interface(void) { return EMBEDRT_INTERFACE; }
 
-std::uint32_t embedrt_features(void) { return embedrt::processor_features(); }
-
 const char *embedrt_path(std::uint32_t masked) {
     const Path *path = embedrt::fastest_path(embedrt::processor_features() & ~masked);
     return path == nullptr ? nullptr : path->name;

@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* Increased with every change of a structure or a function below. */
-#define EMBEDRT_INTERFACE 4
+#define EMBEDRT_INTERFACE 5
 
 /* Values without a copy. They must fit the sizes that the description gives. */
 typedef struct {
@@ -94,9 +94,6 @@ enum {
     EMBEDRT_FEATURE_AMX = 8,         /* TILE, INT8, BF16; their registers, too, saved by the system */
     EMBEDRT_FEATURE_FAST_BF16 = 16   /* its products take half the time of those in fp32: AMD's */
 };
-
-/* Bits of EMBEDRT_FEATURE_... that this processor has. */
-EMBEDRT_EXPORT uint32_t embedrt_features(void);
 
 /* Copy and pack a model's weights. `path` is the name of a path that this processor allows. */
 EMBEDRT_EXPORT int32_t embedrt_create(const embedrt_encoder *encoder, const char *path,

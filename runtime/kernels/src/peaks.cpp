@@ -54,12 +54,9 @@ EMBEDRT_WIDE void run_bf16(std::int64_t turns) { EMBEDRT_LOOP("vdpbf16ps"); }
 constexpr double kTiles = 6;
 
 void run_amx(std::int64_t turns) {
-    TileSizes sizes;
-    std::fill_n(sizes.rows, 8, std::uint8_t{16});
-    std::fill_n(sizes.bytes, 8, std::uint16_t{64});
+    const Tiles tiles(whole_tiles());
     alignas(64) std::uint32_t ones[256];
     std::fill(std::begin(ones), std::end(ones), kOnes);
-    configure_tiles(sizes);
     load_tile<6>(ones, 64);
     load_tile<7>(ones, 64);
     for (; turns > 0; --turns) {
@@ -70,7 +67,6 @@ void run_amx(std::int64_t turns) {
         multiply_tiles<4, 6, 7>();
         multiply_tiles<5, 6, 7>();
     }
-    release_tiles();
 }
 
 struct Peak {

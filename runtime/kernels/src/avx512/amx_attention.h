@@ -12,18 +12,6 @@ namespace {
 
 class AmxHeads {
 public:
-    AmxHeads() {
-        TileSizes sizes;
-        for (int tile = 0; tile < 8; ++tile) {
-            sizes.rows[tile] = kLanes;
-            sizes.bytes[tile] = kLanes * sizeof(float);
-        }
-        configure_tiles(sizes);
-    }
-    ~AmxHeads() { release_tiles(); }
-    AmxHeads(const AmxHeads &) = delete;
-    AmxHeads &operator=(const AmxHeads &) = delete;
-
     template <int Vectors>
     void attend(const Attention &one) const {
         const std::int64_t pairs = (one.tokens + kLanes * 2 - 1) / (kLanes * 2) * kLanes;
@@ -70,7 +58,6 @@ private:
     // Write the scores of 16 queries.
     template <int Blocks>
     static void score(const Attention &one, std::int64_t row, float *scores, std::int64_t stride) {
-        constexpr std::int64_t kBytes = sizeof(float);
         const std::int64_t width = one.padded * kBytes;
         const float *keys = one.space.keys, *more = keys + kBlock * one.padded;
         load_tile<4>(one.queries.at(row, 0), kBlock * kBytes);
@@ -91,7 +78,7 @@ private:
     template <int Vectors>
     static void multiply_values(const Attention &one, const float *weights, std::int64_t stride,
                                 std::int64_t pairs, float *context) {
-        constexpr std::int64_t kBytes = sizeof(float), kWide = Vectors * kLanes * kBytes;
+        constexpr std::int64_t kWide = Vectors * kLanes * kBytes;
         zero_tile<0>();
         zero_tile<1>();
         if constexpr (Vectors == 4) {
@@ -120,7 +107,10 @@ private:
         }
     }
 
+    static constexpr std::int64_t kBytes = sizeof(float);
     static constexpr int kAtOnce = 4;  // queries whose weights are computed side by side
+
+    Tiles tiles_{whole_tiles()};
 };
 
 }  // namespace

@@ -11,37 +11,28 @@ class AmxProduct {
 public:
     static constexpr int kRows = 32;  // two tiles, so that each tile of weights is used twice
 
-    // The tiles are configured for this product, and released with it.
     AmxProduct(const Linear &linear, std::int64_t rows)
-        : linear_(linear), depth_(linear.inputs % kRowBytes == 0 ? kRowBytes : kRowBytes / 2) {
-        const auto height = static_cast<std::uint8_t>(rows < kHeight ? rows : kHeight);
-        TileSizes sizes;
-        const auto set = [&](int tile, std::uint8_t count, std::int64_t bytes) {
-            sizes.rows[tile] = count;
-            sizes.bytes[tile] = static_cast<std::uint16_t>(bytes);
-        };
-        for (int sums = 0; sums < 4; ++sums) set(sums, height, kRowBytes);
-        for (int inputs = 4; inputs < 6; ++inputs) set(inputs, height, depth_);
-        for (int weights = 6; weights < 8; ++weights) {
-            set(weights, static_cast<std::uint8_t>(depth_ / 4), kRowBytes);
-        }
-        configure_tiles(sizes);
-    }
-    ~AmxProduct() { release_tiles(); }
-    AmxProduct(const AmxProduct &) = delete;
-    AmxProduct &operator=(const AmxProduct &) = delete;
+        : linear_(linear),
+          depth_(linear.inputs % kTileBytes == 0 ? kTileBytes : kTileBytes / 2),
+          tiles_(sizes(rows < kTileRows ? rows : kTileRows, depth_)) {}
 
     void multiply(const std::uint8_t *rows, std::int64_t count, std::int64_t column,
                   std::int32_t *sums) const {
-        if (count > kHeight) {
-            multiply_block<true>(rows, count - kHeight, column, sums);
+        if (count > kTileRows) {
+            multiply_block<true>(rows, count - kTileRows, column, sums);
         } else {
             multiply_block<false>(rows, 0, column, sums);
         }
     }
 
 private:
-    static constexpr std::int64_t kHeight = 16, kRowBytes = 64;
+    static TileSizes sizes(std::int64_t height, std::int64_t depth) {
+        TileSizes found;
+        for (int sums = 0; sums < 4; ++sums) found.set(sums, height, kTileBytes);
+        for (int inputs = 4; inputs < 6; ++inputs) found.set(inputs, height, depth);
+        for (int weights = 6; weights < 8; ++weights) found.set(weights, depth / 4, kTileBytes);
+        return found;
+    }
 
     // Multiply the first 16 rows, and if `Both` the 16 rows from `lower` on, of which some may be
     // among the first: their sums are the same.
@@ -59,9 +50,9 @@ private:
         }
         for (std::int64_t k = 0; k < inputs; k += depth_) {
             load_tile<4>(rows + k, inputs);
-            load_tile<6>(left + k * kLanes, kRowBytes);
+            load_tile<6>(left + k * kLanes, kTileBytes);
             multiply_tiles<0, 4, 6>();
-            load_tile<7>(right + k * kLanes, kRowBytes);
+            load_tile<7>(right + k * kLanes, kTileBytes);
             multiply_tiles<1, 4, 7>();
             if constexpr (Both) {
                 load_tile<5>(rows + lower * inputs + k, inputs);
@@ -80,6 +71,7 @@ private:
 
     const Linear &linear_;
     std::int64_t depth_;  // inputs at a time: 32 where the number of inputs is odd times that
+    Tiles tiles_;
 };
 
 }  // namespace

@@ -9,13 +9,28 @@
 namespace embedrt {
 namespace {
 
+// The most that a tile has: rows, and bytes of each.
+constexpr std::int64_t kTileRows = 16, kTileBytes = 64;
+
 // The sizes of the tiles; those without rows are not used.
 struct alignas(64) TileSizes {
     std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
     std::uint16_t bytes[16] = {};  // of a row
     std::uint8_t rows[16] = {};
+
+    void set(int tile, std::int64_t count, std::int64_t width) {
+        rows[tile] = static_cast<std::uint8_t>(count);
+        bytes[tile] = static_cast<std::uint16_t>(width);
+    }
 };
 static_assert(sizeof(TileSizes) == 64);
+
+// The sizes of eight tiles that are as large as they can be.
+inline TileSizes whole_tiles() {
+    TileSizes sizes;
+    for (int tile = 0; tile < 8; ++tile) sizes.set(tile, kTileRows, kTileBytes);
+    return sizes;
+}
 
 }  // namespace
 }  // namespace embedrt
@@ -68,3 +83,18 @@ inline void multiply_bf16_tiles() {
 }  // namespace embedrt
 
 #endif
+
+namespace embedrt {
+namespace {
+
+// Sizes that the tiles of this thread have as long as it lives.
+class Tiles {
+public:
+    explicit Tiles(const TileSizes &sizes) { configure_tiles(sizes); }
+    ~Tiles() { release_tiles(); }
+    Tiles(const Tiles &) = delete;
+    Tiles &operator=(const Tiles &) = delete;
+};
+
+}  // namespace
+}  // namespace embedrt
