@@ -20,6 +20,7 @@ from typing import get_args
 
 from transformers import PretrainedConfig
 
+from embedrt.arguments import check_choice
 from embedrt.bundle.manifest import (
     FORMAT_VERSION,
     OUTPUTS,
@@ -110,8 +111,7 @@ def export_model(
     -----
     Each stage is logged at level INFO.
     """
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision={precision!r}; expected one of {list(get_args(Precision))}")
+    check_choice("precision", precision, get_args(Precision))
     if calibration is not None and precision == "fp32":
         raise ValueError("calibration is for precision='int8'")
     source = find_source(_at_home(model), revision=revision, files=files and expand(files))

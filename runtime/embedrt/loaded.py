@@ -25,7 +25,7 @@ from embedrt.engine.scheduler import Engine
 from embedrt.engine.sessions import Convert
 from embedrt.engine.stats import Stats
 from embedrt.errors import BundleCorruptError, BundleFormatError
-from embedrt.kernels.choose import Choosing, Use, check_use
+from embedrt.kernels.choose import USES, Choosing, Use
 from embedrt.progress import progress_bar
 from embedrt.text.inputs import Texts, as_batch, as_text
 from embedrt.text.tokenizer import TokenIds, Tokenizer
@@ -73,7 +73,7 @@ class LoadOptions:
         check_count("max_waiting_tokens", self.max_waiting_tokens, 1, "or None")
         check_choice("overlong", self.overlong, get_args(Overlong))
         if self.kernels is not None:
-            check_use(self.kernels)
+            check_choice("kernels", self.kernels, USES)
 
 
 class LoadedBundle:

@@ -145,9 +145,15 @@ SCORES: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
 }
 
 
+def check_similarity(name: object) -> None:
+    """Raise ValueError unless `name` is that of a similarity."""
+    known = get_args(Similarity)
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"similarity {name!r}; expected one of {list(known)}")
+
+
 def _score(name: str) -> Callable[[FloatArray, FloatArray], FloatArray]:
-    if not isinstance(name, str) or name not in SCORES:
-        raise ValueError(f"similarity {name!r}; expected one of {list(get_args(Similarity))}")
+    check_similarity(name)
     return SCORES[name]
 
 

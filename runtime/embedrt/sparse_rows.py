@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import Similarity
+from embedrt.similarity import check_similarity
 
 FloatArray = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -170,8 +171,7 @@ def similarity_pairwise(
 def _comparable(
     a: SparseRows | SparseRow, b: SparseRows | SparseRow, name: str
 ) -> tuple[SparseRows, SparseRows]:
-    if name not in SCORES:
-        raise ValueError(f"similarity {name!r}; expected one of {list(get_args(Similarity))}")
+    check_similarity(name)
     rows_a, rows_b = as_rows(a), as_rows(b)
     if rows_a.shape[1] != rows_b.shape[1]:
         raise ValueError(

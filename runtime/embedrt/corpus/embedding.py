@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 import pyarrow as pa
 
+from embedrt.arguments import check_choice
 from embedrt.bundle.manifest import Manifest
 from embedrt.corpus.sparse import COLUMN
 from embedrt.errors import BundleFormatError
@@ -53,10 +54,7 @@ class Embedding:
     """As in `SparseEncoder.encode`."""
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(VectorPrecision):
-            raise ValueError(
-                f"precision={self.precision!r}; expected one of {list(get_args(VectorPrecision))}"
-            )
+        check_choice("precision", self.precision, get_args(VectorPrecision))
         for name in ("truncate_dim", "normalize", "precision"):
             self._require(name, name in _changed(self), sparse=False)
         for name in SPARSE:

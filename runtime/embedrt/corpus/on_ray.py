@@ -28,6 +28,7 @@ from typing import Any
 # Read when Ray is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+from embedrt.arguments import check_count
 from embedrt.corpus.on_ray_worker import is_there, make_parts, pack_bundle
 from embedrt.corpus.output import read_facts
 from embedrt.corpus.part import Outcome, Run, failed, runs
@@ -68,10 +69,8 @@ class RayEngine:
     cores_per_worker: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("workers", "cores_per_worker"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}; expected at least 1")
+        check_count("workers", self.workers, 1, "or None")
+        check_count("cores_per_worker", self.cores_per_worker, 1)
 
     def run(
         self, work: Work, plan: Plan, wanted: Iterator[Part], stop: Event

@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal, Protocol, get_args
 
-from embedrt.arguments import check_at_least
+from embedrt.arguments import check_at_least, check_choice
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus import folder
 from embedrt.corpus.embedding import VectorPrecision
@@ -126,8 +126,7 @@ def embed(
     KernelsError
         `EMBEDRT_KERNELS` requires kernels, and they cannot run the bundle.
     """
-    if on_error not in get_args(OnError):
-        raise ValueError(f"on_error={on_error!r}; expected one of {list(get_args(OnError))}")
+    check_choice("on_error", on_error, get_args(OnError))
     check_at_least("merge_mb", merge_mb, 1e-6, "or None")
     started = time.monotonic()
     chosen = _engine(engine)

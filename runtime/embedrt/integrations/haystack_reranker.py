@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from embedrt.arguments import check_count
 from embedrt.integrations.encoder import load_shared
 from embedrt.integrations.extras import needs
 from embedrt.integrations.haystack_settings import Settings
@@ -84,8 +85,7 @@ class EmbedrtRanker(Settings[Reranker]):
 
 
 def _check(top_k: int | None) -> int | None:
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k={top_k}; expected at least 1")
+    check_count("top_k", top_k, 1, "or None")
     return top_k
 
 

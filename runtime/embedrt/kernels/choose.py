@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.arguments import check_choice
 from embedrt.bundle.graph_rules import Ends, check_graph
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.memory import load_file
@@ -70,14 +71,9 @@ class _DisagreeError(_NotUsableError):
 
 def default_use() -> Use:
     """Return the value of `EMBEDRT_KERNELS`, ``"auto"`` if empty; ValueError if unknown."""
-    return check_use(os.environ.get(VARIABLE) or "auto", VARIABLE)
-
-
-def check_use(value: str, name: str = "kernels") -> Use:
-    """Return `value`; raise ValueError if it is none of `USES`."""
-    if value not in USES:
-        raise ValueError(f"{name}={value!r}; expected one of {list(USES)}")
-    return value
+    use = os.environ.get(VARIABLE) or "auto"
+    check_choice(VARIABLE, use, USES)
+    return cast("Use", use)
 
 
 class Choosing:
