@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -17,9 +18,11 @@ import pytest
 from embedrt import Embedder
 from sharing import made_once
 
-# Shells start background jobs with interrupts ignored. Child processes inherit that, which would
-# break tests that send interrupts.
+# Shells start background jobs with interrupts ignored, and `nohup` ignores the end of the terminal.
+# Child processes inherit that, which would break tests that send these signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if sys.platform != "win32":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Some environments have no hypothesis, and none of the tests that need it. An example may take any
 # time, and so may its generation, on a machine with other work.

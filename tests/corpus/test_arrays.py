@@ -57,7 +57,7 @@ def test_texts(text: str | None) -> None:
 
 @pytest.mark.parametrize("make", [make_tiny, make_tiny_sparse])
 def test_a_part_is_made_without_pandas(tmp_path: Path, make: Callable[[Path], Path]) -> None:
-    """Every worker of Ray would import it, which takes half a second."""
+    """Every worker of Ray would import it before its first part."""
     bundle = make(tmp_path / "bundle")
     write_parquet(tmp_path / "source" / "year=2024")
     job = prepare(

@@ -1,7 +1,7 @@
 """Arrow arrays from numpy's memory and from texts, without importing pandas.
 
 ``pyarrow.array`` and ``pyarrow.scalar`` import pandas, if it is installed, to find out whether a
-value is a Series. The import takes each process half a second.
+value is a Series. Each process would import it before its first part.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Admission of requests: limits on the bytes of bodies, and on the tokens in the queue.
 
 The engine refuses texts beyond its limit of waiting tokens. While its queue is almost full, a
-request is refused before its body is read, which takes less than half the time of a refusal by the
-engine. If the queue is empty, one request of any size is admitted.
+request is refused before its body is read, which takes less time than a refusal by the engine. If
+the queue is empty, one request of any size is admitted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ends requests whose client goes away, or that are not answered in time.
 
-Most requests are answered within a tick. They need no timer and no task of their own, which would
-take a tenth of the time that the event loop spends on a request.
+Most requests are answered within a tick. They need no timer and no task of their own, whose cost
+would be a part of every request's.
 """
 
 from __future__ import annotations
