@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embedrt.arguments import check_count
+from embedrt.arguments import check_choice, check_count
 from embedrt.bundle.manifest import Similarity
 
 FloatArray = NDArray[np.float32]
@@ -145,15 +144,8 @@ SCORES: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
 }
 
 
-def check_similarity(name: object) -> None:
-    """Raise ValueError unless `name` is that of a similarity."""
-    known = get_args(Similarity)
-    if not isinstance(name, str) or name not in known:
-        raise ValueError(f"similarity {name!r}; expected one of {list(known)}")
-
-
 def _score(name: str) -> Callable[[FloatArray, FloatArray], FloatArray]:
-    check_similarity(name)
+    check_choice("similarity", name, SCORES)
     return SCORES[name]
 
 

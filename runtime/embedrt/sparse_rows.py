@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.arguments import check_choice
 from embedrt.bundle.manifest import Similarity
-from embedrt.similarity import check_similarity
 
 FloatArray = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -171,7 +171,7 @@ def similarity_pairwise(
 def _comparable(
     a: SparseRows | SparseRow, b: SparseRows | SparseRow, name: str
 ) -> tuple[SparseRows, SparseRows]:
-    check_similarity(name)
+    check_choice("similarity", name, SCORES)
     rows_a, rows_b = as_rows(a), as_rows(b)
     if rows_a.shape[1] != rows_b.shape[1]:
         raise ValueError(

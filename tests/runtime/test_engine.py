@@ -325,7 +325,11 @@ class TestPrepareToFork:
         engine.prepare_to_fork()
         assert loaded
         assert engine._sessions.all_cores is None
-        assert use_all_cores(engine) is loaded[1]
+        for _ in range(ALONE_BEFORE_ALL_CORES):
+            run_one(engine)
+        assert engine._sessions.loading is None  # its threads would not exist in the child
+        engine.continue_after_fork()
+        assert use_all_cores(engine, calls=1) is loaded[1]
 
     def test_does_not_wait_for_a_load_that_has_not_begun(self, tiny: Path) -> None:
         sessions = Sessions(tiny / GRAPH, "fp32", 2)

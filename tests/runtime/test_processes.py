@@ -123,21 +123,6 @@ thread.join()
 """
         assert run(program, tiny) == "[0] False\n"
 
-    def test_no_load_between_preparation_and_fork(self, tiny: Path) -> None:
-        """Its threads would not exist in the child, which crashes when it drops the session."""
-        program = f"""{SAME}
-from embedrt.engine.forks import _prepare_all
-sessions = embedder._engine._sessions
-_prepare_all()
-for _ in range(8):
-    embedder.encode("w1")
-print(sessions.loading, sessions.all_cores)
-embedder._engine.continue_after_fork()
-use_all_cores(embedder)
-print(run_children(differs), differs())
-"""
-        assert run(program, tiny) == "None None\n[0] False\n"
-
     def test_while_another_thread_encodes(self, minilm: Path) -> None:
         """The child works or says what to do; the parent continues."""
         program = f"""{SAME}

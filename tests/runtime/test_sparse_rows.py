@@ -80,5 +80,5 @@ def test_what_is_no_index(bad: Any) -> None:
 
 def test_an_unknown_score() -> None:
     made = sparse(np.eye(2, dtype=np.float32))
-    with pytest.raises(ValueError, match="similarity 'maxsim'; expected one of"):
+    with pytest.raises(ValueError, match=r"^similarity='maxsim'; expected one of"):
         similarity(made, made, "maxsim")  # type: ignore[arg-type]

@@ -11,6 +11,11 @@ from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakSet
 
+FORKED = (
+    "this process was forked while an Embedder of its parent was running, and may hang on its "
+    "locks; fork before encoding, or load the bundle after the fork"
+)
+
 
 class Forkable(Protocol):
     """An object with threads or locks that a forked child must not inherit."""

@@ -21,7 +21,7 @@ from embedrt.engine.at_once import Ran, run_by_length
 from embedrt.engine.batching import Queue
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, FloatArray, Row, TokenIds, TokenizeTexts
-from embedrt.engine.forks import follow_forks
+from embedrt.engine.forks import FORKED, follow_forks
 from embedrt.engine.runner import Kernels
 from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
@@ -35,6 +35,7 @@ from embedrt.progress import increments
 Progress = Callable[[int], object]
 """Called with the number of texts completed since the last call."""
 
+CLOSED = "this Embedder has been closed; load the bundle again"
 PROGRESS_SECONDS = 0.1
 ENDING_SECONDS = 1.0  # upper limit of the time that a worker takes to end
 
@@ -66,7 +67,7 @@ class Engine:
         self._runs_at_once = runs_at_once
         self._sessions = Sessions(graph, precision, threads, weights, convert, kernels,
                                   plans_memory=not runs_at_once, by_token=by_token)  # fmt: skip
-        self._broken = ""
+        self._broken = False
         self._closed = False
         self._reset()
         follow_forks(self)
@@ -167,7 +168,7 @@ class Engine:
             self._closed = True
             self._sessions.close()
             for call in self._queue.untokenized_calls():
-                self._queue.remove(call, _closed())
+                self._queue.remove(call, ClosedError(CLOSED))
             self._end_if_closed()
         self._sleepers.wake()
 
@@ -192,11 +193,7 @@ class Engine:
     def restart_in_fork(self) -> None:
         """Reset the engine in a forked child, in which the parent's threads do not exist."""
         self._sessions.forks = 0
-        if self._busy:
-            self._broken = (
-                "this process was forked while an Embedder of its parent was running, and may "
-                "hang on its locks; fork before encoding, or load the bundle after the fork"
-            )
+        self._broken = self._broken or self._busy > 0
         self._reset()
 
     def _reset(self) -> None:
@@ -218,7 +215,10 @@ class Engine:
     def _begin(self, call: Call, *, help_out: bool) -> bool:
         """Queue a call; return whether a core is reserved for the caller's thread."""
         with self._lock:
-            self._check_usable()
+            if self._broken:
+                raise ForkedError(FORKED)
+            if self._closed:
+                raise ClosedError(CLOSED)
             self._refuse_overload(call)
             self._texts += len(call.vectors)
             self._queue.add(call)
@@ -227,13 +227,6 @@ class Engine:
             self._start_workers(besides=helps)
         self._sleepers.wake()
         return helps
-
-    def _check_usable(self) -> None:
-        """Raise ClosedError after `close`, ForkedError if the process was forked during a run."""
-        if self._broken:
-            raise ForkedError(self._broken)
-        if self._closed:
-            raise _closed()
 
     def _refuse_overload(self, call: Call) -> None:
         most, waiting = self._max_waiting_tokens, self.waiting_tokens
@@ -403,7 +396,3 @@ class Engine:
     def _end_if_closed(self) -> None:
         if self._closed and not self._queue.calls():
             self._workers.end()
-
-
-def _closed() -> ClosedError:
-    return ClosedError("this Embedder has been closed; load the bundle again")
