@@ -15,8 +15,6 @@ MAX_TOKENS = 64
 # Sizes by the names that configs use; a config takes those that it has.
 SIZES: dict[str, Any] = {
     **dict.fromkeys(["hidden_size", "d_model", "n_embd", "emb_dim", "embedding_size"], HIDDEN),
-    **dict.fromkeys(["num_hidden_layers", "n_layer", "n_layers", "num_layers"], 2),
-    **dict.fromkeys(["encoder_layers", "decoder_layers", "num_decoder_layers"], 2),
     **dict.fromkeys(["num_attention_heads", "n_head", "n_heads", "num_heads"], 4),
     **dict.fromkeys(["encoder_attention_heads", "decoder_attention_heads"], 4),
     **dict.fromkeys(["intermediate_size", "n_inner", "d_ff", "d_inner", "ffn_dim"], 64),
@@ -27,6 +25,8 @@ SIZES: dict[str, Any] = {
     "query_pre_attn_scalar": 8,
     "sliding_window": 16,
 }
+LAYERS = ["num_hidden_layers", "n_layer", "n_layers", "num_layers"]
+LAYERS += ["encoder_layers", "decoder_layers", "num_decoder_layers"]
 TOKENS = {
     "pad_token_id": 1,
     "decoder_start_token_id": 0,
@@ -62,10 +62,15 @@ CLASSES = {"mt5": "MT5EncoderModel", "t5": "T5EncoderModel", "umt5": "UMT5Encode
 
 
 def any_config(model_type: str, vocabulary: int, **changes: object) -> PretrainedConfig:
-    """Return a config with two narrow layers and the overrides in `changes`."""
+    """Return a config with narrow layers and the overrides in `changes`.
+
+    There are two layers where an architecture has several kinds of them, otherwise one, because
+    tracing a layer takes seconds.
+    """
     kind = CONFIG_MAPPING[model_type]
     default = kind()
-    wanted = {**SIZES, **TOKENS, **NEEDS.get(model_type, {}), "vocab_size": vocabulary}
+    layers = dict.fromkeys(LAYERS, 2 if hasattr(default, "layer_types") else 1)
+    wanted = {**SIZES, **layers, **TOKENS, **NEEDS.get(model_type, {}), "vocab_size": vocabulary}
     known = {
         name: value
         for name, value in {**wanted, **changes}.items()

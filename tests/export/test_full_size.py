@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 from comparison import Pair, assert_agrees, texts_of_every_length
 from embedrt import Embedder
@@ -27,12 +26,9 @@ def named_pair(
     """The name of one of the models, and its folder and bundle, which are deleted afterwards."""
     name: str = request.param
     parent = tmp_path_factory.mktemp("full-size")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
     folder = make_full_size(parent / "model", name)
     yield name, Pair(folder, export_model(name, files=folder, output=parent / "bundle"))
     shutil.rmtree(parent)
-    torch.set_num_threads(threads)
 
 
 def test_manifest(named_pair: tuple[str, Pair]) -> None:

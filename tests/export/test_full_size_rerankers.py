@@ -34,12 +34,9 @@ def made(
 ) -> Iterator[Made]:
     """One of the models, and what it was exported to; gone from the disk afterwards."""
     parent = tmp_path_factory.mktemp("full-size")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
     folder = make_full_size(parent / request.param, request.param)
     yield Made(folder, export_model(str(folder), output=parent / "fp32"))
     shutil.rmtree(parent)
-    torch.set_num_threads(threads)
 
 
 def documents() -> list[str]:

@@ -139,13 +139,13 @@ def test_torch_files(tmp_path: Path, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def xlmr_large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     parent = tmp_path_factory.mktemp("large")
     yield make_random(
         parent / "model",
-        layers=24,
+        layers=6,
         hidden=1024,
-        vocabulary=250_002,
+        vocabulary=480_000,
         positions=514,
         max_tokens=32,  # so that the proof takes only minutes
     )
@@ -170,14 +170,14 @@ with Embedder.load(sys.argv[1]) as embedder:
 
 @pytest.mark.slow
 class TestFullSize:
-    """XLM-R large: 24 layers of 1,024, a vocabulary of 250,002, 2.2 GB in fp32."""
+    """As large as XLM-R large, 2.2 GB in fp32; with fewer layers, which take the time of the proof."""
 
     @pytest.mark.parametrize("precision", PRECISIONS)
-    def test_memory(self, xlmr_large: Path, tmp_path: Path, precision: Precision) -> None:
+    def test_memory(self, large: Path, tmp_path: Path, precision: Precision) -> None:
         """The peak is at most 1.5 times the fp32 weights to export, and about the file's to run."""
         bundle = tmp_path / "bundle"
-        exported = peak_of(MEASURED, xlmr_large, bundle, precision)
-        size = (xlmr_large / "model.safetensors").stat().st_size
+        exported = peak_of(MEASURED, large, bundle, precision)
+        size = (large / "model.safetensors").stat().st_size
         assert size > 2**31
         assert exported < 1.5 * size
         weights = (bundle / WEIGHTS).stat().st_size

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentence_transformers
-import torch
 
 from comparison import Pair
 from embedrt import SparseEncoder
@@ -44,12 +43,9 @@ print(peak() - before)
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     parent = tmp_path_factory.mktemp("splade")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
     folder = make_full_size_sparse(parent / "model")
     yield Pair(folder, export_model(str(folder), output=parent / "bundle"))
     shutil.rmtree(parent)
-    torch.set_num_threads(threads)
 
 
 def texts() -> list[str]:
