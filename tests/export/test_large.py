@@ -170,7 +170,7 @@ with Embedder.load(sys.argv[1]) as embedder:
 
 @pytest.mark.slow
 class TestFullSize:
-    """As large as XLM-R large, 2.2 GB in fp32; with fewer layers, which take the time of the proof."""
+    """2.2 GB in fp32, as XLM-R large; in fewer layers, for which the proof takes a minute."""
 
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_memory(self, large: Path, tmp_path: Path, precision: Precision) -> None:
