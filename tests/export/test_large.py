@@ -143,9 +143,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     parent = tmp_path_factory.mktemp("large")
     yield make_random(
         parent / "model",
-        layers=6,
+        layers=12,
         hidden=1024,
-        vocabulary=480_000,
+        vocabulary=380_000,
         positions=514,
         max_tokens=32,  # so that the proof takes only minutes
     )
@@ -174,12 +174,14 @@ class TestFullSize:
 
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_memory(self, large: Path, tmp_path: Path, precision: Precision) -> None:
-        """The peak is at most 1.5 times the fp32 weights to export, and about the file's to run."""
+        """To export, 1.4 times the fp32 weights beyond the libraries; to run, about the file's."""
+        small = make_small(tmp_path / "small", "bert")
+        libraries = peak_of(MEASURED, small, tmp_path / "small-bundle", precision)
         bundle = tmp_path / "bundle"
         exported = peak_of(MEASURED, large, bundle, precision)
         size = (large / "model.safetensors").stat().st_size
         assert size > 2**31
-        assert exported < 1.5 * size
+        assert exported - libraries < 1.4 * size
         weights = (bundle / WEIGHTS).stat().st_size
         assert weights > (2**31 if precision == "fp32" else size / 5)
         assert peak_of(LOADED, bundle) < 1.1 * weights + 50e6
