@@ -2,8 +2,9 @@
 
 One process embeds texts of many lengths, most of them short and some beyond the bundle's maximum,
 and prints its resident memory after each block of 1,000. The first texts of a block are embedded
-one per call, as in a service, the others in one call. At the end the memory must be within 10 % of
-that after the first block, otherwise the exit status is 1.
+one per call, as in a service, the others in one call. Memory grows until most shapes of batches
+have occurred, because ONNX Runtime keeps a memory plan of each. At the end it must be within 5 % of
+that after a tenth of the texts, otherwise the exit status is 1.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from embedrt import Embedder
 from embedrt.bench.memory import peak_bytes, resident_bytes
 
 SINGLE = 50  # texts of a block that are embedded one per call
-ALLOWED = 0.10
+ALLOWED = 0.05
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,10 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found.append(megabytes(resident_bytes()))
             done, seconds = BLOCK * (number + 1), time.perf_counter() - start
             print(f"| {done:,} | {seconds:.0f} | {found[-1]:.1f} MB |", flush=True)
-    growth = found[-1] / found[0] - 1
+    tenth = max(1, len(found) // 10)
+    before = found[tenth - 1]
+    growth = found[-1] / before - 1
     constant = abs(growth) <= ALLOWED
     print(
-        f"\n{found[-1]:.1f} MB after {done:,} texts, {found[0]:.1f} MB after the first {BLOCK:,}: "
+        f"\n{found[-1]:.1f} MB after {done:,} texts, {before:.1f} MB after {tenth * BLOCK:,}: "
         f"{growth:+.1%}, {'within' if constant else 'beyond'} {ALLOWED:.0%}; "
         f"peak {megabytes(peak_bytes()):.1f} MB"
     )
