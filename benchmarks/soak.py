@@ -2,9 +2,9 @@
 
 One process embeds texts of many lengths, most of them short and some beyond the bundle's maximum,
 and prints its resident memory after each block of 1,000. The first texts of a block are embedded
-one per call, as in a service, the others in one call. Memory grows until most shapes of batches
-have occurred, because ONNX Runtime keeps a memory plan of each. At the end it must be within 5 % of
-that after a tenth of the texts, otherwise the exit status is 1.
+one per call, as in a service, the others in one call. Memory grows until the largest batches have
+run and most words have occurred, whose rows of the mapped weights are resident from then on. At the
+end it must be within 5 % of that after a tenth of the texts, otherwise the exit status is 1.
 """
 
 from __future__ import annotations

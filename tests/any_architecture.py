@@ -25,8 +25,12 @@ SIZES: dict[str, Any] = {
     "query_pre_attn_scalar": 8,
     "sliding_window": 16,
 }
-LAYERS = ["num_hidden_layers", "n_layer", "n_layers", "num_layers"]
-LAYERS += ["encoder_layers", "decoder_layers", "num_decoder_layers"]
+LAYERS = [
+    *("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+    *("encoder_layers", "decoder_layers", "num_decoder_layers"),
+]
+# A config with one of these has layers of several kinds, or that share a table of positions.
+SEVERAL_LAYERS = ("layer_types", "relative_attention")
 TOKENS = {
     "pad_token_id": 1,
     "decoder_start_token_id": 0,
@@ -64,12 +68,13 @@ CLASSES = {"mt5": "MT5EncoderModel", "t5": "T5EncoderModel", "umt5": "UMT5Encode
 def any_config(model_type: str, vocabulary: int, **changes: object) -> PretrainedConfig:
     """Return a config with narrow layers and the overrides in `changes`.
 
-    There are two layers where an architecture has several kinds of them, otherwise one, because
-    tracing a layer takes seconds.
+    There are two layers where they depend on each other, see `SEVERAL_LAYERS`, otherwise one,
+    because tracing a layer takes seconds.
     """
     kind = CONFIG_MAPPING[model_type]
     default = kind()
-    layers = dict.fromkeys(LAYERS, 2 if hasattr(default, "layer_types") else 1)
+    several = any(hasattr(default, name) for name in SEVERAL_LAYERS)
+    layers = dict.fromkeys(LAYERS, 2 if several else 1)
     wanted = {**SIZES, **layers, **TOKENS, **NEEDS.get(model_type, {}), "vocab_size": vocabulary}
     known = {
         name: value

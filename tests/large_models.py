@@ -69,11 +69,7 @@ def make_large(
     It has all layers of the published model unless `layers` says how many, and the small tokenizer
     of its family unless `tokenizer` names another one.
     """
-    size = dict(SIZES[family])
-    if layers is not None:
-        size["num_hidden_layers"] = layers
-        if "layer_types" in size:
-            size["layer_types"] = size["layer_types"][:layers]
+    size = SIZES[family] | ({} if layers is None else {"num_hidden_layers": layers})
     config = small_config(family, **size)
     folder.mkdir(parents=True)
     config.save_pretrained(folder)

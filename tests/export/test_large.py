@@ -139,13 +139,13 @@ def test_torch_files(tmp_path: Path, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def xlmr_large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     parent = tmp_path_factory.mktemp("large")
     yield make_random(
         parent / "model",
-        layers=12,
+        layers=24,
         hidden=1024,
-        vocabulary=380_000,
+        vocabulary=250_002,
         positions=514,
         max_tokens=32,  # so that the proof takes only minutes
     )
@@ -170,18 +170,16 @@ with Embedder.load(sys.argv[1]) as embedder:
 
 @pytest.mark.slow
 class TestFullSize:
-    """2.2 GB in fp32, as XLM-R large; in fewer layers, for which the proof takes a minute."""
+    """XLM-R large: 24 layers of 1,024, a vocabulary of 250,002, 2.2 GB in fp32."""
 
     @pytest.mark.parametrize("precision", PRECISIONS)
-    def test_memory(self, large: Path, tmp_path: Path, precision: Precision) -> None:
-        """To export, 1.4 times the fp32 weights beyond the libraries; to run, about the file's."""
-        small = make_small(tmp_path / "small", "bert")
-        libraries = peak_of(MEASURED, small, tmp_path / "small-bundle", precision)
+    def test_memory(self, xlmr_large: Path, tmp_path: Path, precision: Precision) -> None:
+        """The peak is at most 1.5 times the fp32 weights to export, and about the file's to run."""
         bundle = tmp_path / "bundle"
-        exported = peak_of(MEASURED, large, bundle, precision)
-        size = (large / "model.safetensors").stat().st_size
+        exported = peak_of(MEASURED, xlmr_large, bundle, precision)
+        size = (xlmr_large / "model.safetensors").stat().st_size
         assert size > 2**31
-        assert exported - libraries < 1.4 * size
+        assert exported < 1.5 * size
         weights = (bundle / WEIGHTS).stat().st_size
         assert weights > (2**31 if precision == "fp32" else size / 5)
         assert peak_of(LOADED, bundle) < 1.1 * weights + 50e6

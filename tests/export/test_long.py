@@ -163,8 +163,8 @@ class TestProof:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_memory_of_a_text_of_8192_tokens(tmp_path: Path, precision: Precision) -> None:
-    """Layers of 768 need less than 700 MB above load; the full matrix of scores takes 3 GB."""
-    folder = make_random(tmp_path / "model", layers=3, hidden=768, vocabulary=500, positions=8194)
+    """12 layers of 768 need less than 700 MB above load; the full matrix of scores takes 3 GB."""
+    folder = make_random(tmp_path / "model", layers=12, hidden=768, vocabulary=500, positions=8194)
     built = build_graph(read_settings(folder), AutoConfig.from_pretrained(folder), tmp_path / "g")
     graph = built.graph
     if precision == "int8":

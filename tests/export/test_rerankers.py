@@ -262,7 +262,7 @@ class TestOddPairs:
             assert reranker.predict(pair).tobytes() == score.tobytes()
 
     @pytest.mark.slow
-    def test_many_pairs(self, made_bert: tuple[Reranker, CrossEncoder]) -> None:
+    def test_five_thousand(self, made_bert: tuple[Reranker, CrossEncoder]) -> None:
         reranker, model = made_bert
         generator = random.Random(0)
         words = [
@@ -278,7 +278,7 @@ class TestOddPairs:
         ]
         pairs = [
             tuple(" ".join(generator.choices(words, k=generator.choice(LENGTHS))) for _ in "ab")
-            for _ in range(1_500)
+            for _ in range(5_000)
         ]
         expected = scores_alone(model, pairs)  # type: ignore[arg-type]
         found = reranker.predict(pairs)

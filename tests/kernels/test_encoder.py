@@ -151,7 +151,7 @@ def test_same_bytes_of_few_rows_in_threads(library: Library, path: str, hidden: 
         texts = random_texts(counts, 0)
         alone = session.run(texts)
         for threads in (2, 3, 4, 7):
-            for _ in range(2):
+            for _ in range(5):
                 assert (session.on(threads).run(texts) == alone).all(), (counts, threads)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-# Locks of its own around a fork. Functions before a fork are called in the reverse order of their
-# registration, so its lock must be registered first: a thread that holds an engine's lock may wait
-# for it.
+# This module acquires its lock before a fork. A thread that holds an engine's lock may wait for it,
+# so the engines must be prepared first. Functions before a fork are called in the reverse order of
+# their registration: the module is imported before they are registered below.
 import concurrent.futures.thread  # noqa: F401
 import os
 from collections.abc import Callable
