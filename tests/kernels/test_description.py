@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedrt.kernels.library import Description, Library, LibraryError, describe
+from embedrt.kernels.library import MESSAGE_BYTES, Description, Library, LibraryError, describe
 from kernels_twin import random_encoder
 
 NUMBERS = st.one_of(
@@ -150,7 +150,7 @@ def run_raw(
     message = ctypes.create_string_buffer(300)
     status = library._library.embedrt_run(
         model, 2, ids.ctypes.data, tokens, counts.ctypes.data, texts, embeddings.ctypes.data,
-        embeddings_bytes, message, len(message),
+        embeddings_bytes, None, None, message, len(message),
     )  # fmt: skip
     return status, message.value.decode()
 
@@ -191,6 +191,36 @@ def test_messages_about_token_counts(
 ) -> None:
     with pytest.raises(LibraryError, match=f"^{why}"):
         library.run(model, np.ones(5, np.int64), np.array(counts, np.int64), ENCODER.hidden)
+
+
+def test_a_run_continues_only_with_its_batch(library: Library, model: int, path: str) -> None:
+    """The rest of a paused run fits neither more tokens, nor fewer texts, nor another model."""
+    pause, rest = ctypes.c_int32(1), ctypes.c_void_p()
+
+    def run(model: int, counts: list[int]) -> bytes:
+        token_counts = np.array(counts, np.int64)
+        ids = np.ones(sum(counts), np.int64)
+        embeddings = np.empty((len(counts), ENCODER.hidden), np.float32)
+        message = ctypes.create_string_buffer(MESSAGE_BYTES)
+        library._library.embedrt_run(
+            model, 1, ids.ctypes.data, len(ids), token_counts.ctypes.data, len(counts),
+            embeddings.ctypes.data, embeddings.nbytes, ctypes.byref(pause), ctypes.byref(rest),
+            message, len(message),
+        )  # fmt: skip
+        return message.value
+
+    two_groups = [70, 70, 70, 70, 1]
+    other = library.create(describe(ENCODER), path)
+    for wrong in [(other, two_groups), (model, [70] * 9)]:
+        assert run(model, two_groups) == b""
+        assert rest
+        assert run(*wrong) == b"another batch than the one that paused"
+        assert not rest
+    for _ in range(3):  # the layers of the first group, and one of the second
+        assert run(model, two_groups) == b""
+    assert run(model, [1, 1, 1]) == b"another batch than the one that paused"
+    assert not rest
+    library.destroy(other)
 
 
 @pytest.mark.parametrize(

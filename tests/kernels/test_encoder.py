@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from ctypes import c_int32
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embedrt.bench.memory import resident_bytes
+from embedrt.engine.runner import Pauses
 from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
 from embedrt.kernels.encoder import Encoder
 from embedrt.kernels.library import Library
@@ -141,6 +144,79 @@ def test_an_array_is_a_batch_of_its_rows(library: Library, path: str) -> None:
     assert (session.run(ids) == session.run(list(ids))).all()
     assert (session.run(ids.T) == session.run([np.array(text) for text in ids.T])).all()
     assert (session.run(ids.astype(np.int32)) == session.run(ids)).all()
+
+
+def groups_of(counts: list[int]) -> int:
+    """Count the groups of texts that run through all layers together: each of up to 256 rows."""
+    groups, rows = 1, 0
+    for count in counts:
+        if rows and rows + count > 256:
+            groups, rows = groups + 1, 0
+        rows += count
+    return groups
+
+
+@many
+@given(facts=ENCODERS, counts=COUNTS, seed=st.integers(0, 10**6))
+def test_same_bytes_with_pauses(
+    library: Library, path: str, facts: dict[str, Any], counts: list[int], seed: int
+) -> None:
+    """A run pauses after each layer, and other texts run meanwhile."""
+    session = KernelSession(Model(library, path, random_encoder(**facts)), path)
+    texts, others = random_texts(counts, seed), random_texts([5, 30], seed)
+    expected, expected_others = session.run(texts), session.run(others)
+    pauses = 0
+
+    def run_others() -> None:
+        nonlocal pauses
+        pauses += 1
+        assert (session.run(others) == expected_others).all()
+
+    assert (session.run(texts, Pauses(c_int32(1), run_others)) == expected).all()
+    assert pauses == facts["layers"] * groups_of(counts)
+    random = np.random.default_rng(seed)
+    wanted = c_int32(1)
+
+    def decide() -> None:
+        run_others()
+        wanted.value = int(random.integers(2))
+
+    pauses = 0
+    assert (session.run(texts, Pauses(wanted, decide)) == expected).all()
+    assert (session.run(texts, Pauses(c_int32(0), pytest.fail)) == expected).all()
+    assert 1 <= pauses <= facts["layers"] * groups_of(counts)
+
+
+def test_several_threads_do_not_pause(library: Library, path: str) -> None:
+    session = KernelSession(Model(library, path, encoder_of_width(384)), path).on(2)
+    texts = random_texts([70] * 5, 0)
+    expected = session.run(texts)
+    assert (session.run(texts, Pauses(c_int32(1), pytest.fail)) == expected).all()
+
+
+def test_a_paused_run_that_is_interrupted(library: Library, path: str) -> None:
+    """Its memory is freed, and other runs are not affected."""
+    session = KernelSession(Model(library, path, encoder_of_width(384)), path)
+    texts = random_texts([60] * 4, 0)
+    expected = session.run(texts)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def run() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            session.run(texts, Pauses(c_int32(1), interrupt))
+
+    for _ in range(5):
+        run()
+    before = resident_bytes()
+    assert before is not None
+    for _ in range(100):  # of which each has 3 MB
+        run()
+    after = resident_bytes()
+    assert after is not None
+    assert after < before + 30e6
+    assert (session.run(texts) == expected).all()
 
 
 @pytest.mark.parametrize("hidden", [384, 768])

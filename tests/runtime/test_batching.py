@@ -96,13 +96,25 @@ class Driver:
         self.mixes = mixes
         self.workers = self.chance.randint(1, 4)
         cache = VectorCache(self.chance.choice([2_000, 100_000])) if seed % 3 == 0 else None
-        self.queue = Queue(max_tokens=MAX_TOKENS, cache=cache, mixes=mixes)
+        pauses = self.chance.random() < 0.2
+        self.queue = Queue(max_tokens=MAX_TOKENS, cache=cache, mixes=mixes, pauses=pauses)
         self.work: list[Tokenize | Batch] = []
         self.calls: list[tuple[Call, list[str]]] = []
         self.ended: set[Call] = set()
         self.shares = [Share()]
         self.ran: list[bytes] = []
         self.lengths = [self.chance.randint(0, 40) for _ in range(self.chance.randint(1, 5))]
+        if pauses:
+            self.begin_corpus()
+
+    def begin_corpus(self) -> None:
+        """Let one call run for long, so that small calls beside it are urgent."""
+        texts = [f"{number}*40" for number in range(300)]
+        self.calls.append((call_of(texts), texts))
+        self.queue.add(self.calls[0][0])
+        for _ in range(60):
+            self.take()
+            self.do()
 
     def texts(self) -> list[str]:
         words = self.chance.choice([3, 1000])
@@ -125,6 +137,19 @@ class Driver:
         work = self.queue.take(self.workers)
         if isinstance(work, Batch):
             self.check_batch(work)
+        if work is not None:
+            self.work.append(work)
+
+    def interrupt(self) -> None:
+        """Take work in a pause of a batch that runs."""
+        if not any(isinstance(work, Batch) for work in self.work):
+            return
+        is_urgent = self.queue.has_urgent_work
+        work = self.queue.take_urgent()
+        assert is_urgent == (work is not None)
+        if isinstance(work, Batch):
+            self.check_batch(work)
+            assert sum(map(len, work.texts)) <= SHORT_BATCH
         if work is not None:
             self.work.append(work)
 
@@ -200,9 +225,12 @@ def test_thousands_of_schedules(start: int, mixes: bool) -> None:
     """No text is lost, none runs twice at once, and every vector is at its text's index."""
     for seed in range(start, start + 500):
         driver = Driver(seed, mixes=mixes)
-        steps = [driver.call, driver.take, driver.take, driver.do, driver.do, driver.cancel]
+        steps = [
+            *[driver.call, driver.take, driver.take, driver.do, driver.do],
+            *[driver.cancel, driver.interrupt],
+        ]
         for _ in range(driver.chance.randint(1, 60)):
-            driver.chance.choices(steps, [2, 4, 4, 4, 4, 0.3])[0]()
+            driver.chance.choices(steps, [2, 4, 4, 4, 4, 0.3, 2])[0]()
         driver.check_counts()
         driver.finish()
 
@@ -445,6 +473,62 @@ def test_a_corpus_leaves_one_worker_to_short_batches_while_texts_arrive(
     queue.add(call_of(["7*11"]))
     sizes(4)  # ends the batches that ran when the text arrived
     assert max(shorter for shorter, _ in sizes(TURNS_SHARED - 5)) <= SHORT_BATCH
+
+
+@pytest.fixture
+def behind() -> Queue:
+    """A queue whose batches can pause, with a corpus that has run for long."""
+    queue = Queue(max_tokens=MAX_TOKENS, mixes=True, pauses=True)
+    queue.add(call_of([f"{number}*40" for number in range(20_000)]))
+    for number, _ in enumerate(drain(queue)):
+        if number == 50:
+            break
+    assert not queue.has_urgent_work
+    return queue
+
+
+def test_a_small_call_beside_a_corpus_is_urgent(behind: Queue) -> None:
+    small = call_of(["7*11", "8*12"])
+    behind.add(small)
+    assert behind.has_urgent_work
+    texts = behind.take_urgent()
+    assert isinstance(texts, Tokenize)
+    assert [call for call, _ in texts.slices] == [small]
+    tokenize(behind, texts)
+    batch = behind.take_urgent()
+    assert isinstance(batch, Batch)
+    assert {call for job in batch.jobs for call, _ in job.rows} == {small}
+    assert behind.take_urgent() is None
+    run(behind, batch)
+    check_vectors(small, ["7*11", "8*12"])
+
+
+def test_a_large_call_is_not_urgent(behind: Queue) -> None:
+    behind.add(call_of([f"{number}*1" for number in range(SHORT_BATCH)]))
+    assert not behind.has_urgent_work
+    assert behind.take_urgent() is None
+
+
+def test_a_cancelled_call_is_not_urgent(behind: Queue) -> None:
+    small = call_of(["7*11"])
+    behind.add(small)
+    behind.remove(small, InterruptedError())
+    assert behind.take_urgent() is None
+
+
+def test_batches_that_can_pause_stay_full_while_texts_arrive(behind: Queue) -> None:
+    sizes = []
+    for number in range(20):
+        behind.add(call_of([f"7*{1 + number}"]))
+        while (work := behind.take(2)) is not None:
+            if isinstance(work, Tokenize):
+                tokenize(behind, work)
+                continue
+            run(behind, work)
+            if 40 in map(len, work.texts):  # of the corpus
+                sizes.append(sum(map(len, work.texts)))
+                break
+    assert min(sizes) > TOKENS_PER_BATCH - 40
 
 
 def test_a_corpus_progresses_while_texts_keep_arriving(queue: Queue) -> None:

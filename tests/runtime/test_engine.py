@@ -22,7 +22,9 @@ from embedrt import Embedder
 from embedrt.bundle.reader import GRAPH
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.call import Call, TokenIds
-from embedrt.engine.runner import Runner, TextIds
+from embedrt.engine.filling import SHORT_BATCH, TOKENS_PER_BATCH
+from embedrt.engine.huge_pages import Regions
+from embedrt.engine.runner import Pauses, Runner, TextIds
 from embedrt.engine.scheduler import Engine
 from embedrt.engine.session import FloatArray, Session
 from embedrt.engine.sessions import ALONE_BEFORE_ALL_CORES, LONG_BATCH, Sessions
@@ -64,9 +66,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Runner]:
     def record(kind: type[Session | KernelSession]) -> None:
         run: Callable[..., FloatArray] = kind.run
 
-        def recording(session: Runner, texts: TextIds) -> FloatArray:
+        def recording(session: Runner, texts: TextIds, *pauses: Pauses) -> FloatArray:
             sessions.append(session)
-            return run(session, texts)
+            return run(session, texts, *pauses)
 
         monkeypatch.setattr(kind, "run", recording)
 
@@ -542,6 +544,138 @@ class TestFailures:
             engine.wait(bad)
         assert (good.vectors == VECTOR).all()
         assert also_good.vectors.argmax(axis=1).tolist() == [2, 4]
+
+
+class Layered:
+    """Kernels with three layers. A batch with token 9 waits in each for the test."""
+
+    name, dimension, mixes = "layered", WORDS, True
+
+    def __init__(self) -> None:
+        self.regions: Regions = []
+        self.running = threading.Event()
+        self.layers = threading.Semaphore(0)
+
+    def on(self, _: int) -> Layered:
+        return self
+
+    def run(self, texts: TextIds, pauses: Pauses | None = None) -> FloatArray:
+        for _ in range(3):
+            if any((ids == 9).any() for ids in texts):
+                self.running.set()
+                assert self.layers.acquire(timeout=SECONDS)
+            if pauses is not None and pauses.wanted.value:
+                pauses.use()
+        return np.array([np.bincount(ids, minlength=WORDS) for ids in texts], np.float32)
+
+
+class TestPauses:
+    @pytest.fixture
+    def kernels(self) -> Layered:
+        return Layered()
+
+    @pytest.fixture
+    def layered(self, tiny: Path, kernels: Layered) -> Iterator[Engine]:
+        engine = Engine(tiny / GRAPH, "int8", 1, tokenize, max_tokens=256, kernels=kernels)
+        yield engine
+        kernels.layers.release(3)
+        engine.close()
+
+    @pytest.fixture
+    def corpus(self) -> Call:
+        """A call that has run for long when its last text, with token 9, runs."""
+        return call_of(*(f"{word} " * TOKENS_PER_BATCH for word in range(8)), "9")
+
+    def check_corpus(self, corpus: Call) -> None:
+        expected = [*(TOKENS_PER_BATCH * np.eye(WORDS)[:8]), np.eye(WORDS)[9]]
+        assert (corpus.vectors == expected).all()
+
+    @pytest.mark.parametrize("texts", [["1 2"], ["1 2", "3", "1 1 1"]])
+    def test_a_small_call_runs_between_layers(
+        self, layered: Engine, kernels: Layered, corpus: Call, texts: list[str]
+    ) -> None:
+        layered.start(corpus)
+        assert kernels.running.wait(SECONDS)
+        small = call_of(*texts)
+        layered.start(small)
+        kernels.layers.release()
+        layered.wait(small)
+        assert not corpus.done.is_set()
+        assert small.vectors.sum() == sum(len(text.split()) for text in texts)
+        kernels.layers.release(2)
+        layered.wait(corpus)
+        self.check_corpus(corpus)
+        assert layered.stats().tokens == corpus.vectors.sum() + small.vectors.sum()
+
+    def test_one_batch_runs_in_each(self, layered: Engine, kernels: Layered, corpus: Call) -> None:
+        """Small calls that keep arriving do not stop the corpus."""
+        layered.start(corpus)
+        assert kernels.running.wait(SECONDS)
+        small = [call_of(" ".join(["1"] * 40 + [str(word)])) for word in range(5)]
+        for call in small:
+            layered.start(call)
+        kernels.layers.release()
+        layered.wait(small[0])
+        kernels.layers.release()
+        layered.wait(small[1])
+        assert not any(call.done.is_set() for call in (*small[2:], corpus))
+        kernels.layers.release()
+        layered.wait(corpus)
+        for call in small:
+            layered.wait(call)
+
+    def test_not_for_a_long_call(self, layered: Engine, kernels: Layered, corpus: Call) -> None:
+        layered.start(corpus)
+        assert kernels.running.wait(SECONDS)
+        long = call_of("1 " * (8 * SHORT_BATCH))
+        layered.start(long)
+        kernels.layers.release(3)
+        layered.wait(long)
+        assert corpus.done.is_set()
+
+    def test_a_failing_call_fails_alone(
+        self, layered: Engine, kernels: Layered, corpus: Call
+    ) -> None:
+        def fail(_: Sequence[str]) -> list[TokenIds]:
+            raise ArithmeticError
+
+        layered.start(corpus)
+        assert kernels.running.wait(SECONDS)
+        failing = call_of("1 2")
+        failing.tokenize = fail
+        layered.start(failing)
+        kernels.layers.release(3)
+        with pytest.raises(ArithmeticError):
+            layered.wait(failing)
+        layered.wait(corpus)
+        self.check_corpus(corpus)
+
+    def test_an_interrupt_ends_the_call_of_its_thread(
+        self, layered: Engine, kernels: Layered, corpus: Call
+    ) -> None:
+        """Ctrl-C in a pause ends the corpus, whose thread uses the pause for another call."""
+        raised: list[bool] = []
+
+        def interrupt_once(texts: Sequence[str]) -> list[TokenIds]:
+            if not raised:
+                raised.append(True)
+                raise KeyboardInterrupt
+            return tokenize(texts)
+
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(layered.run, corpus)
+            assert kernels.running.wait(SECONDS)
+            small = call_of("1 2")
+            small.tokenize = interrupt_once
+            layered.start(small)
+            kernels.layers.release()
+            with pytest.raises(KeyboardInterrupt):
+                run.result(SECONDS)
+        layered.wait(small)
+        assert (small.vectors == VECTOR).all()
+        with pytest.raises(ClosedError, match="cancelled"):
+            layered.wait(corpus)
+        wait_until_idle(layered)
 
 
 class TestCores:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,17 @@ def test_batches_of_one_length(embedders: list[Embedder], tokens: int) -> None:
 def test_another_session(minilm: Path, embedders: list[Embedder]) -> None:
     with Embedder.load(minilm) as other:
         assert other.encode("people").tobytes() == embedders[0].encode("people").tobytes()
+
+
+def test_beside_a_corpus(embedders: list[Embedder]) -> None:
+    """Texts of small calls interrupt the batches of a corpus, where the engine can do that."""
+    random = np.random.default_rng(0)
+    words = ["people", "London", "million", "is", "known"]
+    corpus = [" ".join(random.choice(words, 100 + number)) for number in range(40)]
+    small = [[f"{word} {number}", f"{number} {word}"] for number in range(4) for word in words]
+    expected = [embedders[0].encode(texts).tobytes() for texts in [corpus, *small]]
+    for embedder in embedders[:2]:
+        with ThreadPoolExecutor(1) as pool:
+            whole = pool.submit(embedder.encode, corpus)
+            found = [embedder.encode(texts).tobytes() for texts in small]
+            assert [whole.result().tobytes(), *found] == expected

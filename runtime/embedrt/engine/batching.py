@@ -7,9 +7,9 @@ texts of small calls are tokenized first, so that the batch is filled from all t
 vector does not depend on the rest of its batch, and calls can share batches without changing any
 result.
 
-A running batch cannot be interrupted. While new calls arrive beside one that has run for long,
-batches are therefore small, and one worker takes no long texts, so that a new text waits a few
-milliseconds.
+New texts are not to wait for a call that has run for long. In the kernels, its batches pause
+between layers while a small call runs. ONNX Runtime cannot be interrupted: while new calls arrive
+beside one that has run for long, batches are therefore small, and one worker takes no long texts.
 
 The queue has no threads and no clock. The scheduler calls it while holding its lock.
 """
@@ -46,7 +46,7 @@ class Queue:
 
     With `runs_at_once`, the texts of a call are tokenized by several workers at once, and their
     vectors come with the token counts, in `put_vectors` in place of `put`. With `mixes`, a batch
-    may have texts of different token counts.
+    may have texts of different token counts. With `pauses`, batches can be interrupted.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Queue:
         cache: VectorCache | None = None,
         runs_at_once: bool = False,
         mixes: bool = False,
+        pauses: bool = False,
     ) -> None:
         self.batches = 0
         self.coalesced = 0
@@ -67,11 +68,14 @@ class Queue:
         self._max_tokens = max_tokens
         self._runs_at_once = runs_at_once
         self._mixes = mixes
+        self._pauses = pauses
         self._fewest_tokens = FEWEST_MIXED_TOKENS if mixes else FEWEST_TOKENS
         self._cache = cache
         self._untokenized: dict[Call, None] = {}
         """Calls with texts whose tokenization has not started."""
         self._turns = Turns(self._untokenized)
+        self._urgent: dict[Call, None] = {}
+        """Small calls that came beside one that has run for long."""
         self._jobs: dict[bytes, Job] = {}
         """Waiting and running jobs, by token ids."""
         self._running: dict[bytes, Job] = {}
@@ -123,10 +127,12 @@ class Queue:
         if not call.left:
             call.finish()
             return
-        self._turns.add(call)
+        is_behind = self._turns.add(call)
         self._untokenized[call] = None
         self.coalesced += len(call.copies)
         call.expected = self.expected_tokens(call.texts)
+        if is_behind and call.expected <= SHORT_BATCH:
+            self._urgent[call] = None
         self.untokenized_tokens += call.expected
         self._turns.schedule(call.share)
 
@@ -140,6 +146,20 @@ class Queue:
             work: Tokenize | Batch = self._take_texts(call, workers)
         else:
             work = self._take_batch(call, workers)
+        self._turns.schedule(call.share)
+        return work
+
+    @property
+    def has_urgent_work(self) -> bool:
+        """Whether texts wait that should interrupt a batch."""
+        return any(map(self._turns.has_work, self._urgent))
+
+    def take_urgent(self) -> Tokenize | Batch | None:
+        """Return work for a pause of a batch; None if there is none."""
+        call = next(filter(self._turns.has_work, self._urgent), None)
+        if call is None:
+            return None
+        work = self._take_texts(call, 1) if call in self._untokenized else self._take_batch(call)
         self._turns.schedule(call.share)
         return work
 
@@ -260,11 +280,13 @@ class Queue:
         call.expected -= expected
         self.untokenized_tokens -= expected
 
-    def _take_batch(self, call: Call, workers: int) -> Batch:
-        shared = self._turns.are_shared
-        group = self._choose_group(call, workers if shared else None)
-        fair = max(self._fewest_tokens, self.waiting_tokens // workers)
-        budget = min(SHORT_BATCH if shared else TOKENS_PER_BATCH, fair)
+    def _take_batch(self, call: Call, workers: int | None = None) -> Batch:
+        """Take a batch for one of `workers` workers, or for a pause."""
+        cannot_pause = self._turns.are_shared and not self._pauses
+        group = self._choose_group(call, workers if cannot_pause else None)
+        budget = SHORT_BATCH if cannot_pause or workers is None else TOKENS_PER_BATCH
+        if workers is not None:
+            budget = min(budget, max(self._fewest_tokens, self.waiting_tokens // workers))
         if self._mixes:
             jobs = fill_mixed(call, group, budget, self._turns)
         else:
@@ -345,6 +367,7 @@ class Queue:
     def _drop(self, call: Call) -> None:
         self._turns.remove(call)
         self._untokenized.pop(call, None)
+        self._urgent.pop(call, None)
         self.untokenized_tokens -= call.expected
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from ctypes import c_int32
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +14,16 @@ from embedrt.engine.huge_pages import Regions
 
 TextIds = NDArray[np.int64] | Sequence[NDArray[np.int64]]
 """The token ids of texts: an array of all of them, or one array of shape (tokens,) for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """The pauses of a batch, in which texts run that are not to wait for it."""
+
+    wanted: c_int32
+    """Not 0 if a pause is wanted. The kernels read it after each layer."""
+    use: Callable[[], None]
+    """Called in each pause, in the thread of the batch."""
 
 
 class Runner(Protocol):
@@ -56,6 +68,9 @@ def count_tokens(texts: TextIds) -> int:
 
 class Kernels(Runner, Protocol):
     """The kernels, on one core."""
+
+    def run(self, texts: TextIds, pauses: Pauses | None = None) -> NDArray[np.float32]:
+        """Run a batch, see `Runner.run`, with pauses between layers."""
 
     @property
     def regions(self) -> Regions:

@@ -9,10 +9,9 @@ work and end when there is none.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import chain, compress, islice
 from pathlib import Path
 from threading import Condition, Lock
 
@@ -20,8 +19,9 @@ from embedrt.bundle.manifest import Precision
 from embedrt.engine.at_once import Ran, run_by_length
 from embedrt.engine.batching import Queue
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, FloatArray, Row, TokenIds, TokenizeTexts
+from embedrt.engine.call import Call, TokenizeTexts
 from embedrt.engine.forks import FORKED, follow_forks
+from embedrt.engine.outcomes import Tokenized, run_batch, tokenize_slices
 from embedrt.engine.runner import Kernels
 from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
@@ -29,7 +29,6 @@ from embedrt.engine.waking import Sleepers
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.engine.workers import NO_THREAD, Workers
 from embedrt.errors import ClosedError, EmbedrtError, ForkedError, OverloadedError, TextError
-from embedrt.pair import Text
 from embedrt.progress import increments
 
 Progress = Callable[[int], object]
@@ -206,6 +205,7 @@ class Engine:
             cache=VectorCache(self._cache_bytes) if self._cache_bytes else None,
             runs_at_once=self._runs_at_once,
             mixes=self._sessions.mixes,
+            pauses=self._sessions.pauses,
         )
         self._busy = 0
         self._claims = 0  # number of callers that wait for a core
@@ -225,6 +225,8 @@ class Engine:
             helps = help_out and self._busy + self._claims < self.threads and call in self._queue
             self._busy += helps
             self._start_workers(besides=helps)
+            if self._busy >= self.threads and self._queue.has_urgent_work:
+                self._sessions.pause_wanted.value = 1
         self._sleepers.wake()
         return helps
 
@@ -243,19 +245,9 @@ class Engine:
         while (taken := self._take(mine)) is not None:
             work, cores = taken
             try:
-                if isinstance(work, Tokenize):
-                    self._tokenize(work)
-                else:
-                    self._run(work, on_all_cores=cores > 1)
+                self._do(work, mine, cores)
             except BaseException as error:
-                with self._lock:
-                    # An exception that interrupts a caller's thread, such as KeyboardInterrupt,
-                    # must not fail the calls of others.
-                    if mine is None:
-                        self._queue.fail(work, error)
-                    else:
-                        self._queue.requeue(work)
-                        self._release(cores)
+                self._give_up(work, error, mine, cores)
                 if mine is not None:
                     raise
             self._sleepers.wake()
@@ -264,6 +256,64 @@ class Engine:
                     self._release(cores - 1)
             if report is not None:
                 report()
+
+    def _do(self, work: Tokenize | Batch, mine: Call | None, cores: int) -> None:
+        """Do some work that holds `cores` cores, 0 in a pause of a batch."""
+        if isinstance(work, Tokenize):
+            self._tokenize(work)
+            return
+        in_pauses = partial(self._use_pause, mine) if cores == 1 else None
+        run = partial(self._sessions.run, on_all_cores=cores > 1, in_pauses=in_pauses)
+        outcomes = run_batch(work, run)
+        with self._lock:
+            for batch, outcome in outcomes:
+                if isinstance(outcome, EmbedrtError):
+                    self._queue.fail(batch, outcome)
+                else:
+                    self._queue.finish(batch, outcome)
+
+    def _give_up(
+        self, work: Tokenize | Batch, error: BaseException, mine: Call | None, cores: int
+    ) -> None:
+        """End the calls of failed work; queue it again if the caller's thread was interrupted.
+
+        An exception such as KeyboardInterrupt must not fail the calls of others.
+        """
+        with self._lock:
+            if mine is None:
+                self._queue.fail(work, error)
+            else:
+                self._queue.requeue(work)
+                self._release(cores)
+
+    def _use_pause(self, mine: Call | None) -> None:
+        """Run one batch of the texts for which another batch pauses."""
+        work: Tokenize | Batch | None = None
+        while not isinstance(work, Batch):
+            work = self._take_urgent()
+            if work is None:
+                return
+            try:
+                self._do(work, mine, 0)
+            except BaseException as error:
+                self._give_up(work, error, mine, 0)
+                if mine is not None:
+                    raise
+            self._sleepers.wake()
+
+    def _take_urgent(self) -> Tokenize | Batch | None:
+        with self._lock:
+            work = None
+            try:
+                work = self._queue.take_urgent()
+                self._sessions.pause_wanted.value = self._queue.has_urgent_work
+                if isinstance(work, Batch):
+                    self._tokens += work.tokens
+            except BaseException:  # an interrupt: the texts of others must not be lost
+                if work is not None:
+                    self._queue.requeue(work)
+                raise
+            return work
 
     def _take(self, mine: Call | None) -> tuple[Tokenize | Batch, int] | None:
         """Return work and its number of cores; without work, release the core."""
@@ -289,7 +339,7 @@ class Engine:
         """Return how many cores some work holds. Needs the lock."""
         if isinstance(work, Tokenize):
             return 1
-        tokens = sum(job.tokens for job in work.jobs)
+        tokens = work.tokens
         self._tokens += tokens
         if self._busy > 1 or not self._queue.is_alone(work):
             return 1
@@ -298,24 +348,14 @@ class Engine:
         return self._busy
 
     def _tokenize(self, work: Tokenize) -> None:
-        parts = [call.texts[part.start : part.stop] for call, part in work.slices]
-        shared = [call.tokenize is None for call, _ in work.slices]
-        texts = list(chain.from_iterable(compress(parts, shared)))
-        ids: list[list[TokenIds] | None]
-        try:
-            tokenized = iter(self._tokenize_texts(texts))
-            ids = [
-                list(islice(tokenized, len(part))) if together else None
-                for part, together in zip(parts, shared, strict=True)
-            ]
-        except TextError:  # only the call with the invalid text may fail
-            ids = [None] * len(parts)
-        done = [
-            self._check(call, part, texts, text_ids)
-            for (call, part), texts, text_ids in zip(work.slices, parts, ids, strict=True)
+        outcomes = [
+            self._run_at_once(call, ids) if self._runs_at_once else ids
+            for (call, _), ids in zip(
+                work.slices, tokenize_slices(work, self._tokenize_texts), strict=True
+            )
         ]
         with self._lock:
-            for (call, part), outcome in zip(work.slices, done, strict=True):
+            for (call, part), outcome in zip(work.slices, outcomes, strict=True):
                 if isinstance(outcome, TextError):
                     self._queue.remove(call, outcome)
                 elif isinstance(outcome, Ran):
@@ -324,54 +364,13 @@ class Engine:
                 else:
                     self._queue.put(call, part, outcome)
 
-    def _check(
-        self, call: Call, part: range, texts: Sequence[Text], ids: list[TokenIds] | None
-    ) -> list[TokenIds] | Ran | TextError:
-        """Run the call's own check, and tokenize its texts first where that is still to be done.
-
-        Returns a TextError with the index that the caller knows; with `runs_at_once`, the vectors.
-        """
-        try:
-            ids = (call.tokenize or self._tokenize_texts)(texts) if ids is None else ids
-            if call.check is not None:
-                call.check(texts, ids)
-        except TextError as error:
-            return call.name_text(error, part)
-        if self._runs_at_once:
+    def _run_at_once(self, call: Call, ids: Tokenized) -> Tokenized | Ran:
+        if not isinstance(ids, TextError):
             with suppress(EmbedrtError):  # the queue then runs them, and finds the one that fails
                 return run_by_length(
                     self._sessions.run, ids, call.vectors.shape[1], call.batch_size
                 )
         return ids
-
-    def _run(self, batch: Batch, *, on_all_cores: bool) -> None:
-        try:
-            embeddings = self._sessions.run(batch.texts, on_all_cores=on_all_cores)
-        except EmbedrtError as error:
-            self._run_apart(batch, error, on_all_cores=on_all_cores)
-            return
-        with self._lock:
-            self._queue.finish(batch, embeddings)
-
-    def _run_apart(self, batch: Batch, error: EmbedrtError, *, on_all_cores: bool) -> None:
-        """Run each text of a failed batch alone, so that only the calls of its failing texts fail.
-
-        If none of them fails alone, the graph cannot run batches, and `error` is for all.
-        """
-        outcomes: list[FloatArray | Sequence[Row] | EmbedrtError] = []
-        for job in batch.jobs if len(batch.jobs) > 1 else ():
-            try:
-                outcomes.append(self._sessions.run([job.ids], on_all_cores=on_all_cores))
-            except EmbedrtError as of_one:
-                outcomes.append(of_one)
-        if not any(isinstance(outcome, EmbedrtError) for outcome in outcomes):
-            outcomes = [error] * len(batch.jobs)
-        with self._lock:
-            for job, outcome in zip(batch.jobs, outcomes, strict=True):
-                if isinstance(outcome, EmbedrtError):
-                    self._queue.fail(Batch((job,)), outcome)
-                else:
-                    self._queue.finish(Batch((job,)), outcome)
 
     def _release(self, cores: int = 1) -> None:
         """Release cores for waiting callers or workers. The caller must hold the lock."""

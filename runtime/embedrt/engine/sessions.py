@@ -22,6 +22,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
+from ctypes import c_int32
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -34,7 +35,7 @@ from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.call import FloatArray, Row
 from embedrt.engine.huge_pages import added_blocks, enlarge, memory_regions
-from embedrt.engine.runner import Kernels, Runner, TextIds, count_tokens, stack
+from embedrt.engine.runner import Kernels, Pauses, Runner, TextIds, count_tokens, stack
 
 # After this many single batches, more are likely, and worth the memory of a second session.
 ALONE_BEFORE_ALL_CORES = 4
@@ -93,6 +94,8 @@ class Sessions:
         self.loading: Future[None] | None = None
         self.forks = 0
         """Forks that are about to happen, until which the session for all cores is not loaded."""
+        self.pause_wanted = c_int32()
+        """Not 0 while texts wait that should interrupt a batch on one core, see `Pauses`."""
         self.run_seconds = 0.0
         """Duration of all runs. Concurrent updates may lose one of them."""
         self._closed = False
@@ -111,6 +114,11 @@ class Sessions:
         """Whether the texts of a batch may have different token counts, see `Runner.mixes`."""
         return self.one_core.mixes
 
+    @property
+    def pauses(self) -> bool:
+        """Whether a batch on one core can be interrupted between layers."""
+        return self._kernels is not None
+
     def choose(self, tokens: int, submit: Submit) -> bool:
         """Return whether a single batch of `tokens` tokens uses all cores of an idle engine."""
         after_pause = perf_counter() - self._last_end >= SHORT_PAUSE
@@ -125,13 +133,34 @@ class Sessions:
                 self.loading = submit(self._load_for_all_cores)
         return loaded or (is_long and self.loading is not None)
 
-    def run(self, texts: TextIds, *, on_all_cores: bool = False) -> FloatArray | Sequence[Row]:
-        """Run a batch, see `Runner.run`; return the result of each row."""
+    def run(
+        self,
+        texts: TextIds,
+        *,
+        on_all_cores: bool = False,
+        in_pauses: Callable[[], None] | None = None,
+    ) -> FloatArray | Sequence[Row]:
+        """Run a batch, see `Runner.run`; return the result of each row.
+
+        In the kernels and on one core, `in_pauses` is called between layers while `pause_wanted`.
+        """
         session = self._loaded_for_all_cores() if on_all_cores else self.one_core
+        paused = 0.0
+
+        def use() -> None:
+            nonlocal paused
+            assert in_pauses is not None
+            start = perf_counter()
+            in_pauses()
+            paused += perf_counter() - start
+
         start = perf_counter()
         try:
-            embeddings = session.run(texts)
-            seconds = perf_counter() - start
+            if session is self._kernels and in_pauses is not None:
+                embeddings = session.run(texts, Pauses(self.pause_wanted, use))
+            else:
+                embeddings = session.run(texts)
+            seconds = perf_counter() - start - paused
             self.run_seconds += seconds
             if session is self.one_core:
                 per_token = seconds / max(1, count_tokens(texts))

@@ -49,13 +49,15 @@ class Turns:
         """Whether any text of a call waits to be tokenized or run."""
         return call in self._untokenized or bool(call.waiting)
 
-    def add(self, call: Call) -> None:
-        """Add a call, which is then to be scheduled."""
+    def add(self, call: Call) -> bool:
+        """Add a call, which is then to be scheduled; return whether another has run for long."""
         self._calls[call] = None
         self._by_share.setdefault(call.share, {})[call] = None
         call.share.catch_up(self._time)
-        if next(iter(self._calls)).share.is_far_ahead_of(call.share):
+        is_behind = next(iter(self._calls)).share.is_far_ahead_of(call.share)
+        if is_behind:
             self._shared_until = self._turn + TURNS_SHARED
+        return is_behind
 
     def remove(self, call: Call) -> None:
         """Remove a call."""

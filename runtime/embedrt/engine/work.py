@@ -25,3 +25,8 @@ class Batch:
     def texts(self) -> list[TokenIds]:
         """The token ids of each text, see `Job.ids`."""
         return [job.ids for job in self.jobs]
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of all texts."""
+        return sum(job.tokens for job in self.jobs)

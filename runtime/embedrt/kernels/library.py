@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.engine.huge_pages import Regions
+from embedrt.engine.runner import Pauses
 from embedrt.kernels.encoder import Array, Encoder, Layer, Linear, Norm
 
-INTERFACE = 5
+INTERFACE = 6
 MESSAGE_BYTES = 300
 PEAKS = ("fp32", "vnni", "bf16", "amx")  # by EMBEDRT_PEAK_...
 
@@ -167,8 +168,11 @@ class Library:
             POINTER(Description), c_char_p, POINTER(pointer), *message
         ]  # fmt: skip
         self._library.embedrt_run.argtypes = [
-            pointer, c_int32, pointer, c_int64, pointer, c_int64, pointer, c_uint64, *message
+            pointer, c_int32, pointer, c_int64, pointer, c_int64, pointer, c_uint64,
+            POINTER(c_int32), POINTER(pointer), *message
         ]  # fmt: skip
+        self._library.embedrt_drop.argtypes = [pointer]
+        self._library.embedrt_drop.restype = None
         self._library.embedrt_block.argtypes = [pointer, c_uint64, POINTER(_Array)]
         self._library.embedrt_destroy.argtypes = [pointer]
         self._library.embedrt_destroy.restype = None
@@ -204,21 +208,32 @@ class Library:
         hidden: int,
         *,
         threads: int = 1,
+        pauses: Pauses | None = None,
     ) -> NDArray[np.float32]:
         """Embed texts of any token counts; return their embeddings, (texts, hidden).
 
         `ids` are those of all texts, one text after another, (tokens,), and `token_counts` the
-        number of each text's, (texts,). Raises LibraryError.
+        number of each text's, (texts,). With one thread, `pauses` may interrupt the run between
+        layers. Raises LibraryError, and what `pauses` raises.
         """
         embeddings = np.empty((len(token_counts), hidden), np.float32)
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
-        status = self._library.embedrt_run(
-            model, threads, ids.ctypes.data, len(ids), token_counts.ctypes.data, len(token_counts),
-            embeddings.ctypes.data, embeddings.nbytes, message, len(message),
-        )  # fmt: skip
-        if status:
-            raise LibraryError(message.value.decode())
-        return embeddings
+        wanted = None if pauses is None else byref(pauses.wanted)
+        rest = pointer()
+        try:
+            while True:
+                status = self._library.embedrt_run(
+                    model, threads, ids.ctypes.data, len(ids), token_counts.ctypes.data,
+                    len(token_counts), embeddings.ctypes.data, embeddings.nbytes, wanted,
+                    byref(rest), message, len(message),
+                )  # fmt: skip
+                if status:
+                    raise LibraryError(message.value.decode())
+                if pauses is None or not rest:
+                    return embeddings
+                pauses.use()
+        finally:
+            self._library.embedrt_drop(rest)
 
     def regions(self, model: int) -> Regions:
         """Return the first address and the end of each part of a model's packed weights."""

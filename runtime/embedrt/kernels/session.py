@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle.decoding import REMEDY
 from embedrt.engine.huge_pages import Regions
-from embedrt.engine.runner import TextIds
+from embedrt.engine.runner import Pauses, TextIds
 from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
 from embedrt.kernels.encoder import Encoder
 from embedrt.kernels.library import Library, LibraryError, describe
@@ -36,11 +36,15 @@ class Model:
         """The memory of the packed weights, in small pages at first."""
         return self._library.regions(self._model)
 
-    def run(self, texts: TextIds, *, threads: int) -> NDArray[np.float32]:
+    def run(
+        self, texts: TextIds, *, threads: int, pauses: Pauses | None = None
+    ) -> NDArray[np.float32]:
         """Run texts of any token counts; return (batch, dimension), or raise LibraryError."""
         counts = np.fromiter(map(len, texts), np.int64, len(texts))
         ids = np.concatenate(texts, dtype=np.int64)
-        return self._library.run(self._model, ids, counts, self.hidden, threads=threads)
+        return self._library.run(
+            self._model, ids, counts, self.hidden, threads=threads, pauses=pauses
+        )
 
 
 class KernelSession:
@@ -58,13 +62,14 @@ class KernelSession:
         """Return the same model on several cores."""
         return KernelSession(self._model, self._path, threads=threads)
 
-    def run(self, texts: TextIds) -> NDArray[np.float32]:
+    def run(self, texts: TextIds, pauses: Pauses | None = None) -> NDArray[np.float32]:
         """Run a batch of texts of any token counts; return (batch, dimension).
 
-        Raises NonFiniteEmbeddingError, and BundleCorruptError if the ids are not the model's.
+        On one core, `pauses` may interrupt it between layers. Raises NonFiniteEmbeddingError, and
+        BundleCorruptError if the ids are not the model's.
         """
         try:
-            embeddings = self._model.run(texts, threads=self._threads)
+            embeddings = self._model.run(texts, threads=self._threads, pauses=pauses)
         except LibraryError as error:
             raise BundleCorruptError(
                 f"the {self.name} refuse a batch of {len(texts)} texts ({error}); {REMEDY}"

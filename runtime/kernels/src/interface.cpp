@@ -7,6 +7,7 @@
 #include <mutex>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "description.h"
@@ -21,12 +22,15 @@ namespace {
 using embedrt::Arena;
 using embedrt::InvalidDescription;
 using embedrt::Path;
+using embedrt::Progress;
 using embedrt::Texts;
 using embedrt::Workspace;
 
 // The memory of a run, kept for the next one.
 struct Room {
     explicit Room(bool huge) : arena(huge) {}
+
+    std::int64_t rows() const { return workspaces.front().rows; }
 
     Arena arena;
     std::vector<Workspace> workspaces;  // of each thread; they share what is not its own
@@ -72,16 +76,22 @@ struct embedrt_model {
     std::mutex lock;
     std::vector<std::unique_ptr<Room>> rooms;  // not in use
 
+    // The smallest room with so many rows, or a new one in place of one that is too small.
     std::unique_ptr<Room> take(std::int64_t rows, std::size_t threads) {
         std::unique_ptr<Room> room;
         {
             const std::lock_guard<std::mutex> held(lock);
-            if (!rooms.empty()) {
-                room = std::move(rooms.back());
-                rooms.pop_back();
+            const auto found = std::min_element(
+                rooms.begin(), rooms.end(), [rows](const auto &one, const auto &other) {
+                    return std::pair(one->rows() < rows, one->rows()) <
+                           std::pair(other->rows() < rows, other->rows());
+                });
+            if (found != rooms.end()) {
+                room = std::move(*found);
+                rooms.erase(found);
             }
         }
-        if (room == nullptr || room->workspaces.front().rows < rows) {
+        if (room == nullptr || room->rows() < rows) {
             room = std::make_unique<Room>(rows > kFewRows);
             room->workspaces = {make_workspace(packed, (rows + 63) / 64 * 64, room->arena)};
             add_scratch(packed, room->workspaces.front(), room->arena);
@@ -97,6 +107,12 @@ struct embedrt_model {
         const std::lock_guard<std::mutex> held(lock);
         rooms.push_back(std::move(room));
     }
+};
+
+struct embedrt_rest {
+    const embedrt_model *model;
+    std::unique_ptr<Room> room;
+    Progress progress;
 };
 
 namespace {
@@ -163,7 +179,8 @@ std::int32_t embedrt_create(const embedrt_encoder *encoder, const char *path, em
 
 std::int32_t embedrt_run(embedrt_model *model, std::int32_t threads, const std::int64_t *ids,
                          std::int64_t tokens, const std::int64_t *token_counts, std::int64_t texts,
-                         float *embeddings, std::uint64_t embeddings_bytes, char *error,
+                         float *embeddings, std::uint64_t embeddings_bytes,
+                         const volatile std::int32_t *pause, embedrt_rest **rest, char *error,
                          std::uint64_t error_bytes) {
     return guarded(error, error_bytes, [&] {
         if (model == nullptr || ids == nullptr || token_counts == nullptr || embeddings == nullptr) {
@@ -176,12 +193,32 @@ std::int32_t embedrt_run(embedrt_model *model, std::int32_t threads, const std::
                       model->packed.hidden / kColumnsOfThread});
         const auto count = static_cast<int>(std::clamp<std::int64_t>(
             threads, 1, std::min(useful, kMostThreads)));
-        auto room = model->take(tokens, static_cast<std::size_t>(count));
+        const bool may_pause = count == 1 && pause != nullptr && rest != nullptr;
+        std::unique_ptr<embedrt_rest> state(rest == nullptr ? nullptr : std::exchange(*rest, nullptr));
+        if (state == nullptr) {
+            auto room = model->take(tokens, static_cast<std::size_t>(count));
+            state.reset(new embedrt_rest{model, std::move(room), {}});
+        } else if (!may_pause || state->model != model || state->room->rows() < tokens ||
+                   state->progress.texts >= texts) {
+            throw InvalidDescription("another batch than the one that paused");
+        }
+        state->progress.wanted = may_pause ? pause : nullptr;
+        bool is_done = true;
         embedrt::run_parts(count, [&](const embedrt::Part &part) {
-            model->path->run(model->packed, room->workspaces[static_cast<std::size_t>(part.index)],
-                             given, embeddings, part);
+            Progress progress = state->progress;
+            const bool ended = model->path->run(
+                model->packed, state->room->workspaces[static_cast<std::size_t>(part.index)], given,
+                embeddings, part, progress);
+            if (may_pause) {
+                state->progress = progress;
+                is_done = ended;
+            }
         });
-        model->give_back(std::move(room));
+        if (!is_done) {
+            *rest = state.release();
+            return;
+        }
+        model->give_back(std::move(state->room));
     });
 }
 
@@ -192,6 +229,8 @@ std::int32_t embedrt_block(const embedrt_model *model, std::uint64_t index, embe
     *block = {model->arena.block(index), model->arena.used(index)};
     return EMBEDRT_OK;
 }
+
+void embedrt_drop(embedrt_rest *rest) { delete rest; }
 
 void embedrt_destroy(embedrt_model *model) { delete model; }
 

@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* Increased with every change of a structure or a function below. */
-#define EMBEDRT_INTERFACE 5
+#define EMBEDRT_INTERFACE 6
 
 /* Values without a copy. They must fit the sizes that the description gives. */
 typedef struct {
@@ -99,14 +99,25 @@ enum {
 EMBEDRT_EXPORT int32_t embedrt_create(const embedrt_encoder *encoder, const char *path,
                                       embedrt_model **model, char *error, uint64_t error_bytes);
 
+/* What a paused run has computed so far. */
+typedef struct embedrt_rest embedrt_rest;
+
 /* Embed `texts` texts into `embeddings`, (texts, hidden). `token_counts` has the number of tokens of
  * each text, at least 1, and `ids` the `tokens` ids of all texts, one text after another. A text's
  * embedding depends neither on the other texts, whatever their lengths, nor on the number of
- * threads, which is at most `threads`. */
+ * threads, which is at most `threads`.
+ *
+ * With one thread, and if both `pause` and `rest` are given, a run pauses after a layer if `*pause` is
+ * not 0: it returns EMBEDRT_OK and writes to `*rest`, which is NULL at first, what the same call then
+ * continues from. `*rest` is NULL again after the last layer and after an error. */
 EMBEDRT_EXPORT int32_t embedrt_run(embedrt_model *model, int32_t threads, const int64_t *ids,
                                    int64_t tokens, const int64_t *token_counts, int64_t texts,
-                                   float *embeddings, uint64_t embeddings_bytes, char *error,
+                                   float *embeddings, uint64_t embeddings_bytes,
+                                   const volatile int32_t *pause, embedrt_rest **rest, char *error,
                                    uint64_t error_bytes);
+
+/* Free the rest of a run that does not continue. */
+EMBEDRT_EXPORT void embedrt_drop(embedrt_rest *rest);
 
 /* Write to `block` where a part of a model's packed weights is, of which there is one for each
  * `index` from 0 on, and EMBEDRT_INVALID is returned after the last. It is in small pages at first,

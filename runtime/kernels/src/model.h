@@ -79,6 +79,15 @@ struct Part {
     std::int64_t last(std::int64_t total) const { return total * (index + 1) / count; }
 };
 
+// How far a run on one thread has come: it may pause after each layer of a group of texts.
+struct Progress {
+    const volatile std::int32_t *wanted;  // a pause, if it points to another number than 0
+    std::int64_t texts;                   // that are done, with all layers
+    std::int64_t layers;                  // that are done of the next group of texts
+
+    bool pauses() const { return wanted != nullptr && *wanted != 0; }
+};
+
 // Memory of one run. Each run has its own, and each thread its keys, values and scores.
 struct Workspace {
     std::int64_t rows;       // room for so many tokens

@@ -19,9 +19,10 @@ struct Path {
     std::int64_t rows_of_thread;
 
     // Do a thread's part of embedding texts whose ids are in the vocabulary and which are neither
-    // empty nor too long, in a workspace with room for all tokens.
-    void (*run)(const Model &model, const Workspace &workspace, const Texts &texts,
-                float *embeddings, const Part &part);
+    // empty nor too long, in a workspace with room for all tokens. Returns false for a pause, after
+    // which the same call with the same memory continues.
+    bool (*run)(const Model &model, const Workspace &workspace, const Texts &texts,
+                float *embeddings, const Part &part, Progress &progress);
 
     // Apply one of the functions of `embedrt_apply`; false if there is none of this number.
     bool (*apply)(std::int32_t which, const float *values, float *results, std::int64_t count);

@@ -98,24 +98,26 @@ inline void attend_all(const Model &model, const Workspace &space, const Linear 
 
 // Only attention and pooling know where a text ends. A thread computes its share of the rows, and in
 // attention its share of the heads. Where there are few rows, it computes its share of each
-// product's columns, and reads only their weights.
+// product's columns, and reads only their weights. Returns false for a pause between layers.
 template <class Product, class Heads>
-inline void encode(const Model &model, const Workspace &space, const Texts &texts,
-                   float *embeddings, const Part &part) {
+inline bool encode(const Model &model, const Workspace &space, const Texts &texts,
+                   float *embeddings, const Part &part, Progress &progress) {
     const std::int64_t rows = texts.rows, hidden = model.hidden;
     const std::int64_t first = part.first(rows), last = part.last(rows);
     const Share share{part, rows, part.count > 1 && rows < Product::kRows * part.count};
-    for_each_text(texts, [&](std::int64_t, std::int64_t start, std::int64_t tokens) {
-        if (start < last && first < start + tokens) {
-            embed_text(model, texts.ids, start, tokens, first, last, space.states);
-        }
-    });
-    normalize_rows(model.embedding_norm, hidden, first, last, space.states,
-                   &model.layers[0].query_key_value, space.bytes, space.picked);
-    for (std::int64_t i = 0; i < model.layer_count; ++i) {
-        const Layer &layer = model.layers[i];
-        const Linear *next =
-            i + 1 == model.layer_count ? nullptr : &model.layers[i + 1].query_key_value;
+    if (progress.layers == 0) {
+        for_each_text(texts, [&](std::int64_t, std::int64_t start, std::int64_t tokens) {
+            if (start < last && first < start + tokens) {
+                embed_text(model, texts.ids, start, tokens, first, last, space.states);
+            }
+        });
+        normalize_rows(model.embedding_norm, hidden, first, last, space.states,
+                       &model.layers[0].query_key_value, space.bytes, space.picked);
+    }
+    while (progress.layers < model.layer_count) {
+        const Layer &layer = model.layers[progress.layers++];
+        const bool is_last = progress.layers == model.layer_count;
+        const Linear *next = is_last ? nullptr : &model.layers[progress.layers].query_key_value;
         share.turn();
         project_heads<Product>(layer.query_key_value, space, share);
         part.wait(part.barrier);
@@ -133,6 +135,7 @@ inline void encode(const Model &model, const Workspace &space, const Texts &text
         share.turn();
         normalize_rows(layer.output_norm, hidden, first, last, space.states, next, space.bytes,
                        space.picked);
+        if (progress.pauses()) return false;
     }
     part.wait(part.barrier);
     const std::int64_t first_text = part.first(texts.count), last_text = part.last(texts.count);
@@ -142,6 +145,7 @@ inline void encode(const Model &model, const Workspace &space, const Texts &text
         }
     });
     part.wait(part.barrier);  // the next texts overwrite the states
+    return true;
 }
 
 // Return the texts from the first one on that run together.
@@ -153,16 +157,24 @@ inline Texts first_group(const Texts &texts) {
     return group;
 }
 
+inline void skip(Texts &texts, std::int64_t count, std::int64_t rows) {
+    texts = {texts.ids + rows, texts.tokens + count, texts.count - count, texts.rows - rows};
+}
+
 template <class Product, class Heads>
-void run(const Model &model, const Workspace &space, const Texts &texts, float *embeddings,
-         const Part &part) {
-    for (Texts left = texts; left.count > 0;) {
+bool run(const Model &model, const Workspace &space, const Texts &texts, float *embeddings,
+         const Part &part, Progress &progress) {
+    Texts left = texts;
+    for (std::int64_t text = 0; text < progress.texts; ++text) skip(left, 1, texts.tokens[text]);
+    while (left.count > 0) {
         const Texts group = first_group(left);
-        encode<Product, Heads>(model, space, group, embeddings, part);
-        embeddings += group.count * model.hidden;
-        left = {left.ids + group.rows, left.tokens + group.count, left.count - group.count,
-                left.rows - group.rows};
+        float *to = embeddings + progress.texts * model.hidden;
+        if (!encode<Product, Heads>(model, space, group, to, part, progress)) return false;
+        progress.texts += group.count;
+        progress.layers = 0;
+        skip(left, group.count, group.rows);
     }
+    return true;
 }
 
 bool apply(std::int32_t which, const float *values, float *results, std::int64_t count) {
