@@ -37,6 +37,8 @@ BUNDLE_INT8 := models/all-MiniLM-L6-v2-int8
 INSTALL = $(BIN)/pip install --quiet --no-compile $(PIP_ARGS) --constraint constraints.txt
 # What is not compiled when it is installed is compiled by its first import, and must be kept then.
 export PYTHONDONTWRITEBYTECODE :=
+# The files of the kernels are compiled side by side.
+export CMAKE_BUILD_PARALLEL_LEVEL ?= 4
 SOURCES := pyproject.toml $(shell find runtime export models -name '*.py' -o -name '*.toml')
 
 .PHONY: demo kernels kernels-sanitized package-kernels wheel-kernels test test-kernels \

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import sys
 import time
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from embedrt import Embedder
 from embedrt.engine.sessions import Sessions
+from forked import FORKED
 
 ODD = ["", " ", "w1", "w2 w3", "w4\nw5", "w1 " * 20, "\u2028", "null", "NA", 'say "w6"', "w7,w8"]
 
@@ -161,9 +161,7 @@ def run_command(arguments: Sequence[str], hold: Hold | None = None) -> None:
 
 def forked(*arguments: str | Path, hold: Hold | None = None) -> Any:
     """Start `embedrt` in a process with its imports done, so that it can be killed early."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["embedrt.cli", "embedrt.corpus", "ray"])  # what is installed
-    process = context.Process(target=run_command, args=([*map(str, arguments)], hold))
+    process = FORKED.Process(target=run_command, args=([*map(str, arguments)], hold))
     process.start()
     return process
 

@@ -8,20 +8,16 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.writer import staged_bundle
 from embedrt.cli import main
+from forked import FORKED
 from waiting import wait_until
 
 STAGED = ".bundle.partial-*"
-
-# The fork server has imported the large libraries, so its children start quickly.
-CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["embedrt_export", "killed_exports"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class Pause:
 
 def start_export(folder: Path, output: Path, pause: Pause | None = None) -> BaseProcess:
     """Start ``embedrt export`` in a separate process."""
-    process = CONTEXT.Process(target=export, args=(folder, output, pause))
+    process = FORKED.Process(target=export, args=(folder, output, pause))
     process.start()
     return process
 
@@ -67,7 +63,7 @@ def stage_until_killed(bundle: Path, target: Path, step: int) -> int | None:
 
     Returns the exit status: that of SIGKILL, or 0 if there are fewer changes.
     """
-    process = CONTEXT.Process(target=_stage_until_killed, args=(bundle, target, step))
+    process = FORKED.Process(target=_stage_until_killed, args=(bundle, target, step))
     process.start()
     process.join()
     return process.exitcode
