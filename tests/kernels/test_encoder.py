@@ -211,7 +211,7 @@ def test_a_paused_run_that_is_interrupted(library: Library, path: str) -> None:
         run()
     before = resident_bytes()
     assert before is not None
-    for _ in range(100):  # of which each has 3 MB
+    for _ in range(30):  # of which each has 3 MB
         run()
     after = resident_bytes()
     assert after is not None
