@@ -18,7 +18,7 @@ TextIds = NDArray[np.int64] | Sequence[NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """The pauses of a batch, in which texts run that are not to wait for it."""
+    """Pauses between the layers of a batch, in which texts run that should not wait for it."""
 
     wanted: c_int32
     """Not 0 if a pause is wanted. The kernels read it after each layer."""
