@@ -509,6 +509,19 @@ def test_a_large_call_is_not_urgent(behind: Queue) -> None:
     assert behind.take_urgent() is None
 
 
+def test_a_call_of_more_tokens_than_expected_is_not_urgent(behind: Queue) -> None:
+    call = call_of([f"7*{SHORT_BATCH + 1}"])
+    behind.add(call)
+    work = behind.take_urgent()
+    assert isinstance(work, Tokenize)
+    tokenize(behind, work)
+    assert behind.take_urgent() is None
+    for _ in drain(behind):
+        if call.done.is_set():
+            break
+    check_vectors(call, [f"7*{SHORT_BATCH + 1}"])
+
+
 def test_a_cancelled_call_is_not_urgent(behind: Queue) -> None:
     small = call_of(["7*11"])
     behind.add(small)

@@ -168,6 +168,8 @@ class Queue:
         if call not in self._turns:  # cancelled in the meantime
             return
         self._count_tokenized(call, part)
+        if call in self._urgent and sum(text.shape[-1] for text in ids) > SHORT_BATCH:
+            del self._urgent[call]  # it has more tokens than expected
         for row, text_ids in zip(call.rows[part.start : part.stop], ids, strict=True):
             self._put_row(call, row, text_ids)
         self._turns.schedule(call.share)
