@@ -126,9 +126,9 @@ def test_texts_of_all_lengths_share_a_batch(
     ran: list[tuple[int, int]] = []
     run = Library.run
 
-    def recording(*arguments: Any, threads: int) -> FloatArray:
+    def recording(*arguments: Any, threads: int, **options: Any) -> FloatArray:
         ran.append((len(arguments[3]), threads))
-        return run(*arguments, threads=threads)
+        return run(*arguments, threads=threads, **options)
 
     monkeypatch.setattr(Library, "run", recording)
     with Embedder.load(minilm_int8, kernels="require", threads=2) as embedder:
