@@ -1,9 +1,9 @@
 """Measures the cost of files: ``python -m benchmarks.corpus BUNDLE``.
 
 The same rows are embedded by one call of `encode` and from Parquet to Parquet, in turns. The speed
-of the latter is given as a share of the former: of the whole run, and of the run after its start,
-when each worker has made a part. ``--ray`` does the same with a Ray cluster on this machine, whose
-start counts, and whose end does not. ``--peers MODEL`` embeds them with the process pool of
+of the latter is given as a share of the former. ``--ray`` does the same with a Ray cluster on this
+machine, whose start counts, and whose end does not; the speed after the start, when each worker has
+made a part, is a column of its own. ``--peers MODEL`` embeds them with the process pool of
 sentence-transformers and the parallel processes of fastembed, which return vectors and write no
 files; MODEL is the name of the bundle's original. ``--memory`` embeds once and prints the private
 memory of the process at intervals.
@@ -62,8 +62,8 @@ class Timed:
     """An engine that records a point after each part."""
 
     engine: Any
-    workers: int = 1
-    """Parts that are made at a time."""
+    workers: int | None = None
+    """Parts that are made when the start is over; None for an engine without a start."""
     points: list[Point] = field(default_factory=list)
 
     def run(self, *arguments: Any) -> Iterator[Any]:
@@ -78,7 +78,7 @@ class Timed:
     def taken(self) -> Taken:
         """Return what the run took."""
         last = self.points[-1]
-        if len(self.points) <= self.workers:
+        if self.workers is None or len(self.points) <= self.workers:
             return Taken(last.seconds)
         first = self.points[self.workers - 1]
         steady = (last.rows - first.rows) / (last.seconds - first.seconds)
@@ -132,7 +132,7 @@ def compare(
             embedder.encode(texts)
             return Taken(time.perf_counter() - start)
 
-    def files(make: Callable[[], Any], workers: int = 1) -> Way:
+    def files(make: Callable[[], Any], workers: int | None = None) -> Way:
         def embed_files(_: Sequence[str]) -> Taken:
             timed = Timed(make(), workers)
             with tempfile.TemporaryDirectory(dir=folder) as output:
