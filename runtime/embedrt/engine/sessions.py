@@ -47,8 +47,8 @@ BLOCKS_PER_BATCH = 2  # take about a millisecond
 SHORT_PAUSE = 0.005  # seconds; after shorter pauses, the threads wake up fast
 LONG_RUN = 0.015  # seconds on one core; longer runs gain more from all cores than waking costs
 
-# Threads of the session for all cores are no more than these or the cores: ONNX Runtime takes more
-# than a minute to start a thousand.
+# Threads of the session for all cores are no more than these or the cores: ONNX Runtime takes about
+# half a minute to start a thousand.
 THREADS = 64
 
 LONGEST_LOAD = 10.0  # seconds that a fork waits for a load to finish
