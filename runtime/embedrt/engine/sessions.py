@@ -43,6 +43,7 @@ LONG_BATCH = 1024  # tokens of a single batch that is worth it at once
 
 BATCHES_BEFORE_HUGE_PAGES = 4
 BLOCKS_PER_BATCH = 2  # take about a millisecond
+SMALLEST_BLOCK = 2 << 20  # bytes; smaller graphs have no weights to move
 
 SHORT_PAUSE = 0.005  # seconds; after shorter pauses, the threads wake up fast
 LONG_RUN = 0.015  # seconds on one core; longer runs gain more from all cores than waking costs
@@ -198,11 +199,12 @@ class Sessions:
         # Imports ONNX Runtime, which the kernels do without.
         from embedrt.engine.session import Session  # noqa: PLC0415
 
-        before = memory_regions()
+        has_blocks = sum(size for _, _, size, _ in self._files) >= SMALLEST_BLOCK
+        before = memory_regions() if has_blocks else []
         session = Session(
             self._graph, self._precision, weights=self._weights, by_token=self._by_token, **options
         )
-        return session, added_blocks(before, memory_regions())
+        return session, added_blocks(before, memory_regions()) if has_blocks else []
 
     def _loaded_for_all_cores(self) -> Runner:
         """Return the session for all cores after its load; the other one if that failed."""
