@@ -51,7 +51,7 @@ COUNTS = st.one_of(
     st.lists(st.integers(1, 5), min_size=1, max_size=70),
 )
 # Threads that overwrite each other's results may be caught late; a wrong address is found at once.
-REPETITIONS = 1 if os.environ.get("ASAN_OPTIONS") else 5
+REPETITIONS = 2 if os.environ.get("ASAN_OPTIONS") else 5
 # The fixtures of a path and of the library do not change.
 many = settings(
     max_examples=60,

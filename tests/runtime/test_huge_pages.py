@@ -132,14 +132,25 @@ def test_blocks_of_new_and_grown_regions() -> None:
 def test_nothing_where_the_system_says_never(settings: Path) -> None:
     assert len(added_blocks([], [(0, 4 * MB)])) == 2
     never(settings)
-    assert memory_regions() == []
+    assert memory_regions(2 * MB) == []
     assert added_blocks([], [(0, 4 * MB)]) == []
+
+
+@pytest.mark.usefixtures("settings")
+def test_nothing_for_what_fills_no_huge_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = tmp_path / "maps"
+    maps.write_text(MAPS, encoding="utf-8")
+    monkeypatch.setattr(huge_pages, "MAPS", maps)
+    assert memory_regions(2 * MB) == anonymous(MAPS)
+    assert memory_regions(2 * MB - 1) == []
 
 
 @pytest.mark.parametrize("name", ["enabled", "hpage_pmd_size"])
 def test_nothing_without_settings(settings: Path, name: str) -> None:
     (settings / name).unlink()
-    assert memory_regions() == []
+    assert memory_regions(2 * MB) == []
     assert added_blocks([], [(0, 4 * MB)]) == []
 
 
@@ -149,7 +160,7 @@ def test_nothing_is_raised_where_proc_is_unreadable(
 ) -> None:
     for name in ("MAPS", "PAGES"):
         monkeypatch.setattr(huge_pages, name, tmp_path / "none")
-    assert memory_regions() == []
+    assert memory_regions(2 * MB) == []
     enlarge([range(2 * MB, 4 * MB)])
 
 

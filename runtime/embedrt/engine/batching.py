@@ -22,7 +22,7 @@ from operator import itemgetter
 
 from embedrt.engine.at_once import FEWEST_TOKENS_AT_ONCE, Ran, texts_at_once
 from embedrt.engine.cache import VectorCache
-from embedrt.engine.call import Call, FloatArray, Group, Job, Row, TokenIds
+from embedrt.engine.call import Call, Group, Job, Results, Row, TokenIds
 from embedrt.engine.filling import (
     FEWEST_MIXED_TOKENS,
     FEWEST_TOKENS,
@@ -31,6 +31,7 @@ from embedrt.engine.filling import (
     fill_equal,
     fill_mixed,
 )
+from embedrt.engine.runner import count_tokens
 from embedrt.engine.turns import Turns
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.pair import Text, characters
@@ -131,7 +132,7 @@ class Queue:
         self._untokenized[call] = None
         self.coalesced += len(call.copies)
         call.expected = self.expected_tokens(call.texts)
-        if is_behind and call.expected <= SHORT_BATCH:
+        if self._pauses and is_behind and call.expected <= SHORT_BATCH:
             self._urgent[call] = None
         self.untokenized_tokens += call.expected
         self._turns.schedule(call.share)
@@ -168,13 +169,13 @@ class Queue:
         if call not in self._turns:  # cancelled in the meantime
             return
         self._count_tokenized(call, part)
-        if call in self._urgent and sum(text.shape[-1] for text in ids) > SHORT_BATCH:
+        if call in self._urgent and count_tokens(ids) > SHORT_BATCH:
             del self._urgent[call]  # it has more tokens than expected
         for row, text_ids in zip(call.rows[part.start : part.stop], ids, strict=True):
             self._put_row(call, row, text_ids)
         self._turns.schedule(call.share)
 
-    def finish(self, batch: Batch, results: FloatArray | Sequence[Row]) -> None:
+    def finish(self, batch: Batch, results: Results) -> None:
         """Store the results of a batch, a row each, in its calls."""
         for job, vector in zip(batch.jobs, results, strict=True):
             self._remove_running(job)

@@ -20,6 +20,9 @@ FloatArray = NDArray[np.float32]
 Row = NDArray[Any]
 """The result for one text: a row of the graph's output, or its converted form."""
 
+Results = FloatArray | Sequence[Row]
+"""The results of a batch, one a text."""
+
 TokenizeTexts = Callable[[Sequence[Any]], list[TokenIds]]
 """Tokenizes texts; raises TextError with the index of the first one that cannot be tokenized."""
 

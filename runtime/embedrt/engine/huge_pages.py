@@ -29,12 +29,15 @@ Regions = list[tuple[int, int]]
 """The first address of each region of memory and the end."""
 
 
-def memory_regions() -> Regions:
-    """Return the private anonymous memory of this process; nothing without huge pages."""
+def memory_regions(added: int) -> Regions:
+    """Return the private anonymous memory of this process, before or after a load of `added` bytes.
+
+    Nothing without huge pages, and if so few bytes fill none.
+    """
+    if not 0 < block_bytes() <= added:
+        return []
     try:
-        return (
-            anonymous(MAPS.read_text(encoding="utf-8", errors="replace")) if block_bytes() else []
-        )
+        return anonymous(MAPS.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return []
 

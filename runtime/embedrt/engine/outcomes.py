@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import chain, compress, islice
 
-from embedrt.engine.call import Call, FloatArray, Row, TokenIds, TokenizeTexts
+from embedrt.engine.call import Call, Results, TokenIds, TokenizeTexts
 from embedrt.engine.work import Batch, Tokenize
 from embedrt.errors import EmbedrtError, TextError
 from embedrt.pair import Text
 
 Tokenized = list[TokenIds] | TextError
 """The token ids of a call's texts, or its error, with the index that the caller knows."""
-
-Results = FloatArray | Sequence[Row]
-"""The results of a batch, one a text."""
 
 
 def tokenize_slices(work: Tokenize, tokenize: TokenizeTexts) -> list[Tokenized]:

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
-from embedrt.engine.call import FloatArray, Row
+from embedrt.engine.call import FloatArray, Results, Row
 from embedrt.engine.huge_pages import added_blocks, enlarge, memory_regions
 from embedrt.engine.runner import Kernels, Pauses, Runner, TextIds, count_tokens, stack
 
@@ -43,13 +43,12 @@ LONG_BATCH = 1024  # tokens of a single batch that is worth it at once
 
 BATCHES_BEFORE_HUGE_PAGES = 4
 BLOCKS_PER_BATCH = 2  # take about a millisecond
-SMALLEST_BLOCK = 2 << 20  # bytes; smaller graphs have no weights to move
 
 SHORT_PAUSE = 0.005  # seconds; after shorter pauses, the threads wake up fast
 LONG_RUN = 0.015  # seconds on one core; longer runs gain more from all cores than waking costs
 
-# Threads of the session for all cores are no more than these or the cores: ONNX Runtime takes about
-# half a minute to start a thousand.
+# Threads of the session for all cores are no more than these or the cores: a load waits while ONNX
+# Runtime starts one after another.
 THREADS = 64
 
 LONGEST_LOAD = 10.0  # seconds that a fork waits for a load to finish
@@ -140,7 +139,7 @@ class Sessions:
         *,
         on_all_cores: bool = False,
         in_pauses: Callable[[], None] | None = None,
-    ) -> FloatArray | Sequence[Row]:
+    ) -> Results:
         """Run a batch, see `Runner.run`; return the result of each row.
 
         In the kernels and on one core, `in_pauses` is called between layers while `pause_wanted`.
@@ -199,12 +198,12 @@ class Sessions:
         # Imports ONNX Runtime, which the kernels do without.
         from embedrt.engine.session import Session  # noqa: PLC0415
 
-        has_blocks = sum(size for _, _, size, _ in self._files) >= SMALLEST_BLOCK
-        before = memory_regions() if has_blocks else []
+        added = sum(size for _, _, size, _ in self._files)
+        before = memory_regions(added)
         session = Session(
             self._graph, self._precision, weights=self._weights, by_token=self._by_token, **options
         )
-        return session, added_blocks(before, memory_regions()) if has_blocks else []
+        return session, added_blocks(before, memory_regions(added))
 
     def _loaded_for_all_cores(self) -> Runner:
         """Return the session for all cores after its load; the other one if that failed."""

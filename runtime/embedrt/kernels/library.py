@@ -233,7 +233,8 @@ class Library:
                     return embeddings
                 pauses.use()
         finally:
-            self._library.embedrt_drop(rest)
+            if rest:
+                self._library.embedrt_drop(rest)
 
     def regions(self, model: int) -> Regions:
         """Return the first address and the end of each part of a model's packed weights."""
