@@ -1,4 +1,4 @@
-"""Tests that the code in README.md and models/README.md runs and prints what they say."""
+"""Tests that the code in README.md and models/README.md runs, and that tests/README.md names tests."""
 
 from __future__ import annotations
 
@@ -72,3 +72,17 @@ def test_models_readme_lists_the_recipes() -> None:
     recipes = load_recipes()
     assert listed == {name: recipe.id for name, recipe in recipes.items()}
     assert [name for name, recipe in recipes.items() if recipe.weights] == [next(iter(listed))]
+
+
+def test_every_test_that_is_named_exists() -> None:
+    folder, first = ROOT / "tests", ""
+    lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    for line in (line for line in lines if line.startswith("|")):
+        above = first
+        tests = re.findall(r"`([\w/]+\.py|…)((?:::\w+)*)`", line.rpartition(" | ")[2])
+        for number, (file, names) in enumerate(tests):
+            path = above if file == "…" else file
+            first = first if number else path
+            source = (folder / path).read_text(encoding="utf-8")
+            for name in names.split("::")[1:]:
+                assert re.search(rf"\b(class|def) {name}\b", source), f"{path}{names}"
