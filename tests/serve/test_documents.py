@@ -1,4 +1,4 @@
-"""Tests that the README's examples run and that its table of routes is complete."""
+"""Tests that the README's examples run, that it lists every route, and the defaults in the help."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import embedrt.serve
+from embedrt.cli import main
 from embedrt.serve.app import OPERATIONS
 from serving import Serving
 
@@ -31,6 +32,17 @@ def test_shell(server: Serving, block: str) -> None:
     command = block.replace(ADDRESS, server.url).replace("curl", "curl --silent --fail")
     ended = subprocess.run(command, shell=True, capture_output=True, check=True)
     assert ended.stdout.startswith(b'{"object":"list","data":[{"object":"embedding"')
+
+
+def test_the_help_shows_the_defaults(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EMBEDRT_GRACE", "7")
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    help_text = capsys.readouterr().out
+    assert "port; 0 takes a free one (8080)" in help_text
+    assert "after SIGTERM (7)" in help_text
 
 
 def test_every_route_is_documented() -> None:

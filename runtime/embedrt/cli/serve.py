@@ -40,7 +40,8 @@ def add_to(commands: Any) -> None:
             kinds["type"] = _converter(
                 variable, given, kinds.get("type", str), kinds.get("choices")
             )
-        parser.add_argument(name, default=default, help=meaning, **kinds)
+        shown = " (%(default)s)" if default else ""
+        parser.add_argument(name, default=default, help=meaning + shown, **kinds)
 
     option("--host", "127.0.0.1", "address to listen on; 0.0.0.0 for all")
     option("--port", 8080, "port; 0 takes a free one", type=int, metavar="N")
