@@ -107,7 +107,7 @@ def show_start(bundle: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="benchmarks.kernels", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--threads", type=int, default=1, help="cores (default: 1)")
     parser.add_argument("--clock", action="store_true", help="measure by the clock")

@@ -86,7 +86,7 @@ def main_scores(bundle: Path, tasks: Sequence[Any]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table of `benchmarks/mteb.md`."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="benchmarks.mteb_scores", description=__doc__)
     parser.add_argument("data", metavar="DATA", type=Path)
     parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+")
     options = parser.parse_args(arguments)

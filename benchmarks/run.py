@@ -31,7 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a selection that takes minutes")
     parser.add_argument("--contenders", nargs="+", metavar="NAME", choices=known)
     parser.add_argument("--models", nargs="+", choices=MAX_TOKENS, default=list(MAX_TOKENS))
-    parser.add_argument("--workloads", nargs="+", metavar="ID", help="these and those below them")
+    parser.add_argument(
+        "--workloads",
+        nargs="+",
+        metavar="ID",
+        help="such as latency/16, or latency for all of them",
+    )
     parser.add_argument("--beir", type=Path, metavar="FOLDER", help="retrieval task to score")
     parser.add_argument("--timeout", type=float, default=900, metavar="S", help="for one answer")
     options = parser.parse_intermixed_args(arguments)

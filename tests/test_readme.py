@@ -1,4 +1,4 @@
-"""Tests that the code in README.md and models/README.md runs, and that tests/README.md names tests."""
+"""Tests of README.md, models/README.md and tests/README.md: their code runs, their names exist."""
 
 from __future__ import annotations
 
