@@ -129,12 +129,7 @@ def rehearse_staged(
     staging.add(CARD, b"")
     logger.info("running the texts of the comparison in %s", original.name)
     with _faults_of(manifest):
-        counter = Tokenizer(
-            staging.path / TOKENIZER,
-            max_tokens=manifest.max_tokens,
-            max_characters=manifest.max_characters,
-            truncation_side=manifest.truncation_side,
-        )
+        counter = Tokenizer.of(staging.path / TOKENIZER, manifest)
         with quiet():
             stages.rehearse(original, manifest.max_tokens, counter.count)
     original.release()

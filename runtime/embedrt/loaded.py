@@ -94,12 +94,7 @@ class LoadedBundle:
         graph = check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
         choosing = Choosing(bundle, graph, options.kernels, mapped=options.mapped)
         self._manifest = manifest
-        self._tokenizer = Tokenizer(
-            bundle.tokenizer,
-            max_tokens=manifest.max_tokens,
-            max_characters=manifest.max_characters,
-            truncation_side=manifest.truncation_side,
-        )
+        self._tokenizer = Tokenizer.of(bundle.tokenizer, manifest)
         self._chosen = choosing.choice(self._tokenizer.batch_ids)
         self._engine = Engine(
             bundle.graph,

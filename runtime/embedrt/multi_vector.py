@@ -106,12 +106,7 @@ class MultiVectorEncoder(LoadedBundle):
         late = self._late
         lengths = {None: self.max_tokens, QUERY: late.query_tokens, DOCUMENT: late.document_tokens}
         tokenizers = {
-            most: Tokenizer(
-                bundle.tokenizer,
-                max_tokens=most,
-                max_characters=self._manifest.max_characters,
-                truncation_side=self._manifest.truncation_side,
-            )
+            most: Tokenizer.of(bundle.tokenizer, self._manifest, max_tokens=most)
             for most in {*lengths.values()} - {self.max_tokens}
         }
         tokenizers[self.max_tokens] = self._tokenizer

@@ -106,7 +106,7 @@ class Place(NamedTuple):
     stop: int
 
 
-class _MisplacedError(Exception):
+class _MisplacedError(ValueError):
     """A tensor's reference to the weights file is invalid. The message completes "a tensor"."""
 
 
@@ -186,19 +186,20 @@ def _number(entries: dict[str, str], key: str) -> int:
 def _bytes_of(data: Data, tensor: list[Field], *, most: int) -> int | None:
     """Return the size of a tensor of this shape and type; None if 0 or more than `most`."""
     size = ITEM_SIZES.get(number_of(data, tensor, TENSOR_TYPE), 0)
-    for dimension in _dimensions(data, tensor):
+    for dimension in dimensions_of(data, tensor):
         size *= dimension
         if size > most:
             break
     return size if 0 < size <= most else None
 
 
-def _dimensions(data: Data, tensor: list[Field]) -> Iterator[int]:
+def dimensions_of(data: Data, tensor: Iterable[Field]) -> Iterator[int]:
+    """Yield the dimensions of a tensor; raise ValueError if one is not an integer."""
     for number, span in tensor:
         if number != TENSOR_DIMENSIONS:
             continue
         if span.kind not in (VARINT, BYTES):
-            raise _MisplacedError(f"in {WEIGHTS} has a dimension that is not an integer")
+            raise _MisplacedError("has a dimension that is not an integer")
         position = span.start
         while position < span.stop:  # a packed field has several numbers
             dimension, position = read_varint(data, position)

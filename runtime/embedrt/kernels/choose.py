@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedrt.arguments import check_choice
 from embedrt.bundle.graph_rules import Ends, check_graph
@@ -22,6 +21,7 @@ from embedrt.bundle.protobuf import Messages
 from embedrt.bundle.quantization import Quantization
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS
+from embedrt.engine.call import TokenizeTexts
 from embedrt.engine.runner import Kernels, Runner
 from embedrt.errors import EmbedrtError, KernelsError, warn_caller
 from embedrt.text.tokenizer import TokenIds, Tokenizer
@@ -35,8 +35,6 @@ VARIABLE = "EMBEDRT_KERNELS"
 PATH_VARIABLE = "EMBEDRT_KERNELS_PATH"  # another path than the fastest, for measurements
 
 PACKAGE = "embedrt_kernels"
-
-TokenizeTexts = Callable[[Sequence[str]], list[NDArray[np.int64]]]
 
 # Largest loss of a probe's cosine, as a multiple of the worst text's loss at export. Both engines
 # round to the same bytes except at ties, so a correct one is far below this limit.
@@ -125,8 +123,8 @@ def choose_unloaded(bundle: Bundle, use: Use | None = None) -> Choice:
     manifest = bundle.manifest
     graph = check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))
 
-    def tokenize(texts: Sequence[str]) -> list[TokenIds]:
-        return Tokenizer(bundle.tokenizer, max_tokens=manifest.max_tokens).batch_ids(texts)
+    def tokenize(texts: Sequence[str]) -> list[TokenIds]:  # loaded only if there are kernels
+        return Tokenizer.of(bundle.tokenizer, manifest).batch_ids(texts)
 
     return Choosing(bundle, graph, use).choice(tokenize)
 

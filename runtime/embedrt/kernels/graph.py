@@ -26,22 +26,19 @@ from embedrt.bundle.protobuf import (
     NODE_DOMAIN,
     NODE_INPUT,
     NODE_OPERATOR,
-    TENSOR_DIMENSIONS,
     TENSOR_EXTERNAL,
     TENSOR_NAME,
     TENSOR_RAW,
     TENSOR_TYPE,
-    VARINT,
     Data,
     Field,
     Messages,
     Span,
     find_graph,
     number_of,
-    read_varint,
     text_of,
 )
-from embedrt.bundle.weights import LENGTH, OFFSET, is_external
+from embedrt.bundle.weights import LENGTH, OFFSET, dimensions_of, is_external
 from embedrt.kernels.encoder import Array
 
 MODEL_OPSET, OPSET_DOMAIN, OPSET_VERSION = 8, 1, 2
@@ -134,7 +131,7 @@ def _read_tensor(file: Messages, weights: Data | None, span: Span) -> tuple[str,
     name, kind = text_of(data, fields, TENSOR_NAME), number_of(data, fields, TENSOR_TYPE)
     if kind not in DTYPES:
         raise ValueError(f"constant {name!r} has type {kind}")
-    shape = tuple(_dimensions(data, fields))
+    shape = tuple(dimensions_of(data, fields))
     count = math.prod(shape)
     dtype = np.dtype(DTYPES[kind])
     if is_external(fields):
@@ -156,17 +153,3 @@ def _place(file: Messages, fields: Iterable[Field]) -> dict[str, str]:
     data = file.data
     entries = [file.fields(one) for number, one in fields if number == TENSOR_EXTERNAL]
     return {text_of(data, e, ENTRY_KEY): text_of(data, e, ENTRY_VALUE) for e in entries}
-
-
-def _dimensions(data: Data, fields: Iterable[Field]) -> list[int]:
-    found = []
-    for number, span in fields:
-        if number != TENSOR_DIMENSIONS:
-            continue
-        if span.kind not in (VARINT, BYTES):
-            raise ValueError("a dimension that is not an integer")
-        position = span.start
-        while position < span.stop:  # a packed field has several numbers
-            dimension, position = read_varint(data, position)
-            found.append(dimension)
-    return found

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from tokenizers import Encoding, models
 from tokenizers import Tokenizer as FastTokenizer
 
-from embedrt.bundle.manifest import Side
+from embedrt.bundle.manifest import Manifest, Side
 from embedrt.errors import BundleCorruptError, BundleFormatError, TokenizationError
 from embedrt.pair import Pair, characters
 from embedrt.text.inputs import start_of
@@ -93,6 +94,16 @@ class Tokenizer:
         self._truncating.enable_truncation(max_tokens, direction=truncation_side)
         self._needs_whole_words = not isinstance(self._truncating.model, models.BPE)
         self._whole: FastTokenizer | None = None
+
+    @classmethod
+    def of(cls, path: Path, manifest: Manifest, *, max_tokens: int | None = None) -> Self:
+        """Return the tokenizer at `path` with the manifest's limits, or another `max_tokens`."""
+        return cls(
+            path,
+            max_tokens=manifest.max_tokens if max_tokens is None else max_tokens,
+            max_characters=manifest.max_characters,
+            truncation_side=manifest.truncation_side,
+        )
 
     def ids(self, text: str, index: int | None = None) -> TokenIds:
         """Return the token ids of one text. Shape: (tokens,), 0 <= tokens <= max_tokens.
