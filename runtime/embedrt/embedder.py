@@ -115,6 +115,8 @@ class Embedder(VectorBundle):
             With ``overlong="error"``, a text has more than `max_tokens` tokens. Has its index.
         TokenizationError
             The tokenizer fails on a text. Has its index; later calls are not affected.
+        NonFiniteEmbeddingError, BundleCorruptError
+            The graph gives NaN or infinity, or fails: the bundle is broken.
         OverloadedError
             The call would exceed `max_waiting_tokens`; nothing is queued.
         ClosedError
@@ -238,7 +240,10 @@ class Embedder(VectorBundle):
     def semantic_search(
         self, queries: ArrayLike, documents: ArrayLike, *, top_k: int = 10
     ) -> list[list[Hit]]:
-        """Rank the documents for each query by the model's own measure, best first."""
+        """Rank the documents for each query by the model's own measure, best first.
+
+        Takes and returns what `embedrt.semantic_search` does.
+        """
         return similarity.semantic_search(
             queries, documents, top_k=top_k, similarity_fn_name=self._manifest.similarity
         )

@@ -176,7 +176,9 @@ class Reranker(LoadedBundle):
             An argument is invalid or not supported.
         OverlongTextError
             With ``overlong="error"``, a pair has more than `max_tokens` tokens. Has its index.
-        TokenizationError, OverloadedError, ClosedError, ForkedError
+        TokenizationError, NonFiniteEmbeddingError, BundleCorruptError
+            As from `Embedder.encode`.
+        OverloadedError, ClosedError, ForkedError
             As from `Embedder.encode`.
         """
         request = self._request(

@@ -82,6 +82,13 @@ def semantic_search(
     list of lists of Hit
         The hits of each query, best first; equal scores in order of index. Shape:
         (n, min(top_k, m)).
+
+    Raises
+    ------
+    TypeError
+        `queries` or `documents` are not arrays of numbers.
+    ValueError
+        A shape, `top_k` or the name of the score is invalid, or the dimensions differ.
     """
     check_count("top_k", top_k, 1)
     _score(similarity_fn_name)
