@@ -120,7 +120,8 @@ class Requests:
         known: Known | None = None,
         tokenize: TokenizeTexts | None = None,
     ) -> None:
-        self._own = tokenize or (None if known is None else tokenizer.batch_ids)
+        self._replacement = tokenize or (None if known is None else tokenizer.batch_ids)
+        """Tokenizes in place of the engine; None leaves it to the engine."""
         self.prompts = Prompts.of(manifest)
         self._dimension = manifest.dimension
         self._prompt_endings = manifest.prompt_endings
@@ -259,12 +260,13 @@ class Requests:
             overlong = self._overlong
         side = truncation_side or self._tokenizer.truncation_side
         truncations = Truncations(self._tokenizer, allowed=overlong != "error")
-        varied = self._empty is not None
+        if self._empty is None:
+            vectors: NDArray[Any] = np.empty((len(texts), self._dimension), np.float32)
+        else:
+            vectors = np.empty(len(texts), object)  # of arrays that differ in size
         call = Call(
             texts=texts,
-            vectors=np.empty(len(texts), object)
-            if varied
-            else np.empty((len(texts), self._dimension), np.float32),
+            vectors=vectors,
             empty=0.0 if self._empty is None else self._empty,
             batch_size=batch_size,
             first_index=first_index,
@@ -281,7 +283,7 @@ class Requests:
         if self._prompt_endings is not None and (prefix or not own_side):
             tokenize = self._tokenizer.batch_ids if own_side else self._from_other_side
             return ToPooled(tokenize, prefix, self._prompt_endings)
-        return self._own if own_side else self._from_other_side
+        return self._replacement if own_side else self._from_other_side
 
     def _from_other_side(self, texts: Sequence[str]) -> list[TokenIds]:
         return self._tokenizer.other_side().batch_ids(texts)
@@ -290,6 +292,11 @@ class Requests:
 def run_ahead(engine: Engine, requests: Iterator[Request]) -> Iterator[Any]:
     """Start each request before waiting for the previous one, to keep the workers busy."""
     started: deque[Request] = deque()
+
+    def first_result() -> Any:
+        engine.wait(started[0].call)
+        return started.popleft().result()
+
     try:
         for request in requests:
             started.append(request)
@@ -299,15 +306,12 @@ def run_ahead(engine: Engine, requests: Iterator[Request]) -> Iterator[Any]:
                 if len(started) == 1:
                     raise
                 # The stream's previous block alone may fill the queue.
-                engine.wait(started[0].call)
-                yield started.popleft().result()
+                yield first_result()
                 engine.start(request.call)
             if len(started) > 1:
-                engine.wait(started[0].call)
-                yield started.popleft().result()
+                yield first_result()
         while started:
-            engine.wait(started[0].call)
-            yield started.popleft().result()
+            yield first_result()
     finally:  # also if the consumer stops early, or the iterable of texts raises
         for request in started:
             engine.cancel(request.call)

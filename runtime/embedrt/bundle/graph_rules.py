@@ -59,8 +59,10 @@ class Ends:
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
         """Return the names that a bundle's manifest declares."""
-        named = (tuple(value.name for value in v) for v in (manifest.inputs, manifest.outputs))
-        return cls(*named)
+        return cls(
+            tuple(value.name for value in manifest.inputs),
+            tuple(value.name for value in manifest.outputs),
+        )
 
 
 EMBEDDING = Ends((INPUT,), (OUTPUT,))
@@ -90,8 +92,8 @@ _MINIMUMS_OF = {
 }
 _VARIADIC = frozenset({"Concat", "Einsum", "Max", "Min"})
 
-# Attribute values must be smaller. Negative values are not: protobuf encodes them as unsigned
-# 64-bit numbers.
+# Attribute values must be below this limit. Negative ones are not, because protobuf encodes them as
+# unsigned 64-bit numbers.
 _LIMIT = 1 << 31
 
 
@@ -172,7 +174,7 @@ def _node_problems(file: Messages, node: Span, operator: str) -> Iterator[str]:
             continue
         parts = file.fields(attribute)
         name = text_of(file.data, parts, ATTRIBUTE_NAME)
-        least = _MINIMUMS_OF.get(operator, _MINIMUMS).get(name, _MINIMUMS.get(name))
+        least = _MINIMUMS_OF.get(operator, {}).get(name, _MINIMUMS.get(name))
         if least is not None and not least <= number_of(file.data, parts, ATTRIBUTE_INT) < _LIMIT:
             yield f"{name} of {reprlib.repr(operator)} is not at least {least}"
         for inner, span in parts:

@@ -329,7 +329,7 @@ def _check_range(name: str, value: int, most: int) -> None:
 
 def _check_task(manifest: Manifest) -> None:
     """Check the fields that depend on the task."""
-    task, found, sparse = manifest.task, manifest.reranking, manifest.sparse
+    task, reranking, sparse = manifest.task, manifest.reranking, manifest.sparse
     expected = QUANTIZATIONS.get(task, Quantization)
     if not isinstance(manifest.quantization, expected | None):
         raise wrong(f"manifest.json.quantization does not have the fields for task {task!r}")
@@ -342,9 +342,9 @@ def _check_task(manifest: Manifest) -> None:
         _check_range("sparse.max_active_dims", 1 if most is None else most, MAX_VOCABULARY)
         longest = sparse.queries.max_tokens if sparse.queries else 1
         _check_range("sparse.queries.max_tokens", longest, MAX_TOKENS)
-    if found is not None and len(found.labels) != manifest.dimension:
+    if reranking is not None and len(reranking.labels) != manifest.dimension:
         raise wrong(
-            f"manifest.json.reranking.labels has {len(found.labels)} names; expected "
+            f"manifest.json.reranking.labels has {len(reranking.labels)} names; expected "
             f"{manifest.dimension}, the dimension"
         )
     if (late := manifest.late_interaction) is not None:

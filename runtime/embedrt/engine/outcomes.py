@@ -29,19 +29,19 @@ def tokenize_slices(work: Tokenize, tokenize: TokenizeTexts) -> list[Tokenized]:
     except TextError:  # only the call with the invalid text may fail
         ids = [None] * len(parts)
     return [
-        _check(call, part, texts, text_ids, tokenize)
+        _tokenize_and_check(call, part, texts, text_ids, tokenize)
         for (call, part), texts, text_ids in zip(work.slices, parts, ids, strict=True)
     ]
 
 
-def _check(
+def _tokenize_and_check(
     call: Call,
     part: range,
     texts: Sequence[Text],
     ids: list[TokenIds] | None,
     tokenize: TokenizeTexts,
 ) -> Tokenized:
-    """Run the call's own check, and tokenize its texts first where that is still to be done."""
+    """Tokenize the texts of one call unless `ids` are given, then run the call's own check."""
     try:
         ids = (call.tokenize or tokenize)(texts) if ids is None else ids
         if call.check is not None:

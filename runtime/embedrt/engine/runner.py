@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from embedrt.engine.huge_pages import Regions
 
 TextIds = NDArray[np.int64] | Sequence[NDArray[np.int64]]
-"""The token ids of texts: an array of all of them, or one array of shape (tokens,) for each."""
+"""The token ids of a batch: an array of shape (batch, tokens), or one of (tokens,) for each text.
+With a second input of the graph after the ids, (batch, 2, tokens) or (2, tokens)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,11 +341,11 @@ class Engine:
             return 1
         tokens = work.tokens
         self._tokens += tokens
-        if self._busy > 1 or not self._queue.is_alone(work):
-            return 1
-        if self._sessions.choose(tokens, self._workers.submit):
+        is_single = self._busy == 1 and self._queue.is_alone(work)
+        if is_single and self._sessions.choose(tokens, self._workers.submit):
             self._busy = self.threads
-        return self._busy
+            return self.threads
+        return 1
 
     def _tokenize(self, work: Tokenize) -> None:
         outcomes = [

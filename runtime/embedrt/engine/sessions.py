@@ -61,7 +61,11 @@ Convert = Callable[[FloatArray, NDArray[np.int64]], Sequence[Row]]
 
 
 class Sessions:
-    """Chooses the session for a batch, and measures how fast one core is."""
+    """Chooses the session for a batch, and measures how fast one core is.
+
+    Runs `kernels` if given, otherwise the graph in ONNX Runtime: for `precision`, `weights`,
+    `plans_memory` and `by_token` see `Session`. `convert` is applied to the output of each batch.
+    """
 
     def __init__(
         self,
