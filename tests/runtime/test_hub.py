@@ -111,6 +111,11 @@ class TestPull:
         assert len(hub.requests) == asked
         assert Embedder.load(f"hub:{ID}@old").manifest.name == "first"
 
+    @pytest.mark.usefixtures("hub")
+    def test_bench(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["bench", f"hub:{ID}@{NEW}", "--quick"]) == 0
+        assert capsys.readouterr().out.startswith("second, fp32\n")
+
     @pytest.mark.parametrize("path", [ID, f"{ID}@{NEW}", Path(f"hub:{ID}"), f"./hub:{ID}"])
     def test_a_path_stays_one(
         self, hub: Hub, path: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -23,6 +23,7 @@ import numpy as np
 
 from embedrt.bench.footprint import Memory, Startup, measure_process
 from embedrt.bench.runs import load, runs_of
+from embedrt.bundle.reader import Bundle
 from embedrt.engine.cpu import available_threads, processor_name
 from embedrt.loaded import LoadedBundle
 from embedrt.progress import progress_bar
@@ -103,8 +104,8 @@ class Findings:
 
 
 def measure(path: str | Path, plan: Plan | None = None, *, progress: bool = False) -> Findings:
-    """Measure the bundle at `path`; raise BundleError if it does not load."""
-    plan, bundle = plan or Plan(), Path(path)
+    """Measure the bundle at `path`, see `Bundle.open`; raise BundleError if it does not load."""
+    plan, bundle = plan or Plan(), Bundle.open(path).path
     counts = thread_counts(available_threads())
     with load(bundle) as loaded:
         manifest = loaded.manifest

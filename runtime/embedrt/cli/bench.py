@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from embedrt.cli.bundles import add_bundle
+
 if TYPE_CHECKING:
     from embedrt.bench.measure import Findings
 
@@ -17,7 +19,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "bench", help="measure a bundle on this machine", description=__doc__
     )
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    add_bundle(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, in seconds and bytes")
     parser.add_argument("--quick", action="store_true", help="fewer calls: faster and less exact")
     parser.set_defaults(run=run)

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from embedrt.cli.bundles import add_bundle
 from embedrt.cli.export import load_exporter
 from embedrt.cli.lines import read_texts
 from embedrt.text.inputs import as_batch
@@ -18,7 +19,7 @@ def add_to(commands: Any) -> None:
         "compare", help="compare a bundle with the original on your texts", description=__doc__
     )
     parser.add_argument("model", metavar="MODEL", help="the original, as for export")
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    add_bundle(parser)
     parser.add_argument("file", metavar="FILE", help="texts in UTF-8, one per line; - is stdin")
     parser.add_argument("--field", help="read FILE as JSON lines and take this field")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page with plots")

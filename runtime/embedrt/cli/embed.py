@@ -17,6 +17,7 @@ from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from embedrt.cli.bundles import BUNDLE_HELP
 from embedrt.cli.encode import add_embedding_options
 from embedrt.cli.log import shown_log
 from embedrt.cli.output import check_replaceable, replacing
@@ -37,7 +38,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser("embed", help="embed files into Parquet", description=__doc__)
     parser.add_argument("source", metavar="SOURCE", help="a file, folder or URI")
     parser.add_argument("output", metavar="OUTPUT", help="a folder or URI")
-    parser.add_argument("--bundle", required=True, metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("--bundle", required=True, metavar="BUNDLE", help=BUNDLE_HELP)
     _add_column_options(parser)
     _add_run_options(parser)
     parser.set_defaults(run=run)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.reader import Bundle
+from embedrt.cli.bundles import add_bundle
 from embedrt.cli.lines import add_input_options, read_texts
 from embedrt.cli.output import is_special, replacing
 from embedrt.embedder import Embedder
@@ -40,7 +41,7 @@ NPY_HEADER_BYTES = 128
 def add_to(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser("encode", help="embed texts", description=__doc__)
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    add_bundle(parser)
     add_input_options(parser)
     parser.add_argument(
         "--output",

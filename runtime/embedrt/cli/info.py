@@ -9,6 +9,7 @@ from embedrt.bundle.late_interaction import LateInteraction
 from embedrt.bundle.manifest import Manifest, describe_pooling
 from embedrt.bundle.quantization import Quantization, ScoreQuantization, TermQuantization
 from embedrt.bundle.reader import Bundle
+from embedrt.cli.bundles import add_bundle
 from embedrt.errors import BundleError
 from embedrt.hub.place import noted_place
 from embedrt.kernels.choose import choose_unloaded, default_use
@@ -17,7 +18,7 @@ from embedrt.kernels.choose import choose_unloaded, default_use
 def add_to(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser("info", help="describe a bundle", description=__doc__)
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    add_bundle(parser)
     parser.add_argument("--json", action="store_true", help="print the manifest")
     parser.set_defaults(run=run)
 

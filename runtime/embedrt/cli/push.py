@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from embedrt.cli.bundles import add_bundle
+
 
 def add_to(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser("push", help="upload a bundle to a hub", description=__doc__)
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    add_bundle(parser)
     parser.add_argument("repository", metavar="ORG/NAME", help="the repository, created if missing")
     parser.add_argument("--private", action="store_true", help="create a new repository as private")
     parser.add_argument("--revision", metavar="BRANCH", help="the branch (main)")

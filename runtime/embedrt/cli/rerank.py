@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from embedrt.cli.bundles import add_bundle
 from embedrt.cli.lines import add_input_options, read_texts
 from embedrt.reranker import Reranker
 
@@ -12,7 +13,7 @@ from embedrt.reranker import Reranker
 def add_to(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser("rerank", help="rank texts by a reranker", description=__doc__)
-    parser.add_argument("bundle", metavar="BUNDLE", help="the folder of a reranker's bundle")
+    add_bundle(parser)
     parser.add_argument("--query", required=True, metavar="TEXT", help="what to look for")
     add_input_options(parser)
     parser.add_argument("--top-k", type=int, default=10, metavar="N", help="results to show (10)")

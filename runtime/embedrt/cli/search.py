@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from embedrt.cli.bundles import add_bundle
 from embedrt.cli.lines import add_input_options, read_texts
 from embedrt.embedder import Embedder
 from embedrt.text.inputs import as_batch
@@ -13,7 +14,7 @@ from embedrt.text.inputs import as_batch
 def add_to(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser("search", help="rank texts by a query", description=__doc__)
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    add_bundle(parser)
     parser.add_argument("--query", required=True, metavar="TEXT", help="what to look for")
     add_input_options(parser)
     parser.add_argument("--top-k", type=int, default=10, metavar="N", help="results to show (10)")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from embedrt.cli.bundles import add_bundle
 from embedrt.errors import MissingExtraError
 from embedrt.files import expand
 from embedrt.loaded import LoadOptions
@@ -27,9 +28,7 @@ def add_to(commands: Any) -> None:
         epilog="Each option can also be set by an environment variable: --max-body-mb by "
         "EMBEDRT_MAX_BODY_MB, and an API key by EMBEDRT_API_KEY. GET / shows a page for browsers.",
     )
-    parser.add_argument(
-        "bundle", metavar="BUNDLE", help="the bundle's folder, or hub:org/name@COMMIT"
-    )
+    add_bundle(parser)
 
     def option(name: str, default: object, meaning: str, **kinds: Any) -> None:
         variable = PREFIX + name.removeprefix("--").replace("-", "_").upper()

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from embedrt.cli.bundles import add_bundle
 from embedrt.upgrade import upgrade_bundle
 
 
@@ -14,7 +15,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "upgrade", help="rewrite a bundle of an older format", description=__doc__
     )
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    add_bundle(parser)
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="the new bundle's folder")
     parser.set_defaults(run=run)
 

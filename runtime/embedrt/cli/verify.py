@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from embedrt.bundle.reader import Bundle
+from embedrt.cli.bundles import add_bundle
 from embedrt.cli.export import load_exporter
 from embedrt.tasks import load_any
 from embedrt.verify import PROBES, check_probes, try_bundle
@@ -14,7 +15,7 @@ from embedrt.verify import PROBES, check_probes, try_bundle
 def add_to(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser("verify", help="check a bundle", description=__doc__)
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder")
+    add_bundle(parser)
     parser.add_argument(
         "--against",
         metavar="MODEL",
