@@ -144,10 +144,10 @@ test-lowest: $(BUNDLE)/manifest.json
 
 # Bundles in other frameworks: in the few that are light, and in all; MTEB brings torch.
 test-integrations-light: .venv-few/test $(BUNDLE)/manifest.json
-	$(call test_integrations,.venv-few,encoder $(FEW) haystack_sparse)
+	$(call test_integrations,.venv-few,encoder $(FEW))
 
 test-integrations: .venv-frameworks/test .venv-mteb/test $(BUNDLE)/manifest.json
-	$(call test_integrations,.venv-frameworks,encoder $(FRAMEWORKS) chroma_sparse haystack_sparse)
+	$(call test_integrations,.venv-frameworks,encoder $(FRAMEWORKS))
 	$(call test_integrations,.venv-mteb,mteb)
 
 # The frameworks' own warnings are not ours to mend. A framework may have several files of tests.
