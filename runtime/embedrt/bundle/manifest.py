@@ -156,11 +156,12 @@ FURTHER_INPUTS: dict[Task, tuple[Value, ...]] = {
     "reranking": (TOKEN_TYPES,),  # in families that distinguish the texts of a pair by type
     "late-interaction": (ATTENTION_MASK,),  # if no token attends to those that expand a query
 }
+# The record of the quality of int8, by task; `Quantization` for others.
 QUANTIZATIONS: dict[Task, type] = {
     "reranking": ScoreQuantization,
     "late-interaction": ScoreQuantization,
     "sparse": TermQuantization,
-}  # Quantization for others
+}
 OUTPUTS: dict[Task, tuple[Value, ...]] = {
     "embedding": (Value(name="embedding", dtype="float32", axes=("batch", "dimension")),),
     "reranking": (Value(name="scores", dtype="float32", axes=("batch", "labels")),),
