@@ -83,11 +83,8 @@ class SparseEncoder(VectorBundle):
         self._documents = Requests(manifest, self._tokenizer, overlong, empty=NO_TERMS)
         self._queries = self._documents
         if (queries := self._sparsity.queries) is not None:
-            tokenizer = Tokenizer(
-                bundle.tokenizer,
-                max_tokens=queries.max_tokens,
-                truncation_side=manifest.truncation_side,
-                add_special_tokens=False,
+            tokenizer = Tokenizer.of(
+                bundle.tokenizer, manifest, max_tokens=queries.max_tokens, add_special_tokens=False
             )
             table = QueryTable.of(bundle, tokenizer)
             self._queries = Requests(manifest, tokenizer, overlong, empty=NO_TERMS, known=table)

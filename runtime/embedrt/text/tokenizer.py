@@ -96,13 +96,21 @@ class Tokenizer:
         self._whole: FastTokenizer | None = None
 
     @classmethod
-    def of(cls, path: Path, manifest: Manifest, *, max_tokens: int | None = None) -> Self:
+    def of(
+        cls,
+        path: Path,
+        manifest: Manifest,
+        *,
+        max_tokens: int | None = None,
+        add_special_tokens: bool = True,
+    ) -> Self:
         """Return the tokenizer at `path` with the manifest's limits, or another `max_tokens`."""
         return cls(
             path,
             max_tokens=manifest.max_tokens if max_tokens is None else max_tokens,
             max_characters=manifest.max_characters,
             truncation_side=manifest.truncation_side,
+            add_special_tokens=add_special_tokens,
         )
 
     def ids(self, text: str, index: int | None = None) -> TokenIds:
