@@ -81,7 +81,10 @@ class KeepTokens:
     normalized: bool
 
     def __call__(self, found: NDArray[Any]) -> list[FloatArray] | FloatArray:
-        """Take the tokens of one text, see `token_type`, or an array of them."""
+        """Return the vectors to keep, (tokens, dimension), of one text, or a list for several.
+
+        `found` are the tokens of one text, of `token_type`, or an object array of such arrays.
+        """
         if found.dtype != object:
             return self._keep(found)
         return [self._keep(tokens) for tokens in found]

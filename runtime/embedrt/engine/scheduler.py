@@ -40,7 +40,10 @@ ENDING_SECONDS = 1.0  # upper limit of the time that a worker takes to end
 
 
 class Engine:
-    """Embeds the texts of many callers. Thread-safe; usable in a child forked while it is idle."""
+    """Embeds the texts of many callers. Thread-safe; usable in a child forked while it is idle.
+
+    `Sessions` describes the options of the graph, `Queue` describes `runs_at_once`.
+    """
 
     def __init__(
         self,
@@ -288,11 +291,7 @@ class Engine:
 
     def _use_pause(self, mine: Call | None) -> None:
         """Run one batch of the texts for which another batch pauses."""
-        work: Tokenize | Batch | None = None
-        while not isinstance(work, Batch):
-            work = self._take_urgent()
-            if work is None:
-                return
+        while (work := self._take_urgent()) is not None:
             try:
                 self._do(work, mine, 0)
             except BaseException as error:
@@ -300,6 +299,8 @@ class Engine:
                 if mine is not None:
                     raise
             self._sleepers.wake()
+            if isinstance(work, Batch):
+                return
 
     def _take_urgent(self) -> Tokenize | Batch | None:
         with self._lock:
