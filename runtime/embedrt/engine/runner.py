@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.engine.huge_pages import Regions
+from embedrt.errors import NonFiniteEmbeddingError
 
 TextIds = NDArray[np.int64] | Sequence[NDArray[np.int64]]
 """The token ids of a batch: an array of shape (batch, tokens), or one of (tokens,) for each text.
@@ -51,6 +52,14 @@ class Runner(Protocol):
         Returns (batch, dimension) or (batch, tokens, dimension). Raises NonFiniteEmbeddingError,
         and BundleCorruptError if the batch fails.
         """
+
+
+def non_finite(batch: str) -> NonFiniteEmbeddingError:
+    """Return the error for a batch whose output is not finite; `batch` describes it."""
+    return NonFiniteEmbeddingError(
+        f"the model gave NaN or infinity for a batch of {batch}; "
+        "its weights or its bundle are broken: run embedrt verify"
+    )
 
 
 def stack(texts: TextIds) -> NDArray[np.int64]:

@@ -14,8 +14,8 @@ from embedrt.bundle.decoding import REMEDY
 from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.clipping import EXACT, largest_product, largest_rows
-from embedrt.engine.runner import TextIds, stack
-from embedrt.errors import BundleCorruptError, BundleFormatError, NonFiniteEmbeddingError
+from embedrt.engine.runner import TextIds, non_finite, stack
+from embedrt.errors import BundleCorruptError, BundleFormatError
 
 FloatArray = NDArray[np.float32]
 
@@ -127,10 +127,7 @@ class Session:
         if embedding.shape != expected:
             raise self._broken(f"gives shape {embedding.shape}", input_ids)
         if not np.isfinite(embedding).all():
-            raise NonFiniteEmbeddingError(
-                f"the model gave NaN or infinity for a batch of shape {input_ids.shape}; "
-                "its weights or its bundle are broken: run embedrt verify"
-            )
+            raise non_finite(f"shape {input_ids.shape}")
         result: FloatArray = embedding
         return result
 

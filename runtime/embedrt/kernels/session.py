@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from embedrt.bundle.decoding import REMEDY
 from embedrt.engine.huge_pages import Regions
-from embedrt.engine.runner import Pauses, TextIds
-from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
+from embedrt.engine.runner import Pauses, TextIds, non_finite
+from embedrt.errors import BundleCorruptError
 from embedrt.kernels.encoder import Encoder
 from embedrt.kernels.library import Library, LibraryError, describe
 
@@ -75,10 +75,7 @@ class KernelSession:
                 f"the {self.name} refuse a batch of {len(texts)} texts ({error}); {REMEDY}"
             ) from error
         if not np.isfinite(embeddings).all():
-            raise NonFiniteEmbeddingError(
-                f"the model gave NaN or infinity for a batch of {len(texts)} texts; "
-                "its weights or its bundle are broken: run embedrt verify"
-            )
+            raise non_finite(f"{len(texts)} texts")
         return embeddings
 
 
