@@ -111,11 +111,15 @@ def test_real_widths(library: Library, path: str, hidden: int) -> None:
         assert largest_difference(session, encoder, random_texts(counts, 0)) < BOUNDS[path]
 
 
-def test_long_texts(library: Library, path: str) -> None:
-    """Attention over many vectors and tiles of keys, of which the last are filled in part."""
-    encoder = random_encoder(0, positions=520)
+@pytest.mark.parametrize("inner", [96, 800, 1600])
+def test_long_texts(library: Library, path: str, inner: int) -> None:
+    """Attention over many vectors and tiles of keys, of which the last are filled in part.
+
+    With AMX, products of many inputs add up 768 of them at a time, for 256 rows at a time.
+    """
+    encoder = random_encoder(0, inner=inner, positions=520)
     session = KernelSession(Model(library, path, encoder), path)
-    for counts in [[520], [129, 256, 300, 33], [255, 257]]:
+    for counts in [[520], [129, 256, 300, 33], [255, 257], [9], [17, 31]]:
         texts = random_texts(counts, 0)
         assert largest_difference(session, encoder, texts) < BOUNDS[path]
         alone = np.concatenate([session.run([text]) for text in texts])

@@ -60,50 +60,38 @@ private:
     static void score(const Attention &one, std::int64_t row, float *scores, std::int64_t stride) {
         const std::int64_t width = one.padded * kBytes;
         const float *keys = one.space.keys, *more = keys + kBlock * one.padded;
-        load_tile<4>(one.queries.at(row, 0), kBlock * kBytes);
-        if constexpr (Blocks == 2) load_tile<5>(one.queries.at(row, 1), kBlock * kBytes);
+        load_tile<1>(one.queries.at(row, 0), kBlock * kBytes);
+        if constexpr (Blocks == 2) load_tile<2>(one.queries.at(row, 1), kBlock * kBytes);
         for (std::int64_t token = 0; token < one.padded; token += kLanes) {
             zero_tile<0>();
-            load_tile<6>(keys + token, width);
-            multiply_bf16_tiles<0, 4, 6>();
+            load_tile<3>(keys + token, width);
+            multiply_bf16_tiles<0, 1, 3>();
             if constexpr (Blocks == 2) {
-                load_tile<7>(more + token, width);
-                multiply_bf16_tiles<0, 5, 7>();
+                load_tile<3>(more + token, width);
+                multiply_bf16_tiles<0, 2, 3>();
             }
             store_tile<0>(scores + token, stride * kBytes);
         }
     }
 
-    // Multiply 16 rows of weights with the values.
+    // Multiply 16 rows of weights with the values, 32 channels at a time.
     template <int Vectors>
     static void multiply_values(const Attention &one, const float *weights, std::int64_t stride,
                                 std::int64_t pairs, float *context) {
         constexpr std::int64_t kWide = Vectors * kLanes * kBytes;
-        zero_tile<0>();
-        zero_tile<1>();
-        if constexpr (Vectors == 4) {
-            zero_tile<2>();
-            zero_tile<3>();
-        }
-        for (std::int64_t pair = 0; pair < pairs; pair += kLanes) {
-            const float *values = one.space.values + pair * Vectors * kLanes;
-            load_tile<4>(weights + pair, stride * kBytes);
-            load_tile<5>(values, kWide);
-            multiply_bf16_tiles<0, 4, 5>();
-            load_tile<6>(values + kLanes, kWide);
-            multiply_bf16_tiles<1, 4, 6>();
-            if constexpr (Vectors == 4) {
-                load_tile<7>(values + 2 * kLanes, kWide);
-                multiply_bf16_tiles<2, 4, 7>();
-                load_tile<5>(values + 3 * kLanes, kWide);
-                multiply_bf16_tiles<3, 4, 5>();
+        for (int j = 0; j < Vectors; j += 2, context += 2 * kLanes) {
+            zero_tile<0>();
+            zero_tile<1>();
+            for (std::int64_t pair = 0; pair < pairs; pair += kLanes) {
+                const float *values = one.space.values + (pair * Vectors + j) * kLanes;
+                load_tile<2>(weights + pair, stride * kBytes);
+                load_tile<3>(values, kWide);
+                multiply_bf16_tiles<0, 2, 3>();
+                load_tile<3>(values + kLanes, kWide);
+                multiply_bf16_tiles<1, 2, 3>();
             }
-        }
-        store_tile<0>(context, kWide);
-        store_tile<1>(context + kLanes, kWide);
-        if constexpr (Vectors == 4) {
-            store_tile<2>(context + 2 * kLanes, kWide);
-            store_tile<3>(context + 3 * kLanes, kWide);
+            store_tile<0>(context, kWide);
+            store_tile<1>(context + kLanes, kWide);
         }
     }
 

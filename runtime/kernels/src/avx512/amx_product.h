@@ -1,4 +1,8 @@
 // Products with AMX: tiles of 16 rows and 64 inputs, and of 64 inputs and 16 columns.
+//
+// A tile of rows is multiplied with two tiles of columns, which take turns in one register, so that
+// four registers are in use. Where both threads of a core run, the processor has few others to rename
+// them to, and with seven or eight in use each load waits for the products before it.
 #pragma once
 
 #include "product.h"
@@ -9,67 +13,86 @@ namespace {
 
 class AmxProduct {
 public:
-    static constexpr int kRows = 32;  // two tiles, so that each tile of weights is used twice
+    static constexpr int kRows = 32;  // a thread with fewer takes columns
 
     AmxProduct(const Linear &linear, std::int64_t rows)
         : linear_(linear),
+          rows_(rows),
+          height_(rows < kTileRows ? rows : kTileRows),
           depth_(linear.inputs % kTileBytes == 0 ? kTileBytes : kTileBytes / 2),
-          tiles_(sizes(rows < kTileRows ? rows : kTileRows, depth_)) {}
+          tiles_(sizes(height_, depth_)) {}
 
-    void multiply(const std::uint8_t *rows, std::int64_t count, std::int64_t column,
-                  std::int32_t *sums) const {
-        if (count > kTileRows) {
-            multiply_block<true>(rows, count - kTileRows, column, sums);
-        } else {
-            multiply_block<false>(rows, 0, column, sums);
+    // The sums of a tile are used after the products of the next one, because those of its last
+    // inputs take a while.
+    template <class Use>
+    void multiply(const std::uint8_t *input, std::int64_t first, std::int64_t end, Use use) const {
+        alignas(64) std::int32_t sums[(kMostTiles + 1) * kTileSums];
+        const std::int64_t inputs = linear_.inputs, tiles = (rows_ + height_ - 1) / height_;
+        const std::int64_t together = inputs > kMostInputs ? kMostTiles : 1;
+        std::int64_t place = 0;
+        Sums before{0, 0, 0, nullptr};
+        for (std::int64_t column = first; column < end; column += kWidth) {
+            for (std::int64_t tile = 0; tile < tiles; tile += together) {
+                const std::int64_t count = tiles - tile < together ? tiles - tile : together;
+                for (std::int64_t from = 0; from < inputs; from += kMostInputs) {
+                    const bool is_last = inputs - from <= kMostInputs;
+                    for (std::int64_t i = 0; i < count; ++i) {
+                        // The last tile overlaps with the one before it, if the rows do not fill it.
+                        const std::int64_t row = (tile + i) * height_, left = rows_ - row;
+                        const std::int64_t start = left < height_ ? rows_ - height_ : row;
+                        std::int32_t *found = sums + (place + i) % (together + 1) * kTileSums;
+                        multiply_tile(input + start * inputs, column, from, found);
+                        if (!is_last) continue;
+                        if (before.count != 0) use(before);
+                        before = {row, left < height_ ? left : height_, column,
+                                  found + (row - start) * kWidth};
+                    }
+                }
+                place += count;
+            }
         }
+        if (before.count != 0) use(before);
     }
 
 private:
+    // The sums of so many tiles, and the weights of so many inputs, stay in the first cache.
+    static constexpr std::int64_t kMostTiles = 16, kMostInputs = 768;
+    static constexpr std::int64_t kTileSums = kTileRows * kWidth;
+
     static TileSizes sizes(std::int64_t height, std::int64_t depth) {
         TileSizes found;
-        for (int sums = 0; sums < 4; ++sums) found.set(sums, height, kTileBytes);
-        for (int inputs = 4; inputs < 6; ++inputs) found.set(inputs, height, depth);
-        for (int weights = 6; weights < 8; ++weights) found.set(weights, depth / 4, kTileBytes);
+        found.set(0, height, kTileBytes);
+        found.set(1, height, kTileBytes);
+        found.set(2, height, depth);
+        found.set(3, depth / 4, kTileBytes);
         return found;
     }
 
-    // Multiply the first 16 rows, and if `Both` the 16 rows from `lower` on, of which some may be
-    // among the first: their sums are the same.
-    template <bool Both>
-    void multiply_block(const std::uint8_t *rows, std::int64_t lower, std::int64_t column,
+    // Add the products of up to `kMostInputs` inputs to the sums, which begin with the first inputs.
+    void multiply_tile(const std::uint8_t *rows, std::int64_t column, std::int64_t from,
                        std::int32_t *sums) const {
-        const std::int64_t inputs = linear_.inputs;
-        const std::int32_t *start = linear_.start + column;
-        const std::int8_t *left = linear_.weight + column * inputs, *right = left + inputs * kLanes;
-        load_tile<0>(start, 0);
-        load_tile<1>(start + kLanes, 0);
-        if constexpr (Both) {
-            load_tile<2>(start, 0);
-            load_tile<3>(start + kLanes, 0);
-        }
-        for (std::int64_t k = 0; k < inputs; k += depth_) {
-            load_tile<4>(rows + k, inputs);
-            load_tile<6>(left + k * kLanes, kTileBytes);
-            multiply_tiles<0, 4, 6>();
-            load_tile<7>(right + k * kLanes, kTileBytes);
-            multiply_tiles<1, 4, 7>();
-            if constexpr (Both) {
-                load_tile<5>(rows + lower * inputs + k, inputs);
-                multiply_tiles<2, 5, 6>();
-                multiply_tiles<3, 5, 7>();
-            }
-        }
         constexpr std::int64_t kStride = kWidth * sizeof(std::int32_t);
+        const std::int64_t inputs = linear_.inputs;
+        const std::int64_t end = inputs - from < kMostInputs ? inputs : from + kMostInputs;
+        const std::int8_t *left = linear_.weight + column * inputs, *right = left + inputs * kLanes;
+        const std::int32_t *begin = from == 0 ? linear_.start + column : sums;
+        const std::int64_t stride = from == 0 ? 0 : kStride;
+        load_tile<0>(begin, stride);
+        load_tile<1>(begin + kLanes, stride);
+        for (std::int64_t k = from; k < end; k += depth_) {
+            load_tile<2>(rows + k, inputs);
+            load_tile<3>(left + k * kLanes, kTileBytes);
+            multiply_tiles<0, 2, 3>();
+            load_tile<3>(right + k * kLanes, kTileBytes);
+            multiply_tiles<1, 2, 3>();
+        }
         store_tile<0>(sums, kStride);
         store_tile<1>(sums + kLanes, kStride);
-        if constexpr (Both) {
-            store_tile<2>(sums + lower * kWidth, kStride);
-            store_tile<3>(sums + lower * kWidth + kLanes, kStride);
-        }
     }
 
     const Linear &linear_;
+    std::int64_t rows_;
+    std::int64_t height_;
     std::int64_t depth_;  // inputs at a time: 32 where the number of inputs is odd times that
     Tiles tiles_;
 };

@@ -1,8 +1,9 @@
 // Products of uint8 rows and int8 columns, exact in int32.
 //
 // A path multiplies with a class `Product`, which is made for a share of a product and for so many
-// rows. Its `multiply` takes at most `Product::kRows` rows and 32 columns, and writes their sums,
-// which begin at `linear.start`, as [rows][32]. What follows is the same code for every path.
+// rows. Its `multiply` computes these rows and some columns, and calls use(Sums) for each block of
+// rows and 32 columns. What follows is the same code for every path. A thread with fewer rows than
+// `Product::kRows` takes columns of all rows.
 #pragma once
 
 #include "vectors.h"
@@ -31,7 +32,8 @@ struct Share {
     }
 };
 
-// The sums of `count` rows from `row` on, and of 32 columns from `column` on.
+// The sums of `count` rows from `row` on, and of 32 columns from `column` on: [count][32]. Those of a
+// column begin at `linear.start`.
 struct Sums {
     std::int64_t row, count, column;
     const std::int32_t *first;
@@ -40,24 +42,15 @@ struct Sums {
     const std::int32_t *at(std::int64_t offset) const { return first + offset * kWidth; }
 };
 
-// Multiply a share of the rows and columns; call use(row, count, column, sums) for each block of
-// `count` rows and 32 columns. The rows are split evenly, so that no block is small.
+// Multiply a share of the rows and columns; call use(Sums) for each block.
 template <class Product, class Use>
 inline void multiply_all(const Linear &linear, const std::uint8_t *input, const Share &share,
                          Use use) {
-    alignas(64) std::int32_t sums[Product::kRows * kWidth];
     const std::int64_t first = share.first_row(), rows = share.last_row() - first;
-    const std::int64_t blocks = (rows + Product::kRows - 1) / Product::kRows;
-    const std::int64_t end = share.last_column(linear.outputs);
-    const Product product(linear, rows);
-    for (std::int64_t column = share.first_column(linear.outputs); column < end; column += kWidth) {
-        for (std::int64_t block = 0; block < blocks; ++block) {
-            const std::int64_t row = first + rows * block / blocks;
-            const std::int64_t count = first + rows * (block + 1) / blocks - row;
-            product.multiply(input + row * linear.inputs, count, column, sums);
-            use(Sums{row, count, column, sums});
-        }
-    }
+    Product(linear, rows).multiply(
+        input + first * linear.inputs, share.first_column(linear.outputs),
+        share.last_column(linear.outputs),
+        [&](const Sums &sums) { use(Sums{first + sums.row, sums.count, sums.column, sums.first}); });
 }
 
 // Makes results of 32 columns' sums: scaled, with the bias and the outliers.

@@ -52,16 +52,27 @@ class VnniProduct {
 public:
     static constexpr int kRows = 12;  // 24 sums, two vectors of weights and one of inputs: 27 registers
 
-    VnniProduct(const Linear &linear, std::int64_t) : linear_(linear) {}
+    VnniProduct(const Linear &linear, std::int64_t rows) : linear_(linear), rows_(rows) {}
 
-    void multiply(const std::uint8_t *rows, std::int64_t count, std::int64_t column,
-                  std::int32_t *sums) const {
-        kMultiply[count](rows, linear_.inputs, linear_.weight + column * linear_.inputs,
-                         linear_.start + column, sums);
+    // The rows are split evenly, so that no block is small.
+    template <class Use>
+    void multiply(const std::uint8_t *input, std::int64_t first, std::int64_t end, Use use) const {
+        alignas(64) std::int32_t sums[kRows * kWidth];
+        const std::int64_t inputs = linear_.inputs, blocks = (rows_ + kRows - 1) / kRows;
+        for (std::int64_t column = first; column < end; column += kWidth) {
+            const std::int8_t *weight = linear_.weight + column * inputs;
+            for (std::int64_t block = 0; block < blocks; ++block) {
+                const std::int64_t row = rows_ * block / blocks;
+                const std::int64_t count = rows_ * (block + 1) / blocks - row;
+                kMultiply[count](input + row * inputs, inputs, weight, linear_.start + column, sums);
+                use(Sums{row, count, column, sums});
+            }
+        }
     }
 
 private:
     const Linear &linear_;
+    std::int64_t rows_;
 };
 
 static_assert(sizeof kMultiply / sizeof *kMultiply == VnniProduct::kRows + 1);
