@@ -21,6 +21,7 @@ import embedrt.engine.sessions
 from embedrt import Embedder
 from embedrt.bundle.reader import GRAPH
 from embedrt.bundle.weights import WEIGHTS
+from embedrt.engine.batching import Queue
 from embedrt.engine.call import Call, TokenIds
 from embedrt.engine.filling import SHORT_BATCH, TOKENS_PER_BATCH
 from embedrt.engine.huge_pages import Regions
@@ -30,6 +31,7 @@ from embedrt.engine.session import FloatArray, Session
 from embedrt.engine.sessions import ALONE_BEFORE_ALL_CORES, LONG_BATCH, Sessions
 from embedrt.errors import BundleCorruptError, ClosedError, OverloadedError
 from embedrt.kernels.session import KernelSession
+from embedrt.request import STREAM_BLOCK
 from tiny_bundle import WORDS, make_tiny
 from waiting import SECONDS, wait_until
 
@@ -508,6 +510,37 @@ class TestCancel:
         held.go_on.set()
         engine.wait(both[1])
         assert both[1].vectors[0, 1] == 1
+
+    def test_a_stream_is_collected_in_a_thread_that_holds_the_lock(
+        self, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put = Queue.put
+        embedder = Embedder.load(tiny, threads=1)
+        stream = embedder.embed_stream("w9" for _ in range(3 * STREAM_BLOCK))
+        next(stream)
+        vectors: list[NDArray[np.float32]] = []
+
+        def collecting(queue: Queue, *arguments: Any) -> None:
+            gc.collect()
+            put(queue, *arguments)
+
+        def encode() -> None:
+            vectors.append(embedder.encode("w1 w2"))
+
+        monkeypatch.setattr(Queue, "put", collecting)
+        gc.disable()
+        try:
+            cycle: list[object] = [stream]
+            cycle.append(cycle)
+            del cycle, stream
+            thread = threading.Thread(target=encode, daemon=True)
+            thread.start()
+            thread.join(SECONDS)
+        finally:
+            gc.enable()
+        assert np.array_equal(vectors, VECTOR)
+        wait_until_all_run(embedder._engine)
+        embedder.close()
 
 
 class TestOverload:

@@ -20,6 +20,7 @@ from embedrt.engine.at_once import Ran, run_by_length
 from embedrt.engine.batching import Queue
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, TokenizeTexts
+from embedrt.engine.cancelling import Cancelled
 from embedrt.engine.forks import FORKED, follow_forks
 from embedrt.engine.outcomes import Tokenized, run_batch, tokenize_slices
 from embedrt.engine.runner import Kernels
@@ -116,9 +117,8 @@ class Engine:
 
     def cancel(self, call: Call) -> None:
         """Drop the waiting texts of a call, and its results from batches that already run."""
-        with self._lock:
-            self._queue.remove(call, ClosedError("this call was cancelled"))
-        self._sleepers.wake()
+        if self._cancelled.add(call):
+            self._sleepers.wake()
 
     @contextmanager
     def core(self) -> Iterator[None]:
@@ -207,6 +207,7 @@ class Engine:
             mixes=self._sessions.mixes,
             pauses=self._sessions.pauses,
         )
+        self._cancelled = Cancelled(self._lock, self._queue)
         self._busy = 0
         self._claims = 0  # number of callers that wait for a core
         self._texts = 0
@@ -320,6 +321,7 @@ class Engine:
         with self._lock:
             work, busy = None, self._busy
             try:
+                self._cancelled.remove()
                 if not self._claims and (mine is None or self._queue.has_work(mine)):
                     work = self._queue.take(self.threads)
                 if work is None:
