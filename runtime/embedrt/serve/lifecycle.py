@@ -12,6 +12,7 @@ import asyncio
 import errno
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from time import monotonic
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -44,6 +46,9 @@ logger = logging.getLogger("embedrt.serve")
 
 FAREWELL_SECONDS = 1.0  # in which idle connections may still send a request, and be told to close
 LAST_SECONDS = 0.25  # for the requests of connections that were accepted last
+MINUTE = 60.0
+# Errors of `accept` after which asyncio tries again.
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, health: Health) -> None:
         super().__init__(config)
         self._health = health
+        self._exhausted_at = -math.inf
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -127,6 +133,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Log the address when connections are accepted."""
+        asyncio.get_running_loop().set_exception_handler(self._note_error)
         await super().startup(sockets)
         for listener in sockets or ():
             logger.info("serving on %s", address_of(listener))
@@ -156,6 +163,18 @@ class Server(uvicorn.Server):
         for connection in waiting:
             connection.setblocking(False)
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _note_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log an error of the loop; what keeps it from accepting connections, once a minute.
+
+        It tries to accept them thousands of times a second.
+        """
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in EXHAUSTED:
+            loop.default_exception_handler(context)
+        elif monotonic() - self._exhausted_at > MINUTE:
+            self._exhausted_at = monotonic()
+            logger.error("no connection is accepted: %s; raise the limit (ulimit -n)", error)
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: asyncio.Protocol = self.config.http_protocol_class(
