@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from embedrt.corpus.places import Place
+from embedrt.corpus.places import Place, check_name
 from embedrt.errors import CorpusSourceError
 
 Format = Literal["parquet", "arrow", "jsonl", "csv"]
@@ -73,6 +73,11 @@ def list_source(place: Place) -> Listing:
     info = place.filesystem.get_file_info(place.path)
     if info.type == fs.FileType.NotFound:
         raise CorpusSourceError(f"{place.given}: there is no such file or folder")
+    if info.type == fs.FileType.Unknown:
+        raise CorpusSourceError(
+            f"{place.given} is neither a file nor a folder, as a pipe; write it to a file, because "
+            "a source is read more than once"
+        )
     if info.type == fs.FileType.File:
         root, _, _ = place.path.rpartition("/")
         found = [info]
@@ -116,8 +121,11 @@ def _entries(
         yield from place.filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
         return
     above |= {os.path.realpath(folder)}
+    names = set(os.listdir(folder))  # noqa: PTH208
+    for name in names:
+        check_name(f"{folder}/{name}")
     found = place.filesystem.get_file_info(fs.FileSelector(folder))
-    for name in set(os.listdir(folder)) - {info.base_name for info in found}:  # noqa: PTH208
+    for name in names - {info.base_name for info in found}:
         yield fs.FileInfo(f"{folder}/{name}", fs.FileType.NotFound)
     for info in found:
         yield info
