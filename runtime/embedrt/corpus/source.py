@@ -31,6 +31,8 @@ SUFFIXES: dict[str, Format] = {
 }
 COMPRESSED = (".gz", ".zst")  # of lines; Parquet and Arrow compress inside
 HIDDEN = (".", "_")  # as in Hive, Spark and pyarrow: _SUCCESS, .part-0.crc
+# In folders of Hugging Face's save_to_disk, whose `map` writes its results beside the data.
+STATE, CACHE = "state.json", "cache-"
 NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
@@ -85,6 +87,7 @@ def list_source(place: Place) -> Listing:
         root = place.path
         found = list(_entries(place, place.path))
     files, skipped = [], []
+    saved = {one.path.rpartition("/")[0] for one in found if one.base_name == STATE}
     for one in sorted(found, key=lambda one: one.path):
         if one.type == fs.FileType.Directory:
             continue
@@ -92,6 +95,9 @@ def list_source(place: Place) -> Listing:
         # A file that the caller names is read even if its name marks it as hidden.
         kind = format_of(relative if info.type != fs.FileType.File else relative.lstrip("._"))
         missing = one.type == fs.FileType.NotFound  # a link that leads nowhere
+        folder, _, name = one.path.rpartition("/")
+        if folder in saved and name.startswith(CACHE):
+            kind = None
         if kind is None or not (missing or one.type == fs.FileType.File):
             skipped.append(relative)
             continue
