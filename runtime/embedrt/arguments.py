@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+MOST = 1e15  # also in bytes instead of megabytes, a number that can be computed with
+
 
 def check_at_least(name: str, value: Any, least: float, otherwise: str = "") -> None:
-    """Raise an error unless `value` is a finite number of at least `least`.
+    """Raise an error unless `value` is a number from `least` to `MOST`.
 
     None is valid if `otherwise` says so. Raises TypeError for what is no number, and ValueError for
     one that is out of range.
@@ -20,8 +22,10 @@ def check_at_least(name: str, value: Any, least: float, otherwise: str = "") -> 
     if not is_number:
         raise TypeError(_expected(name, value, f"a number of at least {least}", otherwise))
     # `not <=` instead of `>`, so that NaN is invalid.
-    if not least <= value < math.inf:
-        wanted = "a finite number" if value == math.inf else f"at least {least}"
+    if not least <= value <= MOST:
+        wanted = f"at least {least}"
+        if value > MOST:
+            wanted = "a finite number" if value == math.inf else f"at most {MOST:g}"
         raise ValueError(_expected(name, value, wanted, otherwise))
 
 

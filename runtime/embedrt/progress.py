@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ def progress_bar(
     total: int | None, *, shown: bool, unit: str = "text"
 ) -> Iterator[Callable[[int], object]]:
     """Yield a function that advances the bar by a number of units; no bar unless `shown`."""
-    if not shown:
+    if not shown or sys.stderr is None:  # in a program without a console
         yield _nothing
         return
     # Imported here because it is not needed without a bar.

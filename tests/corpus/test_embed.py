@@ -347,6 +347,12 @@ class TestRefused:
             embed(source, output, bundle=tiny, **change)
         assert names(output) == before
 
+    def test_a_file(self, source: Path, output: Path, tiny: Path) -> None:
+        output.write_bytes(b"content")
+        with pytest.raises(CorpusOutputError, match=r"is a file; choose an empty or a new folder$"):
+            embed(source, output, bundle=tiny)
+        assert output.read_bytes() == b"content"
+
     def test_another_bundle(self, source: Path, output: Path, tiny: Path, tmp_path: Path) -> None:
         embed(source, output, bundle=tiny)
         other = make_tiny(tmp_path / "other", table=np.ones((10, 10), np.float32))

@@ -161,10 +161,14 @@ def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
         write_arrow_stream(tmp_path / f"data-0000{number}-of-00002.arrow", table)
     for name in ("state.json", "dataset_info.json"):
         (tmp_path / name).write_text("{}", encoding="utf-8")
+    cache = "cache-0123456789abcdef_00000_of_00002.arrow"  # of `map` on the loaded dataset
+    write_arrow_stream(tmp_path / cache, table)
+    (tmp_path / "other").mkdir()
+    write_arrow_stream(tmp_path / "other" / cache, table)
     plan = make_plan(find_place(tmp_path))
-    assert plan.skipped == ("dataset_info.json", "state.json")
+    assert plan.skipped == (cache, "dataset_info.json", "state.json")
     assert plan.schema().metadata is None
-    assert read_all(tmp_path) == table.to_pylist() * 2
+    assert read_all(tmp_path) == table.to_pylist() * 3
 
 
 class TestCsv:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -91,6 +92,23 @@ def test_no_data_file(tmp_path: Path) -> None:
         plan(tmp_path)
     with pytest.raises(CorpusSourceError, match="there is no such file or folder"):
         plan(tmp_path / "other")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(CorpusSourceError, match=r"pipe.jsonl is neither a file nor a folder"):
+        plan(tmp_path / "pipe.jsonl")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems convert names")
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    folder = write_parquet(tmp_path / "source", files=1)
+    odd = folder / os.fsdecode(b"\xff.parquet")
+    (folder / "part-0.parquet").rename(odd)
+    for source in (folder, odd, str(odd)):
+        with pytest.raises(CorpusSourceError, match=r"udcff.parquet': the name is not UTF-8"):
+            plan(source)
 
 
 def test_a_hidden_file_that_is_named(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import embedrt.engine.sessions
 from embedrt import Embedder
 from embedrt.bundle.reader import GRAPH
 from embedrt.bundle.weights import WEIGHTS
+from embedrt.engine.batching import Queue
 from embedrt.engine.call import Call, TokenIds
 from embedrt.engine.filling import SHORT_BATCH, TOKENS_PER_BATCH
 from embedrt.engine.huge_pages import Regions
@@ -28,8 +29,9 @@ from embedrt.engine.runner import Pauses, Runner, TextIds
 from embedrt.engine.scheduler import Engine
 from embedrt.engine.session import FloatArray, Session
 from embedrt.engine.sessions import ALONE_BEFORE_ALL_CORES, LONG_BATCH, Sessions
-from embedrt.errors import BundleCorruptError, ClosedError, OverloadedError
+from embedrt.errors import BundleCorruptError, ClosedError, EmbedrtError, OverloadedError
 from embedrt.kernels.session import KernelSession
+from embedrt.request import STREAM_BLOCK
 from tiny_bundle import WORDS, make_tiny
 from waiting import SECONDS, wait_until
 
@@ -508,6 +510,78 @@ class TestCancel:
         held.go_on.set()
         engine.wait(both[1])
         assert both[1].vectors[0, 1] == 1
+
+
+class TestInsideACall:
+    """What handlers of signals and finalizers do in a thread that holds the engine's lock."""
+
+    @pytest.fixture
+    def embedder(self, tiny: Path) -> Embedder:
+        """The tiny bundle with one thread: never closed here, because a fault would hang there."""
+        return Embedder.load(tiny, threads=1)
+
+    @pytest.fixture
+    def inside(self, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+        """Functions that are called once, while the lock is held."""
+        called: list[Callable[[], object]] = []
+        put = Queue.put
+
+        def putting(queue: Queue, *arguments: Any) -> None:
+            while called:
+                called.pop()()
+            put(queue, *arguments)
+
+        monkeypatch.setattr(Queue, "put", putting)
+        return called
+
+    def encode(self, embedder: Embedder) -> NDArray[np.float32]:
+        """Encode in a thread, in which nothing may hang."""
+        vectors: list[NDArray[np.float32]] = []
+        thread = threading.Thread(
+            target=lambda: vectors.append(embedder.encode("w1 w2")), daemon=True
+        )
+        thread.start()
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+        return vectors[0]
+
+    def test_a_stream_is_collected(
+        self, embedder: Embedder, inside: list[Callable[[], object]]
+    ) -> None:
+        stream = embedder.embed_stream("w9" for _ in range(3 * STREAM_BLOCK))
+        next(stream)
+        inside.append(gc.collect)
+        gc.disable()
+        try:
+            cycle: list[object] = [stream]
+            cycle.append(cycle)
+            del cycle, stream
+            assert np.array_equal(self.encode(embedder), VECTOR[0])
+        finally:
+            gc.enable()
+        wait_until_all_run(embedder._engine)
+
+    def test_closed(self, embedder: Embedder, inside: list[Callable[[], object]]) -> None:
+        inside.append(embedder.close)
+        assert np.array_equal(self.encode(embedder), VECTOR[0])
+        with pytest.raises(ClosedError, match=CLOSED):
+            embedder.encode("w1")
+
+    @pytest.mark.parametrize("call", ["encode", "count_tokens"])
+    def test_called(
+        self, embedder: Embedder, inside: list[Callable[[], object]], call: str
+    ) -> None:
+        refused = []
+
+        def handler() -> None:
+            with pytest.raises(EmbedrtError, match="by the handler of a signal, or by a final"):
+                getattr(embedder, call)("w1")
+            refused.append(True)
+
+        inside.append(handler)
+        assert np.array_equal(self.encode(embedder), VECTOR[0])
+        assert refused
+        assert np.array_equal(self.encode(embedder), VECTOR[0])
 
 
 class TestOverload:

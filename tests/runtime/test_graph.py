@@ -203,9 +203,7 @@ def test_too_many_fields(tmp_path: Path) -> None:
 def test_a_graph_that_cannot_be_read(tmp_path: Path, *, missing: bool) -> None:
     if not missing:
         (tmp_path / GRAPH).mkdir()
-    with pytest.raises(
-        BundleCorruptError, match=r"model\.onnx is not an ONNX graph .* copy or export"
-    ):
+    with pytest.raises(BundleCorruptError, match=r"model\.onnx cannot be read .* copy or export"):
         check_graph(tmp_path / GRAPH)
 
 

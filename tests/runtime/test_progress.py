@@ -26,6 +26,11 @@ def test_shown_bar_counts_on_stderr(
     assert shown in captured.err
 
 
+def test_a_program_without_a_console(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    assert embedder.encode(["a"], show_progress_bar=True).shape == (1, embedder.dimension)
+
+
 def test_increments_add_up_to_the_count() -> None:
     counts, found = iter([3, 3, 8]), list[int]()
     report = increments(lambda: next(counts), found.append)

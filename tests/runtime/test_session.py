@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
 
+from children import output_of
 from embedrt import Embedder
 from embedrt.bundle.reader import GRAPH
 from embedrt.engine.session import Session
 from embedrt.errors import BundleCorruptError, NonFiniteEmbeddingError
-from tiny_bundle import WORDS, Field, make_tiny, message, model, node, tiny_graph
+from tiny_bundle import WORDS, Field, make_tiny, message, model, node, tensor, tiny_graph
 
 TABLE = np.eye(WORDS, dtype=np.float32)
 
@@ -33,6 +36,35 @@ def test_a_graph_that_does_not_load(tmp_path: Path) -> None:
     )
     with pytest.raises(BundleCorruptError, match=r"model\.onnx does not load in ONNX Runtime \d"):
         Session(tmp_path / GRAPH)
+
+
+def test_too_little_memory(tmp_path: Path) -> None:
+    """The bundle is not what is wrong."""
+    (tmp_path / GRAPH).write_bytes(
+        model(
+            (1, node("ConstantOfShape", ["shape"], "embedding")),
+            (5, tensor("shape", np.array([1 << 23, 1 << 23]))),
+        )
+    )
+    session = Session(tmp_path / GRAPH)
+    with pytest.raises(BundleCorruptError, match="there is too little memory: free some, or raise"):
+        session.run(np.array([[1]]))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of Unix")
+def test_no_file_left(tiny: Path) -> None:
+    limited = """
+    import resource, sys
+    from embedrt import Embedder
+    from embedrt.errors import BundleError
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    try:
+        Embedder.load(sys.argv[1])
+    except BundleError as error:
+        print(error)
+    """
+    said = output_of(dedent(limited), tiny)
+    assert "cannot be read (Too many open files); close files, or raise the limit" in said
 
 
 def test_dimension_is_that_of_the_graph(tmp_path: Path) -> None:

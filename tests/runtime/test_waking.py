@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from threading import Lock, Thread
+from threading import RLock, Thread
 from unittest.mock import patch
 
 from embedrt.engine.waking import Latch, Sleepers
@@ -32,7 +32,7 @@ class TestLatch:
 class TestSleepers:
     def test_all_calls_of_a_batch_wake_their_loop_once(self) -> None:
         async def wait() -> int:
-            lock = Lock()
+            lock = RLock()
             sleepers = Sleepers(lock)
             loop = asyncio.get_running_loop()
             futures = [loop.create_future() for _ in range(5)]
@@ -57,7 +57,7 @@ class TestSleepers:
         assert asyncio.run(wait()) == 1
 
     def test_a_closed_loop_is_left_alone(self) -> None:
-        lock = Lock()
+        lock = RLock()
         sleepers = Sleepers(lock)
         closed = asyncio.new_event_loop()
         abandoned = closed.create_future()

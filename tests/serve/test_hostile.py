@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from embedrt import Reranker
 from serving import Serving, serving
 from tiny_bundle import make_tiny
+from waiting import wait_until
 
 EXAMPLES = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -267,3 +270,20 @@ def test_a_compression_bomb(target: Serving) -> None:
     answer = target.http.post(target.url + "/embed", content=bomb, headers=headers)
     assert answer.status_code == 415
     assert works(target)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process")
+def test_no_file_left_for_a_connection(tmp_path: Path) -> None:
+    with serving(make_tiny(tmp_path / "tiny"), tmp_path / "log") as server:
+        pid = server.process.pid
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, limits[1]))
+        waiting = [server.connect() for _ in range(3)]
+        wait_until(lambda: "no connection is accepted" in server.log())
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        assert server.post("/embed", {"inputs": "w1"}).status_code == 200
+        assert server.log().count("Too many open files") == 1
+        assert "Traceback" not in server.log()
+        for connection in waiting:
+            connection.close()

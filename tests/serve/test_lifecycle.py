@@ -25,7 +25,7 @@ import uvicorn
 from embedrt import Embedder
 from embedrt.cli import parse
 from embedrt.serve import create_app
-from embedrt.serve.lifecycle import Server
+from embedrt.serve.lifecycle import Server, ServerOptions, listening
 from embedrt.serve.limits import LimitedProtocol
 from serving import Serving, serving, start
 from tiny_bundle import make_tiny
@@ -222,7 +222,9 @@ class TestStart:
             (["--max-texts", "0"], "max_texts=0; expected at least 1"),
             (["--timeout", "-1"], "timeout=-1.0; expected at least"),
             (["--max-body-mb", "inf"], "max_body_mb=inf; expected a finite number"),
+            (["--max-body-mb", "1e308"], "max_body_mb=1e+308; expected at most 1e+15"),
             (["--cache-mb", "inf"], "cache_mb=inf; expected a finite number"),
+            (["--cache-mb", "1e308"], "cache_mb=1e+308; expected at most 1e+15"),
             (["--grace", "inf"], "grace=inf; expected a finite number"),
             (["--api-key-file", "/nowhere"], "/nowhere"),
             (["--api-key-file", os.devnull], "is empty; write a key to it"),
@@ -281,6 +283,34 @@ class TestStart:
             assert "choose another --uds" in refused(str(tiny), "--uds", str(path))
             assert server.end() == 0
         assert not path.exists()
+
+    def test_a_unix_socket_of_a_successor(self, tiny: Path, tmp_path: Path) -> None:
+        """A server that ends leaves the socket of one that has started meanwhile."""
+        path = tmp_path / "socket"
+        with listening(ServerOptions(uds=path)) as old:
+            old.listen()
+            old.listener.close()  # as at the end, while requests are still answered
+            with serving(tiny, tmp_path / "log", "--uds", str(path)):
+                old.close()
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(str(path))
+
+    @pytest.mark.parametrize("options", [ServerOptions(port=0), ServerOptions(uds=Path("%s"))])
+    def test_two_that_start_at_the_same_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: ServerOptions
+    ) -> None:
+        """The address of a server that still loads its bundle looks free."""
+        monkeypatch.chdir(tmp_path)
+        with listening(options) as one:
+            port = one.listener.getsockname()[1]
+            same = options if options.uds else ServerOptions(port=port)
+            with listening(same) as other:
+                other.listen()
+                with pytest.raises(OSError, match=r"cannot listen on (127.0.0.1:|%s: ).*; choose"):
+                    one.listen()
+                one.close()
+                with socket.socket(other.listener.family) as client:
+                    client.connect(other.listener.getsockname())
 
     @pytest.mark.parametrize(
         ("host", "key", "warned"), [("0.0.0.0", "", True), ("0.0.0.0", "k", False)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import re
 import reprlib
 import sys
 import types
@@ -11,6 +13,17 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from embedrt.errors import BundleFormatError
 
 REMEDY = "copy or export the bundle again"  # ends the messages about damaged or invalid bundles
+NO_MEMORY = re.compile(r"Failed to allocate memory|bad_alloc|bad allocation")  # in ONNX Runtime
+
+
+def remedy_of(error: Exception) -> str:
+    """Return what to do after an error: REMEDY, unless the process lacks memory or files."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "close files, or raise the limit (ulimit -n)"
+    if number == errno.ENOMEM or isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        return "there is too little memory: free some, or raise the limit"
+    return REMEDY
 
 
 def wrong(problem: str) -> BundleFormatError:

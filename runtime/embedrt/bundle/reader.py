@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from embedrt.arguments import check_choice
-from embedrt.bundle.decoding import REMEDY
+from embedrt.bundle.decoding import REMEDY, remedy_of
 from embedrt.bundle.manifest import FileEntry, Manifest
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.weights import WEIGHTS
@@ -195,7 +195,7 @@ def _check_file(path: Path, expected: FileEntry, *, hashed: bool) -> None:
 
 
 def _unreadable(path: Path, error: OSError) -> BundleCorruptError:
-    return BundleCorruptError(f"{path} cannot be read ({error.strerror}); {REMEDY}")
+    return BundleCorruptError(f"{path} cannot be read ({error.strerror}); {remedy_of(error)}")
 
 
 def _check_plain(path: Path) -> None:

@@ -77,6 +77,7 @@ def find_place(given: str | Path | Place, filesystem: Any = None) -> Place:
     text = str(given)
     if filesystem is not None:
         return _place(_as_pyarrow(filesystem), text, text)
+    check_name(text)
     if "://" not in text:
         return _place(fs.LocalFileSystem(), os.path.realpath(expand(given)), text)
     try:
@@ -92,6 +93,14 @@ def find_place(given: str | Path | Place, filesystem: Any = None) -> Place:
     return place
 
 
+def check_name(path: str) -> None:
+    """Raise CorpusSourceError for a path that is not UTF-8, which pyarrow cannot pass on."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise CorpusSourceError(f"{path!a}: the name is not UTF-8; rename it") from None
+
+
 def _as_pyarrow(filesystem: Any) -> Any:
     if isinstance(filesystem, fs.FileSystem):
         return filesystem
@@ -99,6 +108,7 @@ def _as_pyarrow(filesystem: Any) -> Any:
 
 
 def _place(filesystem: Any, path: str, given: str) -> Place:
+    check_name(path)
     if os.sep != "/" and filesystem.type_name == "local":
         path = path.replace(os.sep, "/")
     return Place(filesystem=filesystem, path=path.rstrip("/"), given=given)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import fs
 
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus.arrays import text_scalar
@@ -56,6 +57,7 @@ def prepare(
     if not embedding.is_sparse:
         Finish(manifest.dimension, embedding.truncate_dim, embedding.normalize, embedding.precision)
     _require_apart(source, output)
+    _require_folder(output)
     plan = plan_again(
         source,
         load_plan(output),
@@ -108,6 +110,14 @@ def _require_apart(source: Place, output: Place) -> None:
             f"{output.given} and the source {source.given} contain each other: a later run "
             "would read the vectors as part of the source; choose another output folder"
         )
+
+
+def _require_folder(output: Place) -> None:
+    """Raise CorpusOutputError if a file is in the place of the output folder."""
+    if output.is_object_store:  # where an object may have the name of a folder
+        return
+    if output.filesystem.get_file_info(output.path).type == fs.FileType.File:
+        raise CorpusOutputError(f"{output.given} is a file; choose an empty or a new folder")
 
 
 def _partitions(plan: Plan, schema: Any) -> Any:

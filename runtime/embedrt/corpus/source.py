@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from embedrt.corpus.places import Place
+from embedrt.corpus.places import Place, check_name
 from embedrt.errors import CorpusSourceError
 
 Format = Literal["parquet", "arrow", "jsonl", "csv"]
@@ -31,6 +31,8 @@ SUFFIXES: dict[str, Format] = {
 }
 COMPRESSED = (".gz", ".zst")  # of lines; Parquet and Arrow compress inside
 HIDDEN = (".", "_")  # as in Hive, Spark and pyarrow: _SUCCESS, .part-0.crc
+# In folders of Hugging Face's save_to_disk, whose `map` writes its results beside the data.
+STATE, CACHE = "state.json", "cache-"
 NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
@@ -73,6 +75,11 @@ def list_source(place: Place) -> Listing:
     info = place.filesystem.get_file_info(place.path)
     if info.type == fs.FileType.NotFound:
         raise CorpusSourceError(f"{place.given}: there is no such file or folder")
+    if info.type == fs.FileType.Unknown:
+        raise CorpusSourceError(
+            f"{place.given} is neither a file nor a folder, as a pipe; write it to a file, because "
+            "a source is read more than once"
+        )
     if info.type == fs.FileType.File:
         root, _, _ = place.path.rpartition("/")
         found = [info]
@@ -80,6 +87,7 @@ def list_source(place: Place) -> Listing:
         root = place.path
         found = list(_entries(place, place.path))
     files, skipped = [], []
+    saved = {one.path.rpartition("/")[0] for one in found if one.base_name == STATE}
     for one in sorted(found, key=lambda one: one.path):
         if one.type == fs.FileType.Directory:
             continue
@@ -87,6 +95,9 @@ def list_source(place: Place) -> Listing:
         # A file that the caller names is read even if its name marks it as hidden.
         kind = format_of(relative if info.type != fs.FileType.File else relative.lstrip("._"))
         missing = one.type == fs.FileType.NotFound  # a link that leads nowhere
+        folder, _, name = one.path.rpartition("/")
+        if folder in saved and name.startswith(CACHE):
+            kind = None
         if kind is None or not (missing or one.type == fs.FileType.File):
             skipped.append(relative)
             continue
@@ -116,8 +127,11 @@ def _entries(
         yield from place.filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
         return
     above |= {os.path.realpath(folder)}
+    names = set(os.listdir(folder))  # noqa: PTH208
+    for name in names:
+        check_name(f"{folder}/{name}")
     found = place.filesystem.get_file_info(fs.FileSelector(folder))
-    for name in set(os.listdir(folder)) - {info.base_name for info in found}:  # noqa: PTH208
+    for name in names - {info.base_name for info in found}:
         yield fs.FileInfo(f"{folder}/{name}", fs.FileType.NotFound)
     for info in found:
         yield info

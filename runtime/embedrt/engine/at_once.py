@@ -7,6 +7,7 @@ not queued: the worker that tokenized them groups them by token count and runs t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.engine.call import Call, FloatArray, TokenIds
+from embedrt.engine.outcomes import Tokenized
+from embedrt.errors import EmbedrtError, TextError
 
 # Of the vectors that a run adds up. In measurements, a run of more takes longer for a token,
 # because they do not fit in the core's cache.
@@ -42,6 +45,14 @@ def texts_at_once(call: Call, fair: int) -> int:
     """Return how many of the call's texts a worker takes whose fair share is `fair` tokens."""
     tokens = min(TOKENS_AT_ONCE, max(FEWEST_TOKENS_AT_ONCE, fair))
     return max(1, tokens * sum(map(len, call.untokenized)) // max(1, call.expected))
+
+
+def run_at_once(run: Callable[[TokenIds], Any], call: Call, ids: Tokenized) -> Tokenized | Ran:
+    """Run the texts of a call, unless one has no ids; return their ids if a run fails."""
+    if not isinstance(ids, TextError):
+        with suppress(EmbedrtError):  # the queue then runs them, and finds the one that fails
+            return run_by_length(run, ids, call.vectors.shape[1], call.batch_size)
+    return ids
 
 
 def run_by_length(

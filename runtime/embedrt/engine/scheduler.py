@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from threading import Condition, Lock
+from threading import Condition, RLock
 
 from embedrt.bundle.manifest import Precision
-from embedrt.engine.at_once import Ran, run_by_length
+from embedrt.engine.at_once import Ran, run_at_once
 from embedrt.engine.batching import Queue
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, TokenizeTexts
+from embedrt.engine.deferring import Deferred
 from embedrt.engine.forks import FORKED, follow_forks
-from embedrt.engine.outcomes import Tokenized, run_batch, tokenize_slices
+from embedrt.engine.outcomes import run_batch, tokenize_slices
 from embedrt.engine.runner import Kernels
 from embedrt.engine.sessions import Convert, Sessions
 from embedrt.engine.stats import Stats
@@ -119,13 +120,15 @@ class Engine:
 
     def cancel(self, call: Call) -> None:
         """Drop the waiting texts of a call, and its results from batches that already run."""
-        with self._lock:
-            self._queue.remove(call, ClosedError("this call was cancelled"))
-        self._sleepers.wake()
+        if self._deferred.do(
+            partial(self._queue.remove, call, ClosedError("this call was cancelled"))
+        ):
+            self._sleepers.wake()
 
     @contextmanager
     def core(self) -> Iterator[None]:
         """Reserve a core for work in the caller's thread."""
+        self._deferred.refuse_inside()
         with self._core_free:
             self._claims += 1
             try:
@@ -166,13 +169,15 @@ class Engine:
 
     def close(self) -> None:
         """End the threads. Calls with untokenized texts fail with ClosedError, others finish."""
-        with self._lock:
-            self._closed = True
-            self._sessions.close()
-            for call in self._queue.untokenized_calls():
-                self._queue.remove(call, ClosedError(CLOSED))
-            self._end_if_closed()
-        self._sleepers.wake()
+        self._closed = True
+        if self._deferred.do(self._close):
+            self._sleepers.wake()
+
+    def _close(self) -> None:
+        self._sessions.close()
+        for call in self._queue.untokenized_calls():
+            self._queue.remove(call, ClosedError(CLOSED))
+        self._end_if_closed()
 
     def prepare_to_fork(self) -> None:
         """Release the session for all cores, whose threads do not exist in a forked child.
@@ -199,7 +204,7 @@ class Engine:
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._workers = Workers(self.threads, self._lock)
         self._core_free = Condition(self._lock)
         self._sleepers = Sleepers(self._lock)
@@ -210,6 +215,7 @@ class Engine:
             mixes=self._sessions.mixes,
             pauses=self._sessions.pauses,
         )
+        self._deferred = Deferred(self._lock)
         self._busy = 0
         self._claims = 0  # number of callers that wait for a core
         self._texts = 0
@@ -217,6 +223,7 @@ class Engine:
 
     def _begin(self, call: Call, *, help_out: bool) -> bool:
         """Queue a call; return whether a core is reserved for the caller's thread."""
+        self._deferred.refuse_inside()
         with self._lock:
             if self._broken:
                 raise ForkedError(FORKED)
@@ -321,6 +328,7 @@ class Engine:
         with self._lock:
             work, busy = None, self._busy
             try:
+                self._deferred.do_waiting()
                 if not self._claims and (mine is None or self._queue.has_work(mine)):
                     work = self._queue.take(self.threads)
                 if work is None:
@@ -350,7 +358,7 @@ class Engine:
 
     def _tokenize(self, work: Tokenize) -> None:
         outcomes = [
-            self._run_at_once(call, ids) if self._runs_at_once else ids
+            run_at_once(self._sessions.run, call, ids) if self._runs_at_once else ids
             for (call, _), ids in zip(
                 work.slices, tokenize_slices(work, self._tokenize_texts), strict=True
             )
@@ -364,14 +372,6 @@ class Engine:
                     self._queue.put_vectors(call, part, outcome)
                 else:
                     self._queue.put(call, part, outcome)
-
-    def _run_at_once(self, call: Call, ids: Tokenized) -> Tokenized | Ran:
-        if not isinstance(ids, TextError):
-            with suppress(EmbedrtError):  # the queue then runs them, and finds the one that fails
-                return run_by_length(
-                    self._sessions.run, ids, call.vectors.shape[1], call.batch_size
-                )
-        return ids
 
     def _release(self, cores: int = 1) -> None:
         """Release cores for waiting callers or workers. The caller must hold the lock."""

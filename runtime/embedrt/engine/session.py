@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from embedrt.bundle.decoding import REMEDY
+from embedrt.bundle.decoding import REMEDY, remedy_of
 from embedrt.bundle.manifest import Precision
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.engine.clipping import EXACT, largest_product, largest_rows
@@ -90,7 +90,7 @@ class Session:
         except Exception as error:
             raise BundleCorruptError(
                 f"{graph} does not load in ONNX Runtime {ort.__version__} ({_line(error)}); "
-                f"{REMEDY}"
+                f"{remedy_of(error)}"
             ) from error
         rows = ROWS_BY_TOKEN if by_token else ROWS
         known = [[TOKENS, rows], [TOKENS, TOKENS, rows]]
@@ -121,7 +121,8 @@ class Session:
         try:
             (embedding,) = self._session.run(None, dict(zip(self._inputs, fed, strict=True)))
         except Exception as error:
-            raise self._broken(f"fails ({_line(error)})", input_ids) from error
+            what = f"fails ({_line(error)})"
+            raise self._broken(what, input_ids, remedy_of(error)) from error
         by_token = input_ids.shape[-1:] if self._by_token else ()
         expected = (len(input_ids), *by_token, self.dimension or embedding.shape[-1])
         if embedding.shape != expected:
@@ -131,10 +132,12 @@ class Session:
         result: FloatArray = embedding
         return result
 
-    def _broken(self, what: str, input_ids: NDArray[np.int64]) -> BundleCorruptError:
+    def _broken(
+        self, what: str, input_ids: NDArray[np.int64], remedy: str = REMEDY
+    ) -> BundleCorruptError:
         return BundleCorruptError(
             f"{self._graph} {what} in ONNX Runtime {ort.__version__} for token ids of shape "
-            f"{input_ids.shape}, the largest {input_ids.max()}; {REMEDY}"
+            f"{input_ids.shape}, the largest {input_ids.max()}; {remedy}"
         )
 
 

@@ -7,7 +7,7 @@ for the engine's lock, so tasks are woken after its release: once for all that e
 from __future__ import annotations
 
 from contextlib import suppress
-from threading import Lock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # slow to import, and already imported by async callers
@@ -41,7 +41,7 @@ class Latch:
 class Sleepers:
     """Futures that are to be completed, by their loops."""
 
-    def __init__(self, lock: Lock) -> None:
+    def __init__(self, lock: RLock) -> None:
         self._lock = lock
         self._futures: dict[AbstractEventLoop, list[Future[None]]] = {}
 

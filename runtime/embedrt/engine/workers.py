@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock, Thread
+from threading import RLock, Thread
 
 NO_THREAD = (
     "no thread can be started for this call: the limit of threads or memory is reached, or the "
@@ -23,7 +23,7 @@ class Workers:
         Held by the caller of `start`.
     """
 
-    def __init__(self, most: int, lock: Lock) -> None:
+    def __init__(self, most: int, lock: RLock) -> None:
         self._executor = ThreadPoolExecutor(most, "embedrt")
         self._lock = lock
 

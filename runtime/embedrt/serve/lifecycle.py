@@ -9,8 +9,10 @@ clients have closed their connections.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -23,6 +25,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from time import monotonic
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -43,6 +46,9 @@ logger = logging.getLogger("embedrt.serve")
 
 FAREWELL_SECONDS = 1.0  # in which idle connections may still send a request, and be told to close
 LAST_SECONDS = 0.25  # for the requests of connections that were accepted last
+MINUTE = 60.0
+# Errors of `accept` after which asyncio tries again.
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +81,8 @@ class ServerOptions:
 def serve(path: str | Path, options: ServerOptions) -> None:
     """Serve the bundle at `path` until SIGTERM, SIGINT or SIGHUP."""
     configure_logging(options.log_format, options.log_level)
-    with listening(options) as listener:
+    with listening(options) as bound:
+        listener = bound.listener
         if not options.app.api_keys and not is_local(listener):
             logger.warning("no API key: whoever reaches %s may use it", address_of(listener))
         bundle = Bundle.open(path)
@@ -94,6 +101,7 @@ def serve(path: str | Path, options: ServerOptions) -> None:
                 server_header=False,
                 timeout_graceful_shutdown=max(1, round(options.grace)),
             )
+            bound.listen()
             gc.freeze()  # a collection of what was imported would stop all requests
             Server(config, app.state.service.health).run(sockets=[listener])
 
@@ -104,6 +112,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, health: Health) -> None:
         super().__init__(config)
         self._health = health
+        self._exhausted_at = -math.inf
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -124,6 +133,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Log the address when connections are accepted."""
+        asyncio.get_running_loop().set_exception_handler(self._note_error)
         await super().startup(sockets)
         for listener in sockets or ():
             logger.info("serving on %s", address_of(listener))
@@ -154,6 +164,18 @@ class Server(uvicorn.Server):
             connection.setblocking(False)
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
 
+    def _note_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log an error of the loop; what keeps it from accepting connections, once a minute.
+
+        It tries to accept them thousands of times a second.
+        """
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in EXHAUSTED:
+            loop.default_exception_handler(context)
+        elif monotonic() - self._exhausted_at > MINUTE:
+            self._exhausted_at = monotonic()
+            logger.error("no connection is accepted: %s; raise the limit (ulimit -n)", error)
+
     def _protocol(self) -> asyncio.Protocol:
         protocol: asyncio.Protocol = self.config.http_protocol_class(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
@@ -167,19 +189,44 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.02)
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A bound address. Clients cannot connect before `listen`."""
+
+    listener: socket.socket
+    address: str
+    options: str
+    """The options that choose another address, for messages."""
+    file: Path | None = None
+    """The file of a Unix socket, which another server may replace by its own."""
+    status: tuple[int, ...] = ()
+    """The status of that file when it was made."""
+
+    def listen(self) -> None:
+        """Let clients connect; raise OSError if another server has taken the address meanwhile."""
+        with _named(self.address, self.options):
+            self.listener.listen()
+            if not self._has_file():
+                raise OSError(errno.EADDRINUSE, "another server has taken it")
+
+    def close(self) -> None:
+        """Close the socket, and remove its file."""
+        self.listener.close()
+        if self.file is not None and self._has_file():
+            self.file.unlink(missing_ok=True)
+
+    def _has_file(self) -> bool:
+        return self.file is None or _status_of(self.file) == self.status
+
+
 @contextmanager
-def listening(options: ServerOptions) -> Iterator[socket.socket]:
+def listening(options: ServerOptions) -> Iterator[Bound]:
     """Bind the address; raise OSError that names it. A Unix socket's file is removed at the end."""
-    if options.uds is not None:
-        listener = _bind_uds(options.uds)
-    else:
-        listener = _bind_tcp(options.host, options.port)
+    bound = _bind_tcp(options.host, options.port) if options.uds is None else _bind_uds(options.uds)
     try:
-        yield listener
+        yield bound
     finally:
-        listener.close()
-        if options.uds is not None:
-            options.uds.unlink(missing_ok=True)
+        bound.close()
 
 
 def address_of(listener: socket.socket) -> str:
@@ -197,8 +244,9 @@ def is_local(listener: socket.socket) -> bool:
     return isinstance(name, str) or ip_address(name[0]).is_loopback
 
 
-def _bind_tcp(host: str, port: int) -> socket.socket:
-    try:
+def _bind_tcp(host: str, port: int) -> Bound:
+    named = f"{host}:{port}", "--host or --port"
+    with _named(*named):
         family, kind, protocol, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
@@ -206,22 +254,37 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
         if os.name != "nt":  # where it would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
-        raise OSError(
-            f"cannot listen on {host}:{port}: {error}; choose another --host or --port"
-        ) from error
-    return listener
+    return Bound(listener, *named)
 
 
-def _bind_uds(path: Path) -> socket.socket:
+def _bind_uds(path: Path) -> Bound:
+    named = str(path), "--uds"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with _named(*named):
         if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _is_served(path):
             path.unlink()
         listener.bind(str(path))
-    except OSError as error:
-        raise OSError(f"cannot listen on {path}: {error}; choose another --uds") from error
-    return listener
+    return Bound(listener, *named, path, _status_of(path))
+
+
+@contextmanager
+def _named(address: str, options: str) -> Iterator[None]:
+    """Name the address in errors, and the options that choose another."""
+    try:
+        yield
+    except (OSError, OverflowError) as error:
+        raise OSError(f"cannot listen on {address}: {error}; choose another {options}") from error
+
+
+def _status_of(file: Path) -> tuple[int, ...]:
+    """Return what distinguishes a file from another of its name; nothing if there is none.
+
+    The number of a removed file may be used again, so the time is needed too.
+    """
+    with suppress(OSError):
+        found = file.lstat()
+        return found.st_dev, found.st_ino, found.st_mtime_ns
+    return ()
 
 
 def _is_served(path: Path) -> bool:
