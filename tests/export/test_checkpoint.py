@@ -165,9 +165,16 @@ def test_no_weights(folder: Path, tmp_path: Path) -> None:
         export_model(str(folder), output=tmp_path / "bundle")
 
 
-def test_weights_of_another_format_are_named(folder: Path, tmp_path: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "model-q8.gguf")
-    with pytest.raises(SourceError, match=r"model-q8\.gguf is of a format that embedrt does not"):
+@pytest.mark.parametrize("name", ["model-q8.gguf", "model.fp16.safetensors", "onnx/model.onnx"])
+@pytest.mark.parametrize("modules", [True, False])
+def test_weights_of_another_format_are_named(
+    folder: Path, tmp_path: Path, name: str, modules: bool
+) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / "model.safetensors").rename(folder / name)
+    if not modules:
+        (folder / "modules.json").unlink()
+    with pytest.raises(SourceError, match=f"{name} is of a format that embedrt does not .*Export"):
         export_model(str(folder), output=tmp_path / "bundle")
 
 

@@ -188,6 +188,12 @@ def test_no_model(tmp_path: Path, what: str) -> None:
     assert str(folder) in str(caught.value)
 
 
+def test_a_bundle_is_not_a_model(tmp_path: Path) -> None:
+    write_json(tmp_path / "manifest.json", {"format_version": 2})
+    with pytest.raises(SourceError, match="is a bundle, which needs no export"):
+        read_settings(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["[", "{}", "[]", "[1]", '[{"path": ""}]', "null"])
 def test_broken_modules(folder: Path, content: str) -> None:
     (folder / "modules.json").write_text(content, encoding="utf-8")

@@ -20,7 +20,8 @@ from embedrt_export.source.files import read_json
 SAFETENSORS = "model.safetensors"
 TORCH = "pytorch_model.bin"
 INDEX_SUFFIX = ".index.json"
-OTHER_FORMATS = frozenset({".gguf", ".h5", ".msgpack", ".onnx", ".ot"})
+OTHER_FORMATS = frozenset({".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".pth"})
+READ = frozenset({".bin", ".safetensors"})
 POINTER = b"version https://git-lfs"
 WEIGHT_FILES = (SAFETENSORS, SAFETENSORS + INDEX_SUFFIX, TORCH, TORCH + INDEX_SUFFIX)
 
@@ -156,9 +157,31 @@ def weight_files(folder: Path) -> list[Path]:
         if missing := [shard for shard in shards if shard not in present]:
             raise SourceError(f"{file} lists {missing[0]}, which is not in its folder")
         return [_require_no_pointer(folder / shard) for shard in shards]
-    others = sorted(file.name for file in folder.glob("*") if file.suffix in OTHER_FORMATS)
-    has = f"; {', '.join(others)} is of a format that embedrt does not read" if others else ""
-    raise SourceError(f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}{has}")
+    raise SourceError(
+        f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}{unread_weights(folder)}"
+    )
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a file in `folder` may hold weights that `load_tensors` reads."""
+    return any((folder / name).is_file() for name in WEIGHT_FILES)
+
+
+def unread_weights(folder: Path) -> str:
+    """Return what a message says of weights in `folder` that are not read; empty without any."""
+    inside = (file for file in folder.rglob("*") if file.is_file())
+    others = sorted(
+        file.relative_to(folder).as_posix()
+        for file in inside
+        if file.suffix in OTHER_FORMATS or (file.suffix in READ and file.parent == folder)
+    )
+    if not others:
+        return ""
+    more = ", ..." if len(others) > 3 else ""
+    return (
+        f"; {', '.join(others[:3])}{more} is of a format that embedrt does not read, or of another "
+        "name. Export the model that it was made from, as sentence-transformers saves it"
+    )
 
 
 def _require_no_pointer(file: Path) -> Path:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from embedrt.bundle.reader import MANIFEST
 from embedrt.errors import SourceError, UnsupportedModelError
+from embedrt_export.source.checkpoint import WEIGHT_FILES, has_weights, unread_weights
 from embedrt_export.source.checks import TEXT, JsonObject, read_object
 
 ADAPTER = "adapter_config.json"
@@ -127,6 +129,16 @@ def refuse_adapter(folder: Path) -> None:
 def refuse_folder(folder: Path) -> None:
     """Raise an error for a folder without ``modules.json`` that says what the folder holds."""
     refuse_adapter(folder)
+    if (folder / MANIFEST).is_file():
+        raise SourceError(
+            f"{folder} is a bundle, which needs no export: load it, or export the model that it "
+            "was made of"
+        )
+    if not has_weights(folder) and (others := unread_weights(folder)):
+        raise SourceError(
+            f"{folder} is not a sentence-transformers model: it has neither modules.json nor any "
+            f"of {', '.join(WEIGHT_FILES)}{others}"
+        )
     if (found := find_sign_of_architecture(folder)) is not None:
         name, kind = found
         raise refusal(folder, f"it is {kind} ({name})")
