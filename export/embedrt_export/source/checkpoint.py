@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from zipfile import is_zipfile
 
 import numpy as np
@@ -157,31 +157,30 @@ def weight_files(folder: Path) -> list[Path]:
         if missing := [shard for shard in shards if shard not in present]:
             raise SourceError(f"{file} lists {missing[0]}, which is not in its folder")
         return [_require_no_pointer(folder / shard) for shard in shards]
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     raise SourceError(
-        f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}{unread_weights(folder)}"
+        f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}{unread_weights(names)}"
     )
 
 
-def has_weights(folder: Path) -> bool:
-    """Whether a file in `folder` may hold weights that `load_tensors` reads."""
-    return any((folder / name).is_file() for name in WEIGHT_FILES)
+def unread_weights(names: Collection[str]) -> str:
+    """Return what a message says of weights that are not read; empty if there are no such only.
 
-
-def unread_weights(folder: Path) -> str:
-    """Return what a message says of weights in `folder` that are not read; empty without any."""
-    inside = (file for file in folder.rglob("*") if file.is_file())
-    others = sorted(
-        file.relative_to(folder).as_posix()
-        for file in inside
-        if file.suffix in OTHER_FORMATS or (file.suffix in READ and file.parent == folder)
-    )
-    if not others:
+    `names` are the files of a folder, relative to it.
+    """
+    others = sorted(name for name in names if _is_unread(PurePosixPath(name)))
+    if not others or not set(WEIGHT_FILES).isdisjoint(names):
         return ""
     more = ", ..." if len(others) > 3 else ""
     return (
         f"; {', '.join(others[:3])}{more} is of a format that embedrt does not read, or of another "
         "name. Export the model that it was made from, as sentence-transformers saves it"
     )
+
+
+def _is_unread(path: PurePosixPath) -> bool:
+    """Whether a file looks like weights, of another format or of another name at the top."""
+    return path.suffix in OTHER_FORMATS or (path.suffix in READ and path.parent == PurePosixPath())
 
 
 def _require_no_pointer(file: Path) -> Path:
