@@ -200,6 +200,15 @@ class TestDownload:
             find_source(ID)
         assert fetched(hub) == set()
 
+    def test_weights_of_another_format_only(self, model: Path, tmp_path: Path, hub: Hub) -> None:
+        folder = tmp_path / "converted"
+        shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.bin"))
+        (folder / "onnx").mkdir(exist_ok=True)
+        (folder / "onnx" / "model.onnx").write_bytes(b"large")
+        hub.repositories = {ID: Repository(folder, COMMITS)}
+        with pytest.raises(SourceError, match=rf"^{ID} has no weights: .*onnx/model\.onnx.*Export"):
+            find_source(ID)
+
     def test_a_file_whose_download_fails(
         self, model: Path, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -158,9 +158,13 @@ def weight_files(folder: Path) -> list[Path]:
             raise SourceError(f"{file} lists {missing[0]}, which is not in its folder")
         return [_require_no_pointer(folder / shard) for shard in shards]
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
-    raise SourceError(
-        f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}{unread_weights(names)}"
-    )
+    raise SourceError(why_no_weights(folder, names))
+
+
+def why_no_weights(place: Path | str, names: Collection[str]) -> str:
+    """Return that a place has no weights, and what to do; `names` are its files."""
+    others = unread_weights(names) or ". Download the model again"
+    return f"{place} has no weights: none of {', '.join(WEIGHT_FILES)}{others}"
 
 
 def unread_weights(names: Collection[str]) -> str:
