@@ -23,7 +23,7 @@ CORE = (
 # own floor.
 FLOORS = {
     "embedrt": [
-        ["errors", "progress", "files", "pair", "signals", "arguments"], ["bundle"],
+        ["errors", "progress", "files", "pair", "signals", "arguments", "fixed"], ["bundle"],
         ["text", "engine", "similarity", "sparse_rows", "max_sim"], ["kernels"],
         ["postprocess", "spellings", "loaded", "activations", "query_table"], ["request"],
         ["embedder", "reranker", "sparse", "multi_vector"], ["tasks"],

@@ -25,6 +25,7 @@ from embedrt.engine.scheduler import Engine
 from embedrt.engine.sessions import Convert
 from embedrt.engine.stats import Stats
 from embedrt.errors import BundleCorruptError, BundleFormatError
+from embedrt.fixed import FixedPrompts, refuse_assignment
 from embedrt.kernels.choose import USES, Choosing, Use
 from embedrt.progress import progress_bar
 from embedrt.text.inputs import Texts, as_batch, as_text
@@ -192,7 +193,7 @@ class LoadedBundle:
     @property
     def prompts(self) -> dict[str, str]:
         """The texts that can be prepended to the input, by name."""
-        return dict(self._manifest.prompts)
+        return FixedPrompts(self._manifest.prompts)
 
     @property
     def default_prompt_name(self) -> str | None:
@@ -247,6 +248,10 @@ class LoadedBundle:
     def close(self) -> None:
         """End the worker threads. Calls in progress finish or raise ClosedError."""
         self._engine.close()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        refuse_assignment(name)
+        super().__setattr__(name, value)
 
     def __reduce__(self) -> tuple[Callable[[], LoadedBundle], tuple[()]]:
         """Pickle the path and the options; unpickling loads the bundle again."""

@@ -20,7 +20,7 @@ from embedrt.errors import ExportError, SourceError, UnsupportedModelError
 from embedrt_export import export_model
 from embedrt_export.families import READERS
 from embedrt_export.source.checkpoint import load_tensors, weight_files
-from model_folders import HIDDEN, METADATA, make_small
+from model_folders import HIDDEN, METADATA, change_json, make_small
 
 TEXTS = ["", "a", "How many people live in London?", "a lazy dog " * 30]
 
@@ -165,9 +165,26 @@ def test_no_weights(folder: Path, tmp_path: Path) -> None:
         export_model(str(folder), output=tmp_path / "bundle")
 
 
-def test_weights_of_another_format_are_named(folder: Path, tmp_path: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "model-q8.gguf")
-    with pytest.raises(SourceError, match=r"model-q8\.gguf is of a format that embedrt does not"):
+@pytest.mark.parametrize("name", ["model-q8.gguf", "model.fp16.safetensors", "onnx/model.onnx"])
+@pytest.mark.parametrize("modules", [True, False])
+def test_weights_of_another_format_are_named(
+    folder: Path, tmp_path: Path, name: str, modules: bool
+) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / "model.safetensors").rename(folder / name)
+    if not modules:
+        (folder / "modules.json").unlink()
+    with pytest.raises(SourceError, match=f"{name} is of a format that embedrt does not .*Export"):
+        export_model(str(folder), output=tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("family", ["bert", "squeezebert"])
+def test_shapes_that_config_does_not_have(tmp_path: Path, family: str) -> None:
+    """As after tokens were added, and only one of the two files was saved."""
+    folder = make_small(tmp_path / "model", family)
+    change_json(folder / "config.json", vocab_size=50)
+    name = r"embeddings\.word_embeddings\.weight"
+    with pytest.raises(UnsupportedModelError, match=rf"{name} has the shape .* says \(50, \d+\)"):
         export_model(str(folder), output=tmp_path / "bundle")
 
 

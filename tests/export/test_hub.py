@@ -177,13 +177,37 @@ class TestDownload:
         } & files_of(model)
         assert files_of(source.folder) == fetched(hub)
 
-    def test_no_model_of_sentence_transformers(self, tmp_path: Path, hub: Hub) -> None:
-        (tmp_path / "plain").mkdir()
-        (tmp_path / "plain" / "model.safetensors").write_bytes(b"large")
+    @pytest.mark.parametrize(
+        ("file", "why"),
+        [
+            ("model.safetensors", r"no modules\.json\. Load it"),
+            (
+                "onnx/model.onnx",
+                r"no modules\.json and none of .*; onnx/model\.onnx is of a format",
+            ),
+            ("adapter_config.json", "it is an adapter"),
+            ("manifest.json", "is a bundle, which needs no export"),
+        ],
+    )
+    def test_no_model_of_sentence_transformers(
+        self, tmp_path: Path, hub: Hub, file: str, why: str
+    ) -> None:
+        place = tmp_path / "plain" / file
+        place.parent.mkdir(parents=True)
+        place.write_bytes(b"large")
         hub.repositories = {ID: Repository(tmp_path / "plain", COMMITS)}
-        with pytest.raises(SourceError, match=r"no modules\.json"):
+        with pytest.raises(SourceError, match=f"^{ID} .*{why}"):
             find_source(ID)
         assert fetched(hub) == set()
+
+    def test_weights_of_another_format_only(self, model: Path, tmp_path: Path, hub: Hub) -> None:
+        folder = tmp_path / "converted"
+        shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.bin"))
+        (folder / "onnx").mkdir(exist_ok=True)
+        (folder / "onnx" / "model.onnx").write_bytes(b"large")
+        hub.repositories = {ID: Repository(folder, COMMITS)}
+        with pytest.raises(SourceError, match=rf"^{ID} has no weights: .*onnx/model\.onnx.*Export"):
+            find_source(ID)
 
     def test_a_file_whose_download_fails(
         self, model: Path, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch

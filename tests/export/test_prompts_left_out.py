@@ -18,14 +18,14 @@ from comparison import TOLERANCE, original
 from embedrt import Bundle, Embedder
 from embedrt.cli import main
 from embedrt.corpus import embed_table
-from embedrt.errors import KernelsError, ProofError
+from embedrt.errors import KernelsError, ProofError, UnsupportedModelError
 from embedrt.kernels.choose import choose_unloaded
 from embedrt.text.pooling_mask import ToPooled
 from embedrt_export import export_model
 from embedrt_export.pipeline import prove_bundle
 from embedrt_export.source.find import Source
 from embedrt_export.source.prompts import UNPOOLED
-from model_folders import decoder_tokenizer, make_small, write_json
+from model_folders import change_json, decoder_tokenizer, make_small, write_json
 
 PROMPTS = {"query": "query: ", "document": "a text of the fox: ", "none": "", "end": "query:</s>"}
 ALL_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
@@ -124,6 +124,15 @@ def test_int8(folder: Path, tmp_path: Path) -> None:
     cosines /= np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
     assert cosines.min() > 0.99
     assert np.abs(found - with_prompt).max() > 0.01
+
+
+def test_a_prompt_without_tokens(tmp_path: Path) -> None:
+    """sentence-transformers asks for the last token of the prompt, and fails on each text."""
+    made = make_small(tmp_path / "model", "bert", prompts={"blank": " "})
+    keywords = {"text": {"add_special_tokens": False}}
+    change_json(leave_out(made) / "sentence_bert_config.json", processing_kwargs=keywords)
+    with pytest.raises(UnsupportedModelError, match=r"fails at encode\(prompt_name='blank'\) on '"):
+        export_model(str(made), output=tmp_path / "bundle")
 
 
 def test_equal_tokens_with_different_prompts_are_different_texts(bundle: Path) -> None:

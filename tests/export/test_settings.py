@@ -188,10 +188,30 @@ def test_no_model(tmp_path: Path, what: str) -> None:
     assert str(folder) in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["[", "{}", "[]", "[1]", '[{"path": ""}]', "null"])
+def test_a_bundle_is_not_a_model(tmp_path: Path) -> None:
+    write_json(tmp_path / "manifest.json", {"format_version": 2})
+    with pytest.raises(SourceError, match="is a bundle, which needs no export"):
+        read_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[", "{}", "[]", "[1]", '[{"path": ""}]', '[{"path": "", "type": "a"}]', "null"],
+)
 def test_broken_modules(folder: Path, content: str) -> None:
     (folder / "modules.json").write_text(content, encoding="utf-8")
     with pytest.raises((SourceError, UnsupportedModelError), match=r"model"):
+        read_settings(folder)
+
+
+@pytest.mark.parametrize("content", [None, "{}"])
+def test_a_module_without_its_config(folder: Path, content: str | None) -> None:
+    """A partial copy: sentence-transformers fails with the arguments of a constructor."""
+    file = folder / "1_Pooling" / "config.json"
+    file.unlink()
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    with pytest.raises(SourceError, match=f"^{file} is missing or empty.*Copy the model again"):
         read_settings(folder)
 
 

@@ -26,6 +26,7 @@ from embedrt import Embedder, quantize_embeddings
 from embedrt.engine.runner import TextIds
 from embedrt.engine.session import Session
 from embedrt.errors import BundleNotFoundError, ClosedError, OverlongTextError
+from embedrt.fixed import ADVICE
 from embedrt.postprocess import EmbeddingPrecision
 from embedrt.request import STREAM_BLOCK, EncodeOptions, Requests
 from embedrt.similarity import normalize
@@ -832,3 +833,36 @@ class TestProgress:
         assert "6.00/6.00" in captured.err
         assert vectors.tobytes() == embedder.encode(TEXTS).tobytes()
         assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ADVICE)
+def test_settings_cannot_be_assigned(embedder: Embedder, name: str) -> None:
+    """In sentence-transformers an assignment changes the vectors that follow."""
+    with pytest.raises(AttributeError, match=f"{name} is fixed when a bundle is loaded; .+"):
+        setattr(embedder, name, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda prompts: prompts.update(query="find: "),
+        lambda prompts: prompts.setdefault("text", "find: "),
+        lambda prompts: prompts.__setitem__("query", "find: "),
+        lambda prompts: prompts.__ior__({"query": "find: "}),
+        lambda prompts: prompts.__delitem__("query"),
+        lambda prompts: prompts.pop("query"),
+        lambda prompts: prompts.popitem(),
+        lambda prompts: prompts.clear(),
+    ],
+)
+def test_prompts_cannot_be_changed(
+    prompted: Embedder, change: Callable[[dict[str, str]], object]
+) -> None:
+    prompts = prompted.prompts
+    with pytest.raises(TypeError, match="fixed when a bundle is loaded; pass prompt="):
+        change(prompts)
+    assert prompts == dict(prompted.manifest.prompts)
+    copies = [prompts.copy(), deepcopy(prompts), pickle.loads(pickle.dumps(prompts)), prompts | {}]
+    for copied in copies:
+        assert copied == prompts
+        change(copied)

@@ -26,7 +26,7 @@ from embedrt_export.memory import drop_weights
 from embedrt_export.proof.remembered import Remembered
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.files import marked_files
-from embedrt_export.source.loading import MODEL_OPTIONS, upgrade_advice
+from embedrt_export.source.loading import MODEL_OPTIONS, mismatch, upgrade_advice
 from embedrt_export.source.modules import MODULES, read_modules
 
 
@@ -53,7 +53,7 @@ class Original:
     ) -> None:
         """Load the model in `folder` with `load`, and run it once with `try_out`."""
         self._folder = folder
-        self.results = Remembered(self._run)
+        self.results = Remembered(self.name, self._run)
         try:
             with quiet():
                 self._model = load(folder, **MODEL_OPTIONS)
@@ -230,12 +230,15 @@ def plain_json(tokenizer: Any) -> str:
 
 def _fault(folder: Path, error: Exception) -> str:
     """Return why the model does not run: the tokenizer's error if transformers hides it."""
+    modular = (folder / MODULES).is_file()
+    encoder = read_modules(folder)[0].path if modular else folder
+    if (wrong := mismatch(encoder, error)) is not None:
+        return wrong
     if "processing class" in str(error):
         try:
             with quiet():
-                modular = (folder / MODULES).is_file()
                 AutoTokenizer.from_pretrained(
-                    read_modules(folder)[0].path if modular else folder,
+                    encoder,
                     local_files_only=True,
                     trust_remote_code=False,
                 )

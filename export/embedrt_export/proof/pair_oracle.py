@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from embedrt.errors import UnsupportedModelError
 from embedrt.pair import Pair
-from embedrt.text.inputs import start_of
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray, TokenTypes
 from embedrt_export.proof.original import Original
@@ -94,13 +92,8 @@ class PairOracle(Original):
 
     def _run(self, pair: Pair, call: PairCall) -> FloatArray:
         activation = torch.nn.Identity() if call.raw else None
-        try:
-            with quiet():
-                score = self._model.predict([list(pair)], activation_fn=activation, **call.options)
-        except Exception as error:  # malformed files raise any kind
-            raise UnsupportedModelError(
-                f"{self.name} fails at {call} on {start_of(pair)}: {error}"
-            ) from error
+        with quiet():
+            score = self._model.predict([list(pair)], activation_fn=activation, **call.options)
         return np.asarray(score, np.float32).reshape(-1)
 
     def activate(self, scores: FloatArray) -> FloatArray:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from zipfile import is_zipfile
 
 import numpy as np
@@ -20,7 +20,8 @@ from embedrt_export.source.files import read_json
 SAFETENSORS = "model.safetensors"
 TORCH = "pytorch_model.bin"
 INDEX_SUFFIX = ".index.json"
-OTHER_FORMATS = frozenset({".gguf", ".h5", ".msgpack", ".onnx", ".ot"})
+OTHER_FORMATS = frozenset({".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".pth"})
+READ = frozenset({".bin", ".safetensors"})
 POINTER = b"version https://git-lfs"
 WEIGHT_FILES = (SAFETENSORS, SAFETENSORS + INDEX_SUFFIX, TORCH, TORCH + INDEX_SUFFIX)
 
@@ -156,9 +157,34 @@ def weight_files(folder: Path) -> list[Path]:
         if missing := [shard for shard in shards if shard not in present]:
             raise SourceError(f"{file} lists {missing[0]}, which is not in its folder")
         return [_require_no_pointer(folder / shard) for shard in shards]
-    others = sorted(file.name for file in folder.glob("*") if file.suffix in OTHER_FORMATS)
-    has = f"; {', '.join(others)} is of a format that embedrt does not read" if others else ""
-    raise SourceError(f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}{has}")
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    raise SourceError(why_no_weights(folder, names))
+
+
+def why_no_weights(place: Path | str, names: Collection[str]) -> str:
+    """Return that a place has no weights, and what to do; `names` are its files."""
+    others = unread_weights(names) or ". Download the model again"
+    return f"{place} has no weights: none of {', '.join(WEIGHT_FILES)}{others}"
+
+
+def unread_weights(names: Collection[str]) -> str:
+    """Return what a message says of weights that are not read; empty if there are no such only.
+
+    `names` are the files of a folder, relative to it.
+    """
+    others = sorted(name for name in names if _is_unread(PurePosixPath(name)))
+    if not others or not set(WEIGHT_FILES).isdisjoint(names):
+        return ""
+    more = ", ..." if len(others) > 3 else ""
+    return (
+        f"; {', '.join(others[:3])}{more} is of a format that embedrt does not read, or of another "
+        "name. Export the model that it was made from, as sentence-transformers saves it"
+    )
+
+
+def _is_unread(path: PurePosixPath) -> bool:
+    """Whether a file looks like weights, of another format or of another name at the top."""
+    return path.suffix in OTHER_FORMATS or (path.suffix in READ and path.parent == PurePosixPath())
 
 
 def _require_no_pointer(file: Path) -> Path:

@@ -13,6 +13,11 @@ from embedrt_export.source.modules import MODULES
 from embedrt_export.source.recipe import Recipe, load_recipes
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# The address of a model's page, the spelling of other tools, and a name completed by a shell.
+OTHER_SPELLING = re.compile(
+    r"(?:https?://[^/]+/|hf://|hub:)?(?P<id>\w[\w.-]*/[\w.-]+)"
+    r"(?:(?:@|/tree/|/blob/|/resolve/)(?P<commit>[\w.-]+).*)?/?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,20 @@ def find_source(model: str, *, revision: str | None = None, files: Path | None =
         if revision is not None:
             raise SourceError(f"{model} is a folder and has no revision {revision}")
         return Source(Path(model), Path(model).resolve().name, "folder", None, None)
+    if Path(model).exists():
+        raise SourceError(
+            f"{model} is a file, and a model is a folder of several files: name the folder that "
+            "holds modules.json"
+        )
     if HUB_ID.fullmatch(model) and not model.startswith("."):
         return _download(model, revision, None)
+    if spelled := OTHER_SPELLING.fullmatch(model):
+        commit = spelled["commit"]
+        option = f" --revision {commit}" if commit else ""
+        raise SourceError(
+            f"{model} is not an existing folder, and an id on the hub is spelled owner/name: "
+            f"embedrt export {spelled['id']}{option}"
+        )
     raise SourceError(
         f"{model} is not an existing folder, a hub id (owner/name) or one of the recipes "
         f"{', '.join(recipes)}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from embedrt.bundle.manifest import Pooling as PoolingMode
-from embedrt.errors import UnsupportedModelError
+from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.encoder import FloatArray, Linear
 from embedrt_export.head import (
     EMBEDDING,
@@ -21,7 +21,7 @@ from embedrt_export.head import (
 )
 from embedrt_export.source.checkpoint import Tensors, load_tensors
 from embedrt_export.source.checks import JsonObject, check_object
-from embedrt_export.source.keys import HEAD
+from embedrt_export.source.keys import HEAD, WITHOUT_CONFIG
 from embedrt_export.source.modules import Module
 
 LAYER_NORM_EPSILON = 1e-5  # torch's default, which the module uses
@@ -57,6 +57,7 @@ def check_modules(folder: Path, modules: Sequence[Module]) -> list[str]:
     ]
     for module in modules:
         if module.kind in HEAD:
+            _require_config(module)
             table = HEAD[module.kind]
             reasons += check_object(folder, module.config_file, module.config, table)
     for module in modules:
@@ -69,6 +70,15 @@ def check_modules(folder: Path, modules: Sequence[Module]) -> list[str]:
                 f"{', '.join(get_args(DenseActivation))}"
             )
     return reasons
+
+
+def _require_config(module: Module) -> None:
+    """Raise SourceError if a module has no settings, and sentence-transformers needs them."""
+    if not module.config and module.kind not in WITHOUT_CONFIG:
+        raise SourceError(
+            f"{module.config_file} is missing or empty: it has the settings of the module "
+            f"{module.kind}. Copy the model again, with all folders that modules.json names"
+        )
 
 
 def _check_modes(modes: Sequence[str]) -> list[str]:

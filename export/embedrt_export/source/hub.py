@@ -21,6 +21,7 @@ from huggingface_hub.utils.tqdm import (
 
 from embedrt.errors import SourceError
 from embedrt_export.quiet import quiet
+from embedrt_export.source.checkpoint import WEIGHT_FILES, why_no_weights
 from embedrt_export.source.modules import MODULES
 from embedrt_export.source.needed import (
     CONFIG,
@@ -31,6 +32,7 @@ from embedrt_export.source.needed import (
     needed_files,
     router_files,
 )
+from embedrt_export.source.other_models import ADAPTER, why_no_model
 from embedrt_export.source.task import read_task
 
 LARGEST_SMALL_BYTES = (
@@ -80,11 +82,9 @@ def _download(model: str, revision: str | None, info: ModelInfo) -> Path:
         with quiet(), _without_bars():
             file = Path(hf_hub_download(model, outline, revision=info.sha, cache_dir=_cache()))
     if outline is None or (outline == CONFIG and read_task(file.parent) == "embedding"):
-        raise SourceError(
-            f"{model} is not a sentence-transformers model: its repository has no {MODULES}. Load "
-            "it with sentence-transformers, choose its pooling, and save it; then export "
-            "that folder"
-        )
+        raise SourceError(why_no_model(model, sizes))
+    if {PurePosixPath(name).name for name in sizes}.isdisjoint((*WEIGHT_FILES, ADAPTER)):
+        raise SourceError(why_no_weights(model, sizes))
     for name in filter(sizes.__contains__, router_files(file.with_name(MODULES))):
         with quiet(), _without_bars():
             hf_hub_download(model, name, revision=info.sha, cache_dir=_cache())

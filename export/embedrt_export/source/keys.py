@@ -372,3 +372,4 @@ HEAD = {
     "Normalize": NORMALIZE,
     "Dropout": DROPOUT,
 }
+WITHOUT_CONFIG = frozenset({"Normalize", "Dropout"})  # modules of a head that may have no settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import sentence_transformers
 import torch
 import transformers
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.quiet import gist, quiet
@@ -62,7 +63,8 @@ def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
             )
     except Exception as error:  # malformed files raise any kind
         raise UnsupportedModelError(
-            f"transformers does not load {folder}: {gist(error)}{upgrade_advice(folder)}"
+            f"transformers does not load {folder}: {mismatch(folder, error) or gist(error)}"
+            f"{upgrade_advice(folder)}"
         ) from error
     wrong = {name for name in info["missing_keys"] if "pooler" not in name}
     wrong |= {str(key) for key in info["mismatched_keys"]}
@@ -70,6 +72,31 @@ def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
         raise UnsupportedModelError(f"the weights in {folder} lack {', '.join(sorted(wrong)[:5])}")
     loaded: PreTrainedModel = encoder.eval()
     return loaded
+
+
+def mismatch(folder: Path, error: Exception) -> str | None:
+    """Return the tensor whose shape is not that of ``config.json``; None for another error.
+
+    transformers 5 names it in a log record only.
+    """
+    if "ignore_mismatched_sizes" not in str(error):
+        return None
+    with suppress(Exception), quiet(errors=True):  # the first error is reported then
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        named = getattr(transformers, str((config.architectures or [""])[0]), None)
+        for kind in filter(None, (class_of(config), named)):
+            _, info = kind.from_pretrained(
+                folder,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+            for name, stored, configured in sorted(info["mismatched_keys"]):
+                return (
+                    f"{name} has the shape {tuple(stored)}, and config.json says "
+                    f"{tuple(configured)}. Correct config.json, or take both files from one model"
+                )
+    return None
 
 
 def load_original(folder: Path, **model_options: Any) -> SentenceTransformer:

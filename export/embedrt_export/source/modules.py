@@ -45,7 +45,7 @@ def read_modules(folder: Path) -> list[Module]:
     file = folder / MODULES
     entries = read_json(file)
     if not isinstance(entries, list) or not entries or not all(map(_is_entry, entries)):
-        raise SourceError(f"{file} is not a list of modules, each with a type and a path")
+        raise SourceError(f"{file} is not a list of modules, each with a name, a type and a path")
     names: set[str] = set()
     for entry in entries:
         check_object(folder, file, entry, MODULE)
@@ -70,7 +70,7 @@ def foreign_modules(modules: Sequence[Module]) -> list[str]:
 
 
 def _is_entry(entry: object) -> bool:
-    return isinstance(entry, dict) and {"type", "path"} <= entry.keys()
+    return isinstance(entry, dict) and {"name", "type", "path"} <= entry.keys()
 
 
 def read_module(folder: Path, kind: str, path: str) -> Module:

@@ -11,7 +11,7 @@ from embedrt.errors import SourceError
 from embedrt_export.source.card import CARD
 from embedrt_export.source.checkpoint import INDEX_SUFFIX, SAFETENSORS, TORCH, weight_files
 from embedrt_export.source.embedding import WEIGHTED_MODULES
-from embedrt_export.source.keys import HEAD
+from embedrt_export.source.keys import HEAD, WITHOUT_CONFIG
 from embedrt_export.source.late import MASK
 from embedrt_export.source.modules import MODULES
 from embedrt_export.source.sparse import ROUTER_FILE, ROUTERS, TRANSFORMERS
@@ -28,7 +28,6 @@ OTHER_BACKENDS = frozenset({"onnx", "openvino"})
 CONFIG = "config.json"
 EXTRAS = "config_sentence_transformers.json"
 SPLADE, TABLE = "SpladePooling", "SparseStaticEmbedding"
-WITHOUT_CONFIG = frozenset({"Normalize", "Dropout"})
 NO_VOCABULARY = re.compile(
     r"README\.md|(modules|added_tokens|config_sentence_transformers|.*config|.*_map)\.json"
 )

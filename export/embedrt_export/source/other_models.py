@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from embedrt.bundle.reader import MANIFEST
 from embedrt.errors import SourceError, UnsupportedModelError
+from embedrt_export.source.checkpoint import WEIGHT_FILES, unread_weights
 from embedrt_export.source.checks import TEXT, JsonObject, read_object
 
 ADAPTER = "adapter_config.json"
@@ -117,20 +119,44 @@ def refusal(folder: Path, reason: str) -> UnsupportedModelError:
 def refuse_adapter(folder: Path) -> None:
     """Raise UnsupportedModelError if `folder` holds an adapter for another model's weights."""
     if (folder / ADAPTER).is_file():
-        raise UnsupportedModelError(
-            f"{folder} holds {ADAPTER}: it is an adapter, to be added to the weights of another "
-            "model. Load it with sentence-transformers, merge the two (merge_and_unload of peft), "
-            "save the whole model, and export that folder"
-        )
+        raise UnsupportedModelError(_adapter(folder))
 
 
 def refuse_folder(folder: Path) -> None:
     """Raise an error for a folder without ``modules.json`` that says what the folder holds."""
     refuse_adapter(folder)
-    if (found := find_sign_of_architecture(folder)) is not None:
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    found = find_sign_of_architecture(folder)
+    if found is not None and not unread_weights(names):
         name, kind = found
         raise refusal(folder, f"it is {kind} ({name})")
-    raise SourceError(
-        f"{folder} is not a sentence-transformers model: it has no modules.json. Load it with "
-        "sentence-transformers, choose its pooling, and save it; then export that folder"
+    raise SourceError(why_no_model(folder, names))
+
+
+def why_no_model(place: Path | str, names: Collection[str]) -> str:
+    """Return why a place without ``modules.json`` is not exported, and what to do.
+
+    `names` are its files, relative to it.
+    """
+    if ADAPTER in names:
+        return _adapter(place)
+    if MANIFEST in names:
+        return (
+            f"{place} is a bundle, which needs no export: load it, or export the model that it was "
+            "made of"
+        )
+    why = f"{place} is not a sentence-transformers model: it has no modules.json"
+    if others := unread_weights(names):
+        return f"{why} and none of {', '.join(WEIGHT_FILES)}{others}"
+    return (
+        f"{why}. Load it with sentence-transformers, choose its pooling, and save it; then export "
+        "that folder"
+    )
+
+
+def _adapter(place: Path | str) -> str:
+    return (
+        f"{place} holds {ADAPTER}: it is an adapter, to be added to the weights of another "
+        "model. Load it with sentence-transformers, merge the two (merge_and_unload of peft), "
+        "save the whole model, and export that folder"
     )

@@ -27,7 +27,6 @@ class StaticOriginal:
     """
 
     def __init__(self, settings: StaticSettings) -> None:
-        self._results = Remembered(self._run)
         self._max_characters = settings.max_characters
         kind = Model2Vec if settings.family == "model2vec" else SentenceTransformers
         try:
@@ -41,6 +40,7 @@ class StaticOriginal:
                 f"{kind.__name__} does not run {settings.folder}: {gist(error)}"
             ) from error
         self.name: str = self._library.name
+        self._results = Remembered(self.name, self._run)
         self.prompt_names = list(settings.prompts)
         self.main_calls = (PLAIN,)
         self._tokenizer = Tokenizer.from_str(settings.tokenizer)
