@@ -181,8 +181,13 @@ def folder(tmp_path: Path) -> Path:
         for idx, (path, kind) in enumerate(zip(paths, kinds, strict=True))
     ]
     write_json(folder / "modules.json", modules)
+    configs = {
+        "1_Pooling": {"word_embedding_dimension": 8},
+        "2_Dense": {"in_features": 8, "out_features": 4},
+        "3_LayerNorm": {"dimension": 4},
+    }
     for path in paths[1:]:
-        write_json(folder / path / "config.json", {})
+        write_json(folder / path / "config.json", configs.get(path, {}))
     weights = {"linear.weight": torch.ones(4, 8), "linear.bias": torch.ones(4)}
     save_file(weights, folder / "2_Dense" / "model.safetensors", METADATA)
     norm = {"norm.weight": torch.ones(4), "norm.bias": torch.ones(4)}
