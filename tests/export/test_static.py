@@ -221,6 +221,7 @@ class TestRefused:
         modules = json.loads(file.read_text(encoding="utf-8"))
         pooling = {**modules[1], "type": "sentence_transformers.models.Pooling"}
         write_json(file, [modules[0], pooling])
+        write_json(folder / modules[1]["path"] / "config.json", {"word_embedding_dimension": 8})
         with pytest.raises(UnsupportedModelError, match="has a Pooling after it"):
             exported(folder)
         write_json(file, [{**modules[0], "type": "theirs.StaticEmbedding"}])

@@ -77,9 +77,9 @@ def load_encoder(folder: Path, config: PretrainedConfig) -> PreTrainedModel:
 def mismatch(folder: Path, error: Exception) -> str | None:
     """Return the tensor whose shape is not that of ``config.json``; None for another error.
 
-    transformers 5 names it in a log record only.
+    transformers 5 names it in a log record only, and transformers 4 does not say where it belongs.
     """
-    if "ignore_mismatched_sizes" not in str(error):
+    if all(sign not in str(error) for sign in ("ignore_mismatched_sizes", "size mismatch")):
         return None
     with suppress(Exception), quiet(errors=True):  # the first error is reported then
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -91,12 +91,19 @@ def mismatch(folder: Path, error: Exception) -> str | None:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-            for name, stored, configured in sorted(info["mismatched_keys"]):
+            for found in sorted(info["mismatched_keys"]):
                 return (
-                    f"{name} has the shape {tuple(stored)}, and config.json says "
-                    f"{tuple(configured)}. Correct config.json, or take both files from one model"
+                    f"{_shapes(found, error)}. Correct config.json, or take both files from one "
+                    "model"
                 )
     return None
+
+
+def _shapes(found: str | tuple[str, Any, Any], error: Exception) -> str:
+    if isinstance(found, str):  # from transformers 4, whose error has the shapes
+        return f"{found}: {gist(error)}"
+    name, stored, configured = found
+    return f"{name} has the shape {tuple(stored)}, and config.json says {tuple(configured)}"
 
 
 def load_original(folder: Path, **model_options: Any) -> SentenceTransformer:
