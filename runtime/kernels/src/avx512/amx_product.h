@@ -1,8 +1,9 @@
 // Products with AMX: tiles of 16 rows and 64 inputs, and of 64 inputs and 16 columns.
 //
 // A tile of rows is multiplied with two tiles of columns, which take turns in one register, so that
-// four registers are in use. Where both threads of a core run, the processor has few others to rename
-// them to, and with seven or eight in use each load waits for the products before it.
+// four registers are in use. On a busy host, the processor has few others to rename them to, presumably
+// because the other thread of its core needs them. With seven or eight in use, each load then waits for
+// the products before it.
 #pragma once
 
 #include "product.h"
