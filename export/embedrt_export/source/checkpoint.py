@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.encoder import FloatArray, Linear, Norm, RmsNorm
 from embedrt_export.quiet import gist, quiet
-from embedrt_export.source.files import read_json
+from embedrt_export.source.files import file_names, read_json
 
 SAFETENSORS = "model.safetensors"
 TORCH = "pytorch_model.bin"
@@ -157,8 +157,7 @@ def weight_files(folder: Path) -> list[Path]:
         if missing := [shard for shard in shards if shard not in present]:
             raise SourceError(f"{file} lists {missing[0]}, which is not in its folder")
         return [_require_no_pointer(folder / shard) for shard in shards]
-    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
-    raise SourceError(why_no_weights(folder, names))
+    raise SourceError(why_no_weights(folder, file_names(folder)))
 
 
 def why_no_weights(place: Path | str, names: Collection[str]) -> str:

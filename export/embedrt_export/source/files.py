@@ -29,6 +29,11 @@ def read_json(path: Path) -> Any:
         raise SourceError(f"{path} is not JSON: {error}") from error
 
 
+def file_names(folder: Path) -> list[str]:
+    """Return the files in `folder` and its subfolders, relative to it, as a hub names them."""
+    return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+
+
 def marked_files(folder: Path) -> list[str]:
     """Return the JSON files in `folder` and its subfolders that start with a byte order mark."""
     return sorted(

@@ -91,11 +91,9 @@ def mismatch(folder: Path, error: Exception) -> str | None:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-            for found in sorted(info["mismatched_keys"]):
-                return (
-                    f"{_shapes(found, error)}. Correct config.json, or take both files from one "
-                    "model"
-                )
+            if found := min(info["mismatched_keys"], default=None):
+                remedy = "Correct config.json, or take both files from one model"
+                return f"{_shapes(found, error)}. {remedy}"
     return None
 
 

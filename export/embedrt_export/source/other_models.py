@@ -9,6 +9,7 @@ from embedrt.bundle.reader import MANIFEST
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.source.checkpoint import WEIGHT_FILES, unread_weights
 from embedrt_export.source.checks import TEXT, JsonObject, read_object
+from embedrt_export.source.files import file_names
 
 ADAPTER = "adapter_config.json"
 DENSE = "SentenceTransformer"
@@ -125,7 +126,7 @@ def refuse_adapter(folder: Path) -> None:
 def refuse_folder(folder: Path) -> None:
     """Raise an error for a folder without ``modules.json`` that says what the folder holds."""
     refuse_adapter(folder)
-    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    names = file_names(folder)
     found = find_sign_of_architecture(folder)
     if found is not None and not unread_weights(names):
         name, kind = found

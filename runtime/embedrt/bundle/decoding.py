@@ -8,9 +8,10 @@ import re
 import reprlib
 import sys
 import types
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from embedrt.errors import BundleFormatError
+from embedrt.errors import BundleCorruptError, BundleFormatError
 
 REMEDY = "copy or export the bundle again"  # ends the messages about damaged or invalid bundles
 NO_MEMORY = re.compile(r"Failed to allocate memory|bad_alloc|bad allocation")  # in ONNX Runtime
@@ -24,6 +25,11 @@ def remedy_of(error: Exception) -> str:
     if number == errno.ENOMEM or isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         return "there is too little memory: free some, or raise the limit"
     return REMEDY
+
+
+def unreadable(path: Path, error: OSError) -> BundleCorruptError:
+    """Return the error for a file of a bundle that cannot be read."""
+    return BundleCorruptError(f"{path} cannot be read ({error.strerror}); {remedy_of(error)}")
 
 
 def wrong(problem: str) -> BundleFormatError:

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from embedrt.bundle.decoding import REMEDY, remedy_of
+from embedrt.bundle.decoding import REMEDY, unreadable
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.protobuf import (
@@ -123,8 +123,7 @@ def _check(path: Path, weights: int | None, ends: Ends) -> tuple[Messages, list[
         file = Messages(load_file(path))
         return file, list(islice(dict.fromkeys(_problems(file, weights, ends)), _MOST_PROBLEMS))
     except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        raise BundleCorruptError(f"{path} {what}; {remedy_of(error)}") from error
+        raise unreadable(path, error) from error
     except (ValueError, IndexError) as error:
         raise BundleCorruptError(f"{path} is not an ONNX graph ({error}); {REMEDY}") from error
 

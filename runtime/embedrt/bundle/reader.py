@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from embedrt.arguments import check_choice
-from embedrt.bundle.decoding import REMEDY, remedy_of
+from embedrt.bundle.decoding import REMEDY, unreadable
 from embedrt.bundle.manifest import FileEntry, Manifest
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.weights import WEIGHTS
@@ -114,7 +114,7 @@ class Bundle:
             try:
                 _check_file(path / name, entry, hashed=verify == "sha256")
             except OSError as error:
-                raise _unreadable(path / name, error) from error
+                raise unreadable(path / name, error) from error
         return cls(path, manifest)
 
     def load_weights(self, *, mapped: bool = True) -> mmap.mmap | None:
@@ -131,7 +131,7 @@ class Bundle:
         try:
             return load_file(file, mapped=mapped)
         except OSError as error:
-            raise _unreadable(file, error) from error
+            raise unreadable(file, error) from error
 
 
 def _local(path: str | Path) -> Path:
@@ -170,7 +170,7 @@ def _read_manifest(path: Path) -> Manifest:
     except BundleError:  # some subclasses are also OSErrors
         raise
     except OSError as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error) from error
     if len(text) > MAX_MANIFEST_BYTES:
         raise BundleFormatError(f"{file} has more than {MAX_MANIFEST_BYTES} bytes; {REMEDY}")
     try:
@@ -192,10 +192,6 @@ def _check_file(path: Path, expected: FileEntry, *, hashed: bool) -> None:
         raise BundleCorruptError(
             f"{path} has sha256 {found} and the manifest says {expected.sha256}; {REMEDY}"
         )
-
-
-def _unreadable(path: Path, error: OSError) -> BundleCorruptError:
-    return BundleCorruptError(f"{path} cannot be read ({error.strerror}); {remedy_of(error)}")
 
 
 def _check_plain(path: Path) -> None:

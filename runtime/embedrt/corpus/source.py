@@ -81,13 +81,13 @@ def list_source(place: Place) -> Listing:
             "a source is read more than once"
         )
     if info.type == fs.FileType.File:
-        root, _, _ = place.path.rpartition("/")
+        root = _folder_of(place.path)
         found = [info]
     else:
         root = place.path
         found = list(_entries(place, place.path))
     files, skipped = [], []
-    saved = {one.path.rpartition("/")[0] for one in found if one.base_name == STATE}
+    saved = {_folder_of(one.path) for one in found if one.base_name == STATE}
     for one in sorted(found, key=lambda one: one.path):
         if one.type == fs.FileType.Directory:
             continue
@@ -95,8 +95,7 @@ def list_source(place: Place) -> Listing:
         # A file that the caller names is read even if its name marks it as hidden.
         kind = format_of(relative if info.type != fs.FileType.File else relative.lstrip("._"))
         missing = one.type == fs.FileType.NotFound  # a link that leads nowhere
-        folder, _, name = one.path.rpartition("/")
-        if folder in saved and name.startswith(CACHE):
+        if one.base_name.startswith(CACHE) and _folder_of(one.path) in saved:
             kind = None
         if kind is None or not (missing or one.type == fs.FileType.File):
             skipped.append(relative)
@@ -117,6 +116,10 @@ def list_source(place: Place) -> Listing:
             f"{', '.join(sorted(SUFFIXES))}, or {' or '.join(COMPRESSED)} of lines"
         )
     return Listing(root=root, files=tuple(files), skipped=tuple(skipped))
+
+
+def _folder_of(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _entries(

@@ -30,6 +30,7 @@ public:
         alignas(64) std::int32_t sums[(kMostTiles + 1) * kTileSums];
         const std::int64_t inputs = linear_.inputs, tiles = (rows_ + height_ - 1) / height_;
         const std::int64_t together = inputs > kMostInputs ? kMostTiles : 1;
+        const std::int64_t last_start = rows_ - height_;
         std::int64_t place = 0;
         Sums before{0, 0, 0, nullptr};
         for (std::int64_t column = first; column < end; column += kWidth) {
@@ -39,14 +40,14 @@ public:
                     const bool is_last = inputs - from <= kMostInputs;
                     for (std::int64_t i = 0; i < count; ++i) {
                         // The last tile overlaps with the one before it, if the rows do not fill it.
-                        const std::int64_t row = (tile + i) * height_, left = rows_ - row;
-                        const std::int64_t start = left < height_ ? rows_ - height_ : row;
+                        const std::int64_t row = (tile + i) * height_;
+                        const std::int64_t start = row < last_start ? row : last_start;
+                        const std::int64_t repeated = row - start;
                         std::int32_t *found = sums + (place + i) % (together + 1) * kTileSums;
                         multiply_tile(input + start * inputs, column, from, found);
                         if (!is_last) continue;
                         if (before.count != 0) use(before);
-                        before = {row, left < height_ ? left : height_, column,
-                                  found + (row - start) * kWidth};
+                        before = {row, height_ - repeated, column, found + repeated * kWidth};
                     }
                 }
                 place += count;
