@@ -143,6 +143,14 @@ class TestUpgrade:
         assert np.abs(found[0] - recorded(precision)).max() < 1e-5
         assert len({vectors.tobytes() for vectors in found}) == 1
 
+    def test_where_kernels_are_required(
+        self, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The variable says what runs bundles, and an upgrade only compares two of them."""
+        monkeypatch.setenv("EMBEDRT_KERNELS", "require")
+        upgrade_bundle(DATA / precision, tmp_path / "new")
+        assert beside(tmp_path) == {"new"}
+
     def test_needs_neither_torch_nor_onnx(self, precision: str, tmp_path: Path) -> None:
         program = (
             "import sys\n"
