@@ -52,6 +52,7 @@ demo: $(BUNDLE)/manifest.json $(BUNDLE_INT8)/manifest.json
 		time printf '%s\n' "Around 9 Million people live in London" \
 			"London is known for its financial district" \
 			| $(BIN)/embedrt search $$bundle --query "How many people live in London?"; \
+		$(BIN)/embedrt info $$bundle | grep ^engine; \
 	done
 
 # Torch has one thread in each process of tests: more would wait for each other, spinning.

@@ -49,6 +49,13 @@ MODEL = "all-MiniLM-L6-v2"
 SLOW_SECONDS = 2400  # timeout of a slow test: minutes of work, on a busy machine
 
 
+def pytest_report_header() -> list[str]:
+    """Say at the start of a run if the faster engine is not there, and its tests are left out."""
+    if find_spec("embedrt_kernels"):
+        return []
+    return ["native kernels: not installed, so tests/kernels is left out; see make kernels"]
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Where a run is for the slow tests, or for those alone, import only the files with such tests.
 

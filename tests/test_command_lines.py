@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,24 @@ def test_help_of_the_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
 def test_make(line: str) -> None:
     command = [*shlex.split(line), "--dry-run", "--always-make"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_demo_and_tests_say_which_engine_runs() -> None:
+    """Where the kernels are not installed, both say so."""
+    typed = {
+        command: subprocess.run(
+            command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
+        ).stdout
+        for command in (
+            ("make", "demo", "--dry-run"),
+            (sys.executable, "-m", "pytest", "--collect-only", "tests/test_sharing.py"),
+        )
+    }
+    demo, tests = typed.values()
+    assert "embedrt info $bundle | grep ^engine" in demo
+    absent = find_spec("embedrt_kernels") is None
+    assert ("native kernels: not installed" in tests) == absent
 
 
 @pytest.mark.parametrize("line", shown("python tests/fuzz/bundles.py"))

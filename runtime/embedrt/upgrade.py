@@ -18,6 +18,7 @@ from embedrt.bundle.reader import CARD, PROBES, TOKENIZER, Bundle
 from embedrt.bundle.writer import staged_bundle
 from embedrt.embedder import Embedder
 from embedrt.errors import BundleCorruptError
+from embedrt.loaded import LoadOptions
 from embedrt.verify import read_probes
 
 
@@ -50,7 +51,8 @@ def upgrade_bundle(path: str | Path, output: Path) -> None:
 
 def _require_same_bytes(old: Bundle, new: Bundle) -> None:
     texts, _ = read_probes(old)
-    with Embedder(old) as before, Embedder(new) as after:
+    options = LoadOptions(kernels="off")  # the same engine for both, wherever the kernels run
+    with Embedder(old, options) as before, Embedder(new, options) as after:
         if not np.array_equal(before.encode(texts), after.encode(texts)):
             raise BundleCorruptError(
                 f"{old.path}: the rewritten bundle gives different vectors; export the model "

@@ -234,6 +234,7 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "one per token, 4 of a query, 6 of a document, queries expanded to 4, 2 tokens" in shown
     assert "similarity  maxsim" in shown
+    assert "\nengine      ONNX Runtime " in shown
     main(["verify", bundle])
     assert "vectors on this machine: largest difference 0.0e+00" in capsys.readouterr().out
     (tmp_path / "texts.txt").write_text("w1\n", encoding="utf-8")

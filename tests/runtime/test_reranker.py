@@ -343,6 +343,7 @@ class TestShell:
         shown = capsys.readouterr().out
         assert "labels      LABEL_0\n" in shown
         assert "version 2, reranking" in shown
+        assert "\nengine      ONNX Runtime " in shown
         assert "similarity" not in shown
 
     def test_other_commands_name_the_class(

@@ -99,6 +99,7 @@ def test_info(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "format      version 2, sparse" in shown
     assert "vocabulary  70" in shown
+    assert "\nengine      ONNX Runtime " in shown
     assert "pooling     sum of relu, queries from a weight per token" in shown
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,14 @@ def recorded(precision: str) -> NDArray[np.float32]:
 def has_the_same_kernels() -> bool:
     """Whether bytes can be compared with those of the machine that recorded the vectors."""
     flags = CPUINFO.read_text(encoding="utf-8") if CPUINFO.is_file() else ""
-    return "avx512_vnni" in flags and ort.__version__ == RECORDED["onnxruntime"]
+    return "avx512_vnni" in flags and ort.__version__ in RECORDED["onnxruntime"]
+
+
+def test_bytes_are_compared_with_the_pinned_version_of_onnx_runtime() -> None:
+    """Otherwise only the vectors are: a new version that gives the same bytes is added."""
+    pins = (DATA.parents[2] / "constraints.txt").read_text(encoding="utf-8")
+    (pinned,) = re.findall(r"(?m)^onnxruntime==(\S+)$", pins)
+    assert pinned in RECORDED["onnxruntime"]
 
 
 def beside(folder: Path) -> set[str]:
@@ -134,6 +142,14 @@ class TestUpgrade:
                 found.append(embedder.encode(TEXTS))
         assert np.abs(found[0] - recorded(precision)).max() < 1e-5
         assert len({vectors.tobytes() for vectors in found}) == 1
+
+    def test_where_kernels_are_required(
+        self, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The variable says what runs bundles, and an upgrade only compares two of them."""
+        monkeypatch.setenv("EMBEDRT_KERNELS", "require")
+        upgrade_bundle(DATA / precision, tmp_path / "new")
+        assert beside(tmp_path) == {"new"}
 
     def test_needs_neither_torch_nor_onnx(self, precision: str, tmp_path: Path) -> None:
         program = (

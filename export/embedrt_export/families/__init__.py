@@ -1,7 +1,8 @@
 """The encoder families whose graph is built from the weights.
 
 Each family is a module with a function ``read(config, tensors) -> Encoder``, which maps the tensor
-names of a checkpoint to an `Encoder`.
+names of a checkpoint to an `Encoder`. A model of any other family, or with a setting that a family
+does not have, is left to the tracers of the `traced` package.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""The command line: ``embedrt COMMAND ...``, one module per command."""
+"""The command line: ``embedrt COMMAND ...``, one module per command.
+
+Each command's module adds a parser with `add_to`, and its `run` prints results on stdout and all
+else on stderr. `bundles`, `lines`, `log` and `output` are common to several commands. What an extra
+installs, and the exporter, is imported by the command that needs it, when it runs.
+"""
 
 from __future__ import annotations
 

@@ -56,8 +56,7 @@ def run(options: argparse.Namespace) -> None:
     if quantization := manifest.quantization:
         rows["int8"] = _describe_quantization(quantization)
         rows |= {f"rejected {i}": why for i, why in enumerate(quantization.rejected, start=1)}
-    if manifest.task == "embedding":
-        rows["engine"] = _describe_engine(bundle)
+    rows["engine"] = _describe_engine(bundle)
     if place := noted_place(bundle.path):
         rows["pulled"] = str(place)
     for name, value in rows.items():
