@@ -89,22 +89,21 @@ class Session:
             kinds = [(end.type, len(end.shape)) for end in ends]
         except Exception as error:
             raise BundleCorruptError(
-                f"{graph} does not load in ONNX Runtime {ort.__version__} ({_line(error)}); "
-                f"{remedy_of(error)}"
+                f"{graph} does not load in {RUNTIME} ({_line(error)}); {remedy_of(error)}"
             ) from error
         rows = ROWS_BY_TOKEN if by_token else ROWS
         known = [[TOKENS, rows], [TOKENS, TOKENS, rows]]
-        components = ends[-1].shape[-1] if kinds in known else None
-        self.dimension: int | None = components if isinstance(components, int) else None
-        """Components of a row of the output; None if the graph does not declare them."""
-        self.name = RUNTIME
-        self._graph = graph
-        self._weights = weights  # must outlive the session, which uses the memory
         if kinds not in known:
             raise BundleFormatError(
                 f"{graph} has inputs and outputs of type and rank {kinds}; expected {known[0]} or "
                 f"{known[1]}; {REMEDY}"
             )
+        components = ends[-1].shape[-1]
+        self.dimension: int | None = components if isinstance(components, int) else None
+        """Components of a row of the output; None if the graph does not declare them."""
+        self.name = RUNTIME
+        self._graph = graph
+        self._weights = weights  # must outlive the session, which uses the memory
         self._inputs = [value.name for value in inputs]
         self._by_token = by_token
 
@@ -136,8 +135,8 @@ class Session:
         self, what: str, input_ids: NDArray[np.int64], remedy: str = REMEDY
     ) -> BundleCorruptError:
         return BundleCorruptError(
-            f"{self._graph} {what} in ONNX Runtime {ort.__version__} for token ids of shape "
-            f"{input_ids.shape}, the largest {input_ids.max()}; {remedy}"
+            f"{self._graph} {what} in {RUNTIME} for token ids of shape {input_ids.shape}, the "
+            f"largest {input_ids.max()}; {remedy}"
         )
 
 
