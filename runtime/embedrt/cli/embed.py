@@ -23,7 +23,7 @@ from embedrt.cli.log import shown_log
 from embedrt.cli.output import check_replaceable, replacing
 from embedrt.errors import CorpusError
 from embedrt.files import expand
-from embedrt.signals import ending_signals
+from embedrt.signals import ending_signals, handled
 
 if TYPE_CHECKING:
     from embedrt.corpus import Engine, Report
@@ -169,12 +169,8 @@ class Stop:
 def stopping() -> Iterator[Stop]:
     """Let Ctrl-C, SIGTERM and SIGHUP set an event."""
     stop = Stop()
-    before = {number: signal.signal(number, stop) for number in ending_signals()}
-    try:
+    with handled(ending_signals(), stop):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

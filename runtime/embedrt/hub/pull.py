@@ -22,12 +22,7 @@ from typing import Any
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.reader import MANIFEST, MAX_MANIFEST_BYTES, Bundle, describe_file
 from embedrt.bundle.writer import staged_bundle
-from embedrt.errors import (
-    BundleCorruptError,
-    BundleFormatError,
-    BundleNotFoundError,
-    EmbedrtError,
-)
+from embedrt.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError, EmbedrtError
 from embedrt.hub.client import hub_client
 from embedrt.hub.place import Place, noted_place
 from embedrt.tasks import load_any

@@ -7,15 +7,7 @@ from typing import Any, Final
 
 from embedrt.bundle.manifest import Manifest, Side, Task
 from embedrt.serve.errors import Kind, RequestError
-from embedrt.serve.fields import (
-    Texts,
-    dimensions_of,
-    flag,
-    is_token_ids,
-    texts_of,
-    word,
-    wrong,
-)
+from embedrt.serve.fields import Texts, dimensions_of, flag, is_token_ids, texts_of, word, wrong
 from embedrt.serve.kinds import KINDS
 from embedrt.serve.operation import Dialect, Operation
 from embedrt.serve.service import Service, Wanted
