@@ -62,7 +62,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise OSError if there can be no such file: before long work, of which it is the end."""
+    """Raise OSError if `path` cannot be written, before the long work that ends in writing it."""
     if not is_special(path) and (partial := _make_beside(path, _status(path))) is not None:
         partial.unlink()
 

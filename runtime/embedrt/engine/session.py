@@ -50,24 +50,7 @@ class Session:
         plans_memory: bool = True,
         by_token: bool = False,
     ) -> None:
-        options = ort.SessionOptions()
-        options.log_severity_level = SILENT
-        # One thread needs no pool. The threads of a pool spin between the nodes of a run, because
-        # the gaps are too short for sleeping, and stop spinning when the run ends.
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        # The graph is optimized and verified at export, and must run unchanged.
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if precision == "int8" and clips_int8():
-            # This level includes the conversion of weights to uint8, which avoids clipping.
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            options.add_session_config_entry("session.x64quantprecision", "1")
-        # A memory plan, of 3 KB for each input shape, lets a run allocate its memory in one block.
-        # With many small blocks, concurrent runs exchange blocks between cores, which is 25 %
-        # slower if the cores share no cache. The limits of tokens per batch and per text bound the
-        # number of shapes, except those of a static model, which may have no limit of tokens.
-        options.enable_mem_pattern = plans_memory
+        options = _options(precision, threads, plans_memory=plans_memory)
         if weights is not None:
             options.add_external_initializers_from_files_in_memory(
                 [WEIGHTS], [weights], [len(weights)]
@@ -138,6 +121,28 @@ class Session:
             f"{self._graph} {what} in {RUNTIME} for token ids of shape {input_ids.shape}, the "
             f"largest {input_ids.max()}; {remedy}"
         )
+
+
+def _options(precision: Precision, threads: int, *, plans_memory: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = SILENT
+    # One thread needs no pool. The threads of a pool spin between the nodes of a run, because the
+    # gaps are too short for sleeping, and stop spinning when the run ends.
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # The graph is optimized and verified at export, and must run unchanged.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if precision == "int8" and clips_int8():
+        # This level includes the conversion of weights to uint8, which avoids clipping.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    # A memory plan, of 3 KB for each input shape, lets a run allocate its memory in one block. With
+    # many small blocks, concurrent runs exchange blocks between cores, which is 25 % slower if the
+    # cores share no cache. The limits of tokens per batch and per text bound the number of shapes,
+    # except those of a static model, which may have no limit of tokens.
+    options.enable_mem_pattern = plans_memory
+    return options
 
 
 @cache
