@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells expect
+
 Handler = Callable[[int, FrameType | None], object]
 
 

@@ -102,7 +102,8 @@ def _check_head(folder: Path, modules: Sequence[Module]) -> list[str]:
     reasons = list[str]()
     for module in modules:
         if module.kind == "Normalize":
-            config = {PLACES[0]: "sentence_embedding", **module.config}  # the module's default
+            # By default, the module normalizes the sentence's embedding.
+            config = {"module_input_name": "sentence_embedding", **module.config}
             reasons += check_object(folder, module.config_file, config, TOKEN_NORMALIZE)
         elif module.kind == "Dense":
             reasons += _check_places(folder, module)

@@ -23,14 +23,13 @@ from embedrt.cli.log import shown_log
 from embedrt.cli.output import check_replaceable, replacing
 from embedrt.errors import CorpusError
 from embedrt.files import expand
-from embedrt.signals import ending_signals, handled
+from embedrt.signals import INTERRUPTED, ending_signals, handled
 
 if TYPE_CHECKING:
     from embedrt.corpus import Engine, Report
 
 AGAIN = "run the same command again to continue"
 MINUTE_LINE = "%(asctime)s %(message)s"  # where there is no bar
-INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 
 
 def add_to(commands: Any) -> None:
