@@ -18,12 +18,7 @@ from embedrt.bundle.manifest import Source as ManifestSource
 from embedrt.bundle.reader import CARD, GRAPH, PROBES, TOKENIZER, describe_file
 from embedrt.bundle.weights import WEIGHTS
 from embedrt.bundle.writer import Staging
-from embedrt.errors import (
-    BundleError,
-    NonFiniteEmbeddingError,
-    ProofError,
-    UnsupportedModelError,
-)
+from embedrt.errors import BundleError, NonFiniteEmbeddingError, ProofError, UnsupportedModelError
 from embedrt.loaded import LoadOptions
 from embedrt.tasks import load_any
 from embedrt.text.tokenizer import Tokenizer

@@ -14,6 +14,7 @@ publish_proven   the bundle, compared with the original, is renamed   bundling.p
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
@@ -21,17 +22,9 @@ from typing import get_args
 from transformers import PretrainedConfig
 
 from embedrt.arguments import check_choice
-from embedrt.bundle.manifest import (
-    FORMAT_VERSION,
-    OUTPUTS,
-    Agreement,
-    Manifest,
-    Precision,
-)
+from embedrt.bundle.manifest import FORMAT_VERSION, OUTPUTS, Agreement, Manifest, Precision
 from embedrt.bundle.writer import staged_bundle
-from embedrt.errors import (
-    UnsupportedModelError,
-)
+from embedrt.errors import UnsupportedModelError
 from embedrt.files import expand
 from embedrt.loaded import LoadedBundle
 from embedrt_export.assemble import Built, build_graph, fit_texts, inputs_of, quantize_graph
@@ -273,19 +266,19 @@ def _lengthen(settings: Settings, oracle: Original, built: Built) -> Built:
 
 
 def _max_tokens(settings: Settings, oracle: Original, built: Built) -> int:
-    bounds = [oracle.max_tokens] + ([built.positions] if built.positions else [])
-    if min(bounds) > LONGEST:
+    longest = min(oracle.max_tokens, built.positions or sys.maxsize)
+    if longest > LONGEST:
         raise UnsupportedModelError(
             f"{settings.folder} does not say how long a text may be: set max_seq_length in "
             "sentence_bert_config.json"
         )
-    if min(bounds) < max(1, oracle.special_tokens_added):
+    if longest < max(1, oracle.special_tokens_added):
         raise UnsupportedModelError(
-            f"{settings.folder} truncates texts to {min(bounds)} tokens, and the tokenizer adds "
+            f"{settings.folder} truncates texts to {longest} tokens, and the tokenizer adds "
             f"{oracle.special_tokens_added} special ones to each; set max_seq_length in "
             "sentence_bert_config.json"
         )
-    return min(bounds)
+    return longest
 
 
 def _longest(settings: Settings, manifest: Manifest, built: Built) -> int:
@@ -293,8 +286,8 @@ def _longest(settings: Settings, manifest: Manifest, built: Built) -> int:
     late = manifest.late_interaction
     if late is None:
         return manifest.max_tokens
-    longest = max(manifest.max_tokens, late.query_tokens, late.document_tokens)
-    longest = max(longest, late.expansion.length if late.expansion else 0)
+    expanded = late.expansion.length if late.expansion else 0
+    longest = max(manifest.max_tokens, late.query_tokens, late.document_tokens, expanded)
     if built.positions and longest > built.positions:
         raise UnsupportedModelError(
             f"{settings.folder} takes texts of {longest} tokens, and its encoder has "

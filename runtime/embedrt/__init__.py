@@ -13,6 +13,7 @@ The names in `__all__` and in `embedrt.errors` are the stable interface. README.
     cli/, serve/, corpus/, hub/, bench/, integrations/    built on the modules above
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from embedrt.bundle.manifest import Manifest as Manifest
@@ -38,20 +39,17 @@ __all__ = [
 ]
 
 
+_ON_DEMAND = {
+    "MultiVectorEncoder": "embedrt.multi_vector",
+    "Reranker": "embedrt.reranker",
+    "SparseEncoder": "embedrt.sparse",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Import on demand: ``__version__`` and the rarer classes, each of which takes milliseconds."""
-    if name == "MultiVectorEncoder":
-        from embedrt.multi_vector import MultiVectorEncoder  # noqa: PLC0415  # on demand
-
-        return MultiVectorEncoder
-    if name == "Reranker":
-        from embedrt.reranker import Reranker  # noqa: PLC0415  # on demand
-
-        return Reranker
-    if name == "SparseEncoder":
-        from embedrt.sparse import SparseEncoder  # noqa: PLC0415  # on demand
-
-        return SparseEncoder
+    if name in _ON_DEMAND:
+        return getattr(import_module(_ON_DEMAND[name]), name)
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415  # slow to import
 

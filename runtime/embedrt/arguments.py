@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
-MOST = 1e15  # also in bytes instead of megabytes, a number that can be computed with
+MOST = 1e15  # remains finite when it is converted to smaller units, as megabytes to bytes
 
 
 def check_at_least(name: str, value: Any, least: float, otherwise: str = "") -> None:

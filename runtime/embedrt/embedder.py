@@ -21,18 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 from embedrt import similarity
 from embedrt.bundle.manifest import Side
 from embedrt.bundle.reader import Bundle
-from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import TokenizeTexts
 from embedrt.loaded import LoadOptions, VectorBundle
 from embedrt.postprocess import EmbeddingPrecision
-from embedrt.request import (
-    STREAM_CACHE_BYTES,
-    Embedded,
-    EncodeOptions,
-    Requests,
-    run_ahead,
-    with_prompt,
-)
+from embedrt.request import Embedded, EncodeOptions, Requests, run_ahead, with_prompt
 from embedrt.similarity import Hit
 from embedrt.spellings import OMITTED, Spellings
 from embedrt.text.inputs import Texts
@@ -219,7 +211,7 @@ class Embedder(VectorBundle):
             precision=precision,
             normalize_embeddings=normalize_embeddings,
             truncate_dim=truncate_dim,
-            cache=None if self._options.cache_mb else VectorCache(STREAM_CACHE_BYTES),
+            cache=self._stream_cache(),
         )
         return run_ahead(self._engine, requests)
 

@@ -19,6 +19,7 @@ from embedrt.arguments import check_at_least, check_choice, check_count
 from embedrt.bundle.graph_rules import Ends, check_graph
 from embedrt.bundle.manifest import Manifest, Similarity, Task
 from embedrt.bundle.reader import Bundle, Verify
+from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import Call, TokenizeTexts
 from embedrt.engine.cpu import available_threads
 from embedrt.engine.scheduler import Engine
@@ -33,6 +34,7 @@ from embedrt.text.tokenizer import TokenIds, Tokenizer
 from embedrt.text.truncation import Overlong
 
 MEGABYTE = 1_000_000
+STREAM_CACHE_BYTES = 8 * MEGABYTE  # for repeated texts within a stream
 
 # The classes that load the bundles of each task.
 CLASSES: dict[Task, str] = {
@@ -221,6 +223,10 @@ class LoadedBundle:
         """
         with self._engine.core():
             return self._tokenizer.batch_ids([texts] if isinstance(texts, str) else as_batch(texts))
+
+    def _stream_cache(self) -> VectorCache | None:
+        """Return a cache for the texts of one stream; None if the engine has a cache."""
+        return None if self._options.cache_mb else VectorCache(STREAM_CACHE_BYTES)
 
     def _run(self, call: Call, *, shown: bool = False, unit: str = "text") -> None:
         """Run a call and wait for it, with a progress bar on stderr if `shown`."""

@@ -17,20 +17,12 @@ from numpy.typing import NDArray
 from embedrt.bundle.late_interaction import Expansion, LateInteraction, TokenScore
 from embedrt.bundle.manifest import ATTENTION_MASK
 from embedrt.bundle.reader import Bundle
-from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import TokenizeTexts
 from embedrt.engine.sessions import Convert
 from embedrt.loaded import LoadedBundle, LoadOptions
 from embedrt.max_sim import TokenVectors, max_sim, max_sim_pairwise
 from embedrt.pair import TextKind
-from embedrt.request import (
-    STREAM_CACHE_BYTES,
-    Request,
-    Requests,
-    TaskOptions,
-    for_task,
-    run_ahead,
-)
+from embedrt.request import Request, Requests, TaskOptions, for_task, run_ahead
 from embedrt.similarity import normalize
 from embedrt.spellings import OMITTED, TOKEN_ACCEPTED, TokenSpellings, read_spellings
 from embedrt.text.inputs import Texts, as_text
@@ -251,7 +243,7 @@ class MultiVectorEncoder(LoadedBundle):
             prompt_name=prompt_name,
             prompt=prompt,
             batch_size=batch_size,
-            cache=None if self._options.cache_mb else VectorCache(STREAM_CACHE_BYTES),
+            cache=self._stream_cache(),
         )
         return run_ahead(self._engine, requests)
 

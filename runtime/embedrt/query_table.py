@@ -17,7 +17,7 @@ from embedrt.bundle.protobuf import GRAPH_INITIALIZER, Messages, find_graph
 from embedrt.bundle.reader import Bundle
 from embedrt.bundle.weights import WEIGHTS, find_tensor
 from embedrt.errors import BundleCorruptError
-from embedrt.sparse_rows import TERM, Terms
+from embedrt.sparse_rows import Terms, terms_of
 from embedrt.text.tokenizer import Tokenizer
 
 QUERY_WEIGHTS = "query_weights"
@@ -58,10 +58,8 @@ class QueryTable:
     def get(self, key: bytes) -> Terms:
         """Return the terms of a query with these token ids."""
         ids = np.unique(np.frombuffer(key, np.int64))
-        weights = self._weights[ids]
-        active = np.flatnonzero(weights)
-        terms = np.empty(len(active), TERM)
-        terms["index"], terms["value"] = ids[active], weights[active]
+        (terms,) = terms_of(self._weights[ids][None])
+        terms["index"] = ids[terms["index"]]
         return terms
 
     def put(self, key: bytes, vector: Terms) -> None:

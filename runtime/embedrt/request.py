@@ -31,7 +31,6 @@ from embedrt.text.tokenizer import TokenIds, Tokenizer
 from embedrt.text.truncation import Overlong, Truncations, check_handling
 
 STREAM_BLOCK = 2048  # texts per block of a stream
-STREAM_CACHE_BYTES = 8_000_000  # for repeated texts within a stream
 
 
 class PromptOptions(TypedDict, total=False):

@@ -17,20 +17,11 @@ from embedrt import sparse_rows
 from embedrt.arguments import check_count
 from embedrt.bundle.manifest import Side
 from embedrt.bundle.reader import Bundle
-from embedrt.engine.cache import VectorCache
 from embedrt.engine.sessions import Convert
 from embedrt.loaded import LoadOptions, VectorBundle
 from embedrt.pair import TextKind
 from embedrt.query_table import QueryTable
-from embedrt.request import (
-    STREAM_CACHE_BYTES,
-    Embedded,
-    Request,
-    Requests,
-    TaskOptions,
-    for_task,
-    run_ahead,
-)
+from embedrt.request import Embedded, Request, Requests, TaskOptions, for_task, run_ahead
 from embedrt.sparse_rows import NO_TERMS, SparseRow, SparseRows, Terms, as_rows, largest, terms_of
 from embedrt.spellings import OMITTED, SPARSE_ACCEPTED, SparseSpellings, read_spellings
 from embedrt.text.inputs import Texts
@@ -214,7 +205,7 @@ class SparseEncoder(VectorBundle):
             prompt_name=prompt_name,
             prompt=prompt,
             batch_size=self._bounded(batch_size),
-            cache=None if self._options.cache_mb else VectorCache(STREAM_CACHE_BYTES),
+            cache=self._stream_cache(),
         )
         return run_ahead(self._engine, requests)
 

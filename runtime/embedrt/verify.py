@@ -124,9 +124,8 @@ def differences_of(found: FloatArray, expected: FloatArray, manifest: Manifest) 
     Shape: (n, dimension) twice to (n,).
     """
     if manifest.task == "reranking":
-        differences: FloatArray = np.abs(found - expected).max(axis=1) / (
-            np.abs(expected).max() or 1
-        )
+        scale = np.abs(expected).max() or 1
+        differences: FloatArray = np.abs(found - expected).max(axis=1) / scale
         return differences
     return row_differences(found, expected, normalized=manifest.normalized)
 

@@ -409,7 +409,7 @@ class TestRefusals:
         (bundle / "manifest.json").write_text(text, encoding="utf-8")
         with (
             Reranker.load(bundle) as reranker,
-            pytest.raises(ProofError, match=r"token \d+ is \d+ in the bundle"),
+            pytest.raises(ProofError, match=r"token \d+ is \d+ \('.+'\) in the bundle"),
         ):
             prove_bundle(reranker, str(pair.folder))
 

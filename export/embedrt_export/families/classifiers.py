@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from transformers import PretrainedConfig
 
 from embedrt.errors import UnsupportedModelError
-from embedrt_export.head import Dense, DenseActivation, Head, HeadModule, LayerNorm, Pooling
+from embedrt_export.head import Dense, DenseActivation, Head, LayerNorm, Pooling
 from embedrt_export.source.checkpoint import Tensors
 
 ReadClassifier = Callable[[PretrainedConfig, Tensors], Head]
@@ -73,9 +73,8 @@ def _read_modernbert(config: PretrainedConfig, tensors: Tensors) -> Head:
         tensors, "head.dense", _by_name(config.classifier_activation), bias=config.classifier_bias
     )
     norm = tensors.norm("head.norm", config.norm_eps, bias=config.norm_bias)
-    modules: list[HeadModule] = [Pooling(modes=(mode,)), dense]
-    modules += [LayerNorm(name="head.norm", norm=norm), _dense(tensors, "classifier", "Identity")]
-    return tuple(modules)
+    last = _dense(tensors, "classifier", "Identity")
+    return Pooling(modes=(mode,)), dense, LayerNorm(name="head.norm", norm=norm), last
 
 
 CLASSIFIERS: dict[str, ReadClassifier] = {

@@ -41,9 +41,6 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map a checkpoint of any of these families."""
     dialect = _dialect(config)
     weights = tensors.under("model.")
-    head_size = getattr(config, "head_dim", None) or (
-        config.hidden_size // config.num_attention_heads
-    )
     rotation = tabulate(dialect.rotary(config), config.max_position_embeddings)
     return Encoder(
         word_embeddings=weights.table("embed_tokens"),
@@ -54,7 +51,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
         final_norm=weights.rms_norm("norm", config.rms_norm_eps),
         heads=config.num_attention_heads,
         key_heads=config.num_key_value_heads,
-        head_size=head_size,
+        head_size=getattr(config, "head_dim", None),
         activation=ACTIVATIONS[config.hidden_act],
         causal=is_causal(config),
     )

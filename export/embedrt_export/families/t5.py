@@ -19,10 +19,7 @@ def read(config: PretrainedConfig, weights: Tensors) -> Encoder:
     table = "shared" if weights.has("shared.weight") else "encoder.embed_tokens"
     return Encoder(
         word_embeddings=weights.table(table),
-        layers=Lazy(
-            config.num_layers,
-            lambda index: _read_layer(weights, config, index),
-        ),
+        layers=Lazy(config.num_layers, lambda index: _read_layer(weights, config, index)),
         final_norm=weights.rms_norm("encoder.final_layer_norm", config.layer_norm_epsilon),
         heads=config.num_heads,
         head_size=config.d_kv,

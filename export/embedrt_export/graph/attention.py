@@ -105,8 +105,9 @@ class SelfAttention:
             return nodes.add("Attention", query, key, value, bias, **attributes)
         if not encoder.is_long:
             return nodes.add("Attention", query, key, value, **attributes)
-        heads = {"heads": encoder.heads, "key_heads": key_heads}
-        return add_full_attention(nodes, query, key, value, **heads, scale=scale)
+        return add_full_attention(
+            nodes, query, key, value, heads=encoder.heads, key_heads=key_heads, scale=scale
+        )
 
     def _add_position(
         self, name: str, vectors: str, heads: int, layer: Layer, norm: RmsNorm | None

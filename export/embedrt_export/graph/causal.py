@@ -14,8 +14,7 @@ from onnx import TensorProto
 from embedrt.bundle.graph_rules import INPUT
 from embedrt_export.graph.nodes import CONTRIB, Nodes
 
-HEAD_MULTIPLE = 8
-"""The components of a head must be a multiple of this."""
+HEAD_MULTIPLE = 8  # the components of a head must be a multiple of this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,31 +60,23 @@ class Nodes:
 
     def ints(self, *values: int) -> str:
         """Return the name of a 1-D int64 constant; equal constants are stored once."""
-        name = f"{self._prefix}ints_" + "_".join(str(value) for value in values)
-        if name not in self.initializers:
-            self.weight(name, np.array(values, np.int64))
-        return name
+        return self._constant(f"ints_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
     def scalar(self, value: float) -> str:
         """Return the name of a float32 scalar; equal scalars are stored once."""
-        name = f"{self._prefix}scalar_{value!r}"
-        if name not in self.initializers:
-            self.weight(name, np.array(value, np.float32))
-        return name
+        return self._constant(f"scalar_{value!r}", np.array(value, np.float32))
 
     def integer(self, value: int) -> str:
         """Return the name of an int64 scalar; equal scalars are stored once."""
-        name = f"{self._prefix}integer_{value}"
-        if name not in self.initializers:
-            self.weight(name, np.array(value, np.int64))
-        return name
+        return self._constant(f"integer_{value}", np.array(value, np.int64))
 
     def byte(self, value: int) -> str:
         """Return the name of a uint8 scalar; equal scalars are stored once."""
-        name = f"{self._prefix}byte_{value}"
-        if name not in self.initializers:
-            self.weight(name, np.array(value, np.uint8))
-        return name
+        return self._constant(f"byte_{value}", np.array(value, np.uint8))
+
+    def _constant(self, name: str, value: NDArray[Any]) -> str:
+        name = self._prefix + name
+        return name if name in self.initializers else self.weight(name, value)
 
     def name_output(self, value: str, name: str = OUTPUT) -> None:
         """Make `value` the output of the graph, under the name that bundles use."""

@@ -17,42 +17,43 @@ from embedrt.bundle.manifest import Pooling as PoolingMode
 from embedrt_export.graph.nodes import Nodes
 from embedrt_export.heads.pooling import add_weighted_sum
 
+MASK = POOLING_MASK.name
 FEWEST = 1e-9  # what sentence-transformers divides by where no token is pooled
 
 
 def _add_cls(nodes: Nodes, vectors: str) -> str:
     """Add the vector of the first token that is pooled."""
     tokens = nodes.add("Shape", vectors, start=1, end=2)
-    first = nodes.add("Mod", nodes.add("Sub", tokens, _add_count(nodes, _mask())), tokens)
+    first = nodes.add("Mod", nodes.add("Sub", tokens, _add_count(nodes, MASK)), tokens)
     chosen = nodes.add("Equal", _add_places(nodes, vectors, 0), first)
     return _add_sum(nodes, vectors, chosen)
 
 
 def _add_lasttoken(nodes: Nodes, vectors: str) -> str:
-    shown = nodes.add("Slice", _mask(), nodes.ints(-1), nodes.ints(1 << 31), nodes.ints(1))
+    shown = nodes.add("Slice", MASK, nodes.ints(-1), nodes.ints(1 << 31), nodes.ints(1))
     last = nodes.add("Gather", vectors, nodes.integer(-1), axis=1)
     return nodes.add("Mul", last, _as_float(nodes, shown))
 
 
 def _add_max(nodes: Nodes, vectors: str) -> str:
-    shown = nodes.add("Cast", _mask(), to=TensorProto.BOOL)
+    shown = nodes.add("Cast", MASK, to=TensorProto.BOOL)
     shown = nodes.add("Unsqueeze", shown, nodes.ints(2))
     kept = nodes.add("Where", shown, vectors, nodes.scalar(-np.inf))
     return nodes.add("ReduceMax", kept, nodes.ints(1), keepdims=0)
 
 
 def _add_mean(nodes: Nodes, vectors: str) -> str:
-    return nodes.add("Div", _add_sum(nodes, vectors, _mask()), _add_divisor(nodes, _mask()))
+    return nodes.add("Div", _add_sum(nodes, vectors, MASK), _add_divisor(nodes, MASK))
 
 
 def _add_mean_sqrt_len(nodes: Nodes, vectors: str) -> str:
-    root = nodes.add("Sqrt", _add_divisor(nodes, _mask()))
-    return nodes.add("Div", _add_sum(nodes, vectors, _mask()), root)
+    root = nodes.add("Sqrt", _add_divisor(nodes, MASK))
+    return nodes.add("Div", _add_sum(nodes, vectors, MASK), root)
 
 
 def _add_weightedmean(nodes: Nodes, vectors: str) -> str:
     """Add a mean with weights 1, 2, 3, ..., which count from the start of the prompt."""
-    weights = nodes.add("Mul", _mask(), _add_places(nodes, vectors, 1))
+    weights = nodes.add("Mul", MASK, _add_places(nodes, vectors, 1))
     return nodes.add("Div", _add_sum(nodes, vectors, weights), _add_divisor(nodes, weights))
 
 
@@ -64,10 +65,6 @@ MASKED_POOLERS: dict[PoolingMode, Callable[[Nodes, str], str]] = {
     "mean_sqrt_len": _add_mean_sqrt_len,
     "weightedmean": _add_weightedmean,
 }
-
-
-def _mask() -> str:
-    return POOLING_MASK.name
 
 
 def _add_places(nodes: Nodes, vectors: str, first: int) -> str:

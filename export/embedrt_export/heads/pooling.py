@@ -26,13 +26,11 @@ def _add_max(nodes: Nodes, vectors: str) -> str:
 
 
 def _add_mean(nodes: Nodes, vectors: str) -> str:
-    return nodes.add(
-        "Div", add_weighted_sum(nodes, vectors, _ones(nodes, vectors)), _count(nodes, vectors)
-    )
+    return nodes.add("Div", add_token_sum(nodes, vectors), _count(nodes, vectors))
 
 
 def _add_mean_sqrt_len(nodes: Nodes, vectors: str) -> str:
-    total = add_weighted_sum(nodes, vectors, _ones(nodes, vectors))
+    total = add_token_sum(nodes, vectors)
     return nodes.add("Div", total, nodes.add("Sqrt", _count(nodes, vectors)))
 
 

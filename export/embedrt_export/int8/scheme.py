@@ -29,13 +29,7 @@ from embedrt.errors import QuantizationError
 from embedrt_export.encoder import Activation, FloatArray, Linear
 from embedrt_export.graph.nodes import CONTRIB, Nodes
 from embedrt_export.int8.calibration import Range
-from embedrt_export.int8.conditions import (
-    LARGEST,
-    PRODUCT,
-    require_count,
-    require_finite,
-    to_int8,
-)
+from embedrt_export.int8.conditions import LARGEST, PRODUCT, require_count, require_finite, to_int8
 from embedrt_export.int8.smoothing import SMOOTHING, WIDE_SMOOTHING, smoothing
 
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)  # fastest first

@@ -35,6 +35,8 @@ class Call:
 
 
 PLAIN = Call(prompt="")
+QUERIES = Call(method="encode_query", prompt="")
+DOCUMENTS = Call(method="encode_document", prompt="")
 
 
 def prompted_calls(prompt_names: Sequence[str], special_tokens: Sequence[str]) -> list[Call]:

@@ -10,6 +10,7 @@ import numpy as np
 from embedrt import Embedder
 from embedrt.bundle.manifest import Manifest, Precision
 from embedrt.errors import EmbedrtError, ProofError
+from embedrt.loaded import LoadedBundle
 from embedrt.text.inputs import start_of
 from embedrt.verify import row_differences
 from embedrt_export.encoder import LONG, FloatArray
@@ -50,9 +51,9 @@ class Comparison:
     same_bytes: bool
     """Whether the bundle gives the same bytes in a batch."""
 
-    def agrees(self, precision: Precision) -> bool:
-        """Whether the vectors agree within the tolerance; NaN never does."""
-        return self.difference <= self.tolerance and self.cosine >= MIN_COSINE[precision]
+    def agrees(self, least: float) -> bool:
+        """Whether they agree within the tolerance, with a cosine of `least`; NaN never does."""
+        return self.difference <= self.tolerance and self.cosine >= least
 
 
 def tolerance_of(manifest: Manifest) -> float:
@@ -158,12 +159,12 @@ def expected_of(oracle: Reference, call: Call, text: str) -> FloatArray:
     return expected
 
 
-def neighbors_of(embedder: Embedder, texts: Sequence[str]) -> list[str]:
+def neighbors_of(loaded: LoadedBundle, texts: Sequence[str]) -> list[str]:
     """Return other texts of the same lengths, which fill the batches."""
-    counts = {int(length) for length in embedder.count_tokens(texts)}
-    lengths = sorted(length for length in counts if embedder.max_tokens <= LONG or length <= LONG)
+    counts = {int(length) for length in loaded.count_tokens(texts)}
+    lengths = sorted(length for length in counts if loaded.max_tokens <= LONG or length <= LONG)
     return [
-        text_of(length, embedder.count_tokens, first=first)
+        text_of(length, loaded.count_tokens, first=first)
         for length in lengths
         for first in range(1, 1 + NEIGHBORS)
     ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from embedrt import Embedder
 from embedrt.text.inputs import start_of
-from embedrt_export.proof.comparison import Comparison
+from embedrt_export.proof.comparison import MIN_COSINE, Comparison
 from embedrt_export.proof.reference import Reference
 from embedrt_export.proof.tokens import token_difference
 
@@ -17,14 +17,23 @@ NAMED = 3  # the texts that differ most
 
 def explain(comparisons: Sequence[Comparison], embedder: Embedder, oracle: Reference) -> list[str]:
     """Describe the texts that differ most; an empty list if all agree."""
-    precision = embedder.manifest.precision
-    apart = [one for one in comparisons if not one.agrees(precision)]
+    least = MIN_COSINE[embedder.manifest.precision]
+    return describe(comparisons, least, lambda one: _what_differs(one, embedder, oracle))
+
+
+def describe(
+    comparisons: Sequence[Comparison], least: float, what_differs: Callable[[Comparison], str]
+) -> list[str]:
+    """Describe the texts that differ most, and those with other bytes in a batch.
+
+    `least` is the smallest cosine that agrees; `what_differs` completes the line on a text.
+    """
+    apart = [one for one in comparisons if not one.agrees(least)]
     # NaN sorts before any number.
     apart.sort(key=lambda one: -np.nan_to_num(one.difference, nan=np.inf))
     unsteady = [one for one in comparisons if not one.same_bytes]
     lines = [
-        f"{one.call} on {start_of(one.text)} differs by {one.difference:.1e}"
-        f"{_what_differs(one, embedder, oracle)}"
+        f"{one.call} on {start_of(one.text)} differs by {one.difference:.1e}{what_differs(one)}"
         for one in apart[:NAMED]
     ]
     lines += [

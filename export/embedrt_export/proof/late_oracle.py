@@ -12,14 +12,11 @@ from embedrt.errors import UnsupportedModelError
 from embedrt.pair import TextKind
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray, TokenTypes
-from embedrt_export.proof.calls import Call
+from embedrt_export.proof.calls import DOCUMENTS, QUERIES, Call
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.quiet import quiet
 from embedrt_export.source.loading import load_multi_vector_encoder
 from embedrt_export.source.settings import Settings
-
-QUERIES = Call(method="encode_query", prompt="")
-DOCUMENTS = Call(method="encode_document", prompt="")
 
 
 class LateOracle(Oracle):

@@ -24,18 +24,11 @@ from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import LONG, FloatArray
 from embedrt_export.memory import drop_weights
 from embedrt_export.proof.remembered import Remembered
+from embedrt_export.proof.seen import ids_of_run
 from embedrt_export.quiet import gist, quiet
 from embedrt_export.source.files import marked_files
 from embedrt_export.source.loading import MODEL_OPTIONS, mismatch, upgrade_advice
 from embedrt_export.source.modules import MODULES, read_modules
-
-
-class _SeenError(Exception):
-    """Ends a call of the model as soon as its token ids are known."""
-
-    def __init__(self, ids: TokenIds) -> None:
-        super().__init__()
-        self.ids = ids
 
 
 class Original:
@@ -168,19 +161,8 @@ class Original:
 
     def _ids_of_run(self, run: Callable[[], object]) -> TokenIds:
         """Return the token ids that the encoder receives in a run. Shape: (tokens,)."""
-
-        def stop(_: object, inputs: tuple[dict[str, Any]]) -> None:
-            raise _SeenError(inputs[0]["input_ids"][0].numpy())
-
-        hook = self._model[0].register_forward_pre_hook(stop)
-        try:
-            with quiet():
-                run()
-        except _SeenError as seen:
-            return seen.ids
-        finally:
-            hook.remove()
-        raise AssertionError("the model runs without its encoder")
+        with quiet():
+            return ids_of_run(self._model[0], run)
 
     def token(self, token_id: int) -> str | None:
         """Return the token with this id; None if there is none."""
@@ -238,9 +220,7 @@ def _fault(folder: Path, error: Exception) -> str:
         try:
             with quiet():
                 AutoTokenizer.from_pretrained(
-                    encoder,
-                    local_files_only=True,
-                    trust_remote_code=False,
+                    encoder, local_files_only=True, trust_remote_code=False
                 )
         except Exception as hidden:  # noqa: BLE001  # malformed files raise any kind
             if "custom code" in str(hidden):

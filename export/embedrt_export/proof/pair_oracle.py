@@ -22,7 +22,7 @@ from embedrt_export.proof.original import Original
 from embedrt_export.quiet import quiet
 from embedrt_export.source.loading import load_cross_encoder
 
-TYPED_PAIRS = (("a", "b"), ("a river", "a bridge " * 3), ("", "b"))  # to see token types by
+TYPED_PAIRS = (("a", "b"), ("a river", "a bridge " * 3), ("", "b"))  # for determining token types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

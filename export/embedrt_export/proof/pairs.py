@@ -44,11 +44,8 @@ def cut_pairs(max_tokens: int, count: Callable[[Pair], int]) -> list[Pair]:
     around = [_text_of(max_tokens + more, count) for more in (-6, -1, 0, 1)]
     pairs = [pair for text in around for pair in ((text, "a"), ("a", text))]
     for first, second in BEYOND:
-        sides = (
-            _text_of(max_tokens * first // 2, count),
-            _text_of(max_tokens * second // 2, count),
-        )
-        pairs.append(sides)
+        one, other = (_text_of(max_tokens * half // 2, count) for half in (first, second))
+        pairs.append((one, other))
     return pairs
 
 

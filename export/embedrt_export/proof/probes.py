@@ -10,11 +10,12 @@ from embedrt.bundle.manifest import Task
 from embedrt.pair import Text
 from embedrt.verify import PROBES
 from embedrt_export.encoder import FloatArray
+from embedrt_export.proof.calls import DOCUMENTS
 from embedrt_export.proof.late_oracle import LateOracle
 from embedrt_export.proof.pair_oracle import PairOracle
 from embedrt_export.proof.pairs import QUERY
 from embedrt_export.proof.reference import Reference
-from embedrt_export.proof.sparse_oracle import DOCUMENTS, SparseOracle
+from embedrt_export.proof.sparse_oracle import SparseOracle
 from embedrt_export.proof.texts import SAMPLES
 from embedrt_export.proof.token_vectors import TASKS
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 import numpy as np
 
@@ -19,10 +18,10 @@ from embedrt_export.proof.agreement import require_agreement
 from embedrt_export.proof.calls import OWN_PROMPT
 from embedrt_export.proof.comparison import TOLERANCE
 from embedrt_export.proof.disagreement import disagreement, refusal
+from embedrt_export.proof.explanation import NAMED
 from embedrt_export.proof.pair_oracle import RAW, PairCall, PairOracle
 from embedrt_export.proof.pairs import PROMPTED, cut_pairs, proof_pairs
-
-NAMED = 3  # the pairs that differ most
+from embedrt_export.proof.tokens import first_difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +157,4 @@ def _explain(scored: Sequence[Scored], reranker: Reranker, oracle: PairOracle) -
 def _token_difference(pair: Pair, reranker: Reranker, oracle: PairOracle) -> str:
     """Describe the first token that differs; an empty string if there is none."""
     (ours,) = reranker.tokenize_pairs([pair])
-    found, expected = np.atleast_2d(ours)[0].tolist(), oracle.input_ids(pair).tolist()
-    for position, (a, b) in enumerate(zip_longest(found, expected)):
-        if a != b:
-            return f"token {position} is {a} in the bundle and {b} in the original"
-    return ""
+    return first_difference(np.atleast_2d(ours)[0], oracle.input_ids(pair), oracle)

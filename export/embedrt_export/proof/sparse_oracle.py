@@ -11,16 +11,13 @@ from embedrt.errors import UnsupportedModelError
 from embedrt.pair import Text
 from embedrt.sparse import SparseEncoder
 from embedrt_export.encoder import FloatArray
-from embedrt_export.proof.calls import Call
+from embedrt_export.proof.calls import DOCUMENTS, QUERIES, Call
 from embedrt_export.proof.oracle import Oracle
 from embedrt_export.proof.original import plain_json
 from embedrt_export.quiet import quiet
 from embedrt_export.source.loading import load_sparse_encoder
 from embedrt_export.source.settings import Settings
 from embedrt_export.source.sparse import DOCUMENT, QUERY, ROUTERS
-
-DOCUMENTS = Call(method="encode_document", prompt="")
-QUERIES = Call(method="encode_query", prompt="")
 
 
 class SparseOracle(Oracle):

@@ -25,11 +25,11 @@ from embedrt_export.proof.comparison import (
     tolerance_of,
 )
 from embedrt_export.proof.disagreement import disagreement, refusal
+from embedrt_export.proof.explanation import describe
 from embedrt_export.proof.late_oracle import LateOracle
 from embedrt_export.proof.texts import text_of
 from embedrt_export.proof.tokens import first_difference, prompt_of
 
-NAMED = 3  # the texts that differ most
 # The error of one token's vector in int8 is not averaged with those of others, as in an embedding.
 LEAST: dict[Precision, float] = {"fp32": MIN_COSINE["fp32"], "int8": 0.85}
 TASKS: dict[str, TextKind] = {"encode_query": "query", "encode_document": "document"}
@@ -67,8 +67,7 @@ def compare_tokens(
     Raises ProofError if the bundle refuses the call or gives other tokens.
     """
     expected = [expected_of(oracle, call, text) for text in texts]
-    counted: object = encoder
-    neighbors = neighbors_of(counted, texts) if call in oracle.main_calls else []  # type: ignore[arg-type]
+    neighbors = neighbors_of(encoder, texts) if call in oracle.main_calls else []
     mixed = [*texts, *neighbors]
     rows = np.random.default_rng(0).permutation(len(mixed)).tolist()
     if encoder.max_tokens > LONG:
@@ -164,21 +163,11 @@ def _explain(
     comparisons: Sequence[Comparison], encoder: MultiVectorEncoder, oracle: LateOracle
 ) -> list[str]:
     """Describe the texts that differ most, and those with different bytes in a batch."""
-    least = LEAST[encoder.manifest.precision]
-    apart = [
-        one for one in comparisons if not (one.difference <= one.tolerance and one.cosine >= least)
-    ]
-    apart.sort(key=lambda one: -np.nan_to_num(one.difference, nan=np.inf))
-    lines = []
-    for one in apart[:NAMED]:
+
+    def what_differs(one: Comparison) -> str:
         reason = _token_difference(encoder, oracle, one.call, one.text)
         at = int(np.argmax(np.abs(one.found - one.expected)))  # NaN counts as the largest
         place = f"component {at % encoder.dimension} of vector {at // encoder.dimension}"
-        what = reason or f"{place}, with the same token ids"
-        lines.append(f"{one.call} on {start_of(one.text)} differs by {one.difference:.1e}: {what}")
-    unsteady = [
-        f"{one.call} on {start_of(one.text)} gives different bytes in a batch"
-        for one in comparisons
-        if not one.same_bytes
-    ]
-    return lines + unsteady[:NAMED]
+        return f": {reason or f'{place}, with the same token ids'}"
+
+    return describe(comparisons, LEAST[encoder.manifest.precision], what_differs)

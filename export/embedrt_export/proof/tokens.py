@@ -9,15 +9,17 @@ from embedrt.bundle.manifest import Manifest
 from embedrt.text.prompts import Prompts
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.proof.calls import Call
+from embedrt_export.proof.original import Original
 from embedrt_export.proof.reference import Reference
 
 
 def token_difference(call: Call, text: str, embedder: Embedder, oracle: Reference) -> str:
     """Describe the first token that differs; an empty string if there is none."""
-    return first_difference(_token_ids(embedder, call, text), oracle.input_ids(text, call), oracle)
+    (ours,) = embedder.tokenize(prompt_of(call, embedder.manifest) + text)
+    return first_difference(ours, oracle.input_ids(text, call), oracle)
 
 
-def first_difference(ours: TokenIds, theirs: TokenIds, oracle: Reference) -> str:
+def first_difference(ours: TokenIds, theirs: TokenIds, oracle: Reference | Original) -> str:
     """Describe the first of two rows' tokens that differs; an empty string if there is none."""
     for position, (a, b) in enumerate(zip_longest(ours.tolist(), theirs.tolist())):
         if a != b:
@@ -26,10 +28,6 @@ def first_difference(ours: TokenIds, theirs: TokenIds, oracle: Reference) -> str
                 f"{_name(b, oracle)} in the original"
             )
     return ""
-
-
-def _token_ids(embedder: Embedder, call: Call, text: str) -> TokenIds:
-    return embedder.tokenize(prompt_of(call, embedder.manifest) + text)[0]
 
 
 def prompt_of(call: Call, manifest: Manifest) -> str:
@@ -42,7 +40,7 @@ def prompt_of(call: Call, manifest: Manifest) -> str:
     return prompts.choose(name, call.prompt)
 
 
-def _name(token_id: int | None, oracle: Reference) -> str:
+def _name(token_id: int | None, oracle: Reference | Original) -> str:
     if token_id is None:
         return "missing"
     return f"{token_id} ({oracle.token(token_id)!r})"

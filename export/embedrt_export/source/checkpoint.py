@@ -167,9 +167,10 @@ def why_no_weights(place: Path | str, names: Collection[str]) -> str:
 
 
 def unread_weights(names: Collection[str]) -> str:
-    """Return what a message says of weights that are not read; empty if there are no such only.
+    """Return the end of a message about weights of a format or name that is not read.
 
-    `names` are the files of a folder, relative to it.
+    Empty if there are none, or if there are weights that are read. `names` are the files of a
+    folder, relative to it.
     """
     others = sorted(name for name in names if _is_unread(PurePosixPath(name)))
     if not others or not set(WEIGHT_FILES).isdisjoint(names):

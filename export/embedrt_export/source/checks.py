@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from embedrt.errors import SourceError
+from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.source.files import read_json
 
 JsonObject = dict[str, Any]
@@ -150,6 +150,12 @@ def check_object(
             inside = table.inside[name]
             refusals += check_object(root, file, value, inside, within=f"{place}.")
     return refusals
+
+
+def refuse_for(folder: Path, reasons: Sequence[str]) -> None:
+    """Raise UnsupportedModelError with all reasons against an export, unless there is none."""
+    if reasons:
+        raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
 
 
 def require_kind(file: Path, name: str, value: Any, kind: Kind) -> None:

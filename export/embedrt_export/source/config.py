@@ -10,7 +10,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.quiet import gist, quiet
-from embedrt_export.source.checks import check_object, read_object
+from embedrt_export.source.checks import check_object, read_object, refuse_for
 from embedrt_export.source.encoder_keys import ENCODER, UNHEEDED
 from embedrt_export.source.loading import upgrade_advice
 from embedrt_export.source.settings import Settings
@@ -47,8 +47,7 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
     refusals = check_object(settings.folder, file, content, ENCODER)
     if (unheeded := UNHEEDED.get(content.get("model_type", ""))) is not None:
         refusals += check_object(settings.folder, file, content, unheeded)
-    if refusals:
-        raise UnsupportedModelError(f"{settings.folder} cannot be exported: {'; '.join(refusals)}")
+    refuse_for(settings.folder, refusals)
     own = own_code(settings)
     known = content.get("model_type") in CONFIG_MAPPING
     if own and not (known and ignore_remote_code):

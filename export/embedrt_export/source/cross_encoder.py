@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from embedrt.bundle.manifest import ScoreActivation
-from embedrt.errors import UnsupportedModelError
 from embedrt_export.source.checks import (
     OBJECT,
     TEXT,
     JsonObject,
     check_object,
     read_object,
+    refuse_for,
     require_kind,
 )
 from embedrt_export.source.keys import MODEL
@@ -61,8 +61,7 @@ def read_cross_encoder(folder: Path) -> Settings:
         )
     activation, refused = read_activation(path, file, model)
     reasons += refused
-    if reasons:
-        raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
+    refuse_for(folder, reasons)
     refuse_adapter(path)
     prompts, default_prompt_name = read_prompts(model, file)
     return Settings(

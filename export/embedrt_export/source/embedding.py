@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import get_args
 
 from embedrt.bundle.manifest import Similarity
-from embedrt.errors import UnsupportedModelError
 from embedrt_export.head import Head, Truncate, drop_unread
-from embedrt_export.source.checks import JsonObject, check_object, read_object
+from embedrt_export.source.checks import JsonObject, check_object, read_object, refuse_for
 from embedrt_export.source.head import check_head, read_head_module
 from embedrt_export.source.keys import MODEL
 from embedrt_export.source.model import Settings
@@ -50,8 +49,7 @@ def read_embedding(folder: Path) -> Settings:
     reasons += check_object(folder, model_file, model, MODEL)
     similarity, unknown = read_similarity(model)
     reasons += unknown
-    if reasons:
-        raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
+    refuse_for(folder, reasons)
     refuse_adapter(first.path)
     return Settings(
         task="embedding",

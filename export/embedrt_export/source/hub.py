@@ -35,9 +35,8 @@ from embedrt_export.source.needed import (
 from embedrt_export.source.other_models import ADAPTER, why_no_model
 from embedrt_export.source.task import read_task
 
-LARGEST_SMALL_BYTES = (
-    100_000_000  # the largest known tokenizer.json has 35 MB; larger files hold data
-)
+# The largest known tokenizer.json has 35 MB; larger files hold data.
+LARGEST_SMALL_BYTES = 100_000_000
 
 logger = logging.getLogger(__name__)
 

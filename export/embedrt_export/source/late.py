@@ -8,22 +8,16 @@ from pathlib import Path
 from typing import cast, get_args
 
 from embedrt.bundle.late_interaction import TokenScore
-from embedrt.errors import UnsupportedModelError
 from embedrt.pair import TextKind
 from embedrt_export.head import TOKENS
-from embedrt_export.source.checks import JsonObject, check_object, read_object
+from embedrt_export.source.checks import JsonObject, check_object, read_object, refuse_for
 from embedrt_export.source.embedding import read_head
 from embedrt_export.source.head import check_modules
 from embedrt_export.source.keys import MODEL
 from embedrt_export.source.late_keys import MULTI_VECTOR_MASK, TOKEN_NORMALIZE
 from embedrt_export.source.model import ExpansionSettings, LateSettings, Settings
 from embedrt_export.source.modules import MODULES, Module, foreign_modules, read_modules
-from embedrt_export.source.other_models import (
-    LATE,
-    refusal,
-    refuse_adapter,
-    refuse_folder,
-)
+from embedrt_export.source.other_models import LATE, refusal, refuse_adapter, refuse_folder
 from embedrt_export.source.prompts import EXTRAS, read_prompts
 from embedrt_export.source.pylate import LateFiles, is_of_pylate, read_pylate
 from embedrt_export.source.transformer import check_transformer, read_transformer_file
@@ -72,8 +66,7 @@ def read_late(folder: Path) -> Settings:
     reasons += _check_tasks(mask)
     if score not in get_args(TokenScore):
         reasons.append(f"its similarity_fn_name {score!r} is not one of {get_args(TokenScore)}")
-    if reasons:
-        raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
+    refuse_for(folder, reasons)
     refuse_adapter(first.path)
     prompts, default_prompt_name = read_prompts(model, file)
     return Settings(
@@ -109,7 +102,8 @@ def _check_head(folder: Path, modules: Sequence[Module]) -> list[str]:
     reasons = list[str]()
     for module in modules:
         if module.kind == "Normalize":
-            config = {PLACES[0]: "sentence_embedding", **module.config}  # the module's default
+            # By default, the module normalizes the sentence's embedding.
+            config = {"module_input_name": "sentence_embedding", **module.config}
             reasons += check_object(folder, module.config_file, config, TOKEN_NORMALIZE)
         elif module.kind == "Dense":
             reasons += _check_places(folder, module)

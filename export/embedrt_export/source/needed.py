@@ -14,6 +14,7 @@ from embedrt_export.source.embedding import WEIGHTED_MODULES
 from embedrt_export.source.keys import HEAD, WITHOUT_CONFIG
 from embedrt_export.source.late import MASK
 from embedrt_export.source.modules import MODULES
+from embedrt_export.source.prompts import EXTRAS
 from embedrt_export.source.sparse import ROUTER_FILE, ROUTERS, TRANSFORMERS
 from embedrt_export.source.task import read_task
 
@@ -26,7 +27,6 @@ UNREAD = frozenset({"data_config.json", "trainer_state.json"})
 OTHER_BACKENDS = frozenset({"onnx", "openvino"})
 
 CONFIG = "config.json"
-EXTRAS = "config_sentence_transformers.json"
 SPLADE, TABLE = "SpladePooling", "SparseStaticEmbedding"
 NO_VOCABULARY = re.compile(
     r"README\.md|(modules|added_tokens|config_sentence_transformers|.*config|.*_map)\.json"

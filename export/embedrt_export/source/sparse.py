@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from embedrt.bundle.manifest import Similarity, SparseActivation, SparsePooling
+from embedrt.bundle.manifest import SparseActivation, SparsePooling
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.encoder import FloatArray
 from embedrt_export.masked import SpladePooling
 from embedrt_export.source.checkpoint import load_tensors
-from embedrt_export.source.checks import JsonObject, check_object, read_object
+from embedrt_export.source.checks import JsonObject, check_object, read_object, refuse_for
+from embedrt_export.source.embedding import read_similarity
 from embedrt_export.source.keys import MODEL
 from embedrt_export.source.model import QueryTable, Settings, SparseSettings
 from embedrt_export.source.modules import Module, foreign_modules, read_module, read_modules
@@ -74,14 +75,13 @@ def read_sparse(folder: Path) -> Settings:
     reasons += check_object(folder, pooling.config_file, pooling.config, SPLADE_POOLING)
     reasons += check_object(folder, file, model, MODEL)
     reasons += _check_pooling(pooling)
-    reasons += _check_similarity(model)
+    similarity, unknown = read_similarity(model)
+    reasons += unknown
     if table := routes.table:
         reasons += check_object(folder, table.config_file, table.config, SPARSE_STATIC)
-    if reasons:
-        raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
+    refuse_for(folder, reasons)
     refuse_adapter(first.path)
     prompts, default_prompt_name = read_prompts(model, file)
-
     return Settings(
         task="sparse",
         folder=folder,
@@ -90,7 +90,7 @@ def read_sparse(folder: Path) -> Settings:
         max_seq_length=transformer.content.get("max_seq_length"),
         head=(),
         weight_folders=(first.path, *([table.path] if table else [])),
-        similarity=model.get("similarity_fn_name") or "dot",  # sentence-transformers' default
+        similarity=similarity or "dot",  # sentence-transformers' default
         prompts=prompts,
         default_prompt_name=default_prompt_name,
         sparse=SparseSettings(
@@ -120,8 +120,7 @@ def _read_routes(folder: Path) -> Routes:
     parameters = router.get("parameters", {})
     if structure.keys() != {QUERY, DOCUMENT}:
         reasons.append(f"its router has the routes {sorted(structure)}, not query and document")
-    if reasons:
-        raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
+    refuse_for(folder, reasons)
     default = parameters.get("default_route")
     if default is None and parameters.get("allow_empty_key", True):
         default = next(iter(structure))
@@ -186,14 +185,6 @@ def _check_task(first: Module, content: JsonObject) -> list[str]:
     implied = "fill-mask" if first.kind == "MLMTransformer" else None
     task = content.get("transformer_task", implied)
     return [] if task == "fill-mask" else [f"its transformer_task is {task!r}, not fill-mask"]
-
-
-def _check_similarity(model: JsonObject) -> list[str]:
-    """Return the reason why the similarity is refused, if it is."""
-    name, known = model.get("similarity_fn_name"), get_args(Similarity)
-    if name in (None, *known):
-        return []
-    return [f"its similarity_fn_name {name!r} is not one of {known}"]
 
 
 def _read_table(table: Module, default: str) -> QueryTable:

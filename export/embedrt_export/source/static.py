@@ -21,7 +21,7 @@ from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.head import Head, Normalize
 from embedrt_export.quiet import gist
 from embedrt_export.source.checkpoint import Tensors, load_tensors
-from embedrt_export.source.checks import JsonObject, check_object, read_object
+from embedrt_export.source.checks import JsonObject, check_object, read_object, refuse_for
 from embedrt_export.source.embedding import WEIGHTED_MODULES, read_head, read_similarity
 from embedrt_export.source.files import read_text
 from embedrt_export.source.head import check_modules
@@ -89,7 +89,7 @@ def _read_static_embedding(folder: Path) -> StaticSettings:
     reasons += check_modules(folder, rest)
     if any(module.kind == "Pooling" for module in rest):
         reasons.append(f"its {STATIC_MODULE}, which gives no token vectors, has a Pooling after it")
-    _refuse(folder, reasons)
+    refuse_for(folder, reasons)
     tensors = load_tensors(first.path)
     if tensors.has("embedding.weight"):
         rows = _rows(tensors, "embedding.weight")
@@ -122,7 +122,7 @@ def _read_static_embedding(folder: Path) -> StaticSettings:
 def _read_model2vec(folder: Path) -> StaticSettings:
     file = folder / "config.json"
     config = read_object(file)
-    _refuse(folder, check_object(folder, file, config, MODEL2VEC))
+    refuse_for(folder, check_object(folder, file, config, MODEL2VEC))
     table = _model2vec_table(load_tensors(folder), folder)
     tokenizer, content = _read_tokenizer(folder, table)
     unknown = _unknown_id(tokenizer, content["model"])
@@ -142,11 +142,6 @@ def _read_model2vec(folder: Path) -> StaticSettings:
         prompts={},
         default_prompt_name=None,
     )
-
-
-def _refuse(folder: Path, reasons: list[str]) -> None:
-    if reasons:
-        raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
 
 
 def _limit(folder: Path, most: int | None) -> int:

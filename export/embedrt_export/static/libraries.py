@@ -10,25 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import sentence_transformers
-import torch
 
 from embedrt.errors import UnsupportedModelError
 from embedrt.text.tokenizer import TokenIds
 from embedrt_export.encoder import FloatArray
 from embedrt_export.memory import drop_weights
 from embedrt_export.proof.calls import Call
+from embedrt_export.proof.seen import SeenError, ids_of_run
 from embedrt_export.source.loading import load_original
 from embedrt_export.source.prompts import lacks_document_prompt
-
-
-class _SeenError(Exception):
-    """Ends a call of the model as soon as its token ids are known."""
-
-    def __init__(self, ids: Sequence[int]) -> None:
-        super().__init__()
-        self.ids = np.array(ids, np.int64)
 
 
 class SentenceTransformers:
@@ -48,18 +39,7 @@ class SentenceTransformers:
 
     def input_ids(self, text: str, call: Call) -> TokenIds:
         """Return the token ids whose vectors are averaged in this call. Shape: (tokens,)."""
-
-        def stop(_: object, inputs: tuple[dict[str, torch.Tensor]]) -> None:
-            raise _SeenError(inputs[0]["input_ids"].tolist())
-
-        hook = self.model[0].register_forward_pre_hook(stop)
-        try:
-            call.of(self.model, text)
-        except _SeenError as seen:
-            return seen.ids
-        finally:
-            hook.remove()
-        raise AssertionError("the model embeds a text without its table")
+        return ids_of_run(self.model[0], lambda: call.of(self.model, text))
 
 
 class Model2Vec:
@@ -104,12 +84,12 @@ class Model2Vec:
 
         def stop(sentences: Sequence[str]) -> None:
             encode = self._static.tokenizer.encode_batch_fast
-            raise _SeenError(encode(sentences, add_special_tokens=False)[0].ids)
+            raise SeenError(encode(sentences, add_special_tokens=False)[0].ids)
 
         self._static.tokenize = stop
         try:
             call.of(self, text)
-        except _SeenError as seen:
+        except SeenError as seen:
             return seen.ids
         finally:
             del self._static.tokenize

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from embedrt.bundle.manifest import FORMAT_VERSION, INPUTS, OUTPUTS, Manifest, Precision
-from embedrt.bundle.quantization import Quantization
+from embedrt.bundle.quantization import Quantization, Scheme
 from embedrt.bundle.reader import TOKENIZER
 from embedrt.bundle.writer import Staging, staged_bundle
 from embedrt.text.tokenizer import Tokenizer
@@ -102,18 +102,15 @@ def _quantize(
     Nothing is fitted: of the calibration texts, only those that are held back are used.
     """
     texts = read_calibration(calibration).held_back
-    tokenizer = Tokenizer(
-        staging.path / TOKENIZER,
-        max_tokens=settings.max_tokens,
-        max_characters=settings.max_characters,
-        truncation_side=settings.truncation_side,
-    )
+    tokenizer = Tokenizer.of(staging.path / TOKENIZER, manifest)
     table = quantize(settings.table)
+
+    def build(scheme: Scheme) -> Path:
+        return draw(staging.scratch / scheme, table, head, max_tokens=settings.max_tokens)[0]
+
     quantized = choose_scheme(
         ("table",),
-        lambda scheme: draw(staging.scratch / scheme, table, head, max_tokens=settings.max_tokens)[
-            0
-        ],
+        build,
         graph,
         [ids for ids in tokenizer.batch_ids(texts) if ids.size],
         Quality(),

@@ -15,9 +15,10 @@ import torch
 from torch.onnx import is_in_onnx_export
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from embedrt_export.graph.causal import HEAD_MULTIPLE
+from embedrt_export.graph.nodes import CONTRIB
+
 BOUNDED = "embedrt"
-CONTRIB = "com.microsoft"
-CAUSAL_CHANNELS = 8  # GroupQueryAttention takes multiples of it
 UNKNOWN = ("softcap", "s_aux", "position_bias")  # arguments that the operators do not have
 
 
@@ -44,7 +45,7 @@ def attend(
         attention_mask, causal = None, False  # as torch's attention with any mask
     channels = query.shape[3]
     fits = query.shape[2] == key.shape[2] and channels == key.shape[3] == value.shape[3]
-    fits = fits and not (causal and channels % CAUSAL_CHANNELS)
+    fits = fits and not (causal and channels % HEAD_MULTIPLE)
     if attention_mask is not None or not fits or not is_in_onnx_export():
         attended, _ = AttentionInterface()["sdpa"](
             module, query, key, value, attention_mask, dropout, scaling, causal, **options

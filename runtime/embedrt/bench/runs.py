@@ -24,6 +24,11 @@ class Runs:
     count: Callable[[Any, str], int]
 
 
+_ENCODER = Runs(
+    run=lambda encoder, texts: encoder.encode_document(texts),
+    run_one=lambda encoder, text: encoder.encode_document(text),
+    count=lambda encoder, text: encoder.count_tokens(text),
+)
 RUNS: dict[Task, Runs] = {
     "embedding": Runs(
         run=lambda embedder, texts: embedder.encode(texts),
@@ -35,16 +40,8 @@ RUNS: dict[Task, Runs] = {
         run_one=lambda reranker, text: reranker.predict((QUERY, text)),
         count=lambda reranker, text: reranker.count_pair_tokens((QUERY, text)),
     ),
-    "sparse": Runs(
-        run=lambda encoder, texts: encoder.encode_document(texts),
-        run_one=lambda encoder, text: encoder.encode_document(text),
-        count=lambda encoder, text: encoder.count_tokens(text),
-    ),
-    "late-interaction": Runs(
-        run=lambda encoder, texts: encoder.encode_document(texts),
-        run_one=lambda encoder, text: encoder.encode_document(text),
-        count=lambda encoder, text: encoder.count_tokens(text),
-    ),
+    "sparse": _ENCODER,
+    "late-interaction": _ENCODER,
 }
 
 

@@ -18,7 +18,7 @@ class _Quantized:
     rejected: tuple[str, ...]
     """Why each faster scheme was rejected."""
     texts: int
-    """Number of held-out texts, or pairs of a query and a text, of which the quality is."""
+    """Number of held-out texts, or pairs of a query and a text, that the quality is measured on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,12 +19,7 @@ from embedrt.bundle.decoding import REMEDY, unreadable
 from embedrt.bundle.manifest import FileEntry, Manifest
 from embedrt.bundle.memory import load_file
 from embedrt.bundle.weights import WEIGHTS
-from embedrt.errors import (
-    BundleCorruptError,
-    BundleError,
-    BundleFormatError,
-    BundleNotFoundError,
-)
+from embedrt.errors import BundleCorruptError, BundleError, BundleFormatError, BundleNotFoundError
 from embedrt.files import expand
 
 MANIFEST = "manifest.json"

@@ -31,12 +31,12 @@ from embedrt.cli import (
     verify,
 )
 from embedrt.errors import EmbedrtError
+from embedrt.signals import INTERRUPTED
 
 COMMANDS = (
     encode, search, rerank, embed, corpus, serve, info, verify, upgrade, bench, export, compare,
     pull, push,
 )  # fmt: skip
-INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 

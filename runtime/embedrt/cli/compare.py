@@ -10,7 +10,6 @@ from typing import Any
 from embedrt.cli.bundles import add_bundle
 from embedrt.cli.export import load_exporter
 from embedrt.cli.lines import read_texts
-from embedrt.text.inputs import as_batch
 
 
 def add_to(commands: Any) -> None:
@@ -29,9 +28,8 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print cosines, agreement of neighbors and speed, and the texts that change most."""
     load_exporter()
-    texts = as_batch(read_texts(options.file, options.field))
     migration = import_module("embedrt_export.migration.measure").compare(
-        options.model, options.bundle, texts
+        options.model, options.bundle, list(read_texts(options.file, options.field))
     )
     rows = migration.rows()
     width = max(len(name) for name, _ in rows)

@@ -23,14 +23,13 @@ from embedrt.cli.log import shown_log
 from embedrt.cli.output import check_replaceable, replacing
 from embedrt.errors import CorpusError
 from embedrt.files import expand
-from embedrt.signals import ending_signals
+from embedrt.signals import INTERRUPTED, ending_signals, handled
 
 if TYPE_CHECKING:
     from embedrt.corpus import Engine, Report
 
 AGAIN = "run the same command again to continue"
 MINUTE_LINE = "%(asctime)s %(message)s"  # where there is no bar
-INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 
 
 def add_to(commands: Any) -> None:
@@ -169,12 +168,8 @@ class Stop:
 def stopping() -> Iterator[Stop]:
     """Let Ctrl-C, SIGTERM and SIGHUP set an event."""
     stop = Stop()
-    before = {number: signal.signal(number, stop) for number in ending_signals()}
-    try:
+    with handled(ending_signals(), stop):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, get_args
 
@@ -133,12 +134,8 @@ def _encode_sparse(bundle: Bundle, load: LoadOptions, options: argparse.Namespac
             max_active_dims=options.max_active_dims,
             task=options.task,
         )
-        shown = _with_progress(blocks)
-        if output is None:
-            _write_sparse(sys.stdout.buffer, shown)
-            return
-        with replacing(output) as file:
-            _write_sparse(file, shown)
+        with nullcontext(sys.stdout.buffer) if output is None else replacing(output) as file:
+            _write_sparse(file, _with_progress(blocks))
 
 
 def prompt_name_of(manifest: Manifest, options: argparse.Namespace) -> str | None:
@@ -188,10 +185,8 @@ def _write_npy(
 ) -> None:
     """Write the vectors as they arrive, then the header, which contains their number."""
     file.write(bytes(NPY_HEADER_BYTES))
-    rows, sample = (
-        0,
-        embedder.encode([], truncate_dim=options.truncate_dim, precision=options.precision),
-    )
+    rows = 0
+    sample = embedder.encode([], truncate_dim=options.truncate_dim, precision=options.precision)
     for block in blocks:
         file.write(np.ascontiguousarray(block).data)
         rows += len(block)

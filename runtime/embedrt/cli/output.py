@@ -14,7 +14,7 @@ from types import FrameType
 from typing import BinaryIO
 
 from embedrt.files import copy_ownership
-from embedrt.signals import ending_signals
+from embedrt.signals import ending_signals, handled
 
 # Entries of these folders refer to files that are already open, possibly regular files.
 DEVICES = frozenset(map(Path, ("/dev", "/dev/fd", "/proc/self/fd")))
@@ -44,7 +44,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
         return
     old = _status(path)
-    with _ending_at_signals():
+    numbers = [number for number in ending_signals() if number != signal.SIGINT]
+    with handled(numbers, _terminate):
         partial = _make_beside(path, old)
         if partial is None:
             with path.open("wb") as file:
@@ -61,7 +62,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise OSError if there can be no such file: before long work, of which it is the end."""
+    """Raise OSError if `path` cannot be written, before the long work that ends in writing it."""
     if not is_special(path) and (partial := _make_beside(path, _status(path))) is not None:
         partial.unlink()
 
@@ -119,17 +120,6 @@ def _is_replaceable(target: Path, old: os.stat_result) -> bool:
         with suppress(OSError):
             attributes = os.listxattr(target)
     return old.st_nlink == 1 and "system.posix_acl_access" not in attributes
-
-
-@contextmanager
-def _ending_at_signals() -> Iterator[None]:
-    numbers = [number for number in ending_signals() if number != signal.SIGINT]
-    before = {number: signal.signal(number, _terminate) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

@@ -23,9 +23,9 @@ ESCAPES = re.compile(
     rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
-# Only such a one may be rounded by what pyarrow takes for a number with a fraction.
+# pyarrow reads a column with fractions as float64, which rounds only whole numbers this long.
 LONG_NUMBER = re.compile(rb"(?<![\d.])\d{16}")
-LARGEST_BITS = 1000  # of a whole number that a float holds
+LARGEST_BITS = 1000  # float64 holds numbers below 2**1024
 SPACE = re.compile(r"\s*")
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 

@@ -27,6 +27,7 @@ from embedrt.corpus.output import (
     open_parquet,
     parquet_options,
     read_facts,
+    read_record,
     remove,
     write_file,
 )
@@ -81,16 +82,12 @@ def holder_of(merged: Sequence[Merged], key: tuple[int, int]) -> Merged | None:
 
 def read_merged(place: Place, merged: Merged) -> MergedFacts:
     """Return the facts in the metadata of a merged file. Raises CorpusOutputError."""
-    try:
-        with place.filesystem.open_input_file(place.join(merged.name)) as stream:
-            facts = json.loads(pq.read_schema(stream).metadata[FACTS])
+
+    def parse(facts: dict[str, Any]) -> MergedFacts:
         lists = {name: tuple(facts[name]) for name in LISTS if name in facts}
         return MergedFacts(**{**facts, **lists})
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise CorpusOutputError(
-            f"{place.join(merged.name)} is damaged or not a part of this output ({error!r}); "
-            "remove it and run again"
-        ) from error
+
+    return read_record(place, merged.name, parse)
 
 
 def merge_parts(

@@ -63,8 +63,8 @@ def find_bundle(work: Work, shipped: Any) -> Path:
         return work.bundle
     if shipped is None:
         raise CorpusError(f"{work.bundle} changed during the run: run again")
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"embedrt-bundle-{user}-{work.bundle_sha256[:32]}"
+    name = f"embedrt-bundle-{_user()}-{work.bundle_sha256[:32]}"
+    folder = Path(tempfile.gettempdir()) / name
     if not _is_bundle(folder, work, hashed=True):
         folder = _unpack(shipped, folder)
         if not _is_bundle(folder, work, hashed=True):
@@ -74,12 +74,17 @@ def find_bundle(work: Work, shipped: Any) -> Path:
 
 def _is_bundle(path: Path, work: Work, *, hashed: bool = False) -> bool:
     try:
-        if hashed and path.stat().st_uid != (os.getuid() if hasattr(os, "getuid") else 0):
+        if hashed and path.stat().st_uid != _user():
             return False  # someone else could change it
         bundle = Bundle.open(path, verify="sha256" if hashed else "size")
         return hash_bundle(bundle) == work.bundle_sha256
     except (BundleError, OSError):
         return False
+
+
+def _user() -> int:
+    """Return the number of this user; 0 on Windows, as its files have."""
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def _unpack(shipped: Any, folder: Path) -> Path:

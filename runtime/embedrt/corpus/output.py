@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +30,8 @@ TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}")
 FACTS = b"embedrt"  # key of the metadata of a part's file
 ONNX_RUNTIME = "ONNX Runtime"  # the engine of outputs that do not record theirs
 COMPRESSION_LEVEL = 1  # of zstd; vectors are noise, which higher levels do not compress better
+
+Facts = TypeVar("Facts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,10 +194,15 @@ def with_facts(table: Any, facts: PartFacts) -> Any:
 
 def read_facts(place: Place, name: str) -> PartFacts:
     """Return the facts in the metadata of a part's file. Raises CorpusOutputError."""
+    return read_record(place, name, lambda facts: PartFacts(**facts))
+
+
+def read_record(place: Place, name: str, parse: Callable[[dict[str, Any]], Facts]) -> Facts:
+    """Return the facts in the metadata of a file, parsed. Raises CorpusOutputError."""
     try:
         with place.filesystem.open_input_file(place.join(name)) as stream:
             metadata = pq.read_schema(stream).metadata or {}
-            return PartFacts(**json.loads(metadata[FACTS]))
+            return parse(json.loads(metadata[FACTS]))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise CorpusOutputError(
             f"{place.join(name)} is damaged or not a part of this output ({error!r}); remove it "

@@ -16,7 +16,7 @@ from embedrt.files import expand
 # renamed.
 OBJECT_STORES = frozenset(["s3", "s3a", "gcs", "gs", "abfs", "abfss", "az", "adl", "oss", "r2"])
 
-HERE = frozenset(["local", "py::fsspec+('file', 'local')"])  # of this machine's paths
+HERE = frozenset(["local", "py::fsspec+('file', 'local')"])  # their paths are this machine's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

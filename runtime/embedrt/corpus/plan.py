@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from embedrt.corpus.places import Place, find_place
-from embedrt.corpus.reading import Contents, describe
+from embedrt.corpus.reading import describe
 from embedrt.corpus.schema import unify
 from embedrt.corpus.source import Listing, SourceFile, list_source, partition_schema
 from embedrt.errors import CorpusSourceError
@@ -176,24 +176,13 @@ def _plan_file(place: Place, listing: Listing, file: SourceFile) -> PlannedFile:
     try:
         contents = describe(place, listing.path_of(file), file)
     except CorpusSourceError as error:
-        nothing = Contents(groups=(), schema=pa.schema([]))
-        return PlannedFile(
-            source=file, groups=nothing.groups, schema=nothing.schema, error=str(error)
-        )
+        return PlannedFile(source=file, groups=(), schema=pa.schema([]), error=str(error))
     return PlannedFile(source=file, groups=contents.groups, schema=contents.schema)
 
 
 def _with_equal_schemas_shared(files: tuple[PlannedFile, ...]) -> tuple[PlannedFile, ...]:
     known: dict[Any, Any] = {}
-    return tuple(
-        PlannedFile(
-            source=file.source,
-            groups=file.groups,
-            schema=known.setdefault(file.schema, file.schema),
-            error=file.error,
-        )
-        for file in files
-    )
+    return tuple(replace(file, schema=known.setdefault(file.schema, file.schema)) for file in files)
 
 
 def _runs(groups: tuple[int, ...], most: int) -> Iterator[tuple[int, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -110,12 +111,7 @@ def plan_again(
     if stored is not None and not stored.unreadable and stored.rows_per_part == rows_per_part:
         listing = list_source(source)
         if listing.files == tuple(file.source for file in stored.files):
-            return Plan(
-                files=stored.files,
-                rows_per_part=rows_per_part,
-                root=listing.root,
-                skipped=listing.skipped,
-            )
+            return replace(stored, root=listing.root, skipped=listing.skipped)
     return make_plan(source, rows_per_part=rows_per_part, skip_unreadable=skip_unreadable)
 
 

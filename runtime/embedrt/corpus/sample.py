@@ -53,12 +53,12 @@ class Sampled:
 class Again:
     """The result of recomputing rows."""
 
-    rows: int
+    rows: int = 0
     """Rows compared."""
-    tolerant: int
+    tolerant: int = 0
     """Rows that another kind of processor or another engine computed, compared to the tolerance;
     the others were compared bit for bit."""
-    tolerance: float
+    tolerance: float = 0.0
     """Largest allowed difference of a component; for bits, of the share of a row's bits."""
     others: tuple[str, ...] = ()
     """The engines and processors that computed the tolerant rows."""
@@ -110,15 +110,10 @@ def compute_again(
     """Recompute the rows whose texts are known, and compare them."""
     known = [one for one in sampled if one.is_known]
     if not known:
-        return Again(rows=0, tolerant=0, tolerance=0.0)
+        return Again()
     bundle = open_bundle()
     if hash_bundle(bundle) != settings["bundle"]["sha256"]:
-        return Again(
-            rows=0,
-            tolerant=0,
-            tolerance=0.0,
-            problems=(f"{bundle.path} is another bundle than the one that made it",),
-        )
+        return Again(problems=(f"{bundle.path} is another bundle than the one that made it",))
     agreement = bundle.manifest.agreement
     tolerance = SLACK[bundle.manifest.precision] * (agreement.tolerance if agreement else 0.0)
     if embedding.precision == "float16":

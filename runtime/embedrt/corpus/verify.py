@@ -20,7 +20,7 @@ from embedrt.arguments import check_count
 from embedrt.bundle.reader import Bundle
 from embedrt.corpus.digest import add_digests, digest_rows, spell_digest
 from embedrt.corpus.embedding import Embedding
-from embedrt.corpus.folder import Present, present_in
+from embedrt.corpus.folder import present_in
 from embedrt.corpus.merge import Merged, MergedFacts, holder_of, read_merged
 from embedrt.corpus.output import (
     SUCCESS,
@@ -170,14 +170,10 @@ def _wrong_files(place: Place, plan: Plan) -> Iterator[str]:
     yield from (f"{name} is also in a merged file: run embedrt embed again" for name in doubled)
     yield from (f"{file.source.path} could not be read" for file in plan.unreadable)
     planned = {part.name for part in plan.parts()} | {one.name for one in present.merged}
-    yield from (f"{name} is missing" for name in _missing(plan, present))
+    yield from (f"{part.name} is missing" for part in plan.parts() if part not in present)
     yield from (
         f"{name} is not part of this plan" for name in visible(names) if name not in planned
     )
-
-
-def _missing(plan: Plan, present: Present) -> Iterator[str]:
-    return (part.name for part in plan.parts() if part not in present)
 
 
 def _tables(

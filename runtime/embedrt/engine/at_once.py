@@ -18,8 +18,8 @@ from embedrt.engine.call import Call, FloatArray, TokenIds
 from embedrt.engine.outcomes import Tokenized
 from embedrt.errors import EmbedrtError, TextError
 
-# Of the vectors that a run adds up. In measurements, a run of more takes longer for a token,
-# because they do not fit in the core's cache.
+# A run reads a vector for each token. In measurements, larger runs take longer per token, because
+# their vectors do not fit in the core's cache.
 TOKENS_PER_RUN = 1024
 
 # A worker takes this many tokens, or its share of them if that is less. More tokens give larger

@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.bundle.protobuf import field
+
 ROWS, INPUTS, COLUMNS = 8, 4, 4
 LARGEST_UINT8, LARGEST_INT8 = 255, 127
 EXACT = INPUTS * LARGEST_UINT8 * LARGEST_INT8
@@ -32,40 +34,33 @@ def largest_product() -> bytes:
     are those of ``onnx.proto``.
     """
     matrix = (
-        _number(1, INPUTS),
-        _number(1, COLUMNS),
-        _number(2, INT8),
-        _content(8, b"matrix"),
-        _content(9, bytes([LARGEST_INT8]) * (INPUTS * COLUMNS)),
+        field(1, INPUTS),
+        field(1, COLUMNS),
+        field(2, INT8),
+        field(8, b"matrix"),
+        field(9, bytes([LARGEST_INT8]) * (INPUTS * COLUMNS)),
     )
     node = (
-        _content(1, b"rows"),
-        _content(1, b"matrix"),
-        _content(2, b"product"),
-        _content(4, b"MatMulInteger"),
+        field(1, b"rows"),
+        field(1, b"matrix"),
+        field(2, b"product"),
+        field(4, b"MatMulInteger"),
     )
     graph = (
-        _content(1, *node),
-        _content(2, b"g"),
-        _content(5, *matrix),
-        _content(11, _content(1, b"rows"), _tensor(UINT8, ROWS, INPUTS)),
-        _content(12, _content(1, b"product"), _tensor(INT32, ROWS, COLUMNS)),
+        _message(1, *node),
+        field(2, b"g"),
+        _message(5, *matrix),
+        _message(11, field(1, b"rows"), _tensor(UINT8, ROWS, INPUTS)),
+        _message(12, field(1, b"product"), _tensor(INT32, ROWS, COLUMNS)),
     )
-    opset = (_content(1, b""), _number(2, 17))
-    return _number(1, 8) + _content(7, *graph) + _content(8, *opset)
+    opset = (field(1, b""), field(2, 17))
+    return field(1, 8) + _message(7, *graph) + _message(8, *opset)
 
 
 def _tensor(kind: int, *sizes: int) -> bytes:
-    shape = (_content(1, _number(1, size)) for size in sizes)
-    return _content(2, _content(1, _number(1, kind), _content(2, *shape)))
+    shape = (_message(1, field(1, size)) for size in sizes)
+    return _message(2, _message(1, field(1, kind), _message(2, *shape)))
 
 
-def _number(field: int, value: int) -> bytes:
-    """Encode a protobuf field with a number below 128."""
-    return bytes([field << 3, value])
-
-
-def _content(field: int, *parts: bytes) -> bytes:
-    """Encode a protobuf field of fewer than 16,384 bytes; its length takes two 7-bit groups."""
-    content = b"".join(parts)
-    return bytes([field << 3 | 2, len(content) & 127 | 128, len(content) >> 7]) + content
+def _message(number: int, *fields: bytes) -> bytes:
+    return field(number, b"".join(fields))

@@ -25,9 +25,10 @@ def processor_name() -> str:
 
 def available_threads() -> int:
     """Return the cores that the affinity mask and the cgroup CPU quota allow, at least 1."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    affinity = hasattr(os, "sched_getaffinity")
+    allowed = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
     quota = cgroup_cpu_quota()
-    return max(1, min(allowed or 1, math.ceil(quota) if quota else allowed or 1))
+    return min(allowed, math.ceil(quota)) if quota else allowed
 
 
 def cgroup_cpu_quota(root: Path = CGROUP_ROOT, membership: Path = SELF_CGROUP) -> float | None:

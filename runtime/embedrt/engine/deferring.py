@@ -20,14 +20,14 @@ INSIDE = (
 
 
 class Deferred:
-    """What is to be done while the lock is held, at once or before work is next taken."""
+    """Calls functions with the lock held: at once, or later if this thread holds it already."""
 
     def __init__(self, lock: RLock) -> None:
         self._lock = lock
         self._waiting: deque[Callable[[], None]] = deque()
 
     def do(self, what: Callable[[], None]) -> bool:
-        """Do something, with the lock; return whether it is done already."""
+        """Call a function with the lock held; return False if it is called later."""
         if self._is_inside():
             self._waiting.append(what)
             return False
@@ -37,7 +37,7 @@ class Deferred:
         return True
 
     def do_waiting(self) -> None:
-        """Do what was left for later. The caller must hold the lock."""
+        """Call the functions that were left for later. The caller must hold the lock."""
         while self._waiting:
             self._waiting.popleft()()
 

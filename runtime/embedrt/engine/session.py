@@ -50,24 +50,7 @@ class Session:
         plans_memory: bool = True,
         by_token: bool = False,
     ) -> None:
-        options = ort.SessionOptions()
-        options.log_severity_level = SILENT
-        # One thread needs no pool. The threads of a pool spin between the nodes of a run, because
-        # the gaps are too short for sleeping, and stop spinning when the run ends.
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        # The graph is optimized and verified at export, and must run unchanged.
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if precision == "int8" and clips_int8():
-            # This level includes the conversion of weights to uint8, which avoids clipping.
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            options.add_session_config_entry("session.x64quantprecision", "1")
-        # A memory plan, of 3 KB for each input shape, lets a run allocate its memory in one block.
-        # With many small blocks, concurrent runs exchange blocks between cores, which is 25 %
-        # slower if the cores share no cache. The limits of tokens per batch and per text bound the
-        # number of shapes, except those of a static model, which may have no limit of tokens.
-        options.enable_mem_pattern = plans_memory
+        options = _options(precision, threads, plans_memory=plans_memory)
         if weights is not None:
             options.add_external_initializers_from_files_in_memory(
                 [WEIGHTS], [weights], [len(weights)]
@@ -89,22 +72,21 @@ class Session:
             kinds = [(end.type, len(end.shape)) for end in ends]
         except Exception as error:
             raise BundleCorruptError(
-                f"{graph} does not load in ONNX Runtime {ort.__version__} ({_line(error)}); "
-                f"{remedy_of(error)}"
+                f"{graph} does not load in {RUNTIME} ({_line(error)}); {remedy_of(error)}"
             ) from error
         rows = ROWS_BY_TOKEN if by_token else ROWS
         known = [[TOKENS, rows], [TOKENS, TOKENS, rows]]
-        components = ends[-1].shape[-1] if kinds in known else None
-        self.dimension: int | None = components if isinstance(components, int) else None
-        """Components of a row of the output; None if the graph does not declare them."""
-        self.name = RUNTIME
-        self._graph = graph
-        self._weights = weights  # must outlive the session, which uses the memory
         if kinds not in known:
             raise BundleFormatError(
                 f"{graph} has inputs and outputs of type and rank {kinds}; expected {known[0]} or "
                 f"{known[1]}; {REMEDY}"
             )
+        components = ends[-1].shape[-1]
+        self.dimension: int | None = components if isinstance(components, int) else None
+        """Components of a row of the output; None if the graph does not declare them."""
+        self.name = RUNTIME
+        self._graph = graph
+        self._weights = weights  # must outlive the session, which uses the memory
         self._inputs = [value.name for value in inputs]
         self._by_token = by_token
 
@@ -136,9 +118,31 @@ class Session:
         self, what: str, input_ids: NDArray[np.int64], remedy: str = REMEDY
     ) -> BundleCorruptError:
         return BundleCorruptError(
-            f"{self._graph} {what} in ONNX Runtime {ort.__version__} for token ids of shape "
-            f"{input_ids.shape}, the largest {input_ids.max()}; {remedy}"
+            f"{self._graph} {what} in {RUNTIME} for token ids of shape {input_ids.shape}, the "
+            f"largest {input_ids.max()}; {remedy}"
         )
+
+
+def _options(precision: Precision, threads: int, *, plans_memory: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = SILENT
+    # One thread needs no pool. The threads of a pool spin between the nodes of a run, because the
+    # gaps are too short for sleeping, and stop spinning when the run ends.
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # The graph is optimized and verified at export, and must run unchanged.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if precision == "int8" and clips_int8():
+        # This level includes the conversion of weights to uint8, which avoids clipping.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    # A memory plan, of 3 KB for each input shape, lets a run allocate its memory in one block. With
+    # many small blocks, concurrent runs exchange blocks between cores, which is 25 % slower if the
+    # cores share no cache. The limits of tokens per batch and per text bound the number of shapes,
+    # except those of a static model, which may have no limit of tokens.
+    options.enable_mem_pattern = plans_memory
+    return options
 
 
 @cache

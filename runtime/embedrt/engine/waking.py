@@ -39,7 +39,7 @@ class Latch:
 
 
 class Sleepers:
-    """Futures that are to be completed, by their loops."""
+    """Futures to complete, each in its own event loop."""
 
     def __init__(self, lock: RLock) -> None:
         self._lock = lock

@@ -22,12 +22,7 @@ from typing import Any
 from embedrt.bundle.manifest import Manifest
 from embedrt.bundle.reader import MANIFEST, MAX_MANIFEST_BYTES, Bundle, describe_file
 from embedrt.bundle.writer import staged_bundle
-from embedrt.errors import (
-    BundleCorruptError,
-    BundleFormatError,
-    BundleNotFoundError,
-    EmbedrtError,
-)
+from embedrt.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError, EmbedrtError
 from embedrt.hub.client import hub_client
 from embedrt.hub.place import Place, noted_place
 from embedrt.tasks import load_any
@@ -111,12 +106,9 @@ def _download(client: ModuleType, place: Place) -> Place:
 
 def _cached(client: ModuleType, place: Place) -> Place | None:
     try:
-        folder = client.snapshot_download(
-            place.id, revision=place.revision, allow_patterns=[], local_files_only=True
-        )
+        return place.at(_snapshot(client, place).name)
     except client.errors.LocalEntryNotFoundError:
         return None
-    return place.at(Path(folder).name)
 
 
 def _names(client: ModuleType, place: Place, sizes: dict[str, int]) -> list[str]:
@@ -171,6 +163,7 @@ def _named(client: ModuleType, place: Place, assets: Path, output: Path | None) 
 
 
 def _snapshot(client: ModuleType, place: Place) -> Path:
+    """Return the folder of the place in the client's cache, without asking the hub."""
     return Path(
         client.snapshot_download(
             place.id, revision=place.revision, allow_patterns=[], local_files_only=True

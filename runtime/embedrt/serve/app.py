@@ -101,11 +101,10 @@ def _middleware(options: ServeOptions) -> list[Middleware]:
     return [*middleware, guard]
 
 
-async def _no_key(scope: Scope, receive: Receive, send: Send) -> None:
+async def _no_key(scope: Scope, _: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return
-    del receive
     message = "no valid API key; send the header Authorization: Bearer KEY"
     await send_reply(send, *_refusal(scope, RequestError("unauthorized", message)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from embedrt.serve.errors import RequestError
@@ -32,27 +33,25 @@ def texts_of(value: object, name: str, most: int) -> Texts:
     if isinstance(value, str):
         return Texts(values=[value], name=name, is_one=True)
     if not isinstance(value, list):
-        raise RequestError(
-            "invalid",
-            f"{name} is {describe(value)}; expected a string or a list of strings",
-            field=name,
-        )
-    if not value:
-        raise RequestError("empty", f"{name} is empty; send at least one text", field=name)
-    if len(value) > most:
-        raise RequestError(
-            "invalid",
-            f"{name} has {len(value):,} texts; send at most {most:,} at once, or start the server "
-            "with a larger --max-texts",
-            field=name,
-        )
+        raise wrong(name, value, "a string or a list of strings")
+    check_number(value, name, "text", most)
     for index, text in enumerate(value):
         if not isinstance(text, str):
-            place = f"{name}[{index}]"
-            raise RequestError(
-                "invalid", f"{place} is {describe(text)}; expected a string", field=place
-            )
+            raise wrong(f"{name}[{index}]", text, "a string")
     return Texts(values=value, name=name, is_one=False)
+
+
+def check_number(values: Sequence[object], name: str, what: str, most: int) -> None:
+    """Raise RequestError for a field without an element, or with more than `most`."""
+    if not values:
+        raise RequestError("empty", f"{name} is empty; send at least one {what}", field=name)
+    if len(values) > most:
+        raise RequestError(
+            "invalid",
+            f"{name} has {len(values):,} {what}s; send at most {most:,} at once, or start the "
+            "server with a larger --max-texts",
+            field=name,
+        )
 
 
 def is_token_ids(value: object) -> bool:
@@ -69,9 +68,7 @@ def flag(fields: Mapping[str, Any], name: str, default: bool) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise RequestError(
-            "invalid", f"{name} is {describe(value)}; expected true or false", field=name
-        )
+        raise wrong(name, value, "true or false")
     return value
 
 
@@ -87,7 +84,7 @@ def word(
         return None
     name = f"{within}.{name}" if within else name
     if not isinstance(value, str):
-        raise RequestError("invalid", f"{name} is {describe(value)}; expected a string", field=name)
+        raise wrong(name, value, "a string")
     if known is not None and value not in known:
         expected = ", ".join(known)
         raise RequestError(
@@ -106,33 +103,31 @@ def required(fields: Mapping[str, Any], name: str) -> str:
 
 def count_of(fields: Mapping[str, Any], name: str) -> int | None:
     """Return a field that is a number of at least 1; None for null and absence."""
-    value = fields.get(name)
-    if value is None:
-        return None
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < 1:
-        shown = value if whole and abs(value) < 1e9 else describe(value)
-        raise RequestError(
-            "invalid", f"{name} is {shown}; expected a whole number from 1", field=name
-        )
-    return int(value)
+    return _whole(fields.get(name), name, inf, "a whole number from 1")
 
 
 def dimensions_of(fields: Mapping[str, Any], dimension: int, *, within: str = "") -> int | None:
     """Return the field ``dimensions``; None for null, absence, and all components."""
     name = f"{within}.dimensions" if within else "dimensions"
-    value = fields.get("dimensions")
+    expected = f"1 to {dimension}, the components of this model"
+    value = _whole(fields.get("dimensions"), name, dimension, expected)
+    return None if value == dimension else value
+
+
+def _whole(value: Any, name: str, most: float, expected: str) -> int | None:
+    """Return a whole number from 1 to `most`; None for null and absence."""
     if value is None:
         return None
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not 1 <= value <= dimension:
-        shown = value if whole and abs(value) < 1e9 else describe(value)
-        raise RequestError(
-            "invalid",
-            f"{name} is {shown}; expected 1 to {dimension}, the components of this model",
-            field=name,
-        )
-    return None if value == dimension else int(value)
+    if whole and 1 <= value <= most:
+        return int(value)
+    raise wrong(name, value, expected, shown=f"{value}" if whole and abs(value) < 1e9 else None)
+
+
+def wrong(place: str, value: object, expected: str, *, shown: str | None = None) -> RequestError:
+    """Return the error for the value at `place`, which is shown by its JSON type by default."""
+    message = f"{place} is {shown or describe(value)}; expected {expected}"
+    return RequestError("invalid", message, field=place)
 
 
 def describe(value: object) -> str:

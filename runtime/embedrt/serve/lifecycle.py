@@ -14,7 +14,6 @@ import gc
 import logging
 import math
 import os
-import signal
 import socket
 import stat
 from collections.abc import Iterator
@@ -38,7 +37,7 @@ from embedrt.serve.health import Health
 from embedrt.serve.limits import LimitedProtocol
 from embedrt.serve.logs import LogFormat, configure_logging
 from embedrt.serve.options import ServeOptions
-from embedrt.signals import ending_signals
+from embedrt.signals import ending_signals, handled
 from embedrt.tasks import load_any
 from embedrt.verify import check_probes
 
@@ -117,12 +116,8 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle signals that end the server, without raising them again at the end."""
-        before = {number: signal.signal(number, self.handle_exit) for number in ending_signals()}
-        try:
+        with handled(ending_signals(), self.handle_exit):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Become unready at once; a second signal ends the process without waiting for requests."""

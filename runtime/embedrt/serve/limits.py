@@ -112,10 +112,10 @@ class LimitedProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def _feed(self, data: bytes) -> None:
-        """Parse what arrives, and ignore the wish for another protocol, as HTTP allows.
+        """Parse what arrives, and ignore the header ``Upgrade``, as HTTP allows.
 
-        Java's HttpClient asks for HTTP/2 with its first request. The parser takes a request that
-        does for one without a body, and so gets it again without the wish.
+        Java's HttpClient asks for HTTP/2 with its first request. The parser does not read the body
+        of such a request, which is therefore parsed again without the header.
         """
         self._unset_keepalive_if_required()
         try:

@@ -18,7 +18,6 @@ Handler = Callable[[Service, Incoming], Awaitable[Reply]]
 class Dialect:
     """The format of errors for one kind of client."""
 
-    name: str
     body: Callable[[RequestError, int], object]
     """The JSON of an error with a status."""
     statuses: dict[Kind, int]

@@ -137,7 +137,7 @@ class PairTokenizer:
             first, second = (parts[text] for text in pair)
             lengths = (len(first.ids) + first.is_cut, len(second.ids) + second.is_cut)
             if first.is_cut and second.is_cut and self._room % 2:
-                lengths = (length(pair[0]), length(pair[1]))  # the longer keeps a token more
+                lengths = (length(pair[0]), length(pair[1]))  # the longer one keeps one more token
             kept = longest_first(*lengths, self._room)
             filled = self._template.fill(
                 self._keep(first.ids, kept[0]), self._keep(second.ids, kept[1])

@@ -108,7 +108,7 @@ def _model(service: Service) -> object:
     return {"id": service.name, "object": "model", "created": 0, "owned_by": "embedrt"}
 
 
-DIALECT = Dialect(name="openai", body=error_body, statuses={"unsupported": 400})
+DIALECT = Dialect(body=error_body, statuses={"unsupported": 400})
 OPERATIONS = [
     *(
         Operation(path=path, method="POST", answer=embeddings, dialect=DIALECT, task="embedding")

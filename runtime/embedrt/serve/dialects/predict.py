@@ -10,7 +10,7 @@ import numpy as np
 from embedrt.pair import Pair
 from embedrt.serve.dialects import tei
 from embedrt.serve.errors import RequestError
-from embedrt.serve.fields import Texts, describe, flag
+from embedrt.serve.fields import Texts, check_number, describe, flag, wrong
 from embedrt.serve.operation import Operation
 from embedrt.serve.service import Scoring, Service
 from embedrt.serve.wire import Incoming, Reply, json_reply
@@ -45,17 +45,9 @@ def _pairs(value: object, most: int) -> tuple[list[Pair], Texts]:
     """Return the pairs, and their second texts, which represent them in messages."""
     if not isinstance(value, list):
         raise _wrong("inputs", value)
-    if not value:
-        raise RequestError("empty", "inputs is empty; send at least one pair", field="inputs")
-    is_one = isinstance(value[0], str)
+    is_one = bool(value) and isinstance(value[0], str)
     rows = [value] if is_one else value
-    if len(rows) > most:
-        raise RequestError(
-            "invalid",
-            f"inputs has {len(rows):,} pairs; send at most {most:,} at once, or start the server "
-            "with a larger --max-texts",
-            field="inputs",
-        )
+    check_number(rows, "inputs", "pair", most)
     pairs = [_pair(row, "inputs" if is_one else f"inputs[{at}]") for at, row in enumerate(rows)]
     texts = Texts(values=[second for _, second in pairs], name="inputs", is_one=is_one)
     return pairs, texts
@@ -66,11 +58,7 @@ def _pair(row: object, place: str) -> Pair:
         raise _wrong(place, row)
     for index, text in enumerate(row):
         if not isinstance(text, str):
-            raise RequestError(
-                "invalid",
-                f"{place}[{index}] is {describe(text)}; expected a string",
-                field=f"{place}[{index}]",
-            )
+            raise wrong(f"{place}[{index}]", text, "a string")
     if len(row) != 2:
         raise RequestError(
             "invalid", f"{place} has {len(row):,} texts; a pair has two", field=place

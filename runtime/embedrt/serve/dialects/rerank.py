@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from embedrt.reranker import Scored
 from embedrt.serve.dialects import tei, weaviate
 from embedrt.serve.errors import RequestError
-from embedrt.serve.fields import Texts, count_of, describe, flag, required, texts_of
+from embedrt.serve.fields import Texts, count_of, flag, required, texts_of, wrong
 from embedrt.serve.operation import Dialect, Handler, Operation
 from embedrt.serve.service import Scoring, Service
 from embedrt.serve.wire import Incoming, Reply, json_reply
@@ -160,7 +160,7 @@ def _list(fields: Mapping[str, Any], name: str) -> object:
     """Return a field that must be a list; `texts_of` looks at its elements."""
     value = fields.get(name)
     if isinstance(value, str):
-        raise RequestError("invalid", f"{name} is a string; expected a list of strings", field=name)
+        raise wrong(name, value, "a list of strings")
     return value
 
 
@@ -183,14 +183,11 @@ def _text_of(document: object, index: int) -> object:
         return document
     text = document.get("text")
     if not isinstance(text, str):
-        place = f"documents[{index}].text"
-        raise RequestError(
-            "invalid", f"{place} is {describe(text)}; expected a string", field=place
-        )
+        raise wrong(f"documents[{index}].text", text, "a string")
     return text
 
 
-DIALECT: Final = Dialect(name="cohere", body=error_body, statuses={"unsupported": 400})
+DIALECT: Final = Dialect(body=error_body, statuses={"unsupported": 400})
 OPERATIONS = [
     Operation(
         path="/rerank", method="POST", answer=by_fields, dialect=tei.DIALECT, task="reranking"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from embedrt.serve.dialects import tei
-from embedrt.serve.errors import RequestError
-from embedrt.serve.fields import is_token_ids, texts_of
 from embedrt.serve.operation import Operation
 from embedrt.serve.service import Service
 from embedrt.serve.wire import Incoming, Reply, json_reply
@@ -18,12 +16,7 @@ async def embed_sparse(service: Service, incoming: Incoming) -> Reply:
 
     A text with the prompt for queries is computed as a query, if the model has a separate path.
     """
-    inputs = incoming.fields.get("inputs")
-    if is_token_ids(inputs):
-        raise RequestError(
-            "invalid", "inputs holds token ids, which are not taken: send texts", field="inputs"
-        )
-    texts = texts_of(inputs, "inputs", service.options.max_texts)
+    texts = tei.inputs_of(service, incoming.fields)
     rows = (await service.embed_sparse(texts, tei.wanted_of(service, incoming.fields))).vectors
     return json_reply([_terms(row) for row in rows])
 

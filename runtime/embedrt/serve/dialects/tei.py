@@ -7,15 +7,7 @@ from typing import Any, Final
 
 from embedrt.bundle.manifest import Manifest, Side, Task
 from embedrt.serve.errors import Kind, RequestError
-from embedrt.serve.fields import (
-    Texts,
-    describe,
-    dimensions_of,
-    flag,
-    is_token_ids,
-    texts_of,
-    word,
-)
+from embedrt.serve.fields import Texts, dimensions_of, flag, is_token_ids, texts_of, word, wrong
 from embedrt.serve.kinds import KINDS
 from embedrt.serve.operation import Dialect, Operation
 from embedrt.serve.service import Service, Wanted
@@ -44,12 +36,7 @@ def error_body(error: RequestError, _: int) -> object:
 async def embed(service: Service, incoming: Incoming) -> Reply:
     """Answer ``POST /embed``: a list of vectors, also for one text."""
     fields = incoming.fields
-    inputs = fields.get("inputs")
-    if is_token_ids(inputs):
-        raise RequestError(
-            "invalid", "inputs holds token ids, which are not taken: send texts", field="inputs"
-        )
-    texts = texts_of(inputs, "inputs", service.options.max_texts)
+    texts = inputs_of(service, fields)
     wanted = wanted_of(
         service,
         fields,
@@ -57,6 +44,16 @@ async def embed(service: Service, incoming: Incoming) -> Reply:
         dimensions=dimensions_of(fields, service.manifest.dimension),
     )
     return json_reply((await service.embed(texts, wanted)).vectors)
+
+
+def inputs_of(service: Service, fields: Mapping[str, Any]) -> Texts:
+    """Return the texts in the field ``inputs``."""
+    inputs = fields.get("inputs")
+    if is_token_ids(inputs):
+        raise RequestError(
+            "invalid", "inputs holds token ids, which are not taken: send texts", field="inputs"
+        )
+    return texts_of(inputs, "inputs", service.options.max_texts)
 
 
 class Compared(Texts):
@@ -72,28 +69,16 @@ async def similarities(service: Service, incoming: Incoming) -> Reply:
     """Answer ``POST /similarity``: the cosine of each sentence with the source sentence."""
     inputs = incoming.fields.get("inputs")
     if not isinstance(inputs, dict):
-        raise RequestError(
-            "invalid",
-            f"inputs is {describe(inputs)}; expected an object with source_sentence and sentences",
-            field="inputs",
-        )
+        raise wrong("inputs", inputs, "an object with source_sentence and sentences")
     source = word(inputs, "source_sentence", within="inputs")
     if source is None:
         raise RequestError("invalid", "inputs.source_sentence is missing", field="inputs")
     sentences = inputs.get("sentences")
     if not isinstance(sentences, list):
-        raise RequestError(
-            "invalid",
-            f"inputs.sentences is {describe(sentences)}; expected a list of strings",
-            field="inputs.sentences",
-        )
+        raise wrong("inputs.sentences", sentences, "a list of strings")
     parameters = incoming.fields.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
-        raise RequestError(
-            "invalid",
-            f"parameters is {describe(parameters)}; expected an object",
-            field="parameters",
-        )
+        raise wrong("parameters", parameters, "an object")
     texts = texts_of(sentences, "inputs.sentences", service.options.max_texts)
     wanted = wanted_of(service, parameters or {})
     both = Compared(values=[*texts.values, source], name=texts.name, is_one=False)
@@ -182,7 +167,7 @@ def side_of(fields: Mapping[str, Any]) -> Side | None:
     return None if side is None else SIDES[side]
 
 
-DIALECT = Dialect(name="tei", body=error_body, statuses={"invalid": 422, "tokenizer": 422})
+DIALECT = Dialect(body=error_body, statuses={"invalid": 422, "tokenizer": 422})
 OPERATIONS = [
     Operation(path="/embed", method="POST", answer=embed, dialect=DIALECT, task="embedding"),
     Operation(

@@ -10,7 +10,7 @@ from typing import Any
 
 from embedrt.serve.dialects.tei import health, info
 from embedrt.serve.errors import RequestError
-from embedrt.serve.fields import describe, dimensions_of, texts_of, word
+from embedrt.serve.fields import dimensions_of, texts_of, word, wrong
 from embedrt.serve.operation import Dialect, Operation
 from embedrt.serve.service import Service, Wanted
 from embedrt.serve.wire import Incoming, Reply, json_reply
@@ -29,15 +29,12 @@ async def vectors(service: Service, incoming: Incoming) -> Reply:
     fields = incoming.fields
     config = fields.get("config")
     if config is not None and not isinstance(config, dict):
-        raise RequestError(
-            "invalid", f"config is {describe(config)}; expected an object", field="config"
-        )
+        raise wrong("config", config, "an object")
     wanted = _wanted(service, config or {})
     many = fields.get("texts")
     if many is not None:
         if not isinstance(many, list):
-            message = f"texts is {describe(many)}; expected a list of strings"
-            raise RequestError("invalid", message, field="texts")
+            raise wrong("texts", many, "a list of strings")
         texts = texts_of(many, "texts", service.options.max_texts)
         found = (await service.embed(texts, wanted)).vectors
         return json_reply({"vectors": found, "dims": found.shape[1]})
@@ -83,7 +80,7 @@ def _wanted(service: Service, config: Mapping[str, Any]) -> Wanted:
     )
 
 
-DIALECT = Dialect(name="weaviate", body=error_body, statuses={"invalid": 422})
+DIALECT = Dialect(body=error_body, statuses={"invalid": 422})
 OPERATIONS = [
     *(
         Operation(path=path, method="POST", answer=vectors, dialect=DIALECT, task="embedding")
