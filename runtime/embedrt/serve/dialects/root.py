@@ -1,6 +1,7 @@
 """``POST /``, by the bundle's task and the fields of the body.
 
-huggingface_hub's InferenceClient sends every task to the URL that it is given.
+huggingface_hub's InferenceClient sends every task to the URL that it is given, and SageMaker to
+``/invocations``.
 """
 
 from __future__ import annotations
@@ -39,4 +40,7 @@ async def root(service: Service, incoming: Incoming) -> Reply:
     return await ROOTS[service.manifest.task](service, incoming)
 
 
-OPERATIONS = [Operation(path="/", method="POST", answer=root, dialect=tei.DIALECT)]
+OPERATIONS = [
+    Operation(path=path, method="POST", answer=root, dialect=tei.DIALECT)
+    for path in ("/", "/invocations")
+]
