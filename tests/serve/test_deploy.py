@@ -71,6 +71,9 @@ def test_kubernetes() -> None:
     variables = {each["name"]: each.get("value") for each in container["env"]}
     waits = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     assert pod["terminationGracePeriodSeconds"] > waits + float(variables["EMBEDRT_GRACE"])
+    # Scrapers that follow annotations send no key, without which /metrics answers with 401.
+    assert "/metrics" not in PUBLIC
+    assert "prometheus.io" not in json.dumps(deployment)
     assert pod["enableServiceLinks"] is False  # else EMBEDRT_PORT is a URL
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     labels = deployment["spec"]["template"]["metadata"]["labels"]
