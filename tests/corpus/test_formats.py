@@ -326,6 +326,16 @@ class TestJsonLines:
         assert [row["text"] for row in self.read(tmp_path, lines)] == expected
 
 
+class TestParquet:
+    def test_timestamps_of_spark(self, tmp_path: Path) -> None:
+        """Spark writes them as INT96, which pyarrow reads as nanoseconds if it is not told."""
+        days = pa.array(["0001-01-01", "2024-05-06 07:08:09.000010", "9999-12-31", None])
+        table = pa.table({"text": ["a", "b", "c", "d"], "day": days.cast(pa.timestamp("us"))})
+        pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+        assert make_plan(find_place(tmp_path)).schema().field("day").type == pa.timestamp("us")
+        assert read_all(tmp_path) == table.to_pylist()
+
+
 class TestArrow:
     def test_types_that_parquet_does_not_have_become_plain(self, tmp_path: Path) -> None:
         texts = ["a", None, "a"]
