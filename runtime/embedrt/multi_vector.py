@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.late_interaction import Expansion, LateInteraction, TokenScore
-from embedrt.bundle.manifest import ATTENTION_MASK
+from embedrt.bundle.manifest import ATTENTION_MASK, Side
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.cache import VectorCache
 from embedrt.engine.call import TokenizeTexts
@@ -25,6 +26,7 @@ from embedrt.max_sim import TokenVectors, max_sim, max_sim_pairwise
 from embedrt.pair import TextKind
 from embedrt.request import (
     STREAM_CACHE_BYTES,
+    Embedded,
     Request,
     Requests,
     TaskOptions,
@@ -35,6 +37,7 @@ from embedrt.similarity import normalize
 from embedrt.spellings import OMITTED, TOKEN_ACCEPTED, TokenSpellings, read_spellings
 from embedrt.text.inputs import Texts, as_text
 from embedrt.text.tokenizer import TokenIds, Tokenizer
+from embedrt.text.truncation import Overlong
 
 FloatArray = NDArray[np.float32]
 QUERY: Final = "query"
@@ -123,7 +126,7 @@ class MultiVectorEncoder(LoadedBundle):
                 inputs.tokenizer,
                 self._options.overlong,
                 empty=np.empty(0, token_type(self.dimension)),
-                tokenize=inputs,
+                tokenize=partial(self._to_inputs, expansion=inputs.expansion),
             )
             for task, inputs in self._inputs.items()
         }
@@ -216,9 +219,25 @@ class MultiVectorEncoder(LoadedBundle):
 
     async def aencode(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
         """Compute like `encode`, without blocking the running asyncio loop."""
-        request = self._request(texts, **options)
+        return (await self.aembed(texts, **options)).vectors
+
+    async def aembed(
+        self,
+        texts: Texts = OMITTED,
+        *,
+        overlong: Overlong | None = None,
+        truncation_side: Side | None = None,
+        **options: Unpack[TokenOptions],
+    ) -> Embedded:
+        """Compute like `aencode`, and return each text's token count with the vectors.
+
+        `overlong` and `truncation_side` replace the encoder's and the bundle's own for this call.
+        """
+        request = self._request(
+            texts, overlong=overlong, truncation_side=truncation_side, **options
+        )
         await self._engine.arun(request.call)
-        return request.result()
+        return request.embedded()
 
     async def aencode_query(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
         """Compute like `encode_query`, without blocking the running asyncio loop."""
@@ -303,6 +322,8 @@ class MultiVectorEncoder(LoadedBundle):
         show_progress_bar: bool | None = None,  # noqa: ARG002  # handled by encode
         normalize_embeddings: bool = False,
         task: TextKind | None = None,
+        overlong: Overlong | None = None,
+        truncation_side: Side | None = None,
         **spellings: Unpack[TokenSpellings],
     ) -> Request:
         texts = read_spellings(texts, spellings, "encode", TokenSpellings, TOKEN_ACCEPTED)
@@ -312,6 +333,8 @@ class MultiVectorEncoder(LoadedBundle):
             prompt_name=prompt_name,
             prompt=prompt,
             batch_size=batch_size,
+            overlong=overlong,
+            truncation_side=truncation_side,
         )
 
     def _finish(self, task: TextKind | None, normalized: bool) -> KeepTokens:

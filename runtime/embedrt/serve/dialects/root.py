@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from embedrt.bundle.manifest import Task
-from embedrt.serve.dialects import predict, rerank, sparse, tei
+from embedrt.serve.dialects import late, predict, rerank, sparse, tei
 from embedrt.serve.operation import Handler, Operation
 from embedrt.serve.service import Service
 from embedrt.serve.wire import Incoming, Reply
@@ -32,6 +32,7 @@ ROOTS: Final[dict[Task, Handler]] = {
     "embedding": embedding,
     "reranking": reranking,
     "sparse": sparse.embed_sparse,
+    "late-interaction": late.embed_all,
 }
 
 
