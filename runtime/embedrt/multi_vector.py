@@ -9,24 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle.late_interaction import Expansion, LateInteraction, TokenScore
-from embedrt.bundle.manifest import ATTENTION_MASK
+from embedrt.bundle.manifest import ATTENTION_MASK, Side
 from embedrt.bundle.reader import Bundle
 from embedrt.engine.call import TokenizeTexts
 from embedrt.engine.sessions import Convert
 from embedrt.loaded import LoadedBundle, LoadOptions
 from embedrt.max_sim import TokenVectors, max_sim, max_sim_pairwise
 from embedrt.pair import TextKind
-from embedrt.request import Request, Requests, TaskOptions, for_task, run_ahead
+from embedrt.request import Embedded, Request, Requests, TaskOptions, for_task, run_ahead
 from embedrt.similarity import normalize
 from embedrt.spellings import OMITTED, TOKEN_ACCEPTED, TokenSpellings, read_spellings
 from embedrt.text.inputs import Texts, as_text
 from embedrt.text.tokenizer import TokenIds, Tokenizer
+from embedrt.text.truncation import Overlong
 
 FloatArray = NDArray[np.float32]
 QUERY: Final = "query"
@@ -115,7 +117,7 @@ class MultiVectorEncoder(LoadedBundle):
                 inputs.tokenizer,
                 self._options.overlong,
                 empty=np.empty(0, token_type(self.dimension)),
-                tokenize=inputs,
+                tokenize=partial(self._to_inputs, expansion=inputs.expansion),
             )
             for task, inputs in self._inputs.items()
         }
@@ -208,9 +210,25 @@ class MultiVectorEncoder(LoadedBundle):
 
     async def aencode(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
         """Compute like `encode`, without blocking the running asyncio loop."""
-        request = self._request(texts, **options)
+        return (await self.aembed(texts, **options)).vectors
+
+    async def aembed(
+        self,
+        texts: Texts = OMITTED,
+        *,
+        overlong: Overlong | None = None,
+        truncation_side: Side | None = None,
+        **options: Unpack[TokenOptions],
+    ) -> Embedded:
+        """Compute like `aencode`, and return each text's token count with the vectors.
+
+        `overlong` and `truncation_side` replace the encoder's and the bundle's own for this call.
+        """
+        request = self._request(
+            texts, overlong=overlong, truncation_side=truncation_side, **options
+        )
         await self._engine.arun(request.call)
-        return request.result()
+        return request.embedded()
 
     async def aencode_query(self, texts: Texts = OMITTED, **options: Unpack[TokenOptions]) -> Any:
         """Compute like `encode_query`, without blocking the running asyncio loop."""
@@ -295,6 +313,8 @@ class MultiVectorEncoder(LoadedBundle):
         show_progress_bar: bool | None = None,  # noqa: ARG002  # handled by encode
         normalize_embeddings: bool = False,
         task: TextKind | None = None,
+        overlong: Overlong | None = None,
+        truncation_side: Side | None = None,
         **spellings: Unpack[TokenSpellings],
     ) -> Request:
         texts = read_spellings(texts, spellings, "encode", TokenSpellings, TOKEN_ACCEPTED)
@@ -304,6 +324,8 @@ class MultiVectorEncoder(LoadedBundle):
             prompt_name=prompt_name,
             prompt=prompt,
             batch_size=batch_size,
+            overlong=overlong,
+            truncation_side=truncation_side,
         )
 
     def _finish(self, task: TextKind | None, normalized: bool) -> KeepTokens:

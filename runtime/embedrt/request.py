@@ -106,7 +106,7 @@ class Requests:
         Has the result of any token ids: the graph does not run, and `tokenizer` replaces the
         engine's.
     tokenize
-        Replaces the engine's tokenization.
+        Returns the function that replaces the engine's tokenization, from a tokenizer.
     """
 
     def __init__(
@@ -117,9 +117,10 @@ class Requests:
         *,
         empty: Row | None = None,
         known: Known | None = None,
-        tokenize: TokenizeTexts | None = None,
+        tokenize: Callable[[Tokenizer], TokenizeTexts] | None = None,
     ) -> None:
-        self._replacement = tokenize or (None if known is None else tokenizer.batch_ids)
+        self._with = tokenize or (lambda tokenizer: tokenizer.batch_ids)
+        self._replacement = None if tokenize is None and known is None else self._with(tokenizer)
         """Tokenizes in place of the engine; None leaves it to the engine."""
         self.prompts = Prompts.of(manifest)
         self._dimension = manifest.dimension
@@ -285,7 +286,7 @@ class Requests:
         return self._replacement if own_side else self._from_other_side
 
     def _from_other_side(self, texts: Sequence[str]) -> list[TokenIds]:
-        return self._tokenizer.other_side().batch_ids(texts)
+        return self._with(self._tokenizer.other_side())(texts)
 
 
 def run_ahead(engine: Engine, requests: Iterator[Request]) -> Iterator[Any]:

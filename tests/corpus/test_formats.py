@@ -67,6 +67,8 @@ WRITERS: dict[str, Callable[[Path, Any], None]] = {
     "a.feather": write_arrow_file,
     "a.jsonl": write_json,
     "a.ndjson": write_json,
+    "a.json": write_json,
+    "a.json.gz": write_json,
     "a.jsonl.gz": write_json,
     "a.jsonl.zst": write_json,
     "a.csv": write_csv,
@@ -137,7 +139,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in WRITERS if not name.endswith((".gz", ".zst"))])
 def test_an_empty_file(tmp_path: Path, name: str) -> None:
     """The file has no bytes where the format allows that, otherwise no rows."""
-    if name.endswith((".jsonl", ".ndjson", ".csv")):
+    if name.endswith((".jsonl", ".ndjson", ".json", ".csv")):
         (tmp_path / name).touch()
     else:
         WRITERS[name](tmp_path / name, pa.table({"text": pa.array([], pa.string())}))
@@ -169,6 +171,23 @@ def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
     assert plan.skipped == (cache, "dataset_info.json", "state.json")
     assert plan.schema().metadata is None
     assert read_all(tmp_path) == table.to_pylist() * 3
+
+
+def test_json_beside_other_data_describes_it(tmp_path: Path) -> None:
+    """Spark, Ray and DuckDB give lines the suffix that all others give descriptions."""
+    for name in ("part-0.json", "part-1.JSON.gz", "x=1/part-2.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_json(tmp_path / name, pa.table({"text": [name]}))
+    assert [row["text"] for row in read_all(tmp_path)] == [
+        "part-0.json", "part-1.JSON.gz", "x=1/part-2.json",
+    ]  # fmt: skip
+    write_csv(tmp_path / "a.json.csv", pa.table({"text": ["w1"]}))
+    assert read_all(tmp_path) == [{"text": "w1"}]
+    assert make_plan(find_place(tmp_path)).skipped == (
+        "part-0.json", "part-1.JSON.gz", "x=1/part-2.json",
+    )  # fmt: skip
+    named = make_plan(find_place(tmp_path / "part-0.json"))
+    assert named.rows == 1
 
 
 class TestCsv:
@@ -232,6 +251,10 @@ class TestJsonLines:
         content = content if isinstance(content, bytes) else content.encode()
         (tmp_path / "a.jsonl").write_bytes(content)
         return read_all(tmp_path)
+
+    def test_an_array_is_refused_with_the_remedy(self, tmp_path: Path) -> None:
+        with pytest.raises(CorpusSourceError, match=r"a.jsonl cannot .*one array.*jq -c '\.\[\]'"):
+            self.read(tmp_path, '\ufeff\n [\n{"text": "a"},\n{"text": "b"}\n]\n')
 
     @pytest.mark.parametrize(
         ("spelled", "text"),
@@ -326,6 +349,16 @@ class TestJsonLines:
         assert [row["text"] for row in self.read(tmp_path, lines)] == expected
 
 
+class TestParquet:
+    def test_timestamps_of_spark(self, tmp_path: Path) -> None:
+        """Spark writes them as INT96, which pyarrow reads as nanoseconds if it is not told."""
+        days = pa.array(["0001-01-01", "2024-05-06 07:08:09.000010", "9999-12-31", None])
+        table = pa.table({"text": ["a", "b", "c", "d"], "day": days.cast(pa.timestamp("us"))})
+        pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+        assert make_plan(find_place(tmp_path)).schema().field("day").type == pa.timestamp("us")
+        assert read_all(tmp_path) == table.to_pylist()
+
+
 class TestArrow:
     def test_types_that_parquet_does_not_have_become_plain(self, tmp_path: Path) -> None:
         texts = ["a", None, "a"]
@@ -349,7 +382,7 @@ class TestNames:
             ("a.CSV.zst", "csv"), ("x/y=1/a.csv", "csv"), ("_date=1/a.csv", "csv"),
             ("README.md", None), ("_SUCCESS", None), ("_metadata.parquet", None),
             (".a.parquet", None), ("_temporary/0/a.parquet", None), ("a.parquet.crc", None),
-            ("a.parquet.gz", None), ("a.json", None), ("a.gz", None), ("parquet", None),
+            ("a.parquet.gz", None), ("a.json", "jsonl"), ("a.gz", None), ("parquet", None),
         ],
     )  # fmt: skip
     def test_which_files_are_data(self, name: str, expected: str | None) -> None:

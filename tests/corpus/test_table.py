@@ -24,7 +24,18 @@ TYPES = {
     "large_string": pa.large_string(),
     "string_view": pa.string_view(),
     "dictionary": pa.dictionary(pa.int32(), pa.string()),
+    "polars.Categorical": pa.dictionary(pa.uint32(), pa.string_view()),
 }
+
+
+def array_of(texts: list[str | None], kind: Any) -> Any:
+    array = pa.array(texts, pa.string())
+    if not pa.types.is_dictionary(kind):
+        return array.cast(kind)
+    encoded = array.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(
+        encoded.indices.cast(kind.index_type), encoded.dictionary.cast(kind.value_type)
+    )
 
 
 def vectors_in(table: Any, column: str = "embedding") -> list[Any]:
@@ -34,7 +45,7 @@ def vectors_in(table: Any, column: str = "embedding") -> list[Any]:
 @pytest.mark.parametrize("kind", TYPES.values(), ids=TYPES)
 def test_vectors_are_those_of_encode(tiny_embedder: Embedder, kind: Any) -> None:
     texts = [*ODD, None, *texts_of(50)]
-    table = pa.table({"id": range(len(texts)), "text": pa.array(texts, pa.string()).cast(kind)})
+    table = pa.table({"id": range(len(texts)), "text": array_of(texts, kind)})
     found = embed_table(table, tiny_embedder)
     assert found.column_names == ["id", "text", "embedding"]
     assert found.column("embedding").type == pa.list_(pa.float32(), tiny_embedder.dimension)

@@ -133,6 +133,23 @@ def test_other_ways_give_the_same(load: Callable[..., MultiVectorEncoder]) -> No
         ]
 
 
+@pytest.mark.parametrize("expansion", [None, ATTENDED, HIDDEN])
+def test_a_call_may_cut_on_the_other_side(
+    load: Callable[..., MultiVectorEncoder], expansion: Any
+) -> None:
+    encoder = load(replace(LATE, expansion=expansion))
+
+    def of(text: str, **options: Any) -> list[int]:
+        return words(asyncio.run(encoder.aembed(text, truncation_side="left", **options)).vectors)
+
+    text = "w1 w2 w3 w4 w5 w6 w7 w8 w9"
+    assert of(text) == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert of(text, task="query") == [6, 7, 8, 9]
+    assert of("w1", task="query") == words(encoder.encode_query("w1"))
+    with pytest.raises(OverlongTextError):
+        of(text, overlong="error")
+
+
 def test_the_cache_tells_queries_from_documents(tmp_path: Path) -> None:
     late = replace(LATE, expansion=ATTENDED, skipped=(9,))
     with MultiVectorEncoder.load(make_tiny_late(tmp_path / "b", late), cache_mb=1) as encoder:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,12 @@ import yaml
 import embedrt.serve
 from embedrt.cli import parse
 from embedrt.serve.app import OPERATIONS, PUBLIC
+from embedrt.serve.lifecycle import FAREWELL_SECONDS, LAST_SECONDS
+from serving import serving
+from tiny_bundle import make_tiny
 
 DEPLOY = Path(embedrt.serve.__file__).parent / "deploy"
+DOCKER_STOP_SECONDS = 10
 OPTIONS = vars(parse(["serve", "BUNDLE"])).keys() | {"api_key"}
 
 
@@ -44,9 +51,28 @@ def test_dockerfile() -> None:
     program, *arguments = chain.from_iterable(map(json.loads, parts))
     assert program == "/opt/embedrt/bin/embedrt"
     assert parse(arguments).bundle == "/bundle"
-    probe = re.search(r":8080(/\w+)", stages[1])
-    assert probe is not None
-    assert probe[1] in PUBLIC
+    variables = dict(re.findall(r"(EMBEDRT_\w+)=(\S+)", stages[1]))
+    longest = float(variables["EMBEDRT_GRACE"]) + FAREWELL_SECONDS + LAST_SECONDS
+    assert longest < DOCKER_STOP_SECONDS
+
+
+def test_the_health_check_of_the_image(tmp_path: Path) -> None:
+    """It finds the server at the port that the container's environment names."""
+    content = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    check = re.search(r"(?m)^HEALTHCHECK .*\\\n +CMD (.*)$", content)
+    assert check is not None
+    _, *arguments = json.loads(check[1])
+
+    def status(port: int) -> int:
+        environment = {**os.environ, "EMBEDRT_PORT": str(port), "no_proxy": "*"}
+        command = [sys.executable, *arguments]
+        ended = subprocess.run(command, env=environment, check=False, capture_output=True)
+        return ended.returncode
+
+    with serving(make_tiny(tmp_path / "tiny"), tmp_path / "log") as server:
+        assert status(server.port) == 0
+        port = server.port
+    assert status(port) == 1
 
 
 def test_unit() -> None:
@@ -71,6 +97,9 @@ def test_kubernetes() -> None:
     variables = {each["name"]: each.get("value") for each in container["env"]}
     waits = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     assert pod["terminationGracePeriodSeconds"] > waits + float(variables["EMBEDRT_GRACE"])
+    # Scrapers that follow annotations send no key, without which /metrics answers with 401.
+    assert "/metrics" not in PUBLIC
+    assert "prometheus.io" not in json.dumps(deployment)
     assert pod["enableServiceLinks"] is False  # else EMBEDRT_PORT is a URL
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     labels = deployment["spec"]["template"]["metadata"]["labels"]

@@ -109,7 +109,8 @@ class TestTEI:
         assert tiny.post("/embed", {"inputs": "w5 w5"}).json() == [[0, 0, 0, 0, 0, 1, 0, 0, 0, 0]]
         plain = {"inputs": ["w5 w5"], "normalize": False}
         assert tiny.post("/embed", plain).json() == [vector_of(5, 5, 5)]
-        assert tiny.post("/", plain).json() == [vector_of(5, 5, 5)]
+        for path in ("/", "/invocations"):
+            assert tiny.post(path, plain).json() == [vector_of(5, 5, 5)]
 
     @pytest.mark.parametrize("name", [None, "query", "passage"])
     def test_prompt_name(self, tiny: Serving, name: str | None) -> None:
@@ -238,6 +239,11 @@ class TestWeaviate:
         fields = {"text": "w1", "dims": 0, "vector": None, "error": "", "config": config}
         found = tiny.post("/vectors", fields).json()
         assert found == {"text": "w1", "vector": vector_of(1, prompt), "dim": 10, "dims": 10}
+
+    def test_default_pooling(self, tiny: Serving) -> None:
+        """Weaviate names it in every request, whatever the pooling of the model is."""
+        fields = {"text": "w1", "config": {"pooling_strategy": "masked_mean"}}
+        assert tiny.post("/vectors", fields).json()["vector"] == vector_of(1, 5)
 
     def test_several(self, tiny: Serving) -> None:
         fields = {"texts": ["w1", "w2"], "config": {"task_type": "passage", "dimensions": 3}}

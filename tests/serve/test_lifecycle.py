@@ -25,7 +25,7 @@ import uvicorn
 from embedrt import Embedder
 from embedrt.cli import parse
 from embedrt.serve import create_app
-from embedrt.serve.lifecycle import Server, ServerOptions, listening
+from embedrt.serve.lifecycle import Server, ServerOptions, config_of, listening
 from embedrt.serve.limits import LimitedProtocol
 from serving import Serving, serving, start
 from tiny_bundle import make_tiny
@@ -340,6 +340,12 @@ class TestStart:
         with serving(tiny, tmp_path / "log", "--host", host) as server:
             assert server.url.startswith("http://[::1]:")
             assert server.get("/live").status_code == 200
+
+
+def test_idle_connections_outlive_those_of_proxies(tiny: Path) -> None:
+    """Proxies (nginx, AWS) keep theirs for 60 seconds, and Go's clients for 90."""
+    with Embedder.load(tiny) as embedder:
+        assert config_of(create_app(embedder), ServerOptions()).timeout_keep_alive > 90
 
 
 def test_import_embedrt_does_not_load_the_server() -> None:

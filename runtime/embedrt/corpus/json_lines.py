@@ -103,6 +103,10 @@ def _whole_lines(stream: Any) -> Iterator[bytes]:
     while read := stream.read(BLOCK_BYTES):
         if start:
             read, start = read.removeprefix(codecs.BOM_UTF8), False
+            if read.lstrip().startswith(b"["):
+                raise pa.ArrowInvalid(
+                    "it is one array; write an object a line, as jq -c '.[]' does"
+                )
         end = read.rfind(b"\n") + 1
         if not end:
             rest += read

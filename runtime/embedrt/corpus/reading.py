@@ -41,7 +41,7 @@ def describe(place: Place, path: str, file: SourceFile) -> Contents:
     with _named(file):
         if file.format == "parquet":
             with closing(place.filesystem.open_input_file(path)) as stream:
-                footer = pq.ParquetFile(stream, pre_buffer=False)
+                footer = _open_parquet(stream)
                 groups = [
                     footer.metadata.row_group(i).num_rows for i in range(footer.num_row_groups)
                 ]
@@ -125,9 +125,7 @@ def _batches(
     with ExitStack() as stack:
         if file.format == "parquet":
             stream = stack.enter_context(closing(place.filesystem.open_input_file(path)))
-            # Without pre_buffer, which would read a whole row group into memory.
-            parquet = pq.ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER_BYTES)
-            for batch in parquet.iter_batches(
+            for batch in _open_parquet(stream, buffer_size=BUFFER_BYTES).iter_batches(
                 batch_size=BATCH_ROWS,
                 row_groups=groups,
                 columns=schema.names,
@@ -166,6 +164,15 @@ def _described(place: Place, path: str, file: SourceFile) -> Iterator[tuple[int,
 def _open(place: Place, path: str) -> Any:
     """Open a stream, decompressed according to its suffix."""
     return place.filesystem.open_input_stream(path, compression="detect", buffer_size=BUFFER_BYTES)
+
+
+def _open_parquet(stream: Any, **options: Any) -> Any:
+    """Open a Parquet file.
+
+    Without `pre_buffer`, which would read a whole row group into memory. Spark's timestamps, which
+    are INT96, have microseconds: as nanoseconds, those before 1678 or after 2262 would be others.
+    """
+    return pq.ParquetFile(stream, pre_buffer=False, coerce_int96_timestamp_unit="us", **options)
 
 
 @contextmanager

@@ -128,6 +128,16 @@ def conform(table: Any, schema: Any) -> Any:
         if pa.types.is_run_end_encoded(column.type):
             column = pc.run_end_decode(column)
         if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+            column = _decoded(column)
         arrays.append(column if column.type == field.type else column.cast(field.type))
     return pa.table(arrays, schema=schema) if arrays else table.select([])
+
+
+def _decoded(column: Any) -> Any:
+    """Return the values of a column of dictionaries, with their plain type."""
+    kind = plain_type(column.type)
+    if kind == column.type.value_type:
+        return column.cast(kind)
+    # pyarrow has no cast from dictionaries of views, which polars writes.
+    chunks = [chunk.dictionary.cast(kind).take(chunk.indices) for chunk in column.chunks]
+    return pa.chunked_array(chunks, kind)

@@ -27,8 +27,11 @@ SUFFIXES: dict[str, Format] = {
     ".feather": "arrow",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".csv": "csv",
 }
+# Lines of Spark, Ray and DuckDB have this suffix, and so do descriptions that lie beside data.
+AMBIGUOUS = ".json"
 COMPRESSED = (".gz", ".zst")  # of lines; Parquet and Arrow compress inside
 HIDDEN = (".", "_")  # as in Hive, Spark and pyarrow: _SUCCESS, .part-0.crc
 # In folders of Hugging Face's save_to_disk, whose `map` writes its results beside the data.
@@ -109,13 +112,16 @@ def list_source(place: Place) -> Listing:
                 keys=hive_keys(relative),
             )
         )
+    if any(not _is_ambiguous(file.path) for file in files):
+        skipped += [file.path for file in files if _is_ambiguous(file.path)]
+        files = [file for file in files if not _is_ambiguous(file.path)]
     if not files:
         others = f" among its {len(skipped)} files" if skipped else ""
         raise CorpusSourceError(
             f"{place.given}: there is no data file{others}; expected "
             f"{', '.join(sorted(SUFFIXES))}, or {' or '.join(COMPRESSED)} of lines"
         )
-    return Listing(root=root, files=tuple(files), skipped=tuple(skipped))
+    return Listing(root=root, files=tuple(files), skipped=tuple(sorted(skipped)))
 
 
 def _folder_of(path: str) -> str:
@@ -153,6 +159,13 @@ def format_of(relative: str) -> Format | None:
         kind = SUFFIXES.get(PurePosixPath(path.stem).suffix.lower())
         return kind if kind in ("jsonl", "csv") else None
     return SUFFIXES.get(suffix)
+
+
+def _is_ambiguous(relative: str) -> bool:
+    path = PurePosixPath(relative.lower())
+    if path.suffix in COMPRESSED:
+        path = path.with_suffix("")
+    return path.suffix == AMBIGUOUS
 
 
 def hive_keys(relative: str) -> tuple[tuple[str, str | None], ...]:

@@ -12,7 +12,18 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from embedrt.loaded import LoadedBundle
-from embedrt.serve.dialects import openai, own, predict, rerank, root, sparse, tei, tokens, weaviate
+from embedrt.serve.dialects import (
+    late,
+    openai,
+    own,
+    predict,
+    rerank,
+    root,
+    sparse,
+    tei,
+    tokens,
+    weaviate,
+)
 from embedrt.serve.direct import Direct
 from embedrt.serve.endpoint import Endpoint
 from embedrt.serve.errors import RequestError
@@ -29,6 +40,7 @@ OPERATIONS: list[Operation] = [
     *rerank.OPERATIONS,
     *predict.OPERATIONS,
     *sparse.OPERATIONS,
+    *late.OPERATIONS,
     *root.OPERATIONS,
     *tokens.OPERATIONS,
     *weaviate.OPERATIONS,
@@ -38,7 +50,7 @@ PUBLIC = frozenset(operation.path for operation in OPERATIONS if operation.publi
 
 
 def create_app(loaded: LoadedBundle, options: ServeOptions | None = None) -> Starlette:
-    """Return the ASGI application that serves an `Embedder`, `Reranker` or `SparseEncoder`.
+    """Return the ASGI application that serves a bundle loaded by the class of its task.
 
     It limits the size of bodies (`ServeOptions.max_body_mb`), but leaves slow clients and long
     headers to the server that runs it. Load the bundle with `max_waiting_tokens`; otherwise the

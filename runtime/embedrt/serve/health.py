@@ -9,7 +9,7 @@ from time import monotonic
 import numpy as np
 
 from embedrt.loaded import LoadedBundle
-from embedrt.serve.kinds import kind_of
+from embedrt.serve.kinds import KINDS
 
 STALLED_SECONDS = 30.0  # with texts waiting and no batch begun
 PROBE_SECONDS = 10.0
@@ -20,7 +20,7 @@ class Health:
 
     def __init__(self, loaded: LoadedBundle) -> None:
         self._loaded = loaded
-        self._kind = kind_of(loaded.manifest)
+        self._kind = KINDS[loaded.manifest.task]
         self._failed = False
         self._numbers = count()
         self._batches, self._since = -1, monotonic()

@@ -9,9 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from embedrt.bundle.manifest import Manifest, Task
-from embedrt.errors import BundleFormatError
-from embedrt.loaded import CLASSES
+from embedrt.bundle.manifest import Task
 from embedrt.serve.errors import RequestError
 
 
@@ -59,17 +57,14 @@ KINDS: dict[Task, Kind] = {
         routes="/embed_sparse",
         probe=_weights,
     ),
+    "late-interaction": Kind(
+        does="gives one vector a token",
+        doing="encoding",
+        name="a late interaction model",
+        routes="/embed_all",
+        probe=lambda encoder, text: encoder.aencode(text, prompt=""),
+    ),
 }
-
-
-def kind_of(manifest: Manifest) -> Kind:
-    """Return the kind of a bundle's model; raise BundleFormatError if it has no routes."""
-    if manifest.task not in KINDS:
-        raise BundleFormatError(
-            f"{manifest.name} is a bundle for {manifest.task}, and a server has no routes for it: "
-            f"use it in Python, with {CLASSES[manifest.task]}.load"
-        )
-    return KINDS[manifest.task]
 
 
 def refuse_other_task(own: Task, task: Task | None, name: str) -> None:

@@ -27,6 +27,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from embedrt.arguments import check_at_least
 from embedrt.bundle.reader import Bundle
@@ -43,6 +44,9 @@ from embedrt.verify import check_probes
 
 logger = logging.getLogger("embedrt.serve")
 
+# Until an idle connection is closed. Proxies and pools of connections must keep theirs for less, or
+# they send requests on connections that close.
+IDLE_SECONDS = 120
 FAREWELL_SECONDS = 1.0  # in which idle connections may still send a request, and be told to close
 LAST_SECONDS = 0.25  # for the requests of connections that were accepted last
 MINUTE = 60.0
@@ -88,21 +92,27 @@ def serve(path: str | Path, options: ServerOptions) -> None:
         with load_any(bundle, options.load) as loaded:
             check_probes(loaded, bundle)
             app = create_app(loaded, options.app)
-            config = uvicorn.Config(
-                Below(app, options.root_path),
-                http=partial(LimitedProtocol, read_seconds=options.read_timeout),  # type: ignore[arg-type]
-                ws="none",
-                loop="asyncio",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=max(1, round(options.grace)),
-            )
             bound.listen()
             gc.freeze()  # a collection of what was imported would stop all requests
+            config = config_of(Below(app, options.root_path), options)
             Server(config, app.state.service.health).run(sockets=[listener])
+
+
+def config_of(app: ASGIApp, options: ServerOptions) -> uvicorn.Config:
+    """Return uvicorn's configuration for an application."""
+    return uvicorn.Config(
+        app,
+        http=partial(LimitedProtocol, read_seconds=options.read_timeout),  # type: ignore[arg-type]
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(options.grace)),
+    )
 
 
 class Server(uvicorn.Server):

@@ -18,6 +18,7 @@ from embedrt.bundle.manifest import ScoreActivation, Side
 from embedrt.embedder import Embedder
 from embedrt.errors import ClosedError, OverloadedError, OverlongTextError, TextError
 from embedrt.loaded import LoadedBundle
+from embedrt.multi_vector import MultiVectorEncoder
 from embedrt.pair import Pair, TextKind
 from embedrt.request import Embedded
 from embedrt.reranker import Reranker, Scored
@@ -119,15 +120,22 @@ class Service:
         return await self._run(texts, embedding)
 
     async def embed_sparse(self, texts: Texts, wanted: Wanted) -> Embedded:
-        """Compute the sparse rows of a request's texts; raise RequestError where that fails.
+        """Compute the sparse rows of a request's texts; raise RequestError where that fails."""
+        return await self._encode(cast("SparseEncoder", self.loaded), texts, wanted)
 
-        A text with the prompt for queries or documents is computed as one.
-        """
+    async def embed_all(self, texts: Texts, wanted: Wanted) -> Embedded:
+        """Compute the vectors of all tokens; raise RequestError where that fails."""
+        return await self._encode(cast("MultiVectorEncoder", self.loaded), texts, wanted)
+
+    async def _encode(
+        self, encoder: SparseEncoder | MultiVectorEncoder, texts: Texts, wanted: Wanted
+    ) -> Embedded:
+        """Compute a text with the prompt for queries, or for documents, as one."""
         kinds: dict[str | None, TextKind] = {
             self.prompts.query: "query",
             self.prompts.document: "document",
         }
-        encoding = cast("SparseEncoder", self.loaded).aembed(
+        encoding = encoder.aembed(
             texts.values,
             prompt_name=wanted.prompt_name,
             task=kinds.get(wanted.prompt_name),

@@ -1,6 +1,7 @@
 """``POST /``, by the bundle's task and the fields of the body.
 
-huggingface_hub's InferenceClient sends every task to the URL that it is given.
+huggingface_hub's InferenceClient sends every task to the URL that it is given, and SageMaker to
+``/invocations``.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from embedrt.bundle.manifest import Task
-from embedrt.serve.dialects import predict, rerank, sparse, tei
+from embedrt.serve.dialects import late, predict, rerank, sparse, tei
 from embedrt.serve.operation import Handler, Operation
 from embedrt.serve.service import Service
 from embedrt.serve.wire import Incoming, Reply
@@ -31,6 +32,7 @@ ROOTS: Final[dict[Task, Handler]] = {
     "embedding": embedding,
     "reranking": reranking,
     "sparse": sparse.embed_sparse,
+    "late-interaction": late.embed_all,
 }
 
 
@@ -39,4 +41,7 @@ async def root(service: Service, incoming: Incoming) -> Reply:
     return await ROOTS[service.manifest.task](service, incoming)
 
 
-OPERATIONS = [Operation(path="/", method="POST", answer=root, dialect=tei.DIALECT)]
+OPERATIONS = [
+    Operation(path=path, method="POST", answer=root, dialect=tei.DIALECT)
+    for path in ("/", "/invocations")
+]

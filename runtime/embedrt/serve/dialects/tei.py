@@ -8,7 +8,6 @@ from typing import Any, Final
 from embedrt.bundle.manifest import Manifest, Side, Task
 from embedrt.serve.errors import Kind, RequestError
 from embedrt.serve.fields import Texts, dimensions_of, flag, is_token_ids, texts_of, word, wrong
-from embedrt.serve.kinds import KINDS
 from embedrt.serve.operation import Dialect, Operation
 from embedrt.serve.service import Service, Wanted
 from embedrt.serve.wire import TEXT, Incoming, Reply, json_reply
@@ -86,14 +85,6 @@ async def similarities(service: Service, incoming: Incoming) -> Reply:
     return json_reply(similarity(vectors[-1:], vectors[:-1], "cosine")[0])
 
 
-async def unserved(service: Service, _: Incoming) -> Reply:
-    """Answer a route of TEI that is not implemented."""
-    raise RequestError(
-        "unsupported",
-        f"{service.name} {KINDS[service.manifest.task].does}; it does not serve this route",
-    )
-
-
 def classifier_type(manifest: Manifest) -> object:
     """Return TEI's `model_type` for a model of scores: a reranker has one, a classifier several."""
     assert manifest.reranking is not None
@@ -109,6 +100,7 @@ MODEL_TYPES: Final[Mapping[Task, Callable[[Manifest], object]]] = {
     "embedding": lambda manifest: {"embedding": {"pooling": "+".join(manifest.pooling)}},
     "reranking": classifier_type,
     "sparse": lambda _: {"embedding": {"pooling": "splade"}},
+    "late-interaction": lambda _: {"embedding": {"pooling": "none"}},
 }
 
 
@@ -173,7 +165,6 @@ OPERATIONS = [
     Operation(
         path="/similarity", method="POST", answer=similarities, dialect=DIALECT, task="embedding"
     ),
-    Operation(path="/embed_all", method="POST", answer=unserved, dialect=DIALECT),
     Operation(path="/info", method="GET", answer=info, dialect=DIALECT),
     *(
         Operation(path=path, method="GET", answer=health, dialect=DIALECT, public=True)

@@ -15,8 +15,8 @@ from embedrt.serve.operation import Dialect, Operation
 from embedrt.serve.service import Service, Wanted
 from embedrt.serve.wire import Incoming, Reply, json_reply
 
-# Accepted values of `config.pooling_strategy`; the bundle's graph has its own pooling.
-POOLING = {"masked_mean": "mean", "mean": "mean", "cls": "cls"}
+# Weaviate sends it for every class whose author has not chosen a pooling.
+DEFAULT_POOLING = "masked_mean"
 
 
 def error_body(error: RequestError, _: int) -> object:
@@ -66,8 +66,8 @@ def echo(text: str) -> str:
 def _wanted(service: Service, config: Mapping[str, Any]) -> Wanted:
     task = word(config, "task_type", ("query", "passage"), within="config")
     pooling = word(config, "pooling_strategy", within="config")
-    own = service.manifest.pooling
-    if pooling is not None and (POOLING.get(pooling, pooling),) != own:
+    own = service.manifest.pooling  # that of the graph, which no request can change
+    if pooling is not None and pooling != DEFAULT_POOLING and (pooling,) != own:
         message = f"config.pooling_strategy is {pooling[:40]!r}; this model's is {'+'.join(own)}"
         raise RequestError("invalid", message, field="config.pooling_strategy")
     prompts = service.prompts
