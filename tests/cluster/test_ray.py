@@ -19,6 +19,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
+from fsspec.implementations.local import LocalFileSystem
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.cluster_utils import Cluster
 
 from corpora import (
@@ -302,6 +304,27 @@ class TestCluster:
             "part-0.parquet, rows 20 to 39",
         ]
         assert all("failed 3 times, finally with" in reason for reason in report.failures)
+
+    def test_an_output_that_fails_twice(self, source: Path, tmp_path: Path, tiny: Path) -> None:
+        """As an object store may."""
+        output, tries, driver = tmp_path / "output", tmp_path / "tries", os.getpid()
+
+        class Failing(FSSpecHandler):  # type: ignore[misc]
+            """Local, and so sent to the workers by value."""
+
+            def open_output_stream(self, path: str, metadata: Any) -> Any:
+                if os.getpid() != driver:
+                    with tries.open("ab") as file:
+                        file.write(b"x")
+                        if file.tell() <= 2:
+                            raise OSError("503, slow down")
+                return super().open_output_stream(path, metadata)
+
+        failing = PyFileSystem(Failing(LocalFileSystem()))
+        report = embed(source, str(output), bundle=tiny, engine="ray", output_filesystem=failing)
+        assert report.complete
+        assert tries.stat().st_size > 2
+        assert_finished(output, digest_of_source(source, tiny))
 
     def test_an_engine_that_a_worker_lacks(self, source: Path, tmp_path: Path, tiny: Path) -> None:
         """The kernels, which run no bundle in fp32."""

@@ -82,7 +82,10 @@ class RayEngine:
             shipped = None if is_ours else ray.put(pack_bundle(work.bundle))
             # Ray passes a reference in a list on; only a node that lacks the folder reads it.
             common = ray.put(work), [shipped], self.cores_per_worker
-            task = ray.remote(num_cpus=self.cores_per_worker, max_retries=ATTEMPTS - 1)(make_parts)
+            # Exceptions too: an object store or a mounted folder may fail once.
+            task = ray.remote(
+                num_cpus=self.cores_per_worker, max_retries=ATTEMPTS - 1, retry_exceptions=True
+            )(make_parts)
             waiting: dict[Any, Run] = {}
             for run in _all_runs(plan, wanted):
                 while len(waiting) >= self._most_waiting(is_ours=is_ours):
@@ -160,7 +163,7 @@ def _finished(work: Work, waiting: dict[Any, Run]) -> Iterator[tuple[Outcome, in
         except RayTaskError as error:
             if isinstance(error.cause, EmbedrtError):  # the output, or the bundle
                 raise error.cause from None
-            yield from _lost(work, run, error)
+            yield from _lost(work, run, error.cause)
         except RayError as error:  # the worker or its node died in every attempt
             yield from _lost(work, run, error)
 
