@@ -44,7 +44,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     head_size = getattr(config, "head_dim", None) or (
         config.hidden_size // config.num_attention_heads
     )
-    rotation = tabulate(dialect.rotary(config), config.max_position_embeddings)
+    rotation = tabulate(dialect.rotary, config, config.max_position_embeddings)
     return Encoder(
         word_embeddings=weights.table("embed_tokens"),
         layers=Lazy(
