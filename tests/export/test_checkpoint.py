@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers.base.modules import Dense
+from torch import nn
 from transformers import AutoConfig
 
 from comparison import Pair, assert_agrees
@@ -20,7 +21,7 @@ from embedrt.errors import ExportError, SourceError, UnsupportedModelError
 from embedrt_export import export_model
 from embedrt_export.families import READERS
 from embedrt_export.source.checkpoint import load_tensors, weight_files
-from model_folders import HIDDEN, METADATA, change_json, make_small
+from model_folders import HIDDEN, METADATA, change_json, make_small, rename_weights
 
 TEXTS = ["", "a", "How many people live in London?", "a lazy dog " * 30]
 
@@ -90,6 +91,29 @@ def test_half_precision(folder: Path, tmp_path: Path, form: str, kind: torch.dty
     save({name: tensor.to(kind) for name, tensor in tensors.items()}, folder / form)
     pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
     assert_agrees(pair, TEXTS)
+
+
+def test_parameters(folder: Path, tmp_path: Path) -> None:
+    """A state dict made of a module's parameters, which torch would differentiate."""
+    parameters = {name: nn.Parameter(tensor) for name, tensor in take_weights(folder).items()}
+    torch.save(parameters, folder / "pytorch_model.bin")
+    pair = Pair(folder, export_model(str(folder), output=tmp_path / "bundle"))
+    assert_agrees(pair, TEXTS)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "modernbert", "mpnet", "roberta"])
+@pytest.mark.parametrize("prefix", ["model.", "module.encoder."])
+def test_encoder_inside_of_another_module(tmp_path: Path, family: str, prefix: str) -> None:
+    """Its weights are not found by transformers, which initializes it randomly."""
+    folder = make_small(tmp_path / "model", family)
+    if (prefix, family) == ("model.", "modernbert"):
+        prefix = "model.model."
+    rename_weights(folder, lambda name: prefix + name)
+    told = (
+        rf"lack \S*embeddings\.\S+: they have {prefix}\S*, where transformers does not look .*Save"
+    )
+    with pytest.raises(UnsupportedModelError, match=told):
+        export_model(str(folder), output=tmp_path / "bundle")
 
 
 def test_safetensors_come_before_torch_files(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("t5", {"feed_forward_proj": "gated-gelu"}),
     ("t5", {"feed_forward_proj": "gated-silu", "layer_norm_epsilon": 0.01}),
     ("t5", {"relative_attention_num_buckets": 16, "relative_attention_max_distance": 200}),
+    ("t5", {"feed_forward_proj": "gated-gelu", "dense_act_fn": "silu"}),
     ("mt5", {"feed_forward_proj": "relu", "d_kv": 8}),
     ("umt5", {"feed_forward_proj": "relu", "relative_attention_max_distance": 200}),
 ]
@@ -168,7 +170,9 @@ def test_settings_of_the_config(tmp_path: Path, family: str, changes: dict[str, 
     assert_agrees(pair, [*TEXTS, "a lazy dog " * 30])
 
 
-MODERN = {  # with the keys of transformers 5
+LATER = {"rope_type": "of_tomorrow", "factor": 2.0}
+AFTER_4 = needs(not is_known("eurobert"), reason="for a newer transformers")
+MODERN: dict[str, Any] = {  # with the keys of transformers 5
     "layer_types": [
         "sliding_attention",
         "full_attention",
@@ -180,6 +184,36 @@ MODERN = {  # with the keys of transformers 5
         "sliding_attention": {"rope_type": "linear", "rope_theta": 20.0, "factor": 3.0},
     },
 }
+
+
+@pytest.mark.parametrize(
+    ("family", "named"),
+    [
+        ("qwen3", {"rope_scaling": LATER}),
+        ("llama", {"rope_scaling": {"rope_type": ["linear"], "factor": 2.0}}),
+        pytest.param(
+            "modernbert",
+            {"rope_parameters": {**MODERN["rope_parameters"], "full_attention": LATER}},
+            marks=AFTER_4,
+        ),
+        pytest.param("modernbert", {"local_rope_theta": None}, marks=AFTER_4),
+        pytest.param(
+            "gte", {"rope_parameters": {"rope_type": "default", "rope_theta": "5"}}, marks=AFTER_4
+        ),
+    ],
+)
+def test_rotary_positions_that_transformers_does_not_compute(
+    tmp_path: Path, family: str, named: dict[str, Any]
+) -> None:
+    """As a newer transformers describes them; the installed one checks no values."""
+    folder = make_small(tmp_path / "model", family)
+    file = folder / "config.json"
+    config = json.loads(file.read_bytes())
+    write_json(file, {**{key: config[key] for key in config if "rope" not in key}, **named})
+    with pytest.raises(
+        UnsupportedModelError, match=r"rotary positions .* describes by \{.*upgrade"
+    ):
+        export_model(str(folder), output=tmp_path / "bundle")
 
 
 @needs(not is_known("eurobert"), reason="for a newer transformers")

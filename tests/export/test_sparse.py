@@ -460,6 +460,21 @@ class TestRefusals:
         with pytest.raises(UnsupportedModelError, match="not of one vocabulary"):
             export_model(str(folder), output=folder.with_name("bundle"))
 
+    @pytest.mark.parametrize(
+        ("family", "decoder"), [("bert", "cls.predictions.decoder"), ("roberta", "lm_head.decoder")]
+    )
+    def test_no_decoder_though_it_is_not_tied(
+        self, tmp_path: Path, family: str, decoder: str
+    ) -> None:
+        """Sentence-transformers initializes it randomly."""
+        folder = make_sparse(tmp_path / "model", family, tied=False)
+        file = folder / "model.safetensors"
+        weights = load_file(file)
+        del weights[f"{decoder}.weight"]
+        save_file(weights, file, METADATA)
+        with pytest.raises(UnsupportedModelError, match=rf"the weights lack {decoder}\.weight"):
+            export_model(str(folder), output=tmp_path / "bundle")
+
     def test_another_tokenizer_for_queries(self, folder: Path) -> None:
         file = folder / "query_0_SparseStaticEmbedding" / "tokenizer.json"
         tokenizer = json.loads(file.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from embedrt_export.source.checkpoint import Tensors
 
 def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map a BERT checkpoint."""
-    return read_encoder(config, tensors.under("bert.", "model."))
+    return read_encoder(config, tensors.under("bert."))
 
 
 def read_ernie(config: PretrainedConfig, tensors: Tensors) -> Encoder:

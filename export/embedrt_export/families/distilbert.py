@@ -12,7 +12,7 @@ EPSILON = 1e-12  # a constant in transformers' DistilBERT, not in its config
 
 def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map a DistilBERT checkpoint."""
-    weights = tensors.under("distilbert.", "model.")
+    weights = tensors.under("distilbert.")
     return Encoder(
         word_embeddings=weights.table("embeddings.word_embeddings"),
         position_embeddings=weights.table("embeddings.position_embeddings"),

@@ -79,9 +79,9 @@ def _rotation(config: Any, kind: str) -> Rotation:
     """Return the rotation of the layers of one kind, which has a base frequency of its own."""
     positions = config.max_position_embeddings
     if BY_KIND:
-        return tabulate(Gemma3RotaryEmbedding(config), positions, layer_type=kind)
+        return tabulate(Gemma3RotaryEmbedding, config, positions, layer_type=kind)
     if kind == SLIDING:
         config = copy.deepcopy(config)
         config.rope_theta = config.rope_local_base_freq
         config.rope_scaling = {"rope_type": "default"}
-    return tabulate(Gemma3RotaryEmbedding(config), positions)
+    return tabulate(Gemma3RotaryEmbedding, config, positions)

@@ -41,7 +41,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map a checkpoint of any of these families."""
     dialect = _dialect(config)
     weights = tensors.under("model.")
-    rotation = tabulate(dialect.rotary(config), config.max_position_embeddings)
+    rotation = tabulate(dialect.rotary, config, config.max_position_embeddings)
     return Encoder(
         word_embeddings=weights.table("embed_tokens"),
         layers=Lazy(

@@ -56,7 +56,7 @@ def _read_bert(config: PretrainedConfig, tensors: Tensors, words: FloatArray) ->
         dense=weights.linear("transform.dense"),
         activation=ACTIVATIONS[config.hidden_act],
         norm=weights.norm("transform.LayerNorm", config.layer_norm_eps),
-        decoder=_decoder(weights, "decoder", words),
+        decoder=_decoder(config, weights, "decoder", words),
         bias=_bias(weights, "decoder.bias", "bias"),
     )
 
@@ -66,7 +66,7 @@ def _read_distilbert(config: PretrainedConfig, tensors: Tensors, words: FloatArr
         dense=tensors.linear("vocab_transform"),
         activation=ACTIVATIONS[config.activation],
         norm=tensors.norm("vocab_layer_norm", EPSILON),
-        decoder=_decoder(tensors, "vocab_projector", words),
+        decoder=_decoder(config, tensors, "vocab_projector", words),
         bias=_bias(tensors, "vocab_projector.bias"),
     )
 
@@ -77,7 +77,7 @@ def _read_roberta(config: PretrainedConfig, tensors: Tensors, words: FloatArray)
         dense=weights.linear("dense"),
         activation="gelu",  # a constant in transformers, independent of the config
         norm=weights.norm("layer_norm", config.layer_norm_eps),
-        decoder=_decoder(weights, "decoder", words),
+        decoder=_decoder(config, weights, "decoder", words),
         bias=_bias(weights, "decoder.bias", "bias"),
     )
 
@@ -87,13 +87,13 @@ def _read_electra(config: PretrainedConfig, tensors: Tensors, words: FloatArray)
         dense=tensors.linear("generator_predictions.dense"),
         activation="gelu",  # a constant too
         norm=tensors.norm("generator_predictions.LayerNorm", config.layer_norm_eps),
-        decoder=_decoder(tensors, "generator_lm_head", words),
+        decoder=_decoder(config, tensors, "generator_lm_head", words),
         bias=_bias(tensors, "generator_lm_head.bias"),
     )
 
 
 def _read_modernbert(config: PretrainedConfig, tensors: Tensors, words: FloatArray) -> MaskedHead:
-    decoder = _decoder(tensors, "decoder", words)
+    decoder = _decoder(config, tensors, "decoder", words)
     activation = config.classifier_activation
     if activation not in ACTIVATIONS:
         raise UnsupportedModelError(
@@ -124,8 +124,12 @@ READERS: dict[str, Reader] = {
 }
 
 
-def _decoder(weights: Tensors, name: str, words: FloatArray) -> FloatArray:
-    return weights.table(name) if weights.has(f"{name}.weight") else words
+def _decoder(
+    config: PretrainedConfig, weights: Tensors, name: str, words: FloatArray
+) -> FloatArray:
+    """Return the decoder: the word embeddings if none is stored and the config ties the two."""
+    stored = weights.has(f"{name}.weight") or not getattr(config, "tie_word_embeddings", True)
+    return weights.table(name) if stored else words
 
 
 def _bias(weights: Tensors, *names: str) -> FloatArray:

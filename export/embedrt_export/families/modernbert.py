@@ -56,12 +56,12 @@ def _rotation(config: PretrainedConfig, kind: str) -> Rotation:
         from transformers.models.modernbert import modeling_modernbert  # noqa: PLC0415
 
         rotary: Any = modeling_modernbert.ModernBertRotaryEmbedding
-        return tabulate(rotary(config), positions, layer_type=kind)
+        return tabulate(rotary, config, positions, layer_type=kind)
     config = copy.deepcopy(config)
     local = config.local_rope_theta if kind == LOCAL else None
     config.rope_theta = config.global_rope_theta if local is None else local
     rotary = LlamaRotaryEmbedding
-    return tabulate(rotary(config), positions)
+    return tabulate(rotary, config, positions)
 
 
 def _read_layer(

@@ -13,7 +13,7 @@ PADDING_ID = 1  # a constant in transformers' MPNet, independent of the config
 
 def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map an MPNet checkpoint."""
-    weights = tensors.under("mpnet.", "model.")
+    weights = tensors.under("mpnet.")
     epsilon = config.layer_norm_eps
     positions = weights.table("embeddings.position_embeddings")[PADDING_ID:]
     return Encoder(

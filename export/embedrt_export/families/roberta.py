@@ -15,7 +15,7 @@ from embedrt_export.source.checkpoint import Tensors
 
 def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     """Map a RoBERTa checkpoint."""
-    weights = tensors.under("roberta.", "data2vec_text.", "model.")
+    weights = tensors.under("roberta.", "data2vec_text.")
     return read_encoder(config, weights, padding_id=config.pad_token_id)
 
 

@@ -49,7 +49,7 @@ def read(config: PretrainedConfig, tensors: Tensors) -> Encoder:
     if config.model_type == "nomic_bert":
         weights = weights.renamed(NOMIC_FEED_FORWARD)
     rotary: Any = LlamaRotaryEmbedding  # the computation is the same in all of these families
-    rotation = tabulate(rotary(config), config.max_position_embeddings)
+    rotation = tabulate(rotary, config, config.max_position_embeddings)
     types = "embeddings.token_type_embeddings"
     return Encoder(
         word_embeddings=weights.table("embeddings.word_embeddings"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 from zipfile import is_zipfile
 
 import numpy as np
@@ -43,9 +44,7 @@ class Tensors:
         """
         full = self.prefix + name
         if full not in self.tensors:
-            raise UnsupportedModelError(
-                f"the weights lack {full}: they are incomplete or of another architecture"
-            )
+            raise UnsupportedModelError(f"the weights lack {full}: {self._why_absent(full)}")
         tensor = self.tensors[full]
         full = self.stored_names.get(full, full)
         if tensor.dim() != axes:
@@ -57,6 +56,16 @@ class Tensors:
         if not np.isfinite([array.min(initial=0), array.max(initial=0)]).all():
             raise UnsupportedModelError(f"{full} holds NaN or infinity: the weights are broken")
         return array
+
+    def _why_absent(self, name: str) -> str:
+        """Return why there is no tensor of this name: the encoder may be part of another module."""
+        longer = next((stored for stored in self.tensors if stored.endswith(f".{name}")), None)
+        if longer is None:
+            return "they are incomplete or of another architecture"
+        return (
+            f"they have {self.stored_names.get(longer, longer)}, where transformers does not look "
+            "for it. Save the encoder by itself (save_pretrained of transformers)"
+        )
 
     def whole(self, name: str) -> NDArray[np.int32]:
         """Return a tensor of whole numbers with one axis.
@@ -135,10 +144,11 @@ def load_tensors(folder: Path) -> Tensors:
 def _load_torch(file: Path) -> dict[str, torch.Tensor]:
     # Only files in the format of torch 1.6 and later can be mapped.
     mapped = is_zipfile(file)
-    tensors: dict[str, torch.Tensor] = torch.load(
-        file, map_location="cpu", weights_only=True, mmap=mapped
-    )
-    return tensors
+    content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+    # Those saved as parameters, which torch would differentiate, are tensors too.
+    return {
+        name: value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)
+    }
 
 
 def weight_files(folder: Path) -> list[Path]:

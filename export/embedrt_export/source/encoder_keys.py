@@ -42,7 +42,7 @@ ENCODER = Table(
         "head_dim": honored(COUNT.or_null, "components of a head"),
         "hidden_act": honored(TEXT, "the activation"),
         "hidden_activation": honored(TEXT, "the activation of Gemma and ModernBERT"),
-        "dense_act_fn": overruled(ANY, "transformers takes T5's activation from feed_forward_proj"),
+        "dense_act_fn": honored(TEXT, "the activation of T5, instead of that of feed_forward_proj"),
         "feed_forward_proj": honored(TEXT, "the activation of T5, and whether it is gated"),
         "type_vocab_size": honored(WHOLE.or_null, "GTE may have no token types"),
         "use_task_id": honored(FLAG, "ERNIE adds the embedding of the first task"),
