@@ -98,7 +98,8 @@ similarity_fn_name
 similarity_pairwise(a, b)
 """,
     embedrt.MultiVectorEncoder: LOADED
-    + """aencode(texts=..., **options)
+    + """aembed(texts=..., *, overlong=None, truncation_side=None, **options)
+aencode(texts=..., **options)
 aencode_document(texts=..., **options)
 aencode_query(texts=..., **options)
 dimension
