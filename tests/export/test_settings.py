@@ -273,6 +273,7 @@ def test_every_reason_at_once(folder: Path) -> None:
     message = refusal(folder)
     for reason in ("BoW", "CNN", "theirs.Evil", "median", "include_prompts", "jaccard"):
         assert reason in message
+    assert message.endswith(". Use the library that it was made with")
 
 
 def test_no_code_of_a_custom_module_runs(tmp_path: Path) -> None:

@@ -155,7 +155,14 @@ def check_object(
 def refuse_for(folder: Path, reasons: Sequence[str]) -> None:
     """Raise UnsupportedModelError with all reasons against an export, unless there is none."""
     if reasons:
-        raise UnsupportedModelError(f"{folder} cannot be exported: {'; '.join(reasons)}")
+        raise refusal(folder, *reasons)
+
+
+def refusal(folder: Path, *reasons: str) -> UnsupportedModelError:
+    """Return the error for a model that cannot be exported."""
+    return UnsupportedModelError(
+        f"{folder} cannot be exported: {'; '.join(reasons)}. Use the library that it was made with"
+    )
 
 
 def require_kind(file: Path, name: str, value: Any, kind: Kind) -> None:

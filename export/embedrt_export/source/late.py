@@ -10,14 +10,14 @@ from typing import cast, get_args
 from embedrt.bundle.late_interaction import TokenScore
 from embedrt.pair import TextKind
 from embedrt_export.head import TOKENS
-from embedrt_export.source.checks import JsonObject, check_object, read_object, refuse_for
+from embedrt_export.source.checks import JsonObject, check_object, read_object, refusal, refuse_for
 from embedrt_export.source.embedding import read_head
 from embedrt_export.source.head import check_modules
 from embedrt_export.source.keys import MODEL
 from embedrt_export.source.late_keys import MULTI_VECTOR_MASK, TOKEN_NORMALIZE
 from embedrt_export.source.model import ExpansionSettings, LateSettings, Settings
 from embedrt_export.source.modules import MODULES, Module, foreign_modules, read_modules
-from embedrt_export.source.other_models import LATE, refusal, refuse_adapter, refuse_folder
+from embedrt_export.source.other_models import LATE, refuse_adapter, refuse_folder
 from embedrt_export.source.prompts import EXTRAS, read_prompts
 from embedrt_export.source.pylate import LateFiles, is_of_pylate, read_pylate
 from embedrt_export.source.transformer import check_transformer, read_transformer_file

@@ -8,7 +8,7 @@ from pathlib import Path
 from embedrt.bundle.reader import MANIFEST
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.source.checkpoint import WEIGHT_FILES, unread_weights
-from embedrt_export.source.checks import TEXT, JsonObject, read_object
+from embedrt_export.source.checks import TEXT, JsonObject, read_object, refusal
 from embedrt_export.source.files import file_names
 
 ADAPTER = "adapter_config.json"
@@ -108,13 +108,6 @@ def refuse_kind(
     model_type = model.get("model_type", DENSE)
     if TEXT.accepts(model_type) and model_type != DENSE:
         raise refusal(folder, f"its model_type is {model_type}, and embedrt takes a {DENSE}")
-
-
-def refusal(folder: Path, reason: str) -> UnsupportedModelError:
-    """Return the error for a model that cannot be exported."""
-    return UnsupportedModelError(
-        f"{folder} cannot be exported: {reason}. Use the library that it was made with"
-    )
 
 
 def refuse_adapter(folder: Path) -> None:

@@ -19,9 +19,10 @@ from embedrt_export.source.checks import (
     check_object,
     honored,
     object_of,
+    refusal,
 )
 from embedrt_export.source.modules import Module
-from embedrt_export.source.other_models import LATE, refusal
+from embedrt_export.source.other_models import LATE
 
 MODEL_TYPE = "ColBERT"
 DENSE = "pylate.models.Dense.Dense"

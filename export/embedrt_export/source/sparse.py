@@ -16,12 +16,12 @@ from embedrt.errors import UnsupportedModelError
 from embedrt_export.encoder import FloatArray
 from embedrt_export.masked import SpladePooling
 from embedrt_export.source.checkpoint import load_tensors
-from embedrt_export.source.checks import JsonObject, check_object, read_object, refuse_for
+from embedrt_export.source.checks import JsonObject, check_object, read_object, refusal, refuse_for
 from embedrt_export.source.embedding import read_similarity
 from embedrt_export.source.keys import MODEL
 from embedrt_export.source.model import QueryTable, Settings, SparseSettings
 from embedrt_export.source.modules import Module, foreign_modules, read_module, read_modules
-from embedrt_export.source.other_models import refusal, refuse_adapter
+from embedrt_export.source.other_models import refuse_adapter
 from embedrt_export.source.prompts import EXTRAS, read_prompts
 from embedrt_export.source.sparse_keys import ROUTER, ROUTES, SPARSE_STATIC, SPLADE_POOLING
 from embedrt_export.source.transformer import check_transformer, read_transformer_file
