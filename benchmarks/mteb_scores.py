@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.texts import read_pairs
+from benchmarks.markdown import head, row
 
 PUBLISHED = {"STSBenchmark": 0.82032, "SciFact": 0.64508}
 """all-MiniLM-L6-v2's main scores in the leaderboard's results, at 8b3219a9."""
@@ -91,12 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+")
     options = parser.parse_args(arguments)
     tasks = sts_benchmark(options.data), scifact(options.data / "scifact_beir")
-    print("| | STSBenchmark | SciFact |\n|---|--:|--:|")
+    print(head("", *PUBLISHED))
     rows = {"published, sentence-transformers": PUBLISHED}
     for bundle in options.bundles:
         rows[bundle.name] = main_scores(bundle, tasks)
     for name, scores in rows.items():
-        print(f"| {name} | {scores['STSBenchmark']:.5f} | {scores['SciFact']:.5f} |")
+        print(row(name, *(f"{scores[task]:.5f}" for task in PUBLISHED)))
 
 
 if __name__ == "__main__":
