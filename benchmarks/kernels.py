@@ -24,7 +24,8 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.harness.engine_quality import ENGINES, TITLES, engine_qualities
-from benchmarks.harness.texts import many_texts, mixed_texts, read_retrieval
+from benchmarks.harness.retrieval import read_retrieval
+from benchmarks.harness.texts import many_texts, mixed_texts
 from benchmarks.machine.describe import describe_machine
 from benchmarks.markdown import head, row
 from benchmarks.statistics import median

@@ -8,13 +8,11 @@ embedrt[mteb].
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.retrieval import read_entries, read_judgments
 from benchmarks.harness.texts import read_pairs
 from benchmarks.markdown import head, row
 
@@ -37,15 +35,9 @@ def sts_benchmark(data: Path) -> Any:
 
 def scifact(folder: Path) -> Any:
     """Return MTEB's SciFact with the local test set."""
-    qrels: dict[str, dict[str, int]] = defaultdict(dict)
-    with (folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            qrels[row["query-id"]][row["corpus-id"]] = int(row["score"])
-    corpus, queries = (
-        [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
-        for name in ("corpus.jsonl", "queries.jsonl")
-    )
-    return scifact_of(corpus, [each for each in queries if str(each["_id"]) in qrels], qrels)
+    qrels = read_judgments(folder)
+    queries = [each for each in read_entries(folder, "queries") if each["_id"] in qrels]
+    return scifact_of(read_entries(folder, "corpus"), queries, qrels)
 
 
 def scifact_of(
@@ -59,14 +51,14 @@ def scifact_of(
 
     def rows(entries: Sequence[dict[str, str]], *columns: str) -> Any:
         return Dataset.from_list(
-            [{"id": str(each["_id"])} | {name: each[name] for name in columns} for each in entries]
+            [{"id": each["_id"]} | {name: each[name] for name in columns} for each in entries]
         )
 
     task = mteb.get_task("SciFact")
     split = {
         "corpus": rows(corpus, "title", "text"),
         "queries": rows(queries, "text"),
-        "relevant_docs": dict(qrels),
+        "relevant_docs": qrels,
         "top_ranked": None,
     }
     task.dataset, task.data_loaded = {"default": {"test": split}}, True

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.harness.odd_texts import odd_texts
 from benchmarks.harness.quality import cosines, describe_cosines, ndcg, sts_spearman
-from benchmarks.harness.texts import Retrieval, sentences
+from benchmarks.harness.retrieval import Retrieval
+from benchmarks.harness.texts import sentences
 from benchmarks.markdown import row
 from embedrt import Embedder
 from embedrt.kernels.choose import Use

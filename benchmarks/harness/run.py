@@ -21,8 +21,9 @@ from benchmarks.harness.environments import HARNESS, installed
 from benchmarks.harness.measuring import BYTES, KINDS, UNITS, Bench, Turns, measure
 from benchmarks.harness.plan import Workload
 from benchmarks.harness.processes import Pool
+from benchmarks.harness.retrieval import read_retrieval
 from benchmarks.harness.rows import Row, append_rows, read_rows
-from benchmarks.harness.texts import Texts, read_retrieval
+from benchmarks.harness.texts import Texts
 from benchmarks.machine.describe import describe_machine
 from benchmarks.models import MAX_TOKENS
 
