@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.checkout import FOLDER, ROOT, commit
-from benchmarks.harness.artifacts import Artifacts
+from benchmarks.checkout import ROOT, commit
+from benchmarks.harness.artifacts import MODELS, Artifacts
 from benchmarks.harness.catalog import ContenderError, Entry
 from benchmarks.harness.environments import HARNESS, installed
 from benchmarks.harness.measuring import BYTES, KINDS, UNITS, Bench, Turns, measure
@@ -46,7 +46,7 @@ class Run:
     """The fp32 contender, in the harness's environment, with which the others are compared."""
     timeout: float
     """Seconds that a contender may take to load or to answer."""
-    folder: Path = FOLDER / ".models"
+    folder: Path = MODELS
     """Folder of the artifacts of all models."""
     beir: Path | None = None
     """Folder of a retrieval task."""
