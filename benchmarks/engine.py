@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, fields
-from itertools import chain
+from itertools import chain, cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +192,7 @@ def long(bundle: Path, _: int) -> Iterator[Row]:
     """Measure one text of maximum length in a new process."""
     with Embedder.load(bundle) as embedder:
         tokens = embedder.max_tokens
-    text = " ".join(PASSAGE[at % len(PASSAGE)] for at in range(tokens))
+    text = " ".join(islice(cycle(PASSAGE), tokens))
     with process_of(LONG, bundle) as process:
         seconds, grown = map(float, process.communicate(text)[0].split())
     yield f"a text of {tokens} tokens", f"{seconds:.3f} s", ""
@@ -215,14 +215,7 @@ def process_of(script: str, bundle: Path) -> subprocess.Popen[str]:
     )
 
 
-WORKLOADS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
-    "concurrent": concurrent,
-    "beside": beside,
-    "startup": startup,
-    "memory": memory,
-    "shared": shared,
-    "long": long,
-}
+WORKLOADS = {each.__name__: each for each in (concurrent, beside, startup, memory, shared, long)}
 
 if __name__ == "__main__":
     main()
