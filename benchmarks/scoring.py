@@ -43,7 +43,7 @@ class Scorer:
     """A model that scores documents for a query: raw scores, or similarities."""
 
     loaded: Scorer
-    """The one of this process."""
+    """The scorer of this process, which `load` sets."""
 
     def __init__(self, task: Task, path: Path, batch: int | None) -> None:
         """Load a bundle, or with a `batch` size an original."""

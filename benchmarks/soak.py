@@ -3,7 +3,7 @@
 One process embeds texts of many lengths, most of them short and some beyond the bundle's maximum,
 and prints its resident memory after each block of 1,000. The first texts of a block are embedded
 one per call, as in a service, the others in one call. Memory grows until the largest batches have
-run and most words have occurred, whose rows of the mapped weights are resident from then on. At the
+run and most words have occurred, because a word's row of the mapped weights stays resident. At the
 end it must be within 5 % of that after a tenth of the texts, otherwise the exit status is 1.
 """
 
