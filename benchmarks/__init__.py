@@ -2,8 +2,8 @@
 
 The subpackages import each other in one direction only: `report` reads the rows of `harness`, which
 runs `contenders` and `preparations` and describes the `machine`. The modules of this folder are
-commands (`run`, `roofline`, `soak`) and code that several subpackages share. README.md explains the
-method.
+commands, such as `run` and `roofline`, and code that several subpackages share. README.md explains
+the method.
 """
 
 MAIN_MODEL = "all-MiniLM-L6-v2"

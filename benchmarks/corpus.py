@@ -2,11 +2,11 @@
 
 The same rows are embedded by one call of `encode` and from Parquet to Parquet, in turns. The speed
 of the latter is given as a share of the former. ``--ray`` does the same with a Ray cluster on this
-machine, whose start counts, and whose end does not; the speed after the start, when each worker has
-made a part, is a column of its own. ``--peers MODEL`` embeds them with the process pool of
-sentence-transformers and the parallel processes of fastembed, which return vectors and write no
-files; MODEL is the name of the bundle's original. ``--memory`` embeds once and prints the private
-memory of the process at intervals.
+machine. The seconds include the start of the cluster but not its end; another column has the speed
+without the start, from when each worker has made a part. ``--peers MODEL`` embeds them with the
+process pool of sentence-transformers and the parallel processes of fastembed, which return vectors
+and write no files; MODEL is the name of the bundle's original. ``--memory`` embeds once and prints
+the private memory of the process at intervals.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,9 @@ import pyarrow.parquet as pq
 
 from benchmarks.harness.corpus_peers import Seconds, peers_of
 from benchmarks.harness.texts import many_texts
+from benchmarks.markdown import head, row
 from benchmarks.statistics import median
+from benchmarks.timing import in_turns
 from embedrt import Embedder
 from embedrt.bench.memory import private_bytes
 from embedrt.corpus import LocalEngine, embed
@@ -85,10 +88,7 @@ class Timed:
         return Taken(last.seconds, steady, last.seconds - last.rows / steady)
 
 
-Way = Callable[[Sequence[str]], Taken]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one bundle."""
     parser = argparse.ArgumentParser(prog="benchmarks.corpus", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -108,7 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             peers = peers_of(options.peers) if options.peers else {}
             compare(options, folder, texts, peers)
-    return 0
 
 
 def write_source(folder: Path, texts: Sequence[str]) -> None:
@@ -125,65 +124,59 @@ def compare(
 ) -> None:
     """Print the seconds of each alternative and its share of `encode`'s speed."""
 
-    def encode(texts: Sequence[str]) -> Taken:
+    def encode() -> Taken:
         with Embedder.load(options.bundle) as embedder:
             embedder.encode(texts[:100])
             start = time.perf_counter()
             embedder.encode(texts)
             return Taken(time.perf_counter() - start)
 
-    def files(make: Callable[[], Any], workers: int | None = None) -> Way:
-        def embed_files(_: Sequence[str]) -> Taken:
-            timed = Timed(make(), workers)
-            with tempfile.TemporaryDirectory(dir=folder) as output:
-                embed(folder / "source", Path(output, "out"), bundle=options.bundle, engine=timed)
-            return timed.taken()
+    def files(make: Callable[[], Any], workers: int | None = None) -> Taken:
+        timed = Timed(make(), workers)
+        with tempfile.TemporaryDirectory(dir=folder) as output:
+            embed(folder / "source", Path(output, "out"), bundle=options.bundle, engine=timed)
+        return timed.taken()
 
-        return embed_files
+    def peer(seconds: Seconds) -> Taken:
+        return Taken(seconds(texts))
 
-    def peer(seconds: Seconds) -> Way:
-        return lambda texts: Taken(seconds(texts))
-
-    ways = {"encode": encode, "local": files(LocalEngine)}
+    ways: dict[str, Callable[[], Taken]] = {"encode": encode, "local": partial(files, LocalEngine)}
     if options.ray:
         from embedrt.corpus.on_ray import RayEngine  # noqa: PLC0415 - needs another extra
 
-        ways["ray"] = files(RayEngine, available_threads())
-    ways |= {name: peer(seconds) for name, seconds in peers.items()}
+        ways["ray"] = partial(files, RayEngine, available_threads())
+    ways |= {name: partial(peer, seconds) for name, seconds in peers.items()}
     taken: dict[str, list[Taken]] = {name: [] for name in ways}
-    cpu: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.repetitions):
-        for name, way in ways.items():
-            before = time.process_time()
-            taken[name].append(way(texts))
-            cpu[name].append(time.process_time() - before)
+
+    def run(name: str) -> None:
+        taken[name].append(ways[name]())
+
+    times = in_turns({name: partial(run, name) for name in ways}, options.repetitions)
     print(f"{len(texts):,} rows, median of {options.repetitions} in turns\n")
-    print(
-        "| way | s | CPU s of this process | rows/s | share of encode | after the start | start s |"
-    )
-    print("|---|--:|--:|--:|--:|--:|--:|")
+    print(head("way", "s", "CPU s of this process", "rows/s", "share of encode",
+               "after the start", "start s"))  # fmt: skip
     found = {name: Taken(*map(median, zip(*taken[name], strict=True))) for name in ways}
     whole = found["encode"].seconds
     for name, one in found.items():
         numbers = (
             f"{one.seconds:.1f}",
-            f"{median(cpu[name]):.1f}",
+            f"{median(times[name].cpu):.1f}",
             f"{len(texts) / one.seconds:,.0f}",
             f"{whole / one.seconds:.2f}",
             f"{one.steady * whole / len(texts):.2f}",
             f"{one.start:.1f}",
         )
-        print("|", name, "|", " | ".join(numbers).replace("nan", ""), "|")
+        print(row(name, *numbers).replace("nan", ""))
 
 
 def show_memory(bundle: Path, folder: Path) -> None:
     """Print the private memory during one run."""
     timed = Timed(LocalEngine())
     embed(folder / "source", folder / "output", bundle=bundle, engine=timed, columns=["id"])
-    print("| rows | private MB |\n|--:|--:|")
+    print(head("rows", "private MB"))
     for point in timed.points[:: max(1, len(timed.points) // MEMORY_POINTS)]:
-        print(f"| {point.rows:,} | {point.megabytes:.0f} |")
+        print(row(f"{point.rows:,}", f"{point.megabytes:.0f}"))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

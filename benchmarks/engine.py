@@ -24,14 +24,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, fields
-from itertools import chain
+from itertools import chain, cycle, islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.texts import many_texts, mixed_texts, sentences
+from benchmarks.markdown import head, row
 from benchmarks.statistics import median, percentile
 from benchmarks.timing import each_call, in_turns
 from embedrt import Bundle, Embedder
@@ -69,7 +71,7 @@ Row = tuple[str, str, str]
 """What was measured, the figure, and a note."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures of one bundle as a table."""
     parser = argparse.ArgumentParser(prog="benchmarks.engine", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -81,11 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     os.environ[VARIABLE] = options.kernels  # for this process and those that it starts
     print(f"{choose_unloaded(Bundle.open(options.bundle)).engine}\n")
-    print("| what | figure | |\n|---|--:|---|")
+    print(head("what", "figure", ""))
     for workload in options.only:
-        for row in WORKLOADS[workload](options.bundle, options.rounds):
-            print(f"| {' | '.join(row)} |", flush=True)
-    return 0
+        for cells in WORKLOADS[workload](options.bundle, options.rounds):
+            print(row(*cells), flush=True)
 
 
 def concurrent(bundle: Path, rounds: int) -> Iterator[Row]:
@@ -111,19 +112,14 @@ def concurrent(bundle: Path, rounds: int) -> Iterator[Row]:
 def by_threads(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     """Embed the texts with `THREADS` threads that call with one text at a time.
 
-    They are no pool, whose own work on each text would be measured too.
+    The pool gets one task for each thread: a task for each text would be measured too.
     """
-    parts: list[list[Vectors]] = [[] for _ in range(THREADS)]
 
-    def work(first: int) -> None:
-        parts[first] = [embedder.encode(text) for text in texts[first::THREADS]]
+    def work(first: int) -> list[Vectors]:
+        return [embedder.encode(text) for text in texts[first::THREADS]]
 
-    threads = [threading.Thread(target=work, args=(first,)) for first in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return in_order(parts)
+    with ThreadPoolExecutor(THREADS) as pool:
+        return in_order(list(pool.map(work, range(THREADS))))
 
 
 async def by_tasks(embedder: Embedder, texts: Sequence[str]) -> Vectors:
@@ -196,7 +192,7 @@ def long(bundle: Path, _: int) -> Iterator[Row]:
     """Measure one text of maximum length in a new process."""
     with Embedder.load(bundle) as embedder:
         tokens = embedder.max_tokens
-    text = " ".join(PASSAGE[at % len(PASSAGE)] for at in range(tokens))
+    text = " ".join(islice(cycle(PASSAGE), tokens))
     with process_of(LONG, bundle) as process:
         seconds, grown = map(float, process.communicate(text)[0].split())
     yield f"a text of {tokens} tokens", f"{seconds:.3f} s", ""
@@ -219,14 +215,7 @@ def process_of(script: str, bundle: Path) -> subprocess.Popen[str]:
     )
 
 
-WORKLOADS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
-    "concurrent": concurrent,
-    "beside": beside,
-    "startup": startup,
-    "memory": memory,
-    "shared": shared,
-    "long": long,
-}
+WORKLOADS = {each.__name__: each for each in (concurrent, beside, startup, memory, shared, long)}
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -15,23 +15,24 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.harness.engine_quality import ENGINES, HEADER, engine_qualities
-from benchmarks.harness.texts import many_texts, mixed_texts, read_retrieval
+from benchmarks.harness.engine_quality import ENGINES, TITLES, engine_qualities
+from benchmarks.harness.retrieval import read_retrieval
+from benchmarks.harness.texts import many_texts, mixed_texts
 from benchmarks.machine.describe import describe_machine
+from benchmarks.markdown import head, row
 from benchmarks.statistics import median
+from benchmarks.timing import in_turns
 from embedrt import Embedder
 from embedrt.bench.footprint import Memory, Startup, measure_process
 from embedrt.bundle.reader import Bundle
-from embedrt.engine.runner import Runner
 from embedrt.engine.session import Session
 from embedrt.kernels.choose import VARIABLE, Use, choose_unloaded
 
@@ -43,69 +44,8 @@ TEXTS = 300  # of the corpus
 CORPUS_ROUNDS = 5
 PROCESSES = 9  # of each engine, for the start; a third of them embed texts
 
-Clock = Callable[[], float]
 
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """The seconds of the same work in the kernels and in ONNX Runtime."""
-
-    kernels: list[float]
-    runtime: list[float]
-
-    def row(self, name: str) -> str:
-        """Return a row of the table."""
-        fastest = f"{min(self.runtime) * 1e3:.2f} | {min(self.kernels) * 1e3:.2f}"
-        return f"| {name} | {fastest} | {median(self.runtime) / median(self.kernels):.2f} |"
-
-
-def alternate(
-    kernels: Callable[[], object], runtime: Callable[[], object], rounds: int, clock: Clock
-) -> Pair:
-    """Measure both, in turns, after a run that is not measured."""
-    pair = Pair([], [])
-    for _ in range(rounds + 1):
-        for work, seconds in ((kernels, pair.kernels), (runtime, pair.runtime)):
-            start = clock()
-            work()
-            seconds.append(clock() - start)
-    return Pair(pair.kernels[1:], pair.runtime[1:])
-
-
-def measure_shapes(kernels: Runner, runtime: Runner, clock: Clock) -> None:
-    """Print a row for each shape of a batch."""
-    random = np.random.default_rng(0)
-    for batch, tokens in SHAPES:
-        ids = random.integers(0, WORDS, (batch, tokens))
-        rounds = max(FEWEST, TOKENS // ids.size)
-        pair = alternate(partial(kernels.run, ids), partial(runtime.run, ids), rounds, clock)
-        print(pair.row(f"{batch} x {tokens}"), flush=True)
-
-
-def show_start(bundle: Path) -> None:
-    """Print a row for the time and one for the memory of new processes, started in turns."""
-
-    def processes(texts: Sequence[str], count: int) -> dict[Use, list[tuple[Startup, Memory]]]:
-        found: dict[Use, list[tuple[Startup, Memory]]] = {use: [] for use in ENGINES}
-        for _ in range(count):
-            for use in ENGINES:
-                with patch.dict(os.environ, {VARIABLE: use}):
-                    found[use].append(measure_process(bundle, texts))
-        return found
-
-    print("| | ONNX Runtime | kernels | ratio |\n|---|--:|--:|--:|")
-    started = processes([], PROCESSES)
-    seconds = [median([startup.total for startup, _ in started[use]]) for use in ENGINES]
-    loading = [median([startup.loading for startup, _ in started[use]]) for use in ENGINES]
-    for what, (slow, fast) in (("start to first vector", seconds), ("of it loading", loading)):
-        print(f"| {what}, s | {slow:.3f} | {fast:.3f} | {slow / fast:.2f} |")
-    filled = processes(many_texts(1000, seed=0), PROCESSES // 3)
-    peaks = [median([memory.peak or 0 for _, memory in filled[use]]) / 1e6 for use in ENGINES]
-    more, less = peaks
-    print(f"| peak of load and 1,000 texts, MB | {more:.0f} | {less:.0f} | {more / less:.2f} |")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="benchmarks.kernels", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -117,36 +57,78 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.quality is not None:
         task = read_retrieval(options.beir) if options.beir else None
-        print(HEADER)
-        for found in engine_qualities(options.bundle, options.quality, task):
-            print(found, flush=True)
-        return 0
-    if options.start:
+        print(head(*TITLES))
+        for line in engine_qualities(options.bundle, options.quality, task):
+            print(line, flush=True)
+    elif options.start:
         show_start(options.bundle)
-        return 0
-    threads, clock = options.threads, time.perf_counter if options.clock else time.process_time
-    bundle = Bundle.open(options.bundle)
-    chosen = choose_unloaded(bundle, "require").kernels
-    assert chosen is not None  # otherwise it raises
+    else:
+        show_speed(options)
+
+
+def show_speed(options: Namespace) -> None:
+    """Print a row for each shape of a batch, and one for a corpus."""
+    threads, bundle = options.threads, Bundle.open(options.bundle)
+    kernels = choose_unloaded(bundle, "require").kernels
+    assert kernels is not None  # otherwise it raises
     runtime = Session(bundle.graph, "int8", threads=threads)
-    print(
-        f"{describe_machine().processor}, cores used: {threads}; {chosen.name} and {runtime.name}\n"
-    )
+    engines = f"{kernels.name} and {runtime.name}"
+    print(f"{describe_machine().processor}, cores used: {threads}; {engines}\n")
     unit = "ms" if options.clock else "CPU ms"
-    print(f"| texts x tokens | ONNX Runtime, {unit} | kernels, {unit} | ratio |\n|---|--:|--:|--:|")
-    kernels = chosen if threads == 1 else chosen.on(threads)
-    measure_shapes(kernels, runtime, clock)
+    print(head("texts x tokens", f"ONNX Runtime, {unit}", f"kernels, {unit}", "ratio"))
+
+    def show(what: str, fast: Callable[[], object], slow: Callable[[], object], n: int) -> None:
+        """Run both `n` times in turns, after a run of each that is not measured."""
+        fast()
+        slow()
+        times = in_turns({"kernels": fast, "runtime": slow}, n).values()
+        less, more = (one.wall if options.clock else one.cpu for one in times)
+        fastest = f"{min(more) * 1e3:.2f}", f"{min(less) * 1e3:.2f}"
+        print(row(what, *fastest, f"{median(more) / median(less):.2f}"), flush=True)
+
+    on_threads = kernels if threads == 1 else kernels.on(threads)
+    random = np.random.default_rng(0)
+    for batch, tokens in SHAPES:
+        ids = random.integers(0, WORDS, (batch, tokens))
+        runs = partial(on_threads.run, ids), partial(runtime.run, ids)
+        show(f"{batch} x {tokens}", *runs, max(FEWEST, TOKENS // ids.size))
     texts = mixed_texts(TEXTS, seed=0)
     with (
         Embedder.load(options.bundle, threads=threads, kernels="require") as fast,
         Embedder.load(options.bundle, threads=threads, kernels="off") as slow,
     ):
-        pair = alternate(
-            lambda: fast.encode(texts), lambda: slow.encode(texts), CORPUS_ROUNDS, clock
-        )
-    print(pair.row(f"{TEXTS} texts of many lengths"))
-    return 0
+        calls = partial(fast.encode, texts), partial(slow.encode, texts)
+        show(f"{TEXTS} texts of many lengths", *calls, CORPUS_ROUNDS)
+
+
+def show_start(bundle: Path) -> None:
+    """Print rows for the time and the memory of new processes."""
+
+    def show(what: str, figures: Sequence[Sequence[float]], digits: int) -> None:
+        slow, fast = map(median, figures)
+        print(row(what, f"{slow:.{digits}f}", f"{fast:.{digits}f}", f"{slow / fast:.2f}"))
+
+    print(head("", "ONNX Runtime", "kernels", "ratio"))
+    started = in_new_processes(bundle, [], PROCESSES)
+    show("start to first vector, s", [[one.total for one, _ in runs] for runs in started], 3)
+    show("of it loading, s", [[one.loading for one, _ in runs] for runs in started], 3)
+    filled = in_new_processes(bundle, many_texts(1000, seed=0), PROCESSES // 3)
+    peaks = [[(memory.peak or 0) / 1e6 for _, memory in runs] for runs in filled]
+    show("peak of load and 1,000 texts, MB", peaks, 0)
+
+
+def in_new_processes(
+    bundle: Path, texts: Sequence[str], count: int
+) -> list[list[tuple[Startup, Memory]]]:
+    """Measure `count` processes of each of `ENGINES`, in turns; each also embeds the texts."""
+
+    def measure(use: Use) -> tuple[Startup, Memory]:
+        with patch.dict(os.environ, {VARIABLE: use}):
+            return measure_process(bundle, texts)
+
+    rounds = [[measure(use) for use in ENGINES] for _ in range(count)]
+    return [list(runs) for runs in zip(*rounds, strict=True)]
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

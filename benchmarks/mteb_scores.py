@@ -8,14 +8,13 @@ embedrt[mteb].
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.retrieval import read_entries, read_judgments
 from benchmarks.harness.texts import read_pairs
+from benchmarks.markdown import head, row
 
 PUBLISHED = {"STSBenchmark": 0.82032, "SciFact": 0.64508}
 """all-MiniLM-L6-v2's main scores in the leaderboard's results, at 8b3219a9."""
@@ -36,15 +35,9 @@ def sts_benchmark(data: Path) -> Any:
 
 def scifact(folder: Path) -> Any:
     """Return MTEB's SciFact with the local test set."""
-    qrels: dict[str, dict[str, int]] = defaultdict(dict)
-    with (folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            qrels[row["query-id"]][row["corpus-id"]] = int(row["score"])
-    corpus, queries = (
-        [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
-        for name in ("corpus.jsonl", "queries.jsonl")
-    )
-    return scifact_of(corpus, [each for each in queries if str(each["_id"]) in qrels], qrels)
+    qrels = read_judgments(folder)
+    queries = [each for each in read_entries(folder, "queries") if each["_id"] in qrels]
+    return scifact_of(read_entries(folder, "corpus"), queries, qrels)
 
 
 def scifact_of(
@@ -58,14 +51,14 @@ def scifact_of(
 
     def rows(entries: Sequence[dict[str, str]], *columns: str) -> Any:
         return Dataset.from_list(
-            [{"id": str(each["_id"])} | {name: each[name] for name in columns} for each in entries]
+            [{"id": each["_id"]} | {name: each[name] for name in columns} for each in entries]
         )
 
     task = mteb.get_task("SciFact")
     split = {
         "corpus": rows(corpus, "title", "text"),
         "queries": rows(queries, "text"),
-        "relevant_docs": dict(qrels),
+        "relevant_docs": qrels,
         "top_ranked": None,
     }
     task.dataset, task.data_loaded = {"default": {"test": split}}, True
@@ -91,12 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+")
     options = parser.parse_args(arguments)
     tasks = sts_benchmark(options.data), scifact(options.data / "scifact_beir")
-    print("| | STSBenchmark | SciFact |\n|---|--:|--:|")
+    print(head("", *PUBLISHED))
     rows = {"published, sentence-transformers": PUBLISHED}
     for bundle in options.bundles:
         rows[bundle.name] = main_scores(bundle, tasks)
     for name, scores in rows.items():
-        print(f"| {name} | {scores['STSBenchmark']:.5f} | {scores['SciFact']:.5f} |")
+        print(row(name, *(f"{scores[task]:.5f}" for task in PUBLISHED)))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.markdown import head, row
 from embedrt.bench.memory import private_bytes
 from embedrt.corpus.folder import Present
 from embedrt.corpus.places import find_place
@@ -28,19 +29,17 @@ ROWS_PER_PART = (4000, 100_000)  # the default, and a larger one
 REAL_FILES = 1000
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="benchmarks.planner", description=__doc__)
     parser.add_argument("--files", type=int, default=100_000, metavar="N")
     options = parser.parse_intermixed_args(arguments)
-    print("| rows | files | rows a part | parts | plan MB | stored MB | store and load s "
-          "| go through s | parts/s |")  # fmt: skip
-    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    print(head("rows", "files", "rows a part", "parts", "plan MB", "stored MB", "store and load s",
+               "go through s", "parts/s"))  # fmt: skip
     for rows in ROWS:
         for rows_per_part in ROWS_PER_PART:
             print(measure(rows, min(options.files, rows // 1000), rows_per_part), flush=True)
     print(f"\nfooters read: {footers_per_second():,.0f} files/s from disk, with 16 threads")
-    return 0
 
 
 def measure(rows: int, files: int, rows_per_part: int) -> str:
@@ -60,10 +59,9 @@ def measure(rows: int, files: int, rows_per_part: int) -> str:
     plan.digest()
     parts = sum(part not in present for part in plan.parts())
     seconds = time.perf_counter() - start
-    return (
-        f"| {rows:,} | {files:,} | {rows_per_part:,} | {parts:,} | {megabytes:.0f} | {size:.1f} | "
-        f"{stored:.1f} | {seconds:.1f} | {parts / seconds:,.0f} |"
-    )
+    counts = (f"{count:,}" for count in (rows, files, rows_per_part, parts))
+    costs = (f"{megabytes:.0f}", f"{size:.1f}", f"{stored:.1f}", f"{seconds:.1f}")
+    return row(*counts, *costs, f"{parts / seconds:,.0f}")
 
 
 def made_up(rows: int, files: int, rows_per_part: int) -> Plan:
@@ -94,4 +92,4 @@ def footers_per_second() -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.harness.quality import spearman
 from benchmarks.harness.texts import Judged, read_pairs
+from benchmarks.markdown import head, row
 from benchmarks.models import minilm_folder
 from embedrt import Reranker
 from embedrt.bundle.manifest import Precision
@@ -29,7 +30,7 @@ HIGHEST = 5.0  # human score
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train, export and compare."""
     parser = argparse.ArgumentParser(prog="benchmarks.rerank_sts", description=__doc__)
     parser.add_argument("data", metavar="DATA", type=Path)
@@ -42,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = random.Random(0).sample(judged, options.pairs or len(judged))  # noqa: S311
         train(chosen, model)
     judged = read_pairs(options.data / "stsb-en-test.csv")
-    print("| | Spearman | difference |\n|---|--:|--:|")
+    print(head("", "Spearman", "difference"))
     own = 100 * spearman(original_scores(model, judged), [score for *_, score in judged])
-    print(f"| CrossEncoder | {own:.2f} | |", flush=True)
+    print(row("CrossEncoder", f"{own:.2f}", ""), flush=True)
     for precision in PRECISIONS:
         bundle = options.folder / precision
         if not bundle.exists():
@@ -52,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Reranker.load(bundle) as reranker:
             scores = reranker.predict([(first, second) for first, second, _ in judged])
         found = 100 * spearman(scores, [score for *_, score in judged])
-        print(f"| embedrt {precision} | {found:.2f} | {found - own:+.2f} |", flush=True)
-    return 0
+        print(row(f"embedrt {precision}", f"{found:.2f}", f"{found - own:+.2f}"), flush=True)
 
 
 def original_scores(model: Path, judged: Sequence[Judged]) -> list[float]:
@@ -100,4 +100,4 @@ def train(judged: Sequence[Judged], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

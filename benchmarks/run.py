@@ -6,17 +6,11 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import REFERENCE
 from benchmarks.harness.catalog import contenders
-from benchmarks.harness.plan import (
-    LONG_CONTENDERS,
-    QUICK_CONTENDERS,
-    full_plan,
-    quick_plan,
-)
+from benchmarks.harness.plan import LONG_CONTENDERS, QUICK_CONTENDERS, full_plan, quick_plan
 from benchmarks.harness.run import Run, run_model
 from benchmarks.models import LONG_MODELS, MAX_TOKENS
 
@@ -42,28 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_intermixed_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # which ends the workers
     names = options.contenders or (QUICK_CONTENDERS if options.quick else tuple(known))
-    run = Run(
-        {name: known[name] for name in names},
-        options.output,
-        known[REFERENCE],
-        options.timeout,
-        beir=options.beir,
-    )
     make_plan = quick_plan if options.quick else full_plan
     for model in options.models:
         plan = make_plan(model, beir=options.beir is not None)
         wanted = tuple(f"{name}/" for name in options.workloads or [one.id for one in plan])
-        run_model(
-            _of_model(run, model), model, [one for one in plan if f"{one.id}/".startswith(wanted)]
+        takers = LONG_CONTENDERS if model in LONG_MODELS else known
+        run = Run(
+            {name: known[name] for name in names if name in takers},
+            options.output,
+            known[REFERENCE],
+            options.timeout,
+            beir=options.beir,
         )
-
-
-def _of_model(run: Run, model: str) -> Run:
-    """Return the run with the contenders that take a model."""
-    if model not in LONG_MODELS:
-        return run
-    taken = {name: one for name, one in run.contenders.items() if name in LONG_CONTENDERS}
-    return replace(run, contenders=taken)
+        run_model(run, model, [one for one in plan if f"{one.id}/".startswith(wanted)])
 
 
 if __name__ == "__main__":

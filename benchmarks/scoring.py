@@ -13,12 +13,12 @@ import argparse
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.texts import exact_texts
+from benchmarks.markdown import head, row
 from benchmarks.padding import open_tokenizer
 from benchmarks.statistics import median, ratio
 from benchmarks.timing import Times
@@ -43,11 +43,11 @@ class Scorer:
     """A model that scores documents for a query: raw scores, or similarities."""
 
     loaded: Scorer
-    """The one of this process."""
+    """The scorer of this process, which `load` sets."""
 
     def __init__(self, task: Task, path: Path, batch: int | None) -> None:
         """Load a bundle, or with a `batch` size an original."""
-        self.task = task
+        self.task, self.times = task, Times()
         self.options: dict[str, Any] = {}
         self.identity: Any = "Identity"
         if batch is None:
@@ -71,35 +71,19 @@ class Scorer:
         )[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A process that scores the same documents on request."""
-
-    name: str
-    process: ProcessPoolExecutor
-    scores: list[float] = field(default_factory=list)
-    times: Times = field(default_factory=Times)
-
-    def ask(self, documents: Sequence[str]) -> None:
-        """Score once and keep the seconds."""
-        self.scores[:], wall, cpu = self.process.submit(run, documents).result()
-        self.times.wall.append(wall)
-        self.times.cpu.append(cpu)
-
-
 def load(task: Task, path: Path, batch: int | None) -> None:
     """Load the scorer of this process."""
     Scorer.loaded = Scorer(task, path, batch)
 
 
-def run(documents: Sequence[str]) -> tuple[list[float], float, float]:
-    """Score in this process; return the scores and the seconds, by the clock and of the CPU."""
-    times, scores = Times(), list[float]()
-    times.add(lambda: scores.extend(map(float, Scorer.loaded.score(documents))))
-    return scores, times.wall[0], times.cpu[0]
+def run(documents: Sequence[str]) -> tuple[list[float], Times]:
+    """Score in this process; return the scores, and the times of all runs until now."""
+    scores, scorer = list[float](), Scorer.loaded
+    scorer.times.add(lambda: scores.extend(map(float, scorer.score(documents))))
+    return scores, scorer.times
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(prog="benchmarks.scoring", description=__doc__)
     parser.add_argument("original", metavar="ORIGINAL", type=Path)
@@ -108,41 +92,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     documents = exact_documents(options.original)
     task = Bundle.open(options.bundles[0]).manifest.task
+    scorers = [
+        *((f"{ORIGINALS[task]}, batches of {n}", options.original, n) for n in BATCHES),
+        *((f"embedrt {bundle.name}", bundle, None) for bundle in options.bundles),
+    ]
     with ExitStack() as stack:
-
-        def start(name: str, path: Path, batch: int | None = None) -> Contender:
-            process = ProcessPoolExecutor(
-                1, get_context("spawn"), initializer=load, initargs=(task, path, batch)
+        processes = [
+            stack.enter_context(
+                ProcessPoolExecutor(
+                    1, get_context("spawn"), initializer=load, initargs=(task, path, batch)
+                )
             )
-            return Contender(name, stack.enter_context(process))
-
-        contenders = [
-            *(start(f"{ORIGINALS[task]}, batches of {n}", options.original, n) for n in BATCHES),
-            *(start(f"embedrt {bundle.name}", bundle) for bundle in options.bundles),
+            for _, path, batch in scorers
         ]
         for _ in range(options.rounds + 1):
-            for contender in contenders:
-                contender.ask(documents)
-    report(contenders)
-    return 0
+            found = [process.submit(run, documents).result() for process in processes]
+    report([name for name, *_ in scorers], found)
 
 
-def report(contenders: Sequence[Contender]) -> None:
+def report(names: Sequence[str], found: Sequence[tuple[Sequence[float], Times]]) -> None:
     """Print medians, and ratios to the faster one of sentence-transformers."""
-    for each in contenders:
-        del each.times.wall[0], each.times.cpu[0]  # the first round warms up
-    first = min(contenders[: len(BATCHES)], key=lambda each: median(each.times.wall))
-    print("| | wall ms | CPU ms | wall ratio | CPU ratio | largest difference |")
-    print("|---|--:|--:|--:|--:|--:|")
-    for each in contenders:
-        wall, cpu = each.times.wall, each.times.cpu
-        pairs = zip(each.scores, first.scores, strict=True)
-        difference = max(abs(one - other) for one, other in pairs)
-        print(
-            f"| {each.name} | {1e3 * median(wall):.0f} | {1e3 * median(cpu):.0f} "
-            f"| {ratio(first.times.wall, wall):.2f} | {ratio(first.times.cpu, cpu):.2f} "
-            f"| {difference:.1e} |"
-        )
+    for _, times in found:
+        del times.wall[0], times.cpu[0]  # the first round warms up
+    first, base = min(found[: len(BATCHES)], key=lambda one: median(one[1].wall))
+    print(head("", "wall ms", "CPU ms", "wall ratio", "CPU ratio", "largest difference"))
+    for name, (scores, times) in zip(names, found, strict=True):
+        medians = (f"{1e3 * median(seconds):.0f}" for seconds in (times.wall, times.cpu))
+        ratios = f"{ratio(base.wall, times.wall):.2f}", f"{ratio(base.cpu, times.cpu):.2f}"
+        difference = max(abs(one - other) for one, other in zip(scores, first, strict=True))
+        print(row(name, *medians, *ratios, f"{difference:.1e}"))
 
 
 def exact_documents(original: Path) -> list[str]:
@@ -153,4 +131,4 @@ def exact_documents(original: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -3,7 +3,7 @@
 One process embeds texts of many lengths, most of them short and some beyond the bundle's maximum,
 and prints its resident memory after each block of 1,000. The first texts of a block are embedded
 one per call, as in a service, the others in one call. Memory grows until the largest batches have
-run and most words have occurred, whose rows of the mapped weights are resident from then on. At the
+run and most words have occurred, because a word's row of the mapped weights stays resident. At the
 end it must be within 5 % of that after a tenth of the texts, otherwise the exit status is 1.
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness.texts import BLOCK, many_texts
+from benchmarks.markdown import head, row
 from embedrt import Embedder
 from embedrt.bench.memory import peak_bytes, resident_bytes
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     if options.texts < 2 * BLOCK:
         parser.error(f"--texts {options.texts}: expected at least {2 * BLOCK}, which is two blocks")
-    print("| texts | seconds | resident |\n|---:|---:|---:|")
+    print(head("texts", "seconds", "resident"))
     found = []
     with Embedder.load(options.bundle) as embedder:
         start = time.perf_counter()
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             embedder.encode(block[SINGLE:])
             found.append(megabytes(resident_bytes()))
             done, seconds = BLOCK * (number + 1), time.perf_counter() - start
-            print(f"| {done:,} | {seconds:.0f} | {found[-1]:.1f} MB |", flush=True)
+            print(row(f"{done:,}", f"{seconds:.0f}", f"{found[-1]:.1f} MB"), flush=True)
     tenth = max(1, len(found) // 10)
     before = found[tenth - 1]
     growth = found[-1] / before - 1

@@ -32,7 +32,7 @@ LONE = 300
 Ways = dict[str, Callable[[], Any]]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures of one bundle."""
     parser = argparse.ArgumentParser(prog="benchmarks.static", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.distill:
         distill_minilm(options.model)
-        return 0
+        return
     from model2vec import StaticModel  # noqa: PLC0415  # after the help
 
     model = StaticModel.from_pretrained(options.model, force_download=False)
@@ -67,7 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "model2vec": partial(each_call, model.encode, lone),
                 }
                 compare("one text a call", ways, LONE, options.rounds)
-    return 0
 
 
 def distill_minilm(folder: Path) -> None:
@@ -79,7 +78,7 @@ def distill_minilm(folder: Path) -> None:
 
 
 def many_sentences(count: int) -> list[str]:
-    """Different texts that join the first half of a sentence with the second half of another."""
+    """Return different texts, each of halves of two sentences."""
     words, chance = [sentence.split() for sentence in sentences()], random.Random(0)  # noqa: S311
     found: dict[str, None] = {}
     while len(found) < count:
@@ -109,4 +108,4 @@ def with_tokenizer_threads(model: Any, texts: Sequence[str]) -> Any:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

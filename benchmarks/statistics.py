@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-AGREEMENT = 0.10  # relative difference up to which the ratios of two runs agree
-
 
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the value below which this share (0 to 1) of them lies, interpolating linearly."""
@@ -33,11 +31,6 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
     They are compared pairwise because a slowdown affects both of a pair.
     """
     return median([above / below for above, below in zip(numerator, denominator, strict=True)])
-
-
-def agree(first: float, second: float) -> bool:
-    """Whether the larger of two positive figures exceeds the other by at most `AGREEMENT`."""
-    return max(first, second) <= min(first, second) * (1 + AGREEMENT)
 
 
 def significant(value: float) -> str:

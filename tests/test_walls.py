@@ -33,7 +33,7 @@ FLOORS = {
         ["static"], ["pipeline"],
     ],
     "benchmarks": [
-        ["checkout", "statistics", "timing", "padding", "models"],
+        ["checkout", "statistics", "timing", "markdown", "padding", "models"],
         ["contenders", "preparations", "machine"], ["harness"], ["report"],
         ["run", "roofline", "soak", "engine", "corpus", "planner", "serving", "mteb_scores",
          "rerank_sts", "scoring", "static", "kernels", "beside_openvino"],

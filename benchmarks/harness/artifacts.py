@@ -9,15 +9,17 @@ from collections import defaultdict
 from pathlib import Path
 from threading import Lock
 
-from benchmarks.checkout import ROOT, code_digest, run_command
+from benchmarks.checkout import FOLDER, ROOT, code_digest, run_command
 from benchmarks.harness.catalog import ContenderError, Entry, preparations
 from benchmarks.harness.environments import QUIET, interpreter
+
+MODELS = FOLDER / ".models"
 
 
 class Artifacts:
     """The artifacts of one model. Safe to use from several threads."""
 
-    def __init__(self, model: str, folder: Path) -> None:
+    def __init__(self, model: str, folder: Path = MODELS) -> None:
         self.model = model
         self.folder = folder / model
         self._preparations = preparations()  # not in a thread: ast.parse is not thread-safe

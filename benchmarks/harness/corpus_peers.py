@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.checkout import FOLDER, run_command
+from benchmarks.checkout import run_command
 from benchmarks.contenders import Setup
 from benchmarks.harness.artifacts import Artifacts
 from benchmarks.harness.environments import QUIET, interpreter
@@ -29,7 +29,7 @@ Seconds = Callable[[Sequence[str]], float]
 
 def peers_of(model: str) -> dict[str, Seconds]:
     """Return the peers by name. Makes what they need first."""
-    artifacts = Artifacts(model, FOLDER / ".models")
+    artifacts = Artifacts(model)
 
     def peer(name: str) -> Seconds:
         python, folder = str(interpreter(name)), str(artifacts.artifact(ARTIFACTS[name]))

@@ -7,15 +7,17 @@ from pathlib import Path
 
 from benchmarks.harness.odd_texts import odd_texts
 from benchmarks.harness.quality import cosines, describe_cosines, ndcg, sts_spearman
-from benchmarks.harness.texts import Retrieval, sentences
+from benchmarks.harness.retrieval import Retrieval
+from benchmarks.harness.texts import sentences
+from benchmarks.markdown import row
 from embedrt import Embedder
 from embedrt.kernels.choose import Use
 
 ENGINES: tuple[Use, ...] = ("off", "require")
 ODD_TEXTS = 5_000
-HEADER = (
-    "| engine | STSb Spearman | SciFact nDCG@10 | cosine to fp32: mean | first percentile "
-    "| smallest | smallest of 5,000 odd texts |\n|---|--:|--:|--:|--:|--:|--:|"
+TITLES = (
+    *("engine", "STSb Spearman", "SciFact nDCG@10", "cosine to fp32: mean", "first percentile"),
+    *("smallest", f"smallest of {ODD_TEXTS:,} odd texts"),
 )
 
 
@@ -42,7 +44,7 @@ def _row(engine: str, scores: list[float | None], shares: list[float | None]) ->
     """Format points with two digits and cosines with five; None was not measured."""
     cells = ["" if one is None else f"{one:.2f}" for one in scores]
     cells += ["" if one is None else f"{one:.5f}" for one in shares]
-    return f"| {engine} | {' | '.join(cells)} |"
+    return row(engine, *cells)
 
 
 def _ndcg(embedder: Embedder, task: Retrieval | None) -> float | None:

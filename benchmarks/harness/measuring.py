@@ -19,7 +19,8 @@ from benchmarks.harness.catalog import ContenderError
 from benchmarks.harness.environments import installed
 from benchmarks.harness.plan import Workload
 from benchmarks.harness.processes import Pool
-from benchmarks.harness.texts import BLOCK, Retrieval, Texts
+from benchmarks.harness.retrieval import Retrieval
+from benchmarks.harness.texts import BLOCK, Texts
 
 TEXTS_PER_BATCH = 32  # for workloads that compare batches with single texts
 PAUSE = 0.05  # seconds between the calls to a service with little load

@@ -50,8 +50,8 @@ class Process:
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Call a method of the worker and return its answer.
 
-        Raises ContenderError if the method fails, or if the worker crashes or exceeds the timeout,
-        which both end the process.
+        Raises ContenderError if the method fails, the worker crashes, or there is no answer within
+        the timeout, after which the worker is killed.
         """
         assert self._process.stdin is not None
         try:

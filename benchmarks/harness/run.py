@@ -14,15 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.checkout import FOLDER, ROOT, commit
-from benchmarks.harness.artifacts import Artifacts
+from benchmarks.checkout import ROOT, commit
+from benchmarks.harness.artifacts import MODELS, Artifacts
 from benchmarks.harness.catalog import ContenderError, Entry
 from benchmarks.harness.environments import HARNESS, installed
 from benchmarks.harness.measuring import BYTES, KINDS, UNITS, Bench, Turns, measure
 from benchmarks.harness.plan import Workload
 from benchmarks.harness.processes import Pool
+from benchmarks.harness.retrieval import read_retrieval
 from benchmarks.harness.rows import Row, append_rows, read_rows
-from benchmarks.harness.texts import Texts, read_retrieval
+from benchmarks.harness.texts import Texts
 from benchmarks.machine.describe import describe_machine
 from benchmarks.models import MAX_TOKENS
 
@@ -45,7 +46,7 @@ class Run:
     """The fp32 contender, in the harness's environment, with which the others are compared."""
     timeout: float
     """Seconds that a contender may take to load or to answer."""
-    folder: Path = FOLDER / ".models"
+    folder: Path = MODELS
     """Folder of the artifacts of all models."""
     beir: Path | None = None
     """Folder of a retrieval task."""

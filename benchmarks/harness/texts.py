@@ -10,9 +10,7 @@ import csv
 import hashlib
 import json
 import random
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -89,40 +87,6 @@ def texts_of(tokenizer: Tokenizer, key: str) -> list[str]:
     raise ValueError(f"there are no texts {key!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Retrieval:
-    """A retrieval task: queries, documents, and the relevance of documents to queries."""
-
-    queries: list[str]
-    """The queries that have judgments."""
-    documents: list[str]
-    """The title and text of each document, joined by a space."""
-    judgments: list[dict[int, int]]
-    """For each query, the relevance (above 0) of its documents by their index."""
-
-
-def read_retrieval(folder: Path) -> Retrieval:
-    """Read a task in BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``.
-
-    Raises OSError if a file is missing, ValueError if a judgment names an unknown query or
-    document.
-    """
-    corpus = _entries(folder / "corpus.jsonl")
-    queries = _entries(folder / "queries.jsonl")
-    positions = {identifier: index for index, identifier in enumerate(corpus)}
-    judged: defaultdict[str, dict[int, int]] = defaultdict(dict)
-    with (folder / "qrels" / "test.tsv").open(newline="", encoding="utf-8-sig") as file:
-        for line in csv.DictReader(file, delimiter="\t"):
-            query, document, score = line["query-id"], line["corpus-id"], int(line["score"])
-            if query not in queries or document not in positions:
-                raise ValueError(f"{folder}: no query {query} or no document {document}")
-            if score > 0:
-                judged[query][positions[document]] = score
-    return Retrieval(
-        [queries[query] for query in judged], list(corpus.values()), list(judged.values())
-    )
-
-
 class Texts:
     """Files of texts for one model, written at first use."""
 
@@ -159,12 +123,3 @@ def _joined_texts(count: int, seed: int, size: Callable[[random.Random], int]) -
     while len(texts) < count:
         texts[" ".join(generator.sample(source, size(generator)))] = None
     return list(texts)
-
-
-def _entries(path: Path) -> dict[str, str]:
-    """Return texts by identifier."""
-    with path.open(encoding="utf-8-sig") as file:
-        entries = [json.loads(line) for line in file if line.strip()]
-    return {
-        str(entry["_id"]): f"{entry.get('title', '')} {entry['text']}".strip() for entry in entries
-    }

@@ -21,7 +21,7 @@ from benchmarks.contenders import Contender, Setup
 
 STATUS = Path("/proc/self/status")
 SHORT_FIRST = 8  # short texts before a long one
-SETTLED = 2.0  # seconds in which what they started in the background is done
+SETTLED = 2.0  # seconds, enough for the work in the background that they started
 
 Answer = dict[str, Any]
 
@@ -60,7 +60,7 @@ class Worker:
         self._encode([text])
         again = time.monotonic() - done
         stages = {**self.stages, "first vector": done - loaded}
-        # A process of its own would not wait for this call between loading and its first vector.
+        # A sum, which leaves out the wait for this request.
         stages = {"total": sum(stages.values()), **stages}
         compiling = {"compile": max(0.0, done - loaded - again)}
         return stages | compiling if self._compiles else stages

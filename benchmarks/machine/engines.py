@@ -24,7 +24,7 @@ FEWEST = 5
 
 @dataclass(frozen=True, slots=True)
 class EngineRun:
-    """A batch in one engine, as a whole."""
+    """The speed of one batch in one engine."""
 
     engine: str
     seconds: float
@@ -32,7 +32,7 @@ class EngineRun:
     int8_rate: float
     """Operations of the products in int8 per second of the whole run."""
     limits: Limits
-    """Those of the machine on as many threads."""
+    """The limits of the machine on the same number of threads."""
 
 
 def kernels_of(bundle: Bundle) -> tuple[Kernels | None, str]:

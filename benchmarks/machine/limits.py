@@ -51,7 +51,7 @@ class Limits:
 
     @property
     def of_int8(self) -> str:
-        """The operation whose rate `int8` is, for messages."""
+        """The name of the operation that `int8` is the rate of."""
         return fastest_int8(self.peaks).upper() or "ONNX Runtime's product"
 
     def __str__(self) -> str:

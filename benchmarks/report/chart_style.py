@@ -95,7 +95,7 @@ def draw(
     *,
     markers: bool = True,
 ) -> None:
-    """Draw a line, or a single point, for each contender, and a legend in the order of its ends."""
+    """Draw a line or a single point for each contender; the legend is in the order of the ends."""
     for name in sorted(lines, key=lambda name: -lines[name][-1][1]):
         changes = {} if markers else {"marker": ""}
         if len(lines[name]) == 1:

@@ -12,10 +12,10 @@ from benchmarks.report.results import SECONDS, Results
 from benchmarks.report.sections import SECTIONS, section
 from benchmarks.report.tables import table
 from benchmarks.report.targets import Finding, Targets
-from benchmarks.statistics import AGREEMENT, agree
 
 TITLE = "Benchmarks"
 CHART_FOLDER = "charts"
+AGREEMENT = 0.10  # share by which the ratios of two runs that agree may differ
 INTRODUCTION = (
     "Made by `python -m benchmarks.report` from raw rows. [README.md](README.md) explains how they "
     "were measured and what they leave out."
@@ -75,7 +75,7 @@ def agreement(first: Results, second: Results) -> list[str]:
     if not found:
         return ["The two runs have no ratio in common: nothing can be said."]
     what = f"{len(found)} ratios of times to {REFERENCE}"
-    apart = [pair for pair in found if not agree(pair.first, pair.second)]
+    apart = [pair for pair in found if pair.apart > AGREEMENT]
     if not apart:
         limit = f"are within {AGREEMENT:.0%} of each other"
         return [f"Two runs agree: all {what} {limit}, the farthest {found[0].apart:.1%} apart."]

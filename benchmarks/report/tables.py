@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks import OURS
+from benchmarks import OURS, markdown
 from benchmarks.harness.rows import Row
 from benchmarks.report.results import SECONDS, Results
 from benchmarks.statistics import median, percentile, significant, spread
@@ -56,8 +56,8 @@ def table(
     header: Sequence[str], body: Iterable[Sequence[str]], *, figures: bool = True
 ) -> list[str]:
     """Return the lines of a table. Figures, in all columns but the first, are right-aligned."""
-    rules = [":--", *["--:" if figures else ":--"] * (len(header) - 1)]
-    return [f"| {' | '.join(cells)} |" for cells in (header, rules, *body)]
+    first = markdown.head(*header, figures=figures)
+    return [*first.splitlines(), *(markdown.row(*cells) for cells in body)]
 
 
 def scaled(factor: float) -> Cell:

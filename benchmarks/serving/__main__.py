@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.checkout import commit
 from benchmarks.harness.texts import sentences
 from benchmarks.machine.describe import describe_machine
+from benchmarks.markdown import head, row
 from benchmarks.serving.measures import MEASURES, Bench
 from benchmarks.serving.servers import OTHERS
 from embedrt import Embedder
@@ -17,7 +18,7 @@ from embedrt import Embedder
 SHORTEST_TEXT = 16  # characters
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the measurements that the arguments select."""
     parser = argparse.ArgumentParser(prog="benchmarks.serving", description=__doc__)
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     machine = describe_machine()
     print(f"{machine.processor}, {machine.cores} cores; commit {commit()}\n", flush=True)
-    print("| measure | found | target |\n| :-- | :-- | :-- |", flush=True)
+    print(head("measure", "found", "target", figures=False), flush=True)
     texts = [text for text in sentences() if len(text) >= SHORTEST_TEXT]
     random.Random(0).shuffle(texts)  # noqa: S311 - not for cryptography
     bundle = options.bundle.absolute()
@@ -37,10 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         embedder.encode(texts[:500])
         bench = Bench(bundle, embedder, texts, options)
         for name in options.measures:
-            for row in MEASURES[name](bench):
-                print(f"| {' | '.join(row)} |", flush=True)
-    return 0
+            for cells in MEASURES[name](bench):
+                print(row(*cells), flush=True)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,15 +227,9 @@ def minutes(bench: Bench) -> Iterator[Row]:
     yield f"{seconds:,.0f} s of mixed load and SIGTERM", shown, "no lost; 0"
 
 
-MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
-    "throughput": throughput,
-    "latency": latency,
-    "costs": costs,
-    "contenders": contenders,
-    "overload": overload,
-    "repeated": repeated,
-    "start": start,
-    "minutes": minutes,
+MEASURES = {
+    each.__name__: each
+    for each in (throughput, latency, costs, contenders, overload, repeated, start, minutes)
 }
 
 

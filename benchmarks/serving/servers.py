@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from benchmarks import MAIN_MODEL
-from benchmarks.checkout import FOLDER, ROOT
+from benchmarks.checkout import ROOT
 from benchmarks.harness.artifacts import Artifacts
 from benchmarks.harness.environments import interpreter
 
@@ -88,7 +88,7 @@ OTHERS: dict[str, Callable[[int], Command]] = {"infinity": infinity, "fastapi": 
 
 def original() -> str:
     """Return the folder of the main model."""
-    return str(Artifacts(MAIN_MODEL, FOLDER / ".models").artifact("source"))
+    return str(Artifacts(MAIN_MODEL).artifact("source"))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness.catalog import ContenderError
 from benchmarks.harness.quality import check_answer, ndcg, share_of_equal_rows, spearman
-from benchmarks.harness.texts import read_retrieval
+from benchmarks.harness.retrieval import read_retrieval
 
 Vectors = NDArray[np.float32]
 

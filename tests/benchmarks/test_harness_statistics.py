@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.statistics import agree, median, percentile, ratio, spread
+from benchmarks.statistics import median, percentile, ratio, spread
 
 POSITIVE = st.floats(1e-6, 1e6)
 
@@ -42,15 +42,3 @@ def test_drift_common_to_both_does_not_matter(
 def test_series_of_different_lengths_have_no_ratio() -> None:
     with pytest.raises(ValueError, match="shorter"):
         ratio([1.0, 2.0], [1.0])
-
-
-def test_agreement_is_within_a_tenth_either_way() -> None:
-    assert agree(1.0, 1.1)
-    assert agree(1.1, 1.0)
-    assert not agree(1.0, 1.11)
-    assert not agree(1.11, 1.0)
-
-
-@given(POSITIVE, POSITIVE)
-def test_agreement_has_no_order(first: float, second: float) -> None:
-    assert agree(first, second) == agree(second, first)

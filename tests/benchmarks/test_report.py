@@ -175,6 +175,16 @@ class TestRuns:
             "openvino f32", "all-MiniLM-L6-v2", "batch/8", "0.625", "0.750", "20%",
         ]  # fmt: skip
 
+    @pytest.mark.parametrize(
+        ("seconds", "agree"), [(0.46, True), (0.54, True), (0.45, False), (0.56, False)]
+    )
+    def test_runs_agree_within_a_tenth_either_way(self, seconds: float, agree: bool) -> None:
+        reference = row("sentence-transformers fp32", "batch/8", 1.0)
+        first, second = (
+            Results.of([reference, row("openvino f32", "batch/8", time)]) for time in (0.5, seconds)
+        )
+        assert agreement(first, second)[0].startswith("Two runs agree") == agree
+
     def test_ratios_are_to_the_baseline_of_the_same_run(self) -> None:
         found = pairs(Results.of(run_rows()), Results.of(run_rows()))
         (pair,) = [
