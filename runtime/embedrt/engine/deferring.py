@@ -14,8 +14,8 @@ from threading import RLock
 from embedrt.errors import EmbedrtError
 
 INSIDE = (
-    "an Embedder was called by the handler of a signal, or by a finalizer, in the middle of a call "
-    "in the same thread; call it from another thread, or after the handler"
+    "a signal handler or a finalizer called an Embedder while the same thread was in the middle of "
+    "another call; call it from another thread, or after the handler"
 )
 
 
