@@ -95,7 +95,7 @@ def embed_table(
     CorpusSourceError
         A column is missing or holds no text, or the table already has the output column.
     TypeError
-        The table is neither.
+        `table` is neither a Table nor a RecordBatch.
     """
     embedding = Embedding.of(
         embedder.manifest,

@@ -1,8 +1,8 @@
 """Work that a thread leaves for later because it holds the engine's lock already.
 
-Python calls some functions anywhere in a thread: the handlers of signals, which may close the
-engine, and the finalizers of streams and coroutines that the garbage collector finds, which cancel
-calls. If the thread holds the lock, they can neither wait for it nor change what it protects.
+Python can call some functions at any point of a thread: signal handlers, which may close the
+engine, and finalizers of streams and coroutines during garbage collection, which cancel calls. If
+the thread holds the lock, they can neither wait for it nor change the state that it protects.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class Service:
     async def _encode(
         self, encoder: SparseEncoder | MultiVectorEncoder, texts: Texts, wanted: Wanted
     ) -> Embedded:
-        """Compute a text with the prompt for queries, or for documents, as one."""
+        """Encode texts; those with the model's prompt for queries or documents as such."""
         kinds: dict[str | None, TextKind] = {
             self.prompts.query: "query",
             self.prompts.document: "document",
