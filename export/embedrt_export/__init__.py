@@ -1,7 +1,7 @@
 """Exports a sentence-transformers model to a verified bundle. Requires the ``export`` extra.
 
-Start reading with `pipeline`, which runs the stages. Models are data: `encoder`, `head`, `masked`
-and `table` hold weights, without code for reading or building.
+Start reading with `pipeline`, which runs the stages. Models are data: the dataclasses of `encoder`,
+`head`, `masked` and `table` hold weights; other modules read files and build graphs.
 """
 
 from embedrt_export.pipeline import export_model as export_model

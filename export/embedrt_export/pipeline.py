@@ -161,7 +161,7 @@ def prove_bundle(loaded: LoadedBundle, model: str) -> Agreement:
     if settings.task != task:
         raise UnsupportedModelError(
             f"{model} is a model for {settings.task}, and the bundle {loaded.manifest.name} is for "
-            f"{task}; name the model that it was made of"
+            f"{task}; name the model that the bundle was made from"
         )
     stages = STAGES[task]
     oracle = stages.load(settings)
@@ -242,7 +242,8 @@ def _require_rows(settings: Settings, oracle: Original, built: Built) -> None:
         raise UnsupportedModelError(
             f"{settings.folder} has a tokenizer that needs {largest + 1} rows, for {token!r}, and "
             f"an encoder with {built.vocabulary}: a text with that token would fail. Resize the "
-            "encoder (resize_token_embeddings of transformers) or remove the token, and save it"
+            "encoder (resize_token_embeddings of transformers) or remove the token, then save the "
+            "model"
         )
 
 
@@ -259,8 +260,8 @@ def _lengthen(settings: Settings, oracle: Original, built: Built) -> Built:
     if built.builder == "traced":
         return replace(built, positions=None)
     raise UnsupportedModelError(
-        f"{settings.folder} takes texts of {longest} tokens, and its rotary positions are scaled "
-        f"for the {positions} that max_position_embeddings says; embedrt has no others. Set "
+        f"{settings.folder} takes texts of {longest} tokens, but its rotary positions are scaled "
+        f"for max_position_embeddings, {positions}; embedrt supports no further positions. Set "
         f"max_seq_length in sentence_bert_config.json to {positions}"
     )
 
@@ -275,7 +276,7 @@ def _max_tokens(settings: Settings, oracle: Original, built: Built) -> int:
     if longest < max(1, oracle.special_tokens_added):
         raise UnsupportedModelError(
             f"{settings.folder} truncates texts to {longest} tokens, and the tokenizer adds "
-            f"{oracle.special_tokens_added} special ones to each; set max_seq_length in "
+            f"{oracle.special_tokens_added} special tokens to each; set max_seq_length in "
             "sentence_bert_config.json"
         )
     return longest

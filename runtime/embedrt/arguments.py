@@ -13,8 +13,8 @@ MOST = 1e15  # remains finite when it is converted to smaller units, as megabyte
 def check_at_least(name: str, value: Any, least: float, otherwise: str = "") -> None:
     """Raise an error unless `value` is a number from `least` to `MOST`.
 
-    None is valid if `otherwise` says so. Raises TypeError for what is no number, and ValueError for
-    one that is out of range.
+    None is valid if `otherwise` says so. Raises TypeError for a value that is not a number, and
+    ValueError for a number out of range.
     """
     if value is None and otherwise:
         return
@@ -34,8 +34,8 @@ def check_count(
 ) -> None:
     """Raise an error unless `value` is an integer from `least` to `most`.
 
-    None is valid if `otherwise` says so. Raises TypeError for what is no integer, such as ``True``
-    and ``2.0``, and ValueError for one that is out of range. numpy's integers are valid.
+    None is valid if `otherwise` says so. Raises TypeError for a value that is not an integer, such
+    as ``True`` and ``2.0``, and ValueError for an integer out of range. numpy's integers are valid.
     """
     if value is None and otherwise:
         return

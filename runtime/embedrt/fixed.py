@@ -1,6 +1,7 @@
 """Refuses assignments to the settings that a loaded bundle shares with sentence-transformers.
 
-There, ``model.truncate_dim = 256`` changes the vectors that follow. Here it would have no effect.
+In sentence-transformers, ``model.truncate_dim = 256`` changes later vectors. Here, it would have no
+effect.
 """
 
 from __future__ import annotations

@@ -90,8 +90,8 @@ class LoadedBundle:
         manifest = bundle.manifest
         if manifest.task != self._task:
             raise BundleFormatError(
-                f"{bundle.path} is a bundle for {manifest.task}, and {type(self).__name__} loads "
-                f"those for {self._task}: use {CLASSES[manifest.task]}.load"
+                f"{bundle.path} is a bundle for {manifest.task}, but {type(self).__name__} "
+                f"loads bundles for {self._task}; use {CLASSES[manifest.task]}.load"
             )
         self._options = replace(options, threads=options.threads or available_threads())
         graph = check_graph(bundle.graph, bundle.weights_size, Ends.of(manifest))

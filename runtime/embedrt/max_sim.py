@@ -43,7 +43,7 @@ def max_sim(queries: TokenVectors, documents: TokenVectors, *, mean: bool = Fals
     ValueError
         The vectors differ in their number of components.
     TypeError
-        The arguments are no vectors, for example texts.
+        The arguments are not vectors, for example texts.
     """
     asked, found = _texts(queries), _texts(documents)
     _check_dimensions(asked, found)

@@ -60,9 +60,9 @@ def quantize_embeddings(
     Raises
     ------
     TypeError
-        The embeddings are no numbers, or are quantized already.
+        The embeddings are not numbers, or are quantized already.
     ValueError
-        The precision is unknown, a shape is wrong, or the ranges of one embedding would be taken.
+        The precision is unknown, a shape is wrong, or the ranges would come from one embedding.
     """
     check_precision(precision)
     embeddings = _floats(embeddings)

@@ -103,7 +103,7 @@ class Requests:
     empty
         The result for a text without tokens, for models whose results differ in size.
     known
-        Has the result of any token ids: the graph does not run, and `tokenizer` replaces the
+        Gives the result for any token ids, so the graph does not run; `tokenizer` then replaces the
         engine's.
     tokenize
         Returns the function that replaces the engine's tokenization, from a tokenizer.

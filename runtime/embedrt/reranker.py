@@ -300,7 +300,7 @@ class Reranker(LoadedBundle):
         if self.num_labels != 1:
             raise ValueError(
                 f"this model has {self.num_labels} labels ({', '.join(self.labels)}), which "
-                "give no order; use predict"
+                "define no order; use predict"
             )
         return as_batch(documents, "documents")
 

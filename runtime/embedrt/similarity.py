@@ -165,7 +165,7 @@ def _rows(embeddings: ArrayLike) -> FloatArray:
             f"these are not embeddings ({error}); pass the array that encode returns"
         ) from error
     if not rows.ndim:
-        raise TypeError(f"{embeddings!r} is no array of embeddings; pass what encode returns")
+        raise TypeError(f"{embeddings!r} is not an array of embeddings; pass what encode returns")
     if rows.ndim == 1:
         rows = rows[None] if rows.size else rows.reshape(0, 0)
     if rows.ndim != 2:

@@ -85,7 +85,7 @@ ACCEPTED: Accepted = {
     "device": ((None, "cpu"), "it runs on the CPU; choose its cores with load(threads=)"),
     "output_value": (
         ("sentence_embedding",),
-        "a bundle gives one vector a text; use sentence-transformers for token embeddings",
+        "a bundle gives one vector per text; use sentence-transformers for token embeddings",
     ),
     "pool": ((None,), "all cores are used already; leave it out"),
 }
@@ -107,7 +107,7 @@ TOKEN_ACCEPTED: Accepted = {
     "device": ACCEPTED["device"],
     "output_value": (("token_embeddings",), "a bundle gives the vectors of tokens only"),
     "pool": ACCEPTED["pool"],
-    "token_pooling": ((None,), "a bundle gives one vector a token"),
+    "token_pooling": ((None,), "a bundle gives one vector per token"),
 }
 
 

@@ -335,7 +335,7 @@ class TestRefused:
             ({"truncate_dim": 3}, "truncate_dim: None before, 3 now"),
             ({"columns": ["id"]}, "columns: .* before, {'id': 'int64'} now"),
             ({"output_column": "v"}, "output_column: 'embedding' before, 'v' now"),
-            ({"rows_per_part": 9}, "rows a part: 4000 before, 9 now"),
+            ({"rows_per_part": 9}, "rows per part: 4000 before, 9 now"),
         ],
     )
     def test_other_settings(

@@ -233,7 +233,7 @@ class TestPlanFile:
         write_parquet(source, files=1, rows=7)
         write_parquet(source / "more", files=2)
         assert differences(planned, plan(source, rows_per_part=5)) == [
-            "rows a part: 4000 before, 5 now",
+            "rows per part: 4000 before, 5 now",
             "added: more/part-0.parquet and 1 more",
             "gone: part-1.parquet",
             "changed: part-0.parquet",

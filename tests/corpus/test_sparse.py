@@ -154,7 +154,9 @@ def test_options_of_the_other_kind_are_refused(
 def test_bundles_of_other_tasks_are_refused(tmp_path: Path, source: Path) -> None:
     output = tmp_path / "output"
     for bundle in (make_tiny_late(tmp_path / "late"), make_tiny_reranker(tmp_path / "pairs")):
-        with pytest.raises(BundleFormatError, match="a corpus takes one for embedding or sparse"):
+        with pytest.raises(
+            BundleFormatError, match="a corpus needs a bundle for embedding or sparse"
+        ):
             corpus.embed(source, output, bundle=bundle)
         assert not output.exists()
 

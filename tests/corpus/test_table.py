@@ -129,7 +129,9 @@ def test_two_columns_of_one_name(tiny_embedder: Embedder) -> None:
 
 @pytest.mark.parametrize("table", [{"text": ["a"]}, [1], None])
 def test_no_table(tiny_embedder: Embedder, table: object) -> None:
-    with pytest.raises(TypeError, match=r'no pyarrow.Table: in Ray Data, pass batch_format="pyarr'):
+    with pytest.raises(
+        TypeError, match=r'not a pyarrow.Table: in Ray Data, pass batch_format="pyarr'
+    ):
         embed_table(table, tiny_embedder)
 
 

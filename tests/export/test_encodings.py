@@ -76,7 +76,7 @@ def test_settings_with_a_mark_that_the_original_does_not_read(
     with pytest.raises(UnsupportedModelError) as caught:
         export_model(str(folder), output=tmp_path / "bundle")
     assert str(caught.value).endswith(
-        f"; {name} starts with a byte order mark, which it does not read: save it without"
+        f"; {name} starts with a byte order mark, which is not supported: save it without"
     )
     assert not (tmp_path / "bundle").exists()
 

@@ -43,7 +43,7 @@ def kind_of(folder: Path) -> str:
         (
             "config_sentence_transformers.json",
             {"model_type": "CrossEncoder"},
-            "a cross-encoder has one Transformer only",
+            "a cross-encoder has only one Transformer",
         ),
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "a sparse encoder"),
         (

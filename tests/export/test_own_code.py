@@ -53,7 +53,7 @@ def test_an_unknown_architecture_is_refused_whatever_is_ignored(
 ) -> None:
     folder = with_code(tmp_path / "model", model_type="theirs")
     message = refusal(folder, ignore_remote_code=ignore)
-    assert "the architecture theirs, which transformers does not know without it" in message
+    assert "transformers does not support the architecture theirs, and" in message
     assert "--ignore-remote-code" not in message
 
 

@@ -377,5 +377,5 @@ def test_tokenizer_that_fails_on_a_text(folder: Path) -> None:
     content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     del content["model"]["vocab"]["[UNK]"]
     write_json(folder / "tokenizer.json", content)
-    with pytest.raises(UnsupportedModelError, match=r"breaks on the text .*WordPiece error"):
+    with pytest.raises(UnsupportedModelError, match=r"fails on the text .*WordPiece error"):
         export(folder)

@@ -391,8 +391,8 @@ class TestSpellings:
             ({"device": device("cuda")}, r"it runs on the CPU"),
             ({"device": "cuda"}, r"it runs on the CPU; choose its cores with .*threads="),
             ({"device": ["cpu", "cpu"]}, r"it runs on the CPU"),
-            ({"output_value": "token_embeddings"}, r"a bundle gives one vector a text"),
-            ({"output_value": None}, r"a bundle gives one vector a text"),
+            ({"output_value": "token_embeddings"}, r"a bundle gives one vector per text"),
+            ({"output_value": None}, r"a bundle gives one vector per text"),
             ({"pool": {"input": 1}}, r"all cores are used already"),
         ],
     )

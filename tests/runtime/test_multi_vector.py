@@ -177,7 +177,7 @@ def test_scores(load: Callable[..., MultiVectorEncoder]) -> None:
         ({"task": "other"}, "task='other'; expected 'query', 'document' or None"),
         ({"convert_to_tensor": True}, "unexpected keyword argument 'convert_to_tensor'"),
         ({"output_value": None}, "output_value=None cannot be honored"),
-        ({"token_pooling": object()}, "a bundle gives one vector a token"),
+        ({"token_pooling": object()}, "a bundle gives one vector per token"),
         ({"prompt_name": "other"}, "prompt_name='other'"),
     ],
 )
@@ -268,7 +268,10 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({"late_interaction": {"score": "dot"}}, "late_interaction.score is 'dot'"),
         ({"late_interaction": {"skipped": [5, -1]}}, r"skipped\[1\] is -1; expected 0 to 1048575"),
         ({"late_interaction": {"skipped_in": ["other"]}}, "expected one of"),
-        ({"late_interaction": {"expansion": None}}, "inputs must have attention_mask if no token"),
+        (
+            {"late_interaction": {"expansion": None}},
+            "inputs must have attention_mask if and only if no token",
+        ),
         (
             {"late_interaction": {"expansion": {"length": 0, "token": 9, "attended": False}}},
             r"expansion\.length is 0",

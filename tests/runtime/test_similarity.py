@@ -163,7 +163,7 @@ def test_scores_that_are_nan_come_last(top_k: int) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (None, "^None is no array of embeddings; pass what encode returns"),
+        (None, "^None is not an array of embeddings; pass what encode returns"),
         ("a text", "^these are not embeddings .* 'a text'.*; pass the array that encode returns"),
         (["a text"], "^these are not embeddings .* 'a text'.*; pass the array that encode"),
         ([[1], [1, 2]], "^these are not embeddings .*; pass the array that encode returns"),

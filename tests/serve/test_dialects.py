@@ -319,7 +319,7 @@ class TestEveryDialect:
             (b"{", "the body is not JSON"),
             (b"[" * 100_000, "the body is not JSON"),
             (b'{"input": NaN}', "the body is not JSON"),
-            (b'{"input": "\\ud83d", "x": NaN}', "the body is not JSON: NaN is no JSON"),
+            (b'{"input": "\\ud83d", "x": NaN}', "the body is not JSON: NaN is not valid JSON"),
             (b'{"inputs": "\\ud83d' + b"[" * 100_000, "the body is not JSON"),
             (b"\xff\xfe{\x00}\x00", "the body is not JSON"),
             (b'["a"]', "the body is not a JSON object"),

@@ -106,7 +106,7 @@ def test_a_worker_that_hangs(embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 
 def test_the_engine_is_closed_while_serving(embedder: Embedder) -> None:
     answers = asked(embedder, ("", embedder.close), ("/embed", {"inputs": "w1"}))
-    assert answers == [(503, {"error": "the server is about to end", "error_type": "Unhealthy"})]
+    assert answers == [(503, {"error": "the server is shutting down", "error_type": "Unhealthy"})]
 
 
 def test_a_text_that_the_tokenizer_fails_on(

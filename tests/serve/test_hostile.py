@@ -280,7 +280,7 @@ def test_no_file_left_for_a_connection(tmp_path: Path) -> None:
         used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, limits[1]))
         waiting = [server.connect() for _ in range(3)]
-        wait_until(lambda: "no connection is accepted" in server.log())
+        wait_until(lambda: "no connection can be accepted" in server.log())
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         assert server.post("/embed", {"inputs": "w1"}).status_code == 200
         assert server.log().count("Too many open files") == 1

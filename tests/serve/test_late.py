@@ -102,7 +102,9 @@ def test_the_size_of_an_answer_is_limited(
 def test_routes_of_other_tasks(late: Serving, path: str) -> None:
     answer = late.post(path, {"inputs": "w1"})
     assert answer.status_code == 424
-    assert "gives one vector a token; it does not serve this route. Call /embed_all" in answer.text
+    assert (
+        "gives one vector per token; it does not serve this route. Call /embed_all" in answer.text
+    )
 
 
 def test_info_health_and_tokens(late: Serving) -> None:

@@ -149,7 +149,7 @@ class TestEnd:
                 answer = server.get("/ready")
             assert (answer.status_code, answer.headers["connection"]) == (503, "close")
             assert answer.json() == {
-                "error": "the server is about to end", "error_type": "Unhealthy",
+                "error": "the server is shutting down", "error_type": "Unhealthy",
             }  # fmt: skip
             asking.join()
             server.http.close()
@@ -320,7 +320,7 @@ class TestStart:
     ) -> None:
         environment = {"EMBEDRT_HOST": host, "EMBEDRT_API_KEY": key}
         with serving(tiny, tmp_path / "log", environment=environment) as server:
-            assert ("no API key: whoever reaches http://0.0.0.0:" in server.log()) == warned
+            assert ("no API key: anyone who can reach http://0.0.0.0:" in server.log()) == warned
             answer = httpx.get(f"http://127.0.0.1:{server.port}/ready", timeout=SECONDS)
             assert answer.status_code == 200
 

@@ -111,7 +111,10 @@ class TestTEI:
     def test_several_labels_have_no_order(self, three: Serving) -> None:
         answer = three.post("/rerank", {"query": QUERY, "texts": TEXTS})
         assert (answer.status_code, answer.json()["error_type"]) == (424, "Backend")
-        assert "gives a pair 3 scores, and no order; call /predict" in answer.json()["error"]
+        assert (
+            "gives each pair 3 scores, which define no order; call /predict"
+            in answer.json()["error"]
+        )
         answer = three.post("/v2/rerank", {"query": QUERY, "documents": TEXTS})
         assert answer.status_code == 400
 
@@ -217,7 +220,10 @@ class TestCohere:
             ({"documents": ["a"], "query": None}, "query is missing; expected a string"),
             ({"documents": ["a"], "top_n": 0}, "top_n is 0; expected a whole number from 1"),
             ({"documents": ["a"], "top_n": 1.5}, "top_n is a number; expected a whole number"),
-            ({"documents": ["a"], "rank_fields": ["title"]}, "rank_fields is not taken; send each"),
+            (
+                {"documents": ["a"], "rank_fields": ["title"]},
+                "rank_fields is not supported; send each",
+            ),
             ({"documents": ["a"], "return_documents": 1}, "return_documents is a number; expected"),
         ],
     )
@@ -280,7 +286,7 @@ class TestOtherTasks:
         answer = embedding.post(path, {"query": "a", "texts": ["b"]})
         assert answer.status_code == (400 if "/v" in path else 424)
         assert (
-            "tiny gives one vector a text; it does not serve this route. Call /v1/" in answer.text
+            "tiny gives one vector per text; it does not serve this route. Call /v1/" in answer.text
         )
         assert "or start a server with the bundle of a reranker" in answer.text
         if "/v" not in path:

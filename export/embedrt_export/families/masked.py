@@ -1,7 +1,8 @@
 """The masked-LM heads of the encoder families.
 
-Each reader maps the tensor names of a ``*ForMaskedLM`` checkpoint to a `MaskedHead`. Its decoder is
-the table of word embeddings unless the checkpoint has another one, as in transformers.
+Each reader maps the tensor names of a ``*ForMaskedLM`` checkpoint to a `MaskedHead`. As in
+transformers, the decoder is the table of word embeddings unless the checkpoint has a decoder of its
+own.
 """
 
 from __future__ import annotations

@@ -3,12 +3,13 @@
 The graph runs as written here, because the runtime disables ONNX Runtime's graph optimizer. The
 operators were chosen by latency on x86: separate `Add` and `LayerNormalization` are faster than
 `SkipLayerNormalization`, a bias in `Gemm` is faster than `BiasGelu`, and one packed projection with
-the standard `Attention` is faster than the contributed operators. The exception are long texts:
-`Attention` holds the scores of all pairs of tokens, 3 GB for 8,192 tokens and 12 heads, where the
+the standard `Attention` is faster than the contributed operators. Long texts are the exception:
+`Attention` holds the scores of all pairs of tokens, 3 GB for 8,192 tokens and 12 heads, while the
 contributed `MultiHeadAttention` computes them in blocks (Dao et al. 2022, arXiv:2205.14135). It
-does not do so with a bias on the scores, and without loops a graph cannot either. Encoders with a
-relative bias therefore hold all scores. At their usual maximum of 512 tokens these take 13 MB for
-12 heads; no published model of these families is known to be set to 2,048, for which it is 201 MB.
+does not support blocks with a bias on the scores, and a graph without loops cannot compute blocks
+itself. Encoders with a relative bias therefore hold all scores. At their usual maximum of 512
+tokens, these take 13 MB for 12 heads. At 2,048 tokens, they would take 201 MB, but no published
+model of these families is known to have this maximum.
 """
 
 from __future__ import annotations

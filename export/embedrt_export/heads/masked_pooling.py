@@ -1,8 +1,8 @@
 """Graph nodes of poolings that leave the tokens of the prompt out.
 
 The input ``pooling_mask`` is 0 for the tokens of the prompt, the first of a text, and 1 for all
-others. All tokens of a text may be the prompt's: sentence-transformers then divides by a tiny
-number in place of their count, and takes the first token for ``cls``.
+others. All tokens of a text may belong to the prompt. sentence-transformers then divides by a tiny
+number in place of their count, and uses the first token for ``cls``.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Oracle(Original):
     def takes(self, text: str, call: Call) -> bool:
         """Whether a text has tokens; sentence-transformers fails on one without.
 
-        If all of them belong to a prompt that is not pooled, its maximum is not finite.
+        If all tokens belong to a prompt that is not pooled, max pooling gives no finite value.
         """
         if not self.token_ids(text).size:
             return False

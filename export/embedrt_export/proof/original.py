@@ -53,7 +53,7 @@ class Original:
                 try_out(self._model)
         except Exception as error:  # malformed files raise any kind
             remedy = "".join(
-                f"; {file} starts with a byte order mark, which it does not read: save it without"
+                f"; {file} starts with a byte order mark, which is not supported: save it without"
                 for file in marked_files(folder)
             )
             raise UnsupportedModelError(
@@ -68,8 +68,8 @@ class Original:
             )
         if getattr(self._tokenizer.backend_tokenizer.model, "dropout", None):
             raise UnsupportedModelError(
-                f"{folder} has a tokenizer with dropout, which gives a text other tokens each "
-                "time; set dropout to null in its tokenizer.json"
+                f"{folder} has a tokenizer with dropout, which gives different tokens for the same "
+                "text; set dropout to null in its tokenizer.json"
             )
         known = set(self._tokenizer.get_vocab()) - set(self._tokenizer.all_special_tokens)
         if not known and not any(folder.rglob("tokenizer.json")):
@@ -197,7 +197,7 @@ class Original:
             yield
         except Exception as error:  # malformed files raise any kind
             raise UnsupportedModelError(
-                f"sentence-transformers runs {self._folder}, and breaks on the text "
+                f"sentence-transformers runs {self._folder}, but fails on the text "
                 f"{start_of(text)}: {gist(error)}"
             ) from error
 

@@ -1,4 +1,4 @@
-"""The token ids that an original model computes with, seen by ending a run that has them."""
+"""The token ids that an original model computes with, taken from a run that then ends."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def read_config(settings: Settings, *, ignore_remote_code: bool = False) -> Pret
     _require_one_encoder(file, config)
     if getattr(config, "attention_type", None) == SPARSE:
         logger.warning(
-            "%s sets attention_type to %s, which transformers changes to original_full, for good, "
+            "%s sets attention_type to %s, which transformers permanently changes to original_full "
             "at the first short text: the model is exported with original_full",
             file,
             SPARSE,
@@ -89,7 +89,8 @@ def _require_one_encoder(file: Path, config: PretrainedConfig) -> None:
         raise UnsupportedModelError(
             f"{file} has the architecture {config.model_type}, which consists of "
             f"{', '.join(sorted(config.sub_configs)) or 'several models'} and is not an encoder of "
-            "texts; embedrt exports only these. Use sentence-transformers for it, or another model"
+            "texts; embedrt exports only encoders of texts. Use sentence-transformers for it, or "
+            "another model"
         )
 
 
@@ -97,9 +98,9 @@ def _refuse_code(file: Path, own: Sequence[str], architecture: object, *, known:
     named = f"{file} names code of the model's author in auto_map ({', '.join(own)})"
     if not known:
         return (
-            f"{named} for the architecture {architecture}, which transformers does not know "
-            "without it, and embedrt runs no code that comes with a model. Use "
-            "sentence-transformers for this model, or another one"
+            f"{named}. Without this code, transformers does not support the architecture "
+            f"{architecture}, and embedrt runs no code that comes with a model. Use "
+            "sentence-transformers for this model, or another model"
         )
     return (
         f"{named}, and embedrt runs no code that comes with a model. transformers' own "

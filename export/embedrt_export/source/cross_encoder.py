@@ -53,7 +53,7 @@ def read_cross_encoder(folder: Path) -> Settings:
     reasons += check_object(folder, file, model, MODEL)
     if first and (first.type.rpartition(".")[2] != "Transformer" or rest):
         kinds = ", ".join(module.kind for module in (first, *rest))
-        reasons.append(f"its modules are {kinds}, and a cross-encoder has one Transformer only")
+        reasons.append(f"its modules are {kinds}, and a cross-encoder has only one Transformer")
     if first and model.get("model_type") != "CrossEncoder":
         reasons.append(
             f"it has a classifier's transformer_task, and the model_type in {EXTRAS} is "

@@ -107,7 +107,7 @@ def refuse_kind(
         raise refusal(folder, f"it is {kind} ({sign})")
     model_type = model.get("model_type", DENSE)
     if TEXT.accepts(model_type) and model_type != DENSE:
-        raise refusal(folder, f"its model_type is {model_type}, and embedrt takes a {DENSE}")
+        raise refusal(folder, f"its model_type is {model_type}, and {DENSE} is expected")
 
 
 def refuse_adapter(folder: Path) -> None:

@@ -185,7 +185,7 @@ def _read_tokenizer(folder: Path, table: Table) -> tuple[Tokenizer, JsonObject]:
     content: JsonObject = json.loads(tokenizer.to_str())
     if content["model"].get("dropout"):
         raise UnsupportedModelError(
-            f"{file} has dropout, which gives a text other tokens each time; set it to null"
+            f"{file} has dropout, which gives different tokens for the same text; set it to null"
         )
     token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", -1))
     if largest >= table.tokens:

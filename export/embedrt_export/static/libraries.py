@@ -51,7 +51,7 @@ class Model2Vec:
             from model2vec.version import __version__ as version  # noqa: PLC0415
         except ImportError as error:
             raise UnsupportedModelError(
-                f"{folder} is a model of model2vec, which a bundle of it is compared with, and "
+                f"{folder} is a model of model2vec. The export compares the bundle with model2vec, "
                 f"which cannot be imported ({error}): pip install 'embedrt[model2vec]'"
             ) from error
         self.name = f"model2vec {version}"

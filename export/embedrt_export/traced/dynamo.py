@@ -69,7 +69,7 @@ def trace_by_dynamo(encoder: PreTrainedModel, folder: Path) -> Path:
                 return _trace(traced, ids, folder)
         except Exception as error:  # noqa: BLE001 - architectures raise any kind
             failure = error
-    raise failure or UnsupportedModelError("the encoder gives a text other vectors each time")
+    raise failure or UnsupportedModelError("the encoder gives different vectors for the same text")
 
 
 def _trace(traced: _Encoder, ids: torch.Tensor, folder: Path) -> Path:

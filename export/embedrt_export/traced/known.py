@@ -51,7 +51,7 @@ def refuse_untraceable(folder: Path, config: PretrainedConfig) -> None:
         cause = "it has no vocabulary, and so takes no texts"
     experts = getattr(config, "is_moe", True)  # Doge has a number of them without using any
     if experts and any((getattr(config, name, None) or 0) > 1 for name in _EXPERTS):
-        cause = "it is a mixture of experts, and each token runs through different ones"
+        cause = "it is a mixture of experts, and each token runs through different experts"
     if cause:
         raise UnsupportedModelError(
             f"{folder} has the architecture {config.model_type}, which cannot be converted to a "

@@ -70,6 +70,6 @@ def check_late(late: LateInteraction, inputs: Sequence[str], longest: int, words
                 )
     if late.hides_tokens != ("attention_mask" in inputs):
         raise wrong(
-            "manifest.json.inputs must have attention_mask if no token attends to those of "
-            "late_interaction.expansion, and otherwise not"
+            "manifest.json.inputs must have attention_mask if and only if no token attends to the "
+            "tokens of late_interaction.expansion"
         )

@@ -312,8 +312,8 @@ def _check_values(manifest: Manifest) -> None:
     leaves_out = manifest.prompt_endings is not None
     if leaves_out != (POOLING_MASK in manifest.inputs) or (leaves_out and manifest.is_static):
         raise wrong(
-            "manifest.json.prompt_endings and the input pooling_mask belong together, and not to a "
-            "static model"
+            "manifest.json.prompt_endings and the input pooling_mask must occur together, and not "
+            "in a static model"
         )
     default = manifest.default_prompt_name
     if default is not None and default not in manifest.prompts:

@@ -1,8 +1,8 @@
 """The command line: ``embedrt COMMAND ...``, one module per command.
 
 Each command's module adds a parser with `add_to`, and its `run` prints results on stdout and all
-else on stderr. `bundles`, `lines`, `log` and `output` are common to several commands. What an extra
-installs, and the exporter, is imported by the command that needs it, when it runs.
+else on stderr. `bundles`, `lines`, `log` and `output` are common to several commands. A command
+imports the packages of an extra, or the exporter, only when it runs.
 """
 
 from __future__ import annotations

@@ -45,8 +45,9 @@ def load_to_embed(bundle: Path, threads: int | None, engine: str) -> AnyEncoder:
         return load_encoder(bundle, threads, "require")
     except KernelsError as error:
         raise CorpusError(
-            f"the output is computed by {engine}, which {platform.node()} cannot run ({error}); go "
-            f"on where all machines can, or embed into a new folder with {VARIABLE}=off"
+            f"the output is computed by {engine}, which {platform.node()} cannot run ({error}); "
+            "continue on machines that can run it, or embed into a new folder with "
+            f"{VARIABLE}=off"
         ) from error
 
 

@@ -78,8 +78,8 @@ class Embedding:
         """Return the embedding with a model's prompt. Raises ValueError as `Embedder.encode`."""
         if manifest.task not in TASKS:
             raise BundleFormatError(
-                f"{manifest.name} is a bundle for {manifest.task}, and a corpus takes one for "
-                f"{' or '.join(TASKS)}: use {CLASSES[manifest.task]}.load in Python"
+                f"{manifest.name} is a bundle for {manifest.task}, but a corpus needs a bundle "
+                f"for {' or '.join(TASKS)}; use {CLASSES[manifest.task]}.load in Python"
             )
         prompts = Prompts.of(manifest)
         task = options.get("task")

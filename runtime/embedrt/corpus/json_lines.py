@@ -105,7 +105,7 @@ def _whole_lines(stream: Any) -> Iterator[bytes]:
             read, start = read.removeprefix(codecs.BOM_UTF8), False
             if read.lstrip().startswith(b"["):
                 raise pa.ArrowInvalid(
-                    "it is one array; write an object a line, as jq -c '.[]' does"
+                    "it is one JSON array; write one object per line, as jq -c '.[]' does"
                 )
         end = read.rfind(b"\n") + 1
         if not end:

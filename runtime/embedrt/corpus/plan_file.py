@@ -122,7 +122,7 @@ def differences(stored: Plan, plan: Plan) -> list[str]:
     """
     found = []
     if stored.rows_per_part != plan.rows_per_part:
-        found.append(f"rows a part: {stored.rows_per_part} before, {plan.rows_per_part} now")
+        found.append(f"rows per part: {stored.rows_per_part} before, {plan.rows_per_part} now")
     before = {file.source.path: file for file in stored.files}
     now = {file.source.path: file for file in plan.files}
     changed = [

@@ -169,8 +169,9 @@ def _open(place: Place, path: str) -> Any:
 def _open_parquet(stream: Any, **options: Any) -> Any:
     """Open a Parquet file.
 
-    Without `pre_buffer`, which would read a whole row group into memory. Spark's timestamps, which
-    are INT96, have microseconds: as nanoseconds, those before 1678 or after 2262 would be others.
+    `pre_buffer` is off, because it would read a whole row group into memory. Spark's timestamps,
+    which are INT96, are read as microseconds: nanoseconds cannot represent times before 1678 or
+    after 2262.
     """
     return pq.ParquetFile(stream, pre_buffer=False, coerce_int96_timestamp_unit="us", **options)
 

@@ -80,8 +80,8 @@ def list_source(place: Place) -> Listing:
         raise CorpusSourceError(f"{place.given}: there is no such file or folder")
     if info.type == fs.FileType.Unknown:
         raise CorpusSourceError(
-            f"{place.given} is neither a file nor a folder, as a pipe; write it to a file, because "
-            "a source is read more than once"
+            f"{place.given} is neither a file nor a folder (a pipe, for example); write its "
+            "content to a file, because a source is read more than once"
         )
     if info.type == fs.FileType.File:
         root = _folder_of(place.path)
@@ -119,7 +119,7 @@ def list_source(place: Place) -> Listing:
         others = f" among its {len(skipped)} files" if skipped else ""
         raise CorpusSourceError(
             f"{place.given}: there is no data file{others}; expected "
-            f"{', '.join(sorted(SUFFIXES))}, or {' or '.join(COMPRESSED)} of lines"
+            f"{', '.join(sorted(SUFFIXES))}, or {' or '.join(COMPRESSED)} files of lines"
         )
     return Listing(root=root, files=tuple(files), skipped=tuple(sorted(skipped)))
 

@@ -95,7 +95,7 @@ def embed_table(
     CorpusSourceError
         A column is missing or holds no text, or the table already has the output column.
     TypeError
-        The table is neither.
+        `table` is neither a Table nor a RecordBatch.
     """
     embedding = Embedding.of(
         embedder.manifest,
@@ -113,7 +113,7 @@ def embed_table(
     )
     if not isinstance(table, pa.Table | pa.RecordBatch):
         raise TypeError(
-            f"the table is a {type(table).__name__}, no pyarrow.Table: in Ray Data, pass "
+            f"the table is a {type(table).__name__}, not a pyarrow.Table: in Ray Data, pass "
             'batch_format="pyarrow" to map_batches'
         )
     if isinstance(table, pa.RecordBatch):

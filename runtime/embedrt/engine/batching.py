@@ -1,15 +1,16 @@
 """The queue: selects the texts that run next and groups them into batches.
 
 A free worker takes texts of the call whose turn it is (see `turns`), and fills the batch with
-waiting texts of any call. Where a graph runs them, they all have the same number of tokens, so
-nothing is padded and the graph needs no attention mask; the kernels mix texts of any numbers. The
-texts of small calls are tokenized first, so that the batch is filled from all that wait. A text's
-vector does not depend on the rest of its batch, and calls can share batches without changing any
-result.
+waiting texts of any call. In ONNX Runtime, all texts of a batch have the same number of tokens, so
+nothing is padded and the graph needs no attention mask. The kernels mix texts of any token counts.
+The texts of small calls are tokenized first, so that the batch can be filled from all waiting
+texts. A text's vector does not depend on the rest of its batch, and calls can share batches without
+changing any result.
 
-New texts are not to wait for a call that has run for long. In the kernels, its batches pause
-between layers while a small call runs. ONNX Runtime cannot be interrupted: while new calls arrive
-beside one that has run for long, batches are therefore small, and one worker takes no long texts.
+New texts should not wait for a call that has run for long. In the kernels, the batches of such a
+call pause between layers while a small call runs. A run of ONNX Runtime cannot be interrupted.
+While new calls arrive beside such a call, batches are therefore small, and one worker takes no long
+texts.
 
 The queue has no threads and no clock. The scheduler calls it while holding its lock.
 """

@@ -1,8 +1,8 @@
 """Work that a thread leaves for later because it holds the engine's lock already.
 
-Python calls some functions anywhere in a thread: the handlers of signals, which may close the
-engine, and the finalizers of streams and coroutines that the garbage collector finds, which cancel
-calls. If the thread holds the lock, they can neither wait for it nor change what it protects.
+Python can call some functions at any point of a thread: signal handlers, which may close the
+engine, and finalizers of streams and coroutines during garbage collection, which cancel calls. If
+the thread holds the lock, they can neither wait for it nor change the state that it protects.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from threading import RLock
 from embedrt.errors import EmbedrtError
 
 INSIDE = (
-    "an Embedder was called by the handler of a signal, or by a finalizer, in the middle of a call "
-    "in the same thread; call it from another thread, or after the handler"
+    "a signal handler or a finalizer called an Embedder while the same thread was in the middle of "
+    "another call; call it from another thread, or after the handler"
 )
 
 

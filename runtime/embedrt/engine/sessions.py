@@ -10,9 +10,9 @@ the caller's core, where they compete with the caller until the scheduler's next
 to 4 ms later. After a pause, all cores are therefore used only for batches that take long enough on
 one core to outweigh this delay.
 
-Batches gain from huge pages, and single texts most. After a few batches, each of the next ones
-moves a few megabytes of the packed weights there, so that neither the load nor one text waits for
-all of them.
+Huge pages make batches faster, most of all those of single texts. After a few batches, each further
+batch moves a few megabytes of the packed weights to huge pages, so that neither the load nor a
+single text waits for the whole move.
 """
 
 from __future__ import annotations

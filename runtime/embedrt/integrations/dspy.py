@@ -2,8 +2,9 @@
 
 DSPy caches embeddings in memory and on disk, by the texts and the source code of the embedding
 function. Two bundles have the same code, so one would get the cached vectors of the other. For an
-object without source code, DSPy uses its ``__name__``, which here names all that vectors and errors
-depend on: the hash of the bundle, the engine, and the treatment of texts that are too long.
+object without source code, DSPy uses its ``__name__``. Here, this name contains everything that
+vectors and errors depend on: the hash of the bundle, the engine, and the treatment of texts that
+are too long.
 """
 
 from __future__ import annotations

@@ -133,11 +133,11 @@ def _check_manifest(manifest: Manifest) -> None:
     """Raise _NotUsableError unless the kernels may run such a bundle, and are installed."""
     if manifest.quantization is None or manifest.quantization.scheme != "static":
         scheme = manifest.quantization.scheme if manifest.quantization else manifest.precision
-        raise _NotUsableError(f"kernels run int8 of the scheme static, and the bundle is {scheme}")
+        raise _NotUsableError(f"kernels run only int8 of the scheme static, not {scheme}")
     if manifest.task != "embedding" or manifest.agreement is None:
-        raise _NotUsableError("kernels run bundles of embeddings with a measured agreement")
+        raise _NotUsableError("kernels run only embedding bundles with a measured agreement")
     if manifest.prompt_endings is not None:
-        raise _NotUsableError("kernels do not leave prompts out of the pooling")
+        raise _NotUsableError("kernels cannot leave prompts out of the pooling")
     if find_spec(PACKAGE) is None:
         raise _NotUsableError("embedrt-kernels is not installed: pip install 'embedrt[kernels]'")
 

@@ -1,7 +1,7 @@
 """The structure of a bundle's graph: its nodes, and its constants without a copy.
 
-Reads what `check_graph` has accepted, so errors of the file itself are not told apart: any of them
-raises ValueError or LookupError.
+Reads only files that `check_graph` has accepted. Errors of the file itself are therefore not
+distinguished: any of them raises ValueError or LookupError.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Graph:
 def read_graph(file: Messages, weights: Data | None) -> Graph:
     """Read a graph whose large constants are in `weights`, or in the graph itself.
 
-    The constants are views of the file and `weights`. Raises ValueError for anything that the
-    bundles that this module is for do not have.
+    The constants are views of the file and `weights`. Raises ValueError for anything that does not
+    occur in bundles that the kernels can run.
     """
     data = file.data
     span, model = find_graph(data)

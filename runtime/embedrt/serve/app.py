@@ -127,11 +127,11 @@ async def _no_route(request: Request, error: Exception) -> Response:
     headers = {}
     if error.status_code == 405:
         allowed = ", ".join(sorted({each.method for each in _operations_at(path)}))
-        message = f"{request.method[:20]!r} is not answered here; send {allowed}"
+        message = f"this route does not accept {request.method[:20]!r}; send {allowed}"
         problem = RequestError("method", message)
         headers["allow"] = allowed.replace("GET", "GET, HEAD")
     else:
-        problem = RequestError("not_found", "there is no such route; GET / shows a page with all")
+        problem = RequestError("not_found", "there is no such route; GET / lists all routes")
     reply, request_id = _refusal(request.scope, problem)
     headers["x-request-id"] = request_id.decode()
     return Response(reply.body, reply.status, headers, reply.content_type.decode())

@@ -1,4 +1,4 @@
-"""The path below which a proxy serves the application, whether the proxy takes it off or not."""
+"""The path below which a proxy serves the application, whether or not the proxy removes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Below:
-    """Passes requests to `app` as ASGI wants them: the path with the root path in front."""
+    """Passes requests to `app` in ASGI's form: the path begins with the root path."""
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app

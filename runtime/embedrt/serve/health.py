@@ -25,7 +25,7 @@ class Health:
         self._numbers = count()
         self._batches, self._since = -1, monotonic()
         self.draining = False
-        """Whether the server is about to end: it still answers requests, but is not ready."""
+        """Whether the server is shutting down: it still answers requests, but is not ready."""
 
     def note_failure(self) -> None:
         """Record that a run failed; the next probe then computes a text."""
@@ -34,7 +34,7 @@ class Health:
     async def complaint(self) -> str | None:
         """Return why the server is not ready; None if it is."""
         if self.draining:
-            return "the server is about to end"
+            return "the server is shutting down"
         if self._is_stalled():
             return f"texts wait, and no batch has begun for {STALLED_SECONDS:g} seconds"
         if self._failed:

@@ -35,7 +35,7 @@ async def _weights(encoder: Any, text: str) -> Any:
 
 KINDS: dict[Task, Kind] = {
     "embedding": Kind(
-        does="gives one vector a text",
+        does="gives one vector per text",
         doing="embedding",
         name="an embedding model",
         routes="/v1/embeddings, /embed or /vectors",
@@ -58,7 +58,7 @@ KINDS: dict[Task, Kind] = {
         probe=_weights,
     ),
     "late-interaction": Kind(
-        does="gives one vector a token",
+        does="gives one vector per token",
         doing="encoding",
         name="a late interaction model",
         routes="/embed_all",

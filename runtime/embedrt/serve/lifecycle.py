@@ -87,7 +87,7 @@ def serve(path: str | Path, options: ServerOptions) -> None:
     with listening(options) as bound:
         listener = bound.listener
         if not options.app.api_keys and not is_local(listener):
-            logger.warning("no API key: whoever reaches %s may use it", address_of(listener))
+            logger.warning("no API key: anyone who can reach %s can use it", address_of(listener))
         bundle = Bundle.open(path)
         with load_any(bundle, options.load) as loaded:
             check_probes(loaded, bundle)
@@ -179,7 +179,7 @@ class Server(uvicorn.Server):
             loop.default_exception_handler(context)
         elif monotonic() - self._exhausted_at > MINUTE:
             self._exhausted_at = monotonic()
-            logger.error("no connection is accepted: %s; raise the limit (ulimit -n)", error)
+            logger.error("no connection can be accepted: %s; raise the limit (ulimit -n)", error)
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: asyncio.Protocol = self.config.http_protocol_class(

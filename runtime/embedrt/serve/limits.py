@@ -1,8 +1,8 @@
 """Limits of a connection that uvicorn lacks: size of headers, time to send, time to read.
 
 A client must send a whole request within some seconds of connecting or of the request's first byte,
-with at most 64 KiB of headers, and read its answer so fast that the system's buffer, of a few
-megabytes, takes more of it in each such period. Otherwise it could hold a connection and its memory
+with at most 64 KiB of headers. In each such period, it must read enough of its answer to make room
+in the system's buffer of a few megabytes. Otherwise it could hold a connection and its memory
 forever.
 """
 

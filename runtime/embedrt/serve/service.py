@@ -130,7 +130,7 @@ class Service:
     async def _encode(
         self, encoder: SparseEncoder | MultiVectorEncoder, texts: Texts, wanted: Wanted
     ) -> Embedded:
-        """Compute a text with the prompt for queries, or for documents, as one."""
+        """Encode texts; those with the model's prompt for queries or documents as such."""
         kinds: dict[str | None, TextKind] = {
             self.prompts.query: "query",
             self.prompts.document: "document",
@@ -172,7 +172,7 @@ class Service:
             kind: Kind = "invalid" if isinstance(error, OverlongTextError) else "tokenizer"
             raise RequestError(kind, f"{place} {error.complaint}", field=place) from None
         except ClosedError:
-            raise RequestError("unhealthy", "the server is about to end") from None
+            raise RequestError("unhealthy", "the server is shutting down") from None
         except asyncio.CancelledError:
             if (late := self.watch.lateness()) is not None:  # in the words of the client
                 raise late from None

@@ -1,4 +1,4 @@
-"""Token ids of OpenAI's models back to text, from a file in tiktoken's format.
+"""Converts token ids of OpenAI's models back to text, with a file in tiktoken's format.
 
 Clients that split texts by OpenAI's tokenizer send ids in place of text. The ids decode without
 loss, and the model's own tokenizer reads the text.

@@ -1,7 +1,7 @@
-"""Ends requests whose client goes away, or that are not answered in time.
+"""Ends requests whose client disconnects, or that are not answered in time.
 
-Most requests are answered within a tick. They need no timer and no task of their own, whose cost
-would be a part of every request's.
+Most requests are answered within a tick, and need no timer and no task of their own. These would
+add to the cost of every request.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ async def read_body(
     """
     encoding = header(scope, b"content-encoding")
     if encoding is not None and encoding.lower() not in (b"", b"identity"):
-        raise RequestError("encoding", "the body is compressed; send it as it is, without encoding")
+        raise RequestError("encoding", "the body is compressed; send it without a Content-Encoding")
     declared = header(scope, b"content-length") or b"0"
     if declared.isdigit() and int(declared[-20:]) > most:
         raise _too_large(most)
@@ -135,7 +135,7 @@ def _parse(body: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _too_large(most: int) -> RequestError:

@@ -196,7 +196,9 @@ class Tokenizer:
         for text in chain("a", self._truncating.get_vocab()):
             if self._truncating.encode_batch([text], add_special_tokens=False)[0].ids:
                 return str(text)
-        raise BundleFormatError(f"{self._path} gives no text a token; export the model again")
+        raise BundleFormatError(
+            f"{self._path} gives no tokens for any text; export the model again"
+        )
 
     def length(self, text: str) -> int:
         """Count the tokens of the readable part of a text, without special tokens.
@@ -314,8 +316,9 @@ def _load(path: Path) -> FastTokenizer:
         ) from error
     if isinstance(tokenizer.model, models.BPE) and tokenizer.model.dropout:
         raise BundleFormatError(
-            f"{path}: its BPE has dropout {tokenizer.model.dropout}, and would give a text other "
-            "tokens each time; set it to null in the model's tokenizer.json and export again"
+            f"{path}: its BPE has dropout {tokenizer.model.dropout}, and would give different "
+            "tokens for the same text; set it to null in the model's tokenizer.json and export "
+            "again"
         )
     tokenizer.no_padding()
     tokenizer.no_truncation()

@@ -20,7 +20,7 @@ async def embed_all(service: Service, incoming: Incoming) -> Reply:
     inputs = incoming.fields.get("inputs")
     if is_token_ids(inputs):
         raise RequestError(
-            "invalid", "inputs holds token ids, which are not taken: send texts", field="inputs"
+            "invalid", "inputs holds token ids, which are not supported: send texts", field="inputs"
         )
     texts = texts_of(inputs, "inputs", service.options.max_texts)
     tokens = service.manifest.max_tokens

@@ -67,7 +67,7 @@ async def model(service: Service, incoming: Incoming) -> Reply:
     """Answer ``GET /v1/models/{id}``."""
     name = incoming.path["id"]
     if name not in (service.name, service.manifest.source.id):
-        raise RequestError("not_found", f"this server has the model {service.name!r} alone")
+        raise RequestError("not_found", f"this server has only the model {service.name!r}")
     return json_reply(_model(service))
 
 

@@ -142,7 +142,7 @@ async def _scored(
     if labels != 1:
         raise RequestError(
             "unsupported",
-            f"{service.name} gives a pair {labels} scores, and no order; call /predict",
+            f"{service.name} gives each pair {labels} scores, which define no order; call /predict",
         )
     query = required(fields, "query")
     most = service.options.max_body_bytes
@@ -169,7 +169,7 @@ def _documents(service: Service, fields: Mapping[str, Any]) -> Texts:
     if fields.get("rank_fields") not in (None, [], ["text"]):
         raise RequestError(
             "invalid",
-            'rank_fields is not taken; send each document as a string, or as {"text": ...}',
+            'rank_fields is not supported; send each document as a string, or as {"text": ...}',
             field="rank_fields",
         )
     documents = _list(fields, "documents")

@@ -50,7 +50,7 @@ def inputs_of(service: Service, fields: Mapping[str, Any]) -> Texts:
     inputs = fields.get("inputs")
     if is_token_ids(inputs):
         raise RequestError(
-            "invalid", "inputs holds token ids, which are not taken: send texts", field="inputs"
+            "invalid", "inputs holds token ids, which are not supported: send texts", field="inputs"
         )
     return texts_of(inputs, "inputs", service.options.max_texts)
 
