@@ -190,7 +190,9 @@ MODERN: dict[str, Any] = {  # with the keys of transformers 5
     ("family", "named"),
     [
         ("qwen3", {"rope_scaling": LATER}),
-        ("llama", {"rope_scaling": {"rope_type": ["linear"], "factor": 2.0}}),
+        pytest.param(  # transformers 4 reads the kind itself
+            "llama", {"rope_scaling": {"rope_type": ["linear"], "factor": 2.0}}, marks=AFTER_4
+        ),
         pytest.param(
             "modernbert",
             {"rope_parameters": {**MODERN["rope_parameters"], "full_attention": LATER}},
