@@ -118,7 +118,7 @@ def test_kernels_that_are_required_and_not_there(
     source: Path, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, "require")
-    with pytest.raises(KernelsError, match="the bundle is fp32"):
+    with pytest.raises(KernelsError, match="static, not fp32"):
         embed(source, tmp_path / "new", bundle=tiny)
     assert not (tmp_path / "new").exists()
 

@@ -253,7 +253,9 @@ class TestJsonLines:
         return read_all(tmp_path)
 
     def test_an_array_is_refused_with_the_remedy(self, tmp_path: Path) -> None:
-        with pytest.raises(CorpusSourceError, match=r"a.jsonl cannot .*one array.*jq -c '\.\[\]'"):
+        with pytest.raises(
+            CorpusSourceError, match=r"a.jsonl cannot .*one JSON array.*jq -c '\.\[\]'"
+        ):
             self.read(tmp_path, '\ufeff\n [\n{"text": "a"},\n{"text": "b"}\n]\n')
 
     @pytest.mark.parametrize(

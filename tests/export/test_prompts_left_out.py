@@ -112,7 +112,7 @@ def test_a_traced_encoder(tmp_path: Path) -> None:
 
 def test_int8(folder: Path, tmp_path: Path) -> None:
     bundle = export_model(str(folder), output=tmp_path / "int8", precision="int8")
-    with pytest.raises(KernelsError, match="do not leave prompts out of the pooling"):
+    with pytest.raises(KernelsError, match="cannot leave prompts out of the pooling"):
         choose_unloaded(Bundle.open(bundle), "require")
     model = original(folder)
     with Embedder.load(bundle) as embedder:

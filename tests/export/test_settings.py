@@ -300,7 +300,9 @@ def test_no_code_of_a_custom_architecture_runs(tmp_path: Path, model_type: str) 
     _change(folder / "config.json", model_type=model_type, auto_map=AUTO_MAP)
     _change(folder / "sentence_bert_config.json", model_args={"trust_remote_code": True})
     if model_type == "theirs":
-        with pytest.raises(UnsupportedModelError, match="transformers does not know"):
+        with pytest.raises(
+            UnsupportedModelError, match="transformers does not support the architecture theirs"
+        ):
             export_model(str(folder), output=tmp_path / "bundle")
     else:
         export_model(str(folder), output=tmp_path / "bundle", ignore_remote_code=True)

@@ -273,9 +273,9 @@ class TestOverlong:
 class TestLoading:
     def test_bundles_of_another_task(self, folder: Path, tmp_path: Path) -> None:
         tiny = make_tiny(tmp_path / "tiny")
-        with pytest.raises(BundleFormatError, match=r"for embedding, and Reranker.*Embedder\.load"):
+        with pytest.raises(BundleFormatError, match=r"for embedding, but Reranker.*Embedder\.load"):
             Reranker.load(tiny)
-        with pytest.raises(BundleFormatError, match=r"for reranking, and Embedder.*Reranker\.load"):
+        with pytest.raises(BundleFormatError, match=r"for reranking, but Embedder.*Reranker\.load"):
             Embedder.load(folder)
 
     def test_closed_and_overloaded(self, folder: Path) -> None:
