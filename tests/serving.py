@@ -38,7 +38,8 @@ def held(*arguments, **options):
 
 Sessions.run = held
 lifecycle.FAREWELL_SECONDS = float(sys.argv[2])
-sys.exit(main(sys.argv[3:]))
+lifecycle.IDLE_SECONDS = int(sys.argv[3])
+sys.exit(main(sys.argv[4:]))
 """
 
 
@@ -94,13 +95,16 @@ def start(
     environment: Mapping[str, str] | None = None,
     held: bool = False,
     farewell: float = 1,
+    idle: int = 120,
 ) -> Serving:
     """Start a server and wait until it accepts connections.
 
-    With `held`, see `Serving.holding`; `farewell` is the time in seconds for the last requests.
+    With `held`, see `Serving.holding`; `farewell` is then the time in seconds for the last
+    requests, and `idle` the time after which an idle connection is closed.
     """
     gate = log_file.with_name("gate")
-    program = ["-c", HELD_SERVER, str(gate), str(farewell)] if held else ["-m", "embedrt"]
+    seconds = str(farewell), str(idle)
+    program = ["-c", HELD_SERVER, str(gate), *seconds] if held else ["-m", "embedrt"]
     command = [sys.executable, *program, "serve", str(bundle), *options]
     if "--uds" not in options and "--port" not in options:
         command += ["--port", "0"]
@@ -128,10 +132,17 @@ def serving(
     environment: Mapping[str, str] | None = None,
     held: bool = False,
     farewell: float = 1,
+    idle: int = 120,
 ) -> Iterator[Serving]:
     """Start a server as `start` does; on exit, end it if it is still running."""
     server = start(
-        bundle, log_file, *options, environment=environment, held=held, farewell=farewell
+        bundle,
+        log_file,
+        *options,
+        environment=environment,
+        held=held,
+        farewell=farewell,
+        idle=idle,
     )
     try:
         yield server
