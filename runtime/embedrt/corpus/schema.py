@@ -134,10 +134,10 @@ def conform(table: Any, schema: Any) -> Any:
 
 
 def _decoded(column: Any) -> Any:
-    """Return the values of a column of dictionaries, with their plain type."""
+    """Return the values of a column of dictionaries, with their plain type.
+
+    Without a cast of the column: pyarrow has none for dictionaries of views, which polars writes.
+    """
     kind = plain_type(column.type)
-    if kind == column.type.value_type:
-        return column.cast(kind)
-    # pyarrow has no cast from dictionaries of views, which polars writes.
     chunks = [chunk.dictionary.cast(kind).take(chunk.indices) for chunk in column.chunks]
     return pa.chunked_array(chunks, kind)

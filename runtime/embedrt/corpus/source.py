@@ -112,9 +112,9 @@ def list_source(place: Place) -> Listing:
                 keys=hive_keys(relative),
             )
         )
-    if any(not _is_ambiguous(file.path) for file in files):
-        skipped += [file.path for file in files if _is_ambiguous(file.path)]
-        files = [file for file in files if not _is_ambiguous(file.path)]
+    if certain := [file for file in files if _suffix_of(file.path) != AMBIGUOUS]:
+        skipped += [file.path for file in files if _suffix_of(file.path) == AMBIGUOUS]
+        files = certain
     if not files:
         others = f" among its {len(skipped)} files" if skipped else ""
         raise CorpusSourceError(
@@ -154,18 +154,15 @@ def format_of(relative: str) -> Format | None:
     # A hidden folder hides its content, but a partition's key may begin with an underscore.
     if any(part.startswith(HIDDEN) and "=" not in part for part in path.parts):
         return None
-    suffix = path.suffix.lower()
-    if suffix in COMPRESSED:
-        kind = SUFFIXES.get(PurePosixPath(path.stem).suffix.lower())
-        return kind if kind in ("jsonl", "csv") else None
-    return SUFFIXES.get(suffix)
+    kind = SUFFIXES.get(_suffix_of(relative))
+    compressed = path.suffix.lower() in COMPRESSED
+    return None if compressed and kind not in ("jsonl", "csv") else kind
 
 
-def _is_ambiguous(relative: str) -> bool:
+def _suffix_of(relative: str) -> str:
+    """Return the suffix that names a file's format, in lower case, without that of compression."""
     path = PurePosixPath(relative.lower())
-    if path.suffix in COMPRESSED:
-        path = path.with_suffix("")
-    return path.suffix == AMBIGUOUS
+    return PurePosixPath(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
 
 
 def hive_keys(relative: str) -> tuple[tuple[str, str | None], ...]:
