@@ -29,8 +29,12 @@ class Kind:
     """Computes a text that is in no cache, as a health check; returns its numbers."""
 
 
+async def _vectors(encoder: Any, text: str) -> Any:
+    return await encoder.aencode(text, prompt="")
+
+
 async def _weights(encoder: Any, text: str) -> Any:
-    return (await encoder.aencode(text, prompt="")).values
+    return (await _vectors(encoder, text)).values
 
 
 KINDS: dict[Task, Kind] = {
@@ -39,7 +43,7 @@ KINDS: dict[Task, Kind] = {
         doing="embedding",
         name="an embedding model",
         routes="/v1/embeddings, /embed or /vectors",
-        probe=lambda embedder, text: embedder.aencode(text, prompt=""),
+        probe=_vectors,
     ),
     "reranking": Kind(
         does="scores pairs of texts",
@@ -62,7 +66,7 @@ KINDS: dict[Task, Kind] = {
         doing="encoding",
         name="a late interaction model",
         routes="/embed_all",
-        probe=lambda encoder, text: encoder.aencode(text, prompt=""),
+        probe=_vectors,
     ),
 }
 

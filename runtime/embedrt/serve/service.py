@@ -12,16 +12,13 @@ from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from embedrt.bundle.manifest import ScoreActivation, Side
-from embedrt.embedder import Embedder
 from embedrt.errors import ClosedError, OverloadedError, OverlongTextError, TextError
 from embedrt.loaded import LoadedBundle
-from embedrt.multi_vector import MultiVectorEncoder
 from embedrt.pair import Pair, TextKind
 from embedrt.request import Embedded
-from embedrt.reranker import Reranker, Scored
 from embedrt.serve.admission import Admission
 from embedrt.serve.errors import Kind, RequestError
 from embedrt.serve.fields import Texts, word
@@ -30,8 +27,13 @@ from embedrt.serve.metrics import Metrics
 from embedrt.serve.options import ServeOptions
 from embedrt.serve.vocabulary import Vocabulary
 from embedrt.serve.watch import Watch
-from embedrt.sparse import SparseEncoder
 from embedrt.text.prompts import Prompts
+
+if TYPE_CHECKING:
+    from embedrt.embedder import Embedder
+    from embedrt.multi_vector import MultiVectorEncoder
+    from embedrt.reranker import Reranker, Scored
+    from embedrt.sparse import SparseEncoder
 
 logger = logging.getLogger("embedrt.serve")
 
@@ -119,23 +121,17 @@ class Service:
         )
         return await self._run(texts, embedding)
 
-    async def embed_sparse(self, texts: Texts, wanted: Wanted) -> Embedded:
-        """Compute the sparse rows of a request's texts; raise RequestError where that fails."""
-        return await self._encode(cast("SparseEncoder", self.loaded), texts, wanted)
+    async def encode(self, texts: Texts, wanted: Wanted) -> Embedded:
+        """Compute the sparse rows, or the vectors of all tokens, of a request's texts.
 
-    async def embed_all(self, texts: Texts, wanted: Wanted) -> Embedded:
-        """Compute the vectors of all tokens; raise RequestError where that fails."""
-        return await self._encode(cast("MultiVectorEncoder", self.loaded), texts, wanted)
-
-    async def _encode(
-        self, encoder: SparseEncoder | MultiVectorEncoder, texts: Texts, wanted: Wanted
-    ) -> Embedded:
-        """Encode texts; those with the model's prompt for queries or documents as such."""
+        Texts with the model's prompt for queries or documents are computed as such. Raises
+        RequestError where that fails.
+        """
         kinds: dict[str | None, TextKind] = {
             self.prompts.query: "query",
             self.prompts.document: "document",
         }
-        encoding = encoder.aembed(
+        encoding = cast("SparseEncoder | MultiVectorEncoder", self.loaded).aembed(
             texts.values,
             prompt_name=wanted.prompt_name,
             task=kinds.get(wanted.prompt_name),

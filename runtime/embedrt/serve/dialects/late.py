@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from embedrt.serve.dialects import tei
 from embedrt.serve.errors import RequestError
-from embedrt.serve.fields import is_token_ids, texts_of
 from embedrt.serve.operation import Operation
 from embedrt.serve.service import Service
 from embedrt.serve.wire import Incoming, Reply, json_reply
@@ -17,12 +16,7 @@ async def embed_all(service: Service, incoming: Incoming) -> Reply:
 
     A text with the prompt for queries, or for documents, is computed as one.
     """
-    inputs = incoming.fields.get("inputs")
-    if is_token_ids(inputs):
-        raise RequestError(
-            "invalid", "inputs holds token ids, which are not supported: send texts", field="inputs"
-        )
-    texts = texts_of(inputs, "inputs", service.options.max_texts)
+    texts = tei.inputs_of(service, incoming.fields)
     tokens = service.manifest.max_tokens
     most = max(1, MOST_NUMBERS // (tokens * service.manifest.dimension))
     if len(texts.values) > most:
@@ -33,7 +27,7 @@ async def embed_all(service: Service, incoming: Incoming) -> Reply:
             field="inputs",
         )
     wanted = tei.wanted_of(service, incoming.fields)
-    return json_reply((await service.embed_all(texts, wanted)).vectors)
+    return json_reply((await service.encode(texts, wanted)).vectors)
 
 
 OPERATIONS = [

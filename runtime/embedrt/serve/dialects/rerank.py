@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from secrets import token_hex
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.reranker import Scored
 from embedrt.serve.dialects import tei, weaviate
 from embedrt.serve.errors import RequestError
 from embedrt.serve.fields import Texts, count_of, flag, required, texts_of, wrong
 from embedrt.serve.operation import Dialect, Handler, Operation
 from embedrt.serve.service import Scoring, Service
 from embedrt.serve.wire import Incoming, Reply, json_reply
+
+if TYPE_CHECKING:
+    from embedrt.reranker import Scored
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ async def embed_sparse(service: Service, incoming: Incoming) -> Reply:
     A text with the prompt for queries is computed as a query, if the model has a separate path.
     """
     texts = tei.inputs_of(service, incoming.fields)
-    rows = (await service.embed_sparse(texts, tei.wanted_of(service, incoming.fields))).vectors
+    rows = (await service.encode(texts, tei.wanted_of(service, incoming.fields))).vectors
     return json_reply([_terms(row) for row in rows])
 
 
