@@ -36,6 +36,7 @@ def run_children(work, times=1):
     '''Fork; the child exits normally, with the result of `work` as its status.'''
     statuses = []
     for _ in range(times):
+        sys.stdout.flush()  # else the child would write the same again
         child = os.fork()
         if not child:
             sys.exit(work())
